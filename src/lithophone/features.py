@@ -1,0 +1,87 @@
+"""Samples -> frames: the front end that every checkpoint of the family shares (`preprocessor_config.json`).
+
+16 kHz mono -> power spectrogram -> 80 mel bands (HTK scale, no area normalisation) -> log10, floor 8 below the
+utterance's own maximum -> x / 4 + 1 -> two neighbours stacked: 160 numbers every 20 ms. Knows no files and no batches
+of text; works on any device and, being made of torch operations, in training as in decoding.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+RATE_HZ = 16_000
+N_FFT = 512
+WIN_LENGTH = 400
+HOP_LENGTH = 160
+N_MELS = 80
+FRAME_SIZE = 2 * N_MELS
+FRAME_S = 2 * HOP_LENGTH / RATE_HZ
+"""Seconds per encoder frame: two hops."""
+
+
+def frame_count(n_samples: int) -> int:
+    """Encoder frames (20 ms) of a recording of `n_samples`; 0 below one hop."""
+    return (n_samples // HOP_LENGTH + 1) // 2
+
+
+def audio_embedding_count(n_frames: int, window_size: int = 15, downsample_rate: int = 5) -> int:
+    """Audio embeddings (100 ms) the projector makes of `n_frames`: every begun window gives all of its queries."""
+    return math.ceil(n_frames / window_size) * (window_size // downsample_rate)
+
+
+def log_mel_frames(samples: Tensor) -> Tensor:
+    """Samples (n,) float32 at 16 kHz -> frames (T, 160), T = `frame_count(n)`.
+
+    Clips shorter than half a window are reflected as far as they reach and zero-padded beyond, so that 10 ms work.
+    """
+    mel = _mel_spectrogram(samples)
+    log = mel.clamp(min=1e-10).log10()
+    log = torch.maximum(log, log.max() - 8.0) / 4.0 + 1.0
+    even = log.shape[0] // 2 * 2
+    return log[:even].reshape(-1, FRAME_SIZE)
+
+
+def batch_frames(frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Frames of several utterances -> (B, T, 160) padded with zeros, and their lengths (B,)."""
+    lengths = torch.tensor([len(f) for f in frames], device=frames[0].device)
+    return torch.nn.utils.rnn.pad_sequence(list(frames), batch_first=True), lengths
+
+
+def _mel_spectrogram(samples: Tensor) -> Tensor:
+    """(n,) -> power in mel bands (n // 160 + 1, 80)."""
+    window = F.pad(_hann(samples.device), ((N_FFT - WIN_LENGTH) // 2,) * 2)
+    padded = _reflect(samples, N_FFT // 2)
+    spectrum = torch.stft(padded, N_FFT, HOP_LENGTH, N_FFT, window, center=False, return_complex=True)
+    power = spectrum.real.square() + spectrum.imag.square()
+    return power.T @ _mel_filters(samples.device)
+
+
+def _reflect(samples: Tensor, pad: int) -> Tensor:
+    """Reflection padding on both sides; what is too short to be reflected is padded with zeros."""
+    reach = max(0, min(pad, len(samples) - 1))
+    reflected = F.pad(samples[None], (reach, reach), mode="reflect")[0] if reach else samples
+    return F.pad(reflected, (pad - reach, pad - reach))
+
+
+@functools.cache
+def _hann(device: torch.device) -> Tensor:
+    return torch.hann_window(WIN_LENGTH, periodic=True, device=device)
+
+
+@functools.cache
+def _mel_filters(device: torch.device) -> Tensor:
+    """Triangles (257, 80) with corners equally spaced on the HTK mel scale between 0 and 8 kHz."""
+    bins_hz = torch.linspace(0, RATE_HZ / 2, N_FFT // 2 + 1, dtype=torch.float64)
+    top_mel = 2595.0 * math.log10(1.0 + RATE_HZ / 2 / 700.0)
+    corners_hz = 700.0 * (10.0 ** (torch.linspace(0, top_mel, N_MELS + 2, dtype=torch.float64) / 2595.0) - 1.0)
+    width = corners_hz.diff()
+    distance = corners_hz[None] - bins_hz[:, None]
+    rising = -distance[:, :-2] / width[:-1]
+    falling = distance[:, 2:] / width[1:]
+    return torch.minimum(rising, falling).clamp(min=0).float().to(device)

@@ -1,0 +1,1 @@
+"""Whole recordings: windows at silences, the transcription loop, stitching."""

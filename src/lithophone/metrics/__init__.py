@@ -1,0 +1,1 @@
+"""Measures: counts that add, normalisers with names, word and character error rates."""

@@ -1,0 +1,203 @@
+"""Conformer encoder: frames (B, T, 160) at 50 Hz -> states (B, T, D), with self-conditioned character CTC inside.
+
+Source: granite-speech-4.1 `encoder.*` (parameter names are the checkpoint's). Attention is full inside blocks of
+`context_size` frames and absent across them; context crosses blocks through the convolutions alone. Frames beyond an
+utterance's length never reach its own: a padded batch equals its items alone. Knows tensors only: no audio, no text.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lithophone.config import EncoderConfig
+
+
+@dataclass(frozen=True)
+class EncoderOutput:
+    """What the encoder knows of a batch. Everything beyond `lengths` is zero in `states` and `last`, undefined else."""
+
+    states: Tensor
+    """(B, T, output_size): what the projector reads; plus: layers of `cat_hidden_layers`, then the last one."""
+    last: Tensor
+    """(B, T, hidden_dim): output of the last block."""
+    logits: Tensor
+    """(B, T, output_dim): final character logits, label 0 is the blank."""
+    mid_logits: Tensor
+    """(B, T, output_dim): character logits of the middle block, before its feedback is added."""
+    lengths: Tensor
+    """(B,) valid frames."""
+
+
+class Conformer(nn.Module):
+    """The whole encoder, `encoder.*` of a checkpoint."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.input_linear = nn.Linear(config.input_dim, config.hidden_dim)
+        self.layers = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_layers))
+        self.out = nn.Linear(config.hidden_dim, config.output_dim)
+        self.out_mid = nn.Linear(config.output_dim, config.hidden_dim)
+
+    def forward(self, frames: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
+        """Frames (B, T, 160) and their lengths (B,); all T are valid when lengths are left out."""
+        if lengths is None:
+            lengths = torch.full((frames.shape[0],), frames.shape[1], device=frames.device)
+        valid = torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]
+        x = self.input_linear(frames)
+        mid_logits = x
+        kept = []
+        for number, layer in enumerate(self.layers, 1):
+            x = layer(x, valid)
+            if number in self.config.cat_hidden_layers:
+                kept.append(x)
+            if number == self.config.mid_layer:
+                mid_logits = self.out(x)
+                x = x + self.out_mid(mid_logits.softmax(-1))
+        last = x * valid[..., None]
+        states = torch.cat([*(k * valid[..., None] for k in kept), last], -1) if kept else last
+        return EncoderOutput(states, last, self.out(last), mid_logits, lengths)
+
+
+class ConformerBlock(nn.Module):
+    """Half a feed-forward, attention, convolution, half a feed-forward; one residual stream, one closing norm."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.ff1 = FeedForward(config)
+        self.attn = BlockAttention(config)
+        self.conv = ConvModule(config)
+        self.ff2 = FeedForward(config)
+        self.post_norm = nn.LayerNorm(config.hidden_dim)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """x (B, T, D), valid (B, T) bool -> (B, T, D)."""
+        x = x + 0.5 * self.ff1(x)
+        x = x + self.attn(x, valid)
+        x = x + self.conv(x, valid)
+        x = x + 0.5 * self.ff2(x)
+        out: Tensor = self.post_norm(x)
+        return out
+
+
+class FeedForward(nn.Module):
+    """LayerNorm -> wide SiLU layer -> back."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.pre_norm = nn.LayerNorm(config.hidden_dim)
+        self.up_proj = nn.Linear(config.hidden_dim, config.hidden_dim * config.feedforward_mult)
+        self.down_proj = nn.Linear(config.hidden_dim * config.feedforward_mult, config.hidden_dim)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.dropout(self.down_proj(self.dropout(F.silu(self.up_proj(self.pre_norm(x))))))
+        return out
+
+
+class BlockAttention(nn.Module):
+    """Attention inside blocks, with Shaw's relative positions (arXiv 1803.02155): one table a layer, for all heads."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        inner = config.num_heads * config.dim_head
+        self.num_heads = config.num_heads
+        self.context_size = config.context_size
+        self.max_pos_emb = config.max_pos_emb
+        self.scale = config.dim_head**-0.5
+        self.pre_norm = nn.LayerNorm(config.hidden_dim)
+        self.to_q = nn.Linear(config.hidden_dim, inner, bias=False)
+        self.to_kv = nn.Linear(config.hidden_dim, 2 * inner, bias=False)
+        self.to_out = nn.Linear(inner, config.hidden_dim)
+        self.rel_pos_emb = nn.Embedding(2 * config.max_pos_emb + 1, config.dim_head)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """x (B, T, D), valid (B, T) -> (B, T, D). A recording shorter than a block is one block of its own length."""
+        batch, frames, _ = x.shape
+        size = min(self.context_size, frames)
+        blocks = math.ceil(frames / size)
+        pad = blocks * size - frames
+        x = F.pad(self.pre_norm(x), (0, 0, 0, pad))
+        allowed = F.pad(valid, (0, pad)).view(batch * blocks, 1, 1, size)
+        q = self._heads(self.to_q(x), size)
+        k, v = (self._heads(part, size) for part in self.to_kv(x).chunk(2, -1))
+        bias = self._relative_bias(q).masked_fill(~allowed, torch.finfo(q.dtype).min)
+        out = attend(q, k, v, bias, self.scale)
+        out = out.transpose(1, 2).reshape(batch, blocks * size, -1)[:, :frames]
+        result: Tensor = self.dropout(self.to_out(out))
+        return result
+
+    def _heads(self, x: Tensor, size: int) -> Tensor:
+        """(B, blocks * size, heads * d) -> (B * blocks, heads, size, d)."""
+        return x.reshape(-1, size, self.num_heads, x.shape[-1] // self.num_heads).transpose(1, 2)
+
+    def _relative_bias(self, q: Tensor) -> Tensor:
+        """q (N, H, C, d) -> (N, H, C, C): `q_c . E[c - r + max_pos_emb]`, scaled.
+
+        The vectors of row c are a window of C neighbours in the reversed table, so they are a view, not a gather.
+        """
+        size = q.shape[2]
+        table = self.rel_pos_emb.weight[self.max_pos_emb - size + 1 : self.max_pos_emb + size].flip(0)
+        windows = table.unfold(0, size, 1).flip(0)
+        return torch.einsum("nhcd,cdr->nhcr", q * self.scale, windows)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
+    """Softmax attention with an additive bias; fused, except where CPUs have no fused backward for a bias."""
+    if q.device.type == "cpu" and torch.is_grad_enabled():
+        return ((q * scale) @ k.transpose(-1, -2) + bias).softmax(-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+
+
+class ConvModule(nn.Module):
+    """Pointwise -> GLU -> depthwise over time -> BatchNorm -> SiLU -> pointwise."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        inner = config.hidden_dim * config.conv_expansion_factor
+        self.norm = nn.LayerNorm(config.hidden_dim)
+        self.up_conv = nn.Conv1d(config.hidden_dim, 2 * inner, 1)
+        self.depth_conv = DepthwiseConv(inner, config.conv_kernel_size)
+        self.batch_norm = nn.BatchNorm1d(inner)
+        self.down_conv = nn.Conv1d(inner, config.hidden_dim, 1)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """x (B, T, D), valid (B, T) -> (B, T, D). Padding is zero where the reference pads: before the depthwise."""
+        x = F.glu(pointwise(self.norm(x), self.up_conv), -1) * valid[..., None]
+        x = self._normalise(self.depth_conv(x), valid)
+        out: Tensor = self.dropout(pointwise(F.silu(x), self.down_conv))
+        return out
+
+    def _normalise(self, x: Tensor, valid: Tensor) -> Tensor:
+        """BatchNorm over valid frames only: padding must not bend the statistics."""
+        if not self.training:
+            flat: Tensor = self.batch_norm(x.flatten(0, 1))
+            return flat.view_as(x)
+        return torch.zeros_like(x).masked_scatter(valid[..., None], self.batch_norm(x[valid]))
+
+
+class DepthwiseConv(nn.Module):
+    """One filter a channel over time, `depth_conv.conv.weight` (C, 1, k), zero padding to equal length."""
+
+    def __init__(self, channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.padding = (kernel_size // 2, kernel_size // 2 - (kernel_size + 1) % 2)
+        self.conv = nn.Conv1d(channels, channels, kernel_size, groups=channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, C) -> (B, T, C). As a 2-d convolution over a channels-last view: no copy, and faster on CPUs."""
+        image = F.pad(x, (0, 0, *self.padding)).transpose(1, 2).unsqueeze(2)
+        out = F.conv2d(image, self.conv.weight.unsqueeze(2), groups=x.shape[-1])
+        return out.squeeze(2).transpose(1, 2)
+
+
+def pointwise(x: Tensor, conv: nn.Conv1d) -> Tensor:
+    """A convolution of width 1 as the matrix product it is: (B, T, C) -> (B, T, C')."""
+    return F.linear(x, conv.weight.squeeze(-1), conv.bias)

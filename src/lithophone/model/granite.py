@@ -1,0 +1,219 @@
+"""The Granite language model: embeddings in, normed hidden states and logits out.
+
+Rotary positions, grouped-query attention, SwiGLU, RMSNorm, and the four Granite multipliers (embedding, attention,
+residual, logits). Parameter names are the checkpoint's below `language_model.`. Rows of a batch are padded on the
+right, always: under a causal mask no row then sees its padding, and no padding mask is needed. This module knows
+nothing of audio, prompts or sampling. Source: `text_config` of granite-speech-4.1-2b and its reference implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lithophone.config import TextConfig
+from lithophone.model.cache import KVCache
+
+INIT_STD = 0.02
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What all layers of one pass share: rotary tables `(B, 1, L, head_dim)` and who sees whom."""
+
+    cos: Tensor
+    sin: Tensor
+    mask: Tensor | None
+    is_causal: bool
+
+
+def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines `(B, 1, L, head_dim)` in float32 for positions `(B, L)`; the two halves are equal."""
+    powers = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    angles = positions[..., None].float() / theta**powers
+    angles = torch.cat((angles, angles), dim=-1)[:, None]
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn `(B, heads, L, head_dim)` by its positions: channel i is paired with channel i + head_dim / 2."""
+    first, second = x.float().chunk(2, dim=-1)
+    return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, dropout: float) -> Tensor:
+    """Grouped-query attention of `(B, heads, L, D)` over `(B, key_value_heads, S, D)`; gives `(B, heads, L, D)`."""
+    if q.shape[2] == 1 and not layout.is_causal:
+        # One position: the heads of a group become the queries of one head, and no key is copied.
+        grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])
+        return F.scaled_dot_product_attention(grouped, k, v, layout.mask, dropout, scale=scale).view_as(q)
+    return F.scaled_dot_product_attention(
+        q, k, v, layout.mask, dropout, layout.is_causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+    )
+
+
+def pad_rows(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Rows `(L_i, H)` -> zero-padded `(B, max L_i, H)` and lengths `(B,)`."""
+    lengths = torch.tensor([len(row) for row in rows], device=rows[0].device)
+    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True), lengths
+
+
+class RMSNorm(nn.Module):
+    """Division by the root mean square over channels, in float32."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * F.rms_norm(x.float(), self.weight.shape, eps=self.eps).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Grouped-query self-attention, scaled by `attention_multiplier` and not by the head size."""
+
+    def __init__(self, config: TextConfig, layer: int) -> None:
+        super().__init__()
+        self.layer, self.head_dim = layer, config.head_dim
+        self.scale, self.dropout = config.attention_multiplier, config.attention_dropout
+        key_value_size = config.num_key_value_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, key_value_size, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, key_value_size, bias=False)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, layout: Layout, cache: KVCache | None) -> Tensor:
+        q = rotate(self._heads(self.q_proj(x)), layout.cos, layout.sin)
+        k = rotate(self._heads(self.k_proj(x)), layout.cos, layout.sin)
+        v = self._heads(self.v_proj(x))
+        if cache is not None:
+            k, v = cache.write(self.layer, k, v)
+        mixed = attend(q, k, v, layout, self.scale, self.dropout if self.training else 0.0)
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
+        return out
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
+
+
+class MLP(nn.Module):
+    """SwiGLU feed-forward."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class DecoderLayer(nn.Module):
+    """Attention and feed-forward, each normed before and scaled by `residual_multiplier` after."""
+
+    def __init__(self, config: TextConfig, layer: int) -> None:
+        super().__init__()
+        self.residual_multiplier = config.residual_multiplier
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, layout: Layout, cache: KVCache | None) -> Tensor:
+        x = x + self.residual_multiplier * self.self_attn(self.input_layernorm(x), layout, cache)
+        x = x + self.residual_multiplier * self.mlp(self.post_attention_layernorm(x))
+        return x
+
+
+class GraniteModel(nn.Module):
+    """Embedding table, decoder layers, final norm: the checkpoint's `language_model.model`."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class GraniteForCausalLM(nn.Module):
+    """The language model with its head. With tied embeddings there is no `lm_head`: the embedding table is the head."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = GraniteModel(config)
+        tied = config.tie_word_embeddings
+        self.lm_head = None if tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.apply(_initialise)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids `(...)` -> embeddings `(..., H)`, before `embedding_multiplier`."""
+        out: Tensor = self.model.embed_tokens(ids)
+        return out
+
+    def new_cache(self, batch: int, capacity: int) -> KVCache:
+        """An empty cache on the model's device, in its number type, for `capacity` positions a row."""
+        weight = self.model.embed_tokens.weight
+        return KVCache(self.config, batch, capacity, device=weight.device, dtype=weight.dtype)
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        cache: KVCache | None = None,
+        *,
+        positions: Tensor | None = None,
+        lengths: Tensor | None = None,
+        causal: bool = True,
+    ) -> Tensor:
+        """Embeddings `(B, L, H)` of text or audio, without the multiplier -> final-normed hidden states `(B, L, H)`.
+
+        `lengths` `(B,)` counts the embeddings that are no padding. With a cache the L positions come after those it
+        holds, and stay in it. `positions` `(B, L)` turn the keys; left out, they count from each row's start.
+        `causal=False` lets every position see all `lengths` positions of its row; it goes without a cache.
+        """
+        assert causal or cache is None, "only a causal pass can be continued from a cache"
+        n = embeddings.shape[1]
+        slots = torch.arange(n, device=embeddings.device)[None] if cache is None else cache.slots(n)
+        tables = rotary_tables(slots if positions is None else positions, self.config.head_dim, self.config.rope_theta)
+        layout = Layout(*tables, *_sight(slots, cache, lengths, causal))
+        x = embeddings * self.config.embedding_multiplier
+        for layer in self.model.layers:
+            x = layer(x, layout, cache)
+        if cache is not None:
+            cache.advance(n, lengths)
+        out: Tensor = self.model.norm(x)
+        return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states `(..., H)` -> logits `(..., vocab_size)`, divided by `logits_scaling`."""
+        weight = self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+        return F.linear(hidden, weight) / self.config.logits_scaling
+
+
+def _sight(slots: Tensor, cache: KVCache | None, lengths: Tensor | None, causal: bool) -> tuple[Tensor | None, bool]:
+    """Who sees whom: a mask `(B, 1, n or 1, keys)`, True for seen, or None; and whether the pass is plainly causal."""
+    if cache is not None and cache.longest:
+        return _cache_mask(cache, slots), False
+    if causal:
+        return None, True
+    return None if lengths is None else (slots < lengths[:, None])[:, None, None], False
+
+
+def _cache_mask(cache: KVCache, slots: Tensor) -> Tensor | None:
+    """True where the position at a slot `(B, n)` sees a key: `(B, 1, n, longest + n)`; None where it sees all."""
+    if slots.shape == (1, 1):
+        return None
+    keys = torch.arange(cache.longest + slots.shape[1], device=slots.device)
+    return (keys <= slots[..., None])[:, None]
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=INIT_STD)

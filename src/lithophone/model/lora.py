@@ -1,0 +1,195 @@
+"""Low-rank adapters on linear layers: add, switch, merge; names as in peft's `adapter_model.safetensors`.
+
+granite-speech-3.3 keeps its adapters apart from the weights: on when the prompt holds audio, off for text. This module
+knows nothing of files. Source: `adapter_config.json` of granite-speech-3.3-2b (rank 64, alpha 32, q_proj and v_proj).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lithophone.errors import ConfigError, OptionError
+
+PEFT_PREFIX = "base_model.model."
+ADAPTER_PARTS = ("lora_A", "lora_B")
+UNBUILT = ("alpha_pattern", "fan_in_fan_out", "layers_to_transform", "modules_to_save", "rank_pattern", "use_dora",
+           "use_rslora")  # fmt: skip
+"""Keys of `adapter_config.json` that would change the numbers, and must be empty."""
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Rank, scale and place of the adapters. `targets` are names of linear layers, or one pattern for whole paths."""
+
+    rank: int = 64
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] | str = ("q_proj", "v_proj")
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(f"LoRA needs rank >= 1 and dropout in [0, 1), not {self.rank} and {self.dropout}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LoraConfig:
+        """Read peft's `adapter_config.json`; raises ConfigError for a kind of adapter that is not built."""
+        unbuilt = [key for key in UNBUILT if values.get(key)]
+        if unbuilt or values.get("bias", "none") != "none":
+            seen = ", ".join(f"{key}={values[key]!r}" for key in unbuilt or ["bias"])
+            raise ConfigError(f"the adapter sets {seen}: only plain LoRA without bias is built")
+        missing = [key for key in ("r", "lora_alpha", "target_modules") if key not in values]
+        if missing:
+            raise ConfigError(f"adapter_config.json lacks {', '.join(missing)}")
+        targets = values["target_modules"]
+        targets = targets if isinstance(targets, str) else tuple(sorted(targets))
+        return cls(values["r"], values["lora_alpha"], values.get("lora_dropout", 0.0), targets)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as peft writes it."""
+        targets = self.targets if isinstance(self.targets, str) else list(self.targets)
+        return {
+            "peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none", "r": self.rank, "lora_alpha": self.alpha,
+            "lora_dropout": self.dropout, "target_modules": targets,
+        }  # fmt: skip
+
+    def matches(self, path: str) -> bool:
+        """Whether the linear layer at this dotted path gets an adapter."""
+        if isinstance(self.targets, str):
+            return re.fullmatch(self.targets, path) is not None
+        return any(path == name or path.endswith(f".{name}") for name in self.targets)
+
+
+class LoraLinear(nn.Linear):
+    """A linear layer that shares the weight it adapts: `y = W x + alpha / rank * B A x` while enabled."""
+
+    def __init__(self, linear: nn.Linear, config: LoraConfig) -> None:
+        super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
+        self.weight, self.bias = linear.weight, linear.bias
+        place = {"device": linear.weight.device, "dtype": linear.weight.dtype}
+        self.lora_A = nn.Linear(linear.in_features, config.rank, bias=False, **place)
+        self.lora_B = nn.Linear(config.rank, linear.out_features, bias=False, **place)
+        nn.init.zeros_(self.lora_B.weight)
+        self.dropout = nn.Dropout(config.dropout)
+        self.scale = config.alpha / config.rank
+        self.enabled, self.merged = True, False
+
+    def forward(self, x: Tensor) -> Tensor:
+        base = F.linear(x, self.weight, self.bias)
+        if self.merged or not self.enabled:
+            return base
+        out: Tensor = base + self.scale * self.lora_B(self.lora_A(self.dropout(x)))
+        return out
+
+    @torch.no_grad()
+    def update(self) -> Tensor:
+        """What the adapter adds to the weight, `(out_features, in_features)` in float32."""
+        return self.scale * (self.lora_B.weight.float() @ self.lora_A.weight.float())
+
+
+def add_lora(model: nn.Module, config: LoraConfig) -> list[str]:
+    """Adapt the linear layers that `config.targets` names; gives their paths. New adapters change nothing at first.
+
+    Raises ConfigError when no layer matches that has no adapter yet.
+    """
+    linears = {path: m for path, m in model.named_modules() if _is_plain(m) and config.matches(path)}
+    if not linears:
+        raise ConfigError(f"no linear layer without an adapter matches the LoRA targets {config.targets!r}")
+    for path, linear in linears.items():
+        _replace(model, path, LoraLinear(linear, config))
+    return list(linears)
+
+
+def has_lora(model: nn.Module) -> bool:
+    """Whether any layer carries an adapter, merged or not."""
+    return any(True for _ in _adapted(model))
+
+
+def fold_lora(model: nn.Module) -> None:
+    """Merge every adapter into its weight and leave plain linear layers behind."""
+    merge_lora(model)
+    for path, layer in list(_adapted(model)):
+        plain = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
+        plain.weight, plain.bias = layer.weight, layer.bias
+        _replace(model, path, plain)
+
+
+def merge_lora(model: nn.Module) -> None:
+    """Add every adapter to its weight: no cost per token, but always on. Repeating it does nothing."""
+    _set_merged(model, True)
+
+
+def unmerge_lora(model: nn.Module) -> None:
+    """Take the adapters out of the weights again, up to rounding."""
+    _set_merged(model, False)
+
+
+@contextmanager
+def lora_enabled(model: nn.Module, enabled: bool) -> Iterator[None]:
+    """Switch all adapters on or off for the time of a `with` block; nothing is copied.
+
+    The switch sits in the model: threads that share one with adapters have to take turns around whole blocks.
+    Raises OptionError when they are to be off but were merged.
+    """
+    layers = [layer for _, layer in _adapted(model)]
+    if not enabled and any(layer.merged for layer in layers):
+        raise OptionError("the LoRA adapters are merged and cannot be switched off: call unmerge_lora first")
+    before = [layer.enabled for layer in layers]
+    try:
+        for layer in layers:
+            layer.enabled = enabled
+        yield
+    finally:
+        for layer, value in zip(layers, before, strict=True):
+            layer.enabled = value
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a parameter name belongs to an adapter."""
+    return any(part in ADAPTER_PARTS for part in name.split("."))
+
+
+def to_peft_name(name: str) -> str:
+    """Our parameter name -> its name in `adapter_model.safetensors`."""
+    return PEFT_PREFIX + name
+
+
+def from_peft_name(name: str) -> str:
+    """A name in `adapter_model.safetensors` -> our parameter name.
+
+    Newer files carry one more `model.` in front and lack the one before `layers`. Raises ConfigError for a name that
+    is not an adapter's.
+    """
+    if not name.startswith(PEFT_PREFIX) or not is_adapter(name):
+        raise ConfigError(f"{name!r} is no LoRA tensor: expected {PEFT_PREFIX}<layer>.lora_A.weight or lora_B.weight")
+    ours = name.removeprefix(PEFT_PREFIX).replace(".default.weight", ".weight")
+    return re.sub(r"^model\.language_model\.(?=layers\.)", "language_model.model.", ours)
+
+
+def _is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:
+    return isinstance(module, nn.Linear) and not isinstance(module, LoraLinear)
+
+
+def _adapted(model: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
+    return ((path, module) for path, module in model.named_modules() if isinstance(module, LoraLinear))
+
+
+def _replace(model: nn.Module, path: str, layer: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, layer)
+
+
+@torch.no_grad()
+def _set_merged(model: nn.Module, merged: bool) -> None:
+    sign = 1.0 if merged else -1.0
+    for _, layer in _adapted(model):
+        if layer.merged != merged:
+            layer.weight.copy_(layer.weight.float() + sign * layer.update())
+            layer.merged = merged

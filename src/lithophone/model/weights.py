@@ -1,0 +1,277 @@
+"""safetensors files <-> the parameters of a model, by name, strictly.
+
+Our parameter names are those of the published checkpoints (`encoder.*`, `projector.*`, `language_model.*`). Read are
+also the names newer `transformers` write (`model.encoder.*`, `model.language_model.*`, `lm_head.weight`), the BPE head
+in `out_llm.safetensors`, which no index lists, and peft's `adapter_model.safetensors`. Knows files and tensors only.
+
+BatchNorm's running statistics take the wanted number type like all other floating tensors: so does the reference, and
+mixed types are refused by some of torch's kernels.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lithophone.errors import CheckpointError
+from lithophone.model.lora import LoraConfig, LoraLinear, from_peft_name, is_adapter, to_peft_name
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+BPE_HEAD = "out_llm.safetensors"
+ADAPTER = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+
+LM_HEAD = "language_model.lm_head.weight"
+EMBEDDINGS = "language_model.model.embed_tokens.weight"
+
+SHARD_BYTES = 4_000_000_000
+"""Above this size the weights are split into several files."""
+
+TOLERATED = re.compile(r"(^|\.)(attention_dists|num_batches_tracked|rotary_emb\.(original_)?inv_freq)$")
+"""Tables and counters that say nothing about the model: they may be there or not."""
+
+NAMES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file: where it is and how it is shaped, not yet read."""
+
+    file: Path
+    key: str
+    shape: tuple[int, ...]
+
+    def read(self, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Tensor:
+        """A copy of its own. The file is mapped for one tensor at a time, so that it never stays in memory whole."""
+        with safe_open(self.file, framework="pt") as file:
+            mapped: Tensor = file.get_tensor(self.key)
+            kind = dtype if dtype is not None and mapped.is_floating_point() else mapped.dtype
+            return torch.empty(self.shape, dtype=kind, device=device).copy_(mapped)
+
+
+def weight_files(folder: str | Path) -> list[Path]:
+    """The files that hold a checkpoint's tensors: one or the shards of the index, and the extra ones beside them.
+
+    Raises CheckpointError where there are none, or where the index names a shard that is not there.
+    """
+    folder = Path(folder)
+    main = [folder / SINGLE] if (folder / SINGLE).is_file() else _shards(folder)
+    missing = [path.name for path in main if not path.is_file()]
+    if missing:
+        raise CheckpointError(f"{folder} lacks {', '.join(missing)}, which {INDEX} names")
+    return main + [folder / name for name in (BPE_HEAD, ADAPTER) if (folder / name).is_file()]
+
+
+def stored_tensors(files: Iterable[Path]) -> dict[str, Stored]:
+    """Our parameter name -> the tensor in a file; only headers are read. CheckpointError for a damaged file."""
+    found: dict[str, Stored] = {}
+    for path in files:
+        for stored in _read_header(path):
+            name = our_name(stored.key, path.name)
+            if name in found:
+                raise CheckpointError(f"{name} is stored twice: in {found[name].file.name} and in {path.name}")
+            found[name] = stored
+    return found
+
+
+def our_name(key: str, file_name: str) -> str:
+    """The parameter a tensor belongs to, whichever generation of names the file has."""
+    if file_name == BPE_HEAD:
+        return f"bpe_head.{key}"
+    if file_name == ADAPTER:
+        return from_peft_name(key)
+    if key.startswith("lm_head."):
+        return f"language_model.{key}"
+    key = re.sub(r"^model\.(?=encoder\.|projector\.)", "", key)
+    return re.sub(r"^model\.language_model\.", "language_model.model.", key)
+
+
+def load_weights(
+    model: nn.Module,
+    files: Sequence[Path],
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> None:
+    """Fill every parameter and buffer of `model`, which may be on the meta device, in `dtype` on `device`.
+
+    All names and shapes are compared before the first tensor is read. At most one tensor is in memory twice. Raises
+    CheckpointError that lists missing, unexpected and wrongly shaped tensors.
+    """
+    found = stored_tensors(files)
+    wanted = {name: tensor for name, tensor in model.state_dict().items() if not TOLERATED.search(name)}
+    found = {name: stored for name, stored in found.items() if not TOLERATED.search(name)}
+    if LM_HEAD in found and LM_HEAD not in wanted and EMBEDDINGS in found:
+        _check_tied(found.pop(LM_HEAD), found[EMBEDDINGS])
+    _compare(wanted, found)
+    for name, stored in found.items():
+        _place(model, name, stored.read(dtype, device))
+    _settle_counters(model, device)
+
+
+def save_weights(
+    model: nn.Module, folder: str | Path, *, dtype: torch.dtype | None = None, shard_bytes: int = SHARD_BYTES
+) -> None:
+    """Write all tensors of `model` under the published names, in shards of at most `shard_bytes` and one tensor.
+
+    The BPE head and adapters get files of their own. Weight files that were in the folder before are replaced. Raises
+    CheckpointError for merged adapters: fold or unmerge them first.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    adapter_config = _lora_config(model)
+    main, head, adapters = _by_file(model.state_dict())
+    written = _write_shards(folder, main, dtype, shard_bytes)
+    written += [_write(folder / BPE_HEAD, head, dtype)] if head else []
+    if adapter_config is not None:
+        written += [_write(folder / ADAPTER, adapters, dtype)]
+        written += [_write_json(folder / ADAPTER_CONFIG, adapter_config.to_dict())]
+    _remove_others(folder, written)
+
+
+def _by_file(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors of the model proper, of the BPE head and of the adapters, each under the names of their file."""
+    head = {name.removeprefix("bpe_head."): t for name, t in tensors.items() if name.startswith("bpe_head.")}
+    adapters = {to_peft_name(name): t for name, t in tensors.items() if is_adapter(name)}
+    main = {name: t for name, t in tensors.items() if not (name.startswith("bpe_head.") or is_adapter(name))}
+    return main, head, adapters
+
+
+def _shards(folder: Path) -> list[Path]:
+    if not (folder / INDEX).is_file():
+        raise CheckpointError(f"{folder} has neither {SINGLE} nor {INDEX}")
+    try:
+        names = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{folder / INDEX} is no index of weights: {error!r}") from error
+    return [folder / name for name in sorted(names)]
+
+
+def _read_header(path: Path) -> list[Stored]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return [Stored(path, key, tuple(file.get_slice(key).get_shape())) for key in file.keys()]  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}; was it downloaded completely?") from error
+
+
+def _compare(wanted: Mapping[str, Tensor], found: Mapping[str, Stored]) -> None:
+    missing = [f"{name} {list(wanted[name].shape)}" for name in wanted if name not in found]
+    unexpected = [f"{name} {list(found[name].shape)}" for name in found if name not in wanted]
+    misshapen = [
+        f"{name} is {list(found[name].shape)}, expected {list(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tuple(tensor.shape)
+    ]
+    kinds = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
+    report = [f"{kind} ({len(names)}): {_shown(names)}" for kind, names in kinds.items() if names]
+    if report:
+        raise CheckpointError("the weights do not fit the configuration\n  " + "\n  ".join(report))
+
+
+def _shown(names: list[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return "; ".join(sorted(names)[:NAMES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _check_tied(head: Stored, embeddings: Stored) -> None:
+    """Some files hold the head that is tied to the embeddings as well: it has to be the same."""
+    if head.shape != embeddings.shape or not torch.equal(head.read(), embeddings.read()):
+        raise CheckpointError(
+            f"{head.key} differs from {embeddings.key}, but config.json ties them: set tie_word_embeddings to false"
+        )
+
+
+def _place(model: nn.Module, name: str, tensor: Tensor) -> None:
+    path, _, leaf = name.rpartition(".")
+    owner = model.get_submodule(path)
+    old = getattr(owner, leaf)
+    is_parameter = isinstance(old, nn.Parameter)
+    setattr(owner, leaf, nn.Parameter(tensor, requires_grad=old.requires_grad) if is_parameter else tensor)
+
+
+def _settle_counters(model: nn.Module, device: str | torch.device) -> None:
+    """What no file has to hold: BatchNorm's count of batches. No other tensor may be left without a value."""
+    for name, buffer in list(model.named_buffers()):
+        if name.endswith("num_batches_tracked"):
+            _place(model, name, torch.zeros_like(buffer, device=device))
+    left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
+    assert not left, f"tensors that are in no state_dict must be computed in forward: {left}"
+
+
+def _lora_config(model: nn.Module) -> LoraConfig | None:
+    """The adapters' configuration, read off the layers that carry them."""
+    layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, LoraLinear)}
+    if any(layer.merged for layer in layers.values()):
+        raise CheckpointError("the LoRA adapters are merged: call fold_lora to keep that, or unmerge_lora")
+    if not layers:
+        return None
+    layer = next(iter(layers.values()))
+    rank = layer.lora_A.out_features
+    targets = tuple(sorted({path.rpartition(".")[2] for path in layers}))
+    return LoraConfig(rank, layer.scale * rank, layer.dropout.p, targets)
+
+
+def _write_shards(folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype | None, limit: int) -> list[Path]:
+    groups = _split({name: _n_bytes(tensor, dtype) for name, tensor in tensors.items()}, limit)
+    if len(groups) == 1:
+        return [_write(folder / SINGLE, tensors, dtype)]
+    files = [folder / f"model-{number:05}-of-{len(groups):05}.safetensors" for number in range(1, len(groups) + 1)]
+    for file, names in zip(files, groups, strict=True):
+        _write(file, {name: tensors[name] for name in names}, dtype)
+    total = sum(_n_bytes(tensor, dtype) for tensor in tensors.values())
+    places = {name: file.name for file, names in zip(files, groups, strict=True) for name in names}
+    return [*files, _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})]
+
+
+def _split(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
+    """Names in order, a new group wherever the limit would be passed."""
+    groups: list[list[str]] = [[]]
+    filled = 0
+    for name, size in sizes.items():
+        if groups[-1] and filled + size > limit:
+            groups.append([])
+            filled = 0
+        groups[-1].append(name)
+        filled += size
+    return groups
+
+
+def _n_bytes(tensor: Tensor, dtype: torch.dtype | None) -> int:
+    return tensor.numel() * _saved_as(tensor, dtype).itemsize
+
+
+def _saved_as(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> Path:
+    """Complete or not at all: the file takes its name when it is whole."""
+    ready = {name: t.detach().to("cpu", _saved_as(t, dtype)).contiguous() for name, t in tensors.items()}
+    partial = path.with_suffix(".partial")
+    save_file(ready, partial, metadata={"format": "pt"})
+    os.replace(partial, path)
+    return path
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> Path:
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def _remove_others(folder: Path, written: Sequence[Path]) -> None:
+    """Shards of an earlier save would be read with, or in place of, the new ones."""
+    for pattern in (SINGLE, "model-*-of-*.safetensors", INDEX, BPE_HEAD, ADAPTER, ADAPTER_CONFIG):
+        for path in set(folder.glob(pattern)) - set(written):
+            path.unlink()

@@ -1,0 +1,130 @@
+"""What the text of a reply means: turns of speakers, words with times, a transcription before a translation.
+
+Pure functions of text. A tag that cannot be read is counted and taken out, the words around it are kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lithophone.transcript import Word
+
+SILENCE = "_"
+WRAP_S = 10.0
+"""Time tags count centiseconds modulo 1000."""
+
+TIME_TAG = re.compile(r"\[T:\s*(?P<value>\d{1,3})\s*\]|\[T(?![a-zA-Z])[^\[\]\s]*\]?")
+SPEAKER_TAG = re.compile(r"\[Speaker\s*(?P<value>\d+)\s*\]\s*:?|\[Speaker\b(?:[^\[\]\n:]{0,12}(?:\]\s*:?|:)|\s*\d*)")
+TRANSLATION = re.compile(r"\s*(?:\[Transcription\](?P<transcription>.*?))?\[Translation\](?P<translation>.*)", re.S)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one speaker says until the next tag; `speaker` is None for words before the first tag."""
+
+    speaker: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class ParsedReply:
+    """A reply without its tags. `text` is always there, the rest as the task asks for it."""
+
+    text: str
+    words: tuple[Word, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    transcription: str | None = None
+    """What was said, where a translation came with it."""
+    malformed: int = 0
+    """Tags that could not be read, and words that came without a tag of their own."""
+
+
+def parse_text(text: str) -> ParsedReply:
+    """Plain words."""
+    return ParsedReply(text.strip())
+
+
+def parse_translation(text: str) -> ParsedReply:
+    """A translation, or `[Transcription] what was said [Translation] what it means`."""
+    found = TRANSLATION.fullmatch(text)
+    if found is None:
+        return parse_text(text)
+    said = found["transcription"]
+    return ParsedReply(found["translation"].strip(), transcription=said.strip() if said is not None else None)
+
+
+def parse_turns(text: str) -> ParsedReply:
+    """`[Speaker 1]: words [Speaker 2]: words`; speakers are named "1", "2", ... in the order they are first heard."""
+    turns: list[Turn] = []
+    speaker, malformed = None, 0
+    for words, tag in _pieces(SPEAKER_TAG, text):
+        if words:
+            turns = _with_turn(turns, Turn(speaker, words))
+        if tag is not None:
+            malformed += tag["value"] is None
+            speaker = tag["value"] or speaker
+    return ParsedReply(" ".join(turn.text for turn in turns), turns=tuple(turns), malformed=malformed)
+
+
+def _with_turn(turns: list[Turn], turn: Turn) -> list[Turn]:
+    """A tag that only repeats the speaker begins no new turn."""
+    if turns and turns[-1].speaker == turn.speaker:
+        return [*turns[:-1], Turn(turn.speaker, f"{turns[-1].text} {turn.text}")]
+    return [*turns, turn]
+
+
+def parse_word_times(text: str, duration_s: float | None = None) -> ParsedReply:
+    """`hello [T:45] world [T:82]` -> words with times in seconds, spaces around tags optional.
+
+    A word begins where the tag before it ended, the pseudo-word `_` (silence) included. Several words in front of one
+    tag share its stretch by their letters; words behind the last tag reach to `duration_s`, or have no length.
+    """
+    words: list[Word] = []
+    waiting: list[str] = []
+    last, malformed = 0.0, 0
+    for chunk, tag in _pieces(TIME_TAG, text):
+        waiting += chunk.split()
+        if tag is None or tag["value"] is None:
+            malformed += tag is not None
+            continue
+        end = unwrap(int(tag["value"]) / 100, last)
+        words += _share(waiting, last, end)
+        malformed += len(waiting) != 1
+        waiting, last = [], end
+    words += _share(waiting, last, max(last, duration_s or last))
+    malformed += bool(_spoken(waiting))
+    return ParsedReply(" ".join(word.text for word in words), words=tuple(words), malformed=malformed)
+
+
+def unwrap(time_s: float, last_s: float) -> float:
+    """The first time, `time_s` plus a multiple of 10 s, that is not before `last_s`."""
+    turns = 0
+    while time_s + turns * WRAP_S < last_s:
+        turns += 1
+    return round(time_s + turns * WRAP_S, 2)
+
+
+def _pieces(pattern: re.Pattern[str], text: str) -> Iterator[tuple[str, re.Match[str] | None]]:
+    """The text between tags, each with the tag that ends it (None at the end)."""
+    start = 0
+    for tag in pattern.finditer(text):
+        yield text[start : tag.start()].strip(), tag
+        start = tag.end()
+    yield text[start:].strip(), None
+
+
+def _spoken(words: list[str]) -> list[str]:
+    return [word for word in words if word != SILENCE]
+
+
+def _share(words: list[str], start_s: float, end_s: float) -> Iterator[Word]:
+    """Divide a stretch among words, each as long as it has letters."""
+    words = _spoken(words)
+    letters = sum(map(len, words))
+    done = 0
+    for word in words:
+        begin = start_s + (end_s - start_s) * done / letters
+        done += len(word)
+        yield Word(word, begin, start_s + (end_s - start_s) * done / letters)

@@ -1,0 +1,108 @@
+"""Augmentation: speed, rooms, noise, gain on samples; SpecAugment on frames. Randomness comes from the caller.
+
+Samples are numpy float32 (n,) at 16 kHz, frames torch (B, T, 160).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+from torch import Tensor
+
+from lithophone.features import N_MELS, RATE_HZ
+
+Samples = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Probabilities and ranges; `Augment.none()` leaves everything as it is."""
+
+    speed_p: float = 0.5
+    speed_range: tuple[float, float] = (0.9, 1.1)
+    room_p: float = 0.2
+    room_decay_s: tuple[float, float] = (0.1, 0.5)
+    noise_p: float = 0.3
+    noise_snr_db: tuple[float, float] = (3.0, 25.0)
+    gain_db: tuple[float, float] = (-12.0, 6.0)
+    spec_p: float = 0.9
+    time_masks_per_s: float = 0.4
+    time_mask_frames: int = 15
+    mel_masks: int = 2
+    mel_mask_bands: int = 15
+
+    @staticmethod
+    def none() -> Augment:
+        return Augment(speed_p=0, room_p=0, noise_p=0, gain_db=(0, 0), spec_p=0)
+
+
+def change_speed(samples: Samples, speed: float) -> Samples:
+    """Play `speed` times as fast (pitch moves along): n samples become about n / speed."""
+    out: Samples = soxr.resample(samples, RATE_HZ * speed, RATE_HZ, quality="LQ")
+    return out
+
+
+def distort(samples: Samples, augment: Augment, rng: np.random.Generator) -> Samples:
+    """Room, then noise, then gain, each with its own probability."""
+    if rng.random() < augment.room_p:
+        samples = add_room(samples, rng.uniform(*augment.room_decay_s), rng)
+    if rng.random() < augment.noise_p:
+        samples = add_noise(samples, coloured_noise(len(samples), rng), rng.uniform(*augment.noise_snr_db))
+    gain = 10.0 ** (rng.uniform(*augment.gain_db) / 20.0)
+    return np.clip(samples * gain, -1.0, 1.0).astype(np.float32)
+
+
+def add_room(samples: Samples, decay_s: float, rng: np.random.Generator) -> Samples:
+    """Convolve with an exponentially decaying noise tail behind a direct sound; `decay_s` is the time to -60 dB."""
+    length = int(decay_s * RATE_HZ)
+    tail = rng.standard_normal(length) * 10.0 ** (-3.0 * np.arange(length) / length)
+    response = np.concatenate([[1.0], tail * rng.uniform(0.02, 0.12)])
+    size = 1 << (len(samples) + length).bit_length()
+    wet = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
+    return wet.astype(np.float32)
+
+
+def coloured_noise(length: int, rng: np.random.Generator) -> Samples:
+    """Noise with a power spectrum that falls as f ** -slope, slope drawn between white (0) and brown (2)."""
+    size = 1 << max(1, length - 1).bit_length()
+    spectrum = np.fft.rfft(rng.standard_normal(size))
+    spectrum[1:] *= np.arange(1, len(spectrum)) ** (-rng.uniform(0.0, 2.0) / 2.0)
+    return np.fft.irfft(spectrum, size)[:length].astype(np.float32)
+
+
+def add_noise(samples: Samples, noise: Samples, snr_db: float) -> Samples:
+    """Add noise at the given ratio of powers; digital silence stays as it is."""
+    wanted = np.mean(samples**2) * 10.0 ** (-snr_db / 10.0)
+    scale = np.sqrt(wanted / max(float(np.mean(noise**2)), 1e-12))
+    return (samples + scale * noise).astype(np.float32)
+
+
+def spec_augment(frames: Tensor, lengths: Tensor, augment: Augment, rng: np.random.Generator) -> Tensor:
+    """Blank stretches of time and bands of mel, a copy of frames (B, T, 160) (SpecAugment, arXiv 1904.08779)."""
+    frames = frames.clone()
+    for row, length in zip(frames, lengths.tolist(), strict=True):
+        if rng.random() < augment.spec_p:
+            _mask_row(row[:length], augment, rng)
+    return frames
+
+
+def _mask_row(row: Tensor, augment: Augment, rng: np.random.Generator) -> None:
+    fill = row.mean()
+    mels = row.view(len(row), 2, N_MELS)
+    for _ in range(augment.mel_masks):
+        width = int(rng.integers(0, augment.mel_mask_bands + 1))
+        start = int(rng.integers(0, N_MELS - width + 1))
+        mels[:, :, start : start + width] = fill
+    for _ in range(int(rng.poisson(augment.time_masks_per_s * len(row) / 50))):
+        width = int(rng.integers(0, augment.time_mask_frames + 1))
+        start = int(rng.integers(0, max(1, len(row) - width)))
+        row[start : start + width] = fill
+
+
+def seeded(*key: int | str) -> np.random.Generator:
+    """A generator that depends on nothing but the key: `seeded(seed, "batch", step)`."""
+    words = [k if isinstance(k, int) else int.from_bytes(k.encode(), "little") % 2**63 for k in key]
+    return np.random.Generator(np.random.PCG64(words))

@@ -1,0 +1,243 @@
+"""Manifests -> training batches. The batch of step k is a pure function of the seed and k: that is all there is to resume.
+
+A row of a batch is made of clips of one corpus put one after another until it is about as long as the batch wants
+(speech-length augmentation), so that no computation goes into padding and every position of an attention block is seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lithophone.audio import load_audio
+from lithophone.errors import AudioError, ManifestError
+from lithophone.features import RATE_HZ, batch_frames, frame_count, log_mel_frames
+from lithophone.train.augment import Augment, Samples, change_speed, distort, seeded, spec_augment
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One line of a manifest; `start` and `length` say where its samples lie in the corpus."""
+
+    name: str
+    text: str
+    lang: str
+    speaker: str
+    start: int
+    length: int
+
+
+def read_manifest(path: Path, langs: Sequence[str] | None = None) -> list[dict[str, str]]:
+    """Rows of a JSONL manifest; a broken line raises ManifestError with its number."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            missing = [key for key in ("audio", "text", "lang") if key not in row]
+        except ValueError as error:
+            raise ManifestError(f"{path}:{number}: not JSON ({error})") from error
+        if missing:
+            raise ManifestError(f"{path}:{number}: lacks {', '.join(missing)}")
+        if langs is None or row["lang"] in langs:
+            rows.append(row)
+    return rows
+
+
+class Corpus:
+    """Clips of one manifest with their samples decoded once into a memory-mapped int16 file under `cache`."""
+
+    def __init__(self, rows: list[dict[str, str]], root: Path, cache: Path) -> None:
+        key = hashlib.sha256(json.dumps([str(root.resolve()), rows]).encode()).hexdigest()[:16]
+        index, pcm = cache / f"{key}.json", cache / f"{key}.i16"
+        if not index.exists():
+            _decode_all(rows, root, index, pcm)
+        self.clips = [Clip(**clip) for clip in json.loads(index.read_text(encoding="utf-8"))]
+        self.pcm = np.memmap(pcm, np.int16, "r")
+        self.hours = sum(clip.length for clip in self.clips) / RATE_HZ / 3600
+
+    def samples(self, clip: Clip) -> Samples:
+        """(n,) float32 in -1..1."""
+        return self.pcm[clip.start : clip.start + clip.length].astype(np.float32) / 32768.0
+
+
+def _decode_all(rows: list[dict[str, str]], root: Path, index: Path, pcm: Path) -> None:
+    """Write the samples of all readable clips; what cannot be read is named in the log and left out."""
+    index.parent.mkdir(parents=True, exist_ok=True)
+    clips, at = [], 0
+    with pcm.open("wb") as file:
+        for row in rows:
+            try:
+                samples = load_audio(root / row["audio"])
+            except AudioError as error:
+                log.warning("left out: %s", error)
+                continue
+            file.write((samples.clip(-1, 1) * 32767).astype(np.int16).tobytes())
+            speaker = row.get("speaker", "")
+            clips.append(Clip(row["audio"], row["text"], row["lang"], speaker, at, len(samples)).__dict__)
+            at += len(samples)
+    index.write_text(json.dumps(clips), encoding="utf-8")
+
+
+class Teacher:
+    """Dense targets of a corpus: rows (frames, size) at 50 Hz for the clips that have them."""
+
+    def __init__(self, stem: Path) -> None:
+        self.states: npt.NDArray[np.float16] = np.load(stem.with_suffix(".npy"), mmap_mode="r")
+        self.index: dict[str, list[int]] = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+
+    @property
+    def size(self) -> int:
+        return int(self.states.shape[1])
+
+    def of(self, name: str) -> npt.NDArray[np.float16] | None:
+        if name not in self.index:
+            return None
+        start, count = self.index[name]
+        return self.states[start : start + count]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus in the mixture: `weight` is its share of the rows, `joins` how many clips may stand in one row."""
+
+    corpus: Corpus
+    weight: float
+    teacher: Teacher | None = None
+    joins: int = 4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B rows: frames (B, T, 160), lengths (B,), texts; teacher (B, T, size) with teacher_valid (B, T)."""
+
+    frames: Tensor
+    lengths: Tensor
+    texts: list[str]
+    langs: list[str]
+    teacher: Tensor | None
+    teacher_valid: Tensor | None
+
+    @property
+    def seconds(self) -> float:
+        return float(self.lengths.sum()) / 50.0
+
+    def to(self, device: torch.device | str) -> Batch:
+        moved = [None if t is None else t.to(device) for t in (self.teacher, self.teacher_valid)]
+        return Batch(self.frames.to(device), self.lengths.to(device), self.texts, self.langs, *moved)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row before batching: its samples, its text, and its teacher states where there are any."""
+
+    samples: Samples
+    text: str
+    lang: str
+    teacher: npt.NDArray[np.float16] | None
+
+
+class Mixture(torch.utils.data.IterableDataset[Batch]):
+    """Endless batches of about `seconds` of audio each, from step `start` on. With workers each makes every n-th."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        seconds: float,
+        row_seconds: tuple[float, float],
+        augment: Augment,
+        seed: int,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.sources = list(sources)
+        self.seconds = seconds
+        self.row_seconds = row_seconds
+        self.augment = augment
+        self.seed = seed
+        self.start = start
+        self.rank = rank
+        self.world = world
+        self.teacher_size = next((s.teacher.size for s in sources if s.teacher), 0)
+
+    def __iter__(self) -> Iterator[Batch]:
+        info = torch.utils.data.get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        step = self.start + worker
+        while True:
+            yield self.batch(step)
+            step += workers
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step: rows of about equal length, drawn anew for every step and rank."""
+        rng = seeded(self.seed, "batch", step * self.world + self.rank)
+        target = rng.uniform(*self.row_seconds)
+        rows = [self._row(target, rng) for _ in range(max(1, round(self.seconds / target)))]
+        frames, lengths = batch_frames([log_mel_frames(torch.from_numpy(row.samples)) for row in rows])
+        frames = spec_augment(frames, lengths, self.augment, rng)
+        teacher, valid = self._stack_teacher(rows, frames.shape[1])
+        return Batch(frames, lengths, [r.text for r in rows], [r.lang for r in rows], teacher, valid)
+
+    def _row(self, target_s: float, rng: np.random.Generator) -> Row:
+        weights = np.array([source.weight for source in self.sources])
+        source = self.sources[int(rng.choice(len(self.sources), p=weights / weights.sum()))]
+        speed = rng.uniform(*self.augment.speed_range) if rng.random() < self.augment.speed_p else 1.0
+        clips = _fill(source, int(target_s * RATE_HZ * speed), rng)
+        samples, states = _join(source, clips, speed)
+        text = " ".join(clip.text.strip() for clip in clips)
+        return Row(distort(samples, self.augment, rng), text, clips[0].lang, states)
+
+    def _stack_teacher(self, rows: list[Row], frames: int) -> tuple[Tensor | None, Tensor | None]:
+        if not self.teacher_size:
+            return None, None
+        states = torch.zeros(len(rows), frames, self.teacher_size, dtype=torch.float16)
+        valid = torch.zeros(len(rows), frames, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            if row.teacher is not None:
+                count = min(frames, len(row.teacher))
+                states[i, :count] = torch.from_numpy(row.teacher[:count])
+                valid[i, :count] = True
+        return states, valid
+
+
+def _fill(source: Source, target: int, rng: np.random.Generator) -> list[Clip]:
+    """Clips of one corpus, drawn at random, until the next one would run past the target by more than a fifth."""
+    clips: list[Clip] = []
+    used = 0
+    for _ in range(4 * source.joins):
+        clip = source.corpus.clips[int(rng.integers(len(source.corpus.clips)))]
+        if used + clip.length <= 1.2 * target or not clips:
+            clips.append(clip)
+            used += clip.length
+        if used >= 0.8 * target or len(clips) == source.joins:
+            break
+    return clips
+
+
+def _join(source: Source, clips: list[Clip], speed: float) -> tuple[Samples, npt.NDArray[np.float16] | None]:
+    """Samples of the clips one after another at the given speed, and the teacher states of those very samples."""
+    parts, states = [], []
+    for clip in clips:
+        samples = source.corpus.samples(clip)
+        whole = samples[: len(samples) // 320 * 320]
+        parts.append(whole if speed == 1.0 else change_speed(whole, speed))
+        found = source.teacher.of(clip.name) if source.teacher else None
+        states.append(None if found is None else found[: len(whole) // 320])
+    joined = np.concatenate(parts)
+    if any(s is None for s in states):
+        return joined, None
+    stacked = np.concatenate([s for s in states if s is not None])
+    places = np.arange(frame_count(len(joined))) * speed
+    return joined, stacked[np.minimum(places.astype(np.int64), len(stacked) - 1)]

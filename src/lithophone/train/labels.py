@@ -1,0 +1,42 @@
+"""Text -> CTC labels: the character set of the family's encoder, and the raw form that both heads are trained on.
+
+Label 0 is the blank, 1..255 the Unicode code point of that number, 256 + n the Katakana letter chr(0x30A1 + n).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+N_LABELS = 348
+BLANK = 0
+KATAKANA_START = 0x30A1
+_QUOTES = str.maketrans({"’": "'", "‘": "'", "´": "'", "`": "'"})
+_MARKS = re.compile(r"[^\w\s']|_")
+_LOOSE_APOSTROPHE = re.compile(r"(?<!\w)'|'(?!\w)")
+
+
+def raw_text(text: str) -> str:
+    """Lower case, no punctuation but apostrophes inside words, single spaces: the form of a raw transcript."""
+    text = unicodedata.normalize("NFC", text).translate(_QUOTES).lower()
+    text = _LOOSE_APOSTROPHE.sub(" ", _MARKS.sub(" ", text))
+    return " ".join(text.split())
+
+
+def character_labels(text: str) -> list[int]:
+    """One label a character; characters outside the set are left out."""
+    labels = (_label(character) for character in text)
+    return [label for label in labels if label is not None]
+
+
+def labels_text(labels: list[int]) -> str:
+    """The text that collapsed labels spell."""
+    return "".join(chr(i) if i < 256 else chr(KATAKANA_START + i - 256) for i in labels)
+
+
+def _label(character: str) -> int | None:
+    code = ord(character)
+    if 0 < code < 256:
+        return code
+    kana = code - KATAKANA_START
+    return 256 + kana if 0 <= kana < N_LABELS - 256 else None

@@ -1,0 +1,61 @@
+"""Losses of the encoder and of the speech model. Every loss is a sum and the count it is to be divided by.
+
+Sums and counts add over accumulated batches and ranks; a mean of means would weigh short batches too much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A differentiable sum over `count` targets; `mean` for people."""
+
+    total: Tensor
+    count: float
+
+    @property
+    def mean(self) -> float:
+        return float(self.total.detach()) / max(self.count, 1.0)
+
+
+def ctc(logits: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]]) -> Loss:
+    """CTC (label 0 blank) over logits (B, T, V); counted per target label. Rows too short for their text count nothing.
+
+    A text needs a frame a label and one more between equal neighbours; a row that has fewer cannot be aligned at all.
+    """
+    fits = [_needed(t) <= int(n) and len(t) > 0 for t, n in zip(targets, lengths, strict=True)]
+    kept = [list(t) for t, ok in zip(targets, fits, strict=True) if ok]
+    if not kept:
+        return Loss(logits.sum() * 0.0, 0.0)
+    rows = torch.tensor(fits, device=logits.device)
+    log_probs = logits[rows].float().log_softmax(-1).transpose(0, 1)
+    sizes = torch.tensor([len(t) for t in kept], device=logits.device)
+    flat = torch.tensor([label for t in kept for label in t], device=logits.device)
+    total = F.ctc_loss(log_probs, flat, lengths[rows], sizes, reduction="sum")
+    return Loss(total, float(sizes.sum()))
+
+
+def _needed(target: Sequence[int]) -> int:
+    return len(target) + sum(a == b for a, b in zip(target, target[1:], strict=False))
+
+
+def regression(predicted: Tensor, teacher: Tensor, valid: Tensor) -> Loss:
+    """Distance between predicted (B, T, K) and the teacher's states, each teacher frame scaled to unit variance.
+
+    Smooth L1 keeps the few very large channels of a transformer's states from ruling the loss. Counted per frame.
+    """
+    wanted = F.layer_norm(teacher[valid].float(), teacher.shape[-1:])
+    distance = F.smooth_l1_loss(predicted[valid].float(), wanted, reduction="sum") / teacher.shape[-1]
+    return Loss(distance, float(valid.sum()))
+
+
+def next_token(logits: Tensor, targets: Tensor) -> Loss:
+    """Cross-entropy of logits (N, V) against token ids (N,): the caller picks the positions of the reply."""
+    return Loss(F.cross_entropy(logits.float(), targets, reduction="sum"), float(targets.numel()))

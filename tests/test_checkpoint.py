@@ -1,0 +1,174 @@
+"""Checkpoint folders: read, written, handed to transformers, and refused with a reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from lithophone.decode.greedy import greedy_decode
+from lithophone.decode.options import Greedy
+from lithophone.errors import CheckpointError, ConfigError
+from tests.tiny import KINDS, tiny_frames
+from tests.tiny_checkpoint import reference_checkpoint, tiny_checkpoint
+from tests.tiny_tokenizer import save_tiny_tokenizer
+
+FRAMES = 70
+N_NEW = 12
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_checkpoint(tiny_checkpoint(), tmp_path)
+    return tmp_path
+
+
+def prompt(checkpoint: Checkpoint, n_audio: int) -> list[int]:
+    text = "USER: " + "<|audio|>" * n_audio + "transcribe the speech\n ASSISTANT:"
+    return checkpoint.tokenizer.encode(text)
+
+
+def our_tokens(checkpoint: Checkpoint) -> list[int]:
+    frames, lengths = tiny_frames(FRAMES)
+    audio, counts = checkpoint.model.audio_embeddings(frames, lengths)
+    n_audio = int(counts[0])
+    embeddings = checkpoint.model.embed([prompt(checkpoint, n_audio)], audio, counts)[0]
+    return list(greedy_decode(checkpoint.model, embeddings, Greedy(max_new_tokens=N_NEW), n_audio).ids)
+
+
+def their_tokens(reference: Any, checkpoint: Checkpoint) -> list[int]:
+    frames, _ = tiny_frames(FRAMES)
+    ids = torch.tensor([prompt(checkpoint, 15)])
+    eos = checkpoint.config.text_config.eos_token_id
+    out = reference.generate(
+        input_ids=ids, input_features=frames, attention_mask=torch.ones_like(ids), max_new_tokens=N_NEW,
+        do_sample=False, eos_token_id=eos, pad_token_id=checkpoint.config.text_config.pad_token_id,
+    )  # fmt: skip
+    new: list[int] = out[0, ids.shape[1] :].tolist()
+    return new[: new.index(eos)] if eos in new else new
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_there_and_back(tmp_path: Path, kind: str) -> None:
+    checkpoint = tiny_checkpoint(kind, bpe=True)
+    save_checkpoint(checkpoint, tmp_path)
+    again = load_checkpoint(tmp_path)
+    assert (again.config, again.folder) == (checkpoint.config, tmp_path)
+    assert again.tokenizer.chat_template == checkpoint.tokenizer.chat_template
+    assert not again.model.training
+    assert again.model.bpe_head is not None
+    with torch.no_grad():
+        assert our_tokens(again) == our_tokens(checkpoint)
+
+
+@pytest.mark.parametrize("kind", ["base", "plus", "wide"])
+def test_transformers_reads_what_we_write(tmp_path: Path, kind: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    checkpoint = tiny_checkpoint(kind)
+    save_checkpoint(checkpoint, tmp_path)
+    name = "GraniteSpeechPlus" if kind == "plus" else "GraniteSpeech"
+    cls = getattr(transformers, f"{name}ForConditionalGeneration")
+    reference, info = cls.from_pretrained(tmp_path, output_loading_info=True)
+    assert {key: list(value) for key, value in info.items() if value} == {}
+    with torch.no_grad():
+        tokens = our_tokens(checkpoint)
+        assert len(set(tokens)) > 2
+        assert their_tokens(reference, checkpoint) == tokens
+
+
+@pytest.mark.parametrize("kind", ["base", "plus", "wide"])
+@pytest.mark.parametrize("published_names", [True, False])
+def test_we_read_what_transformers_writes(tmp_path: Path, kind: str, published_names: bool) -> None:
+    reference = reference_checkpoint(kind)
+    reference.save_pretrained(tmp_path, save_original_format=published_names, max_shard_size="200KB")
+    save_tiny_tokenizer(tmp_path)
+    checkpoint = load_checkpoint(tmp_path)
+    with torch.no_grad():
+        assert our_tokens(checkpoint) == their_tokens(reference, checkpoint)
+
+
+def test_the_number_type_is_the_one_asked_for(folder: Path) -> None:
+    model = load_checkpoint(folder, dtype=torch.bfloat16).model
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    frames, lengths = tiny_frames(FRAMES)
+    with torch.no_grad():
+        assert model.audio_embeddings(frames.bfloat16(), lengths)[0].isfinite().all()
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(CheckpointError, match=f"has no {name}"):
+        load_checkpoint(folder)
+
+
+def test_missing_weights_and_folders_are_named(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"neither model\.safetensors"):
+        load_checkpoint(folder)
+    with pytest.raises(CheckpointError, match="is no folder"):
+        load_checkpoint(folder / "nowhere")
+
+
+def test_an_unknown_key_is_refused(folder: Path) -> None:
+    rewrite(folder / "config.json", lambda values: values["encoder_config"].update(streaming=True))
+    with pytest.raises(ConfigError, match="streaming=True"):
+        load_checkpoint(folder)
+
+
+def test_a_configuration_of_another_size_is_refused_tensor_by_tensor(folder: Path) -> None:
+    rewrite(folder / "config.json", lambda values: values["encoder_config"].update(output_dim=41))
+    with pytest.raises(CheckpointError, match=r"encoder\.out\.bias is \[40\], expected \[41\]"):
+        load_checkpoint(folder)
+
+
+def test_tokenizer_and_model_have_to_agree(folder: Path) -> None:
+    rewrite(folder / "config.json", lambda values: values.update(audio_token_index=5))
+    with pytest.raises(CheckpointError, match=r"<\|audio\|> is 304 in the tokenizer, 5 in config"):
+        load_checkpoint(folder)
+    rewrite(folder / "config.json", lambda values: values.update(audio_token_index=304))
+    rewrite(folder / "tokenizer_config.json", lambda values: values.update(eos_token="<|pad|>"))
+    with pytest.raises(CheckpointError, match="end of text is 300 in the tokenizer, 301"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        ({"sampling_rate": 8000}, "sampling_rate=8000"),
+        ({"melspec_kwargs": {"n_fft": 400, "n_mels": 128}}, r"n_fft=400 \(built: 512\), n_mels=128"),
+        ({"projector_window_size": 12}, r"projector_window_size=12 \(built: 15\)"),
+    ],
+)
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "processor_config.json"])
+def test_another_front_end_is_refused(folder: Path, name: str, change: dict[str, Any], seen: str) -> None:
+    values = change if name.startswith("pre") else {"audio_processor": change}
+    (folder / name).write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=f"{name}.*{seen}"):
+        load_checkpoint(folder)
+
+
+def test_no_preprocessor_file_is_no_error(folder: Path) -> None:
+    (folder / "preprocessor_config.json").unlink()
+    assert load_checkpoint(folder).config.window_size == 15
+
+
+def test_adapters_and_configuration_have_to_agree(folder: Path, tmp_path: Path) -> None:
+    rewrite(folder / "config.json", lambda values: values.update(has_lora_adapter=True))
+    with pytest.raises(CheckpointError, match=r"has_lora_adapter is True.*adapter_model\.safetensors is missing"):
+        load_checkpoint(folder)
+    save_checkpoint(tiny_checkpoint("lora"), tmp_path / "lora")
+    rewrite(tmp_path / "lora" / "config.json", lambda values: values.update(has_lora_adapter=False))
+    with pytest.raises(CheckpointError, match="is there"):
+        load_checkpoint(tmp_path / "lora")

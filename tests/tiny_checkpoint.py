@@ -1,0 +1,47 @@
+"""Tiny checkpoint folders, ours and transformers', whose tokenizer and model agree on every id."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lithophone.checkpoint import Checkpoint
+from lithophone.config import ModelConfig
+from lithophone.model.speech import GraniteSpeech
+from tests.tiny import LORA, SEED, randomise, tiny_config
+from tests.tiny_tokenizer import BASE_TEMPLATE, PLUS_TEMPLATE, tiny_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import GraniteSpeechForConditionalGeneration
+
+
+def checkpoint_config(kind: str = "base") -> ModelConfig:
+    """`tiny_config` with the ids of the tiny tokenizer."""
+    config, tokenizer = tiny_config(kind), tiny_tokenizer()
+    text = replace(
+        config.text_config, vocab_size=len(tokenizer), bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.eos_id,
+        pad_token_id=tokenizer.pad_id,
+    )  # fmt: skip
+    return replace(config, text_config=text, audio_token_index=tokenizer.audio_id)
+
+
+def tiny_checkpoint(kind: str = "base", *, bpe: bool = False, seed: int = SEED) -> Checkpoint:
+    """A random model with its tokenizer; `save_checkpoint` makes a folder of it."""
+    config = checkpoint_config(kind)
+    n_labels = config.text_config.vocab_size + 1 if bpe else None
+    model = randomise(GraniteSpeech(config, n_labels, LORA), seed)
+    assert isinstance(model, GraniteSpeech)
+    template = PLUS_TEMPLATE if kind == "plus" else BASE_TEMPLATE
+    return Checkpoint(model, tiny_tokenizer(template), config, Path())
+
+
+def reference_checkpoint(kind: str = "base", seed: int = SEED) -> GraniteSpeechForConditionalGeneration:
+    """The transformers model of `checkpoint_config`, with random weights."""
+    import transformers
+
+    config = checkpoint_config(kind)
+    name = "GraniteSpeechPlus" if config.model_type == "granite_speech_plus" else "GraniteSpeech"
+    values: dict[str, Any] = {k: v for k, v in config.to_dict().items() if k not in ("model_type", "architectures")}
+    reference_config = getattr(transformers, f"{name}Config")(**values)
+    return randomise(getattr(transformers, f"{name}ForConditionalGeneration")(reference_config), seed)  # type: ignore
