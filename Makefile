@@ -7,12 +7,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-DEMO   := src/lithophone/assets/demo
+DEMO   := src/lithophone/assets/demo/demo.flac
 
 .PHONY: demo test test-full check clean
 
 demo: $(VENV)/.demo
-	$(BIN)/lithophone transcribe $(wildcard $(DEMO)/*.flac $(DEMO)/*.opus $(DEMO)/*.ogg $(DEMO)/*.wav)
+	$(BIN)/lithophone transcribe $(DEMO)
 
 test: check
 	$(BIN)/python -m pytest

@@ -4,7 +4,7 @@
         --data data/synth/kokoro-en.jsonl:en:2.0:data/teacher/kokoro-en --dev ../shared/speech/dev.jsonl \\
         --tokenizer checkpoints/tokenizer --out checkpoints/encoder --steps 6000
 
-Loss = 0.8 CTC(characters, last layer) + 0.2 CTC(characters, middle layer) + 0.3 CTC(BPE, pooled) + 2 distance to the
+Loss = 0.8 CTC(characters, last layer) + 0.2 CTC(characters, middle layer) + 0.3 CTC(BPE, pooled) + 5 distance to the
 teacher's states. The first two shares are those of the family's paper; the other two are ours: the BPE head has to
 follow the characters without leading them, and the dense target carries the run while CTC is still on its plateau.
 Stopped and started again, a run goes on from its last checkpoint; `--steps` may have grown meanwhile.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -31,12 +31,12 @@ from lithophone.tokenizer import Tokenizer
 from lithophone.train.augment import Augment
 from lithophone.train.data import Batch, Corpus, Mixture, Source, Teacher, read_manifest
 from lithophone.train.labels import character_labels, labels_text, raw_text
-from lithophone.train.loop import LoopOptions, Losses, Trainer
+from lithophone.train.loop import LoopOptions, Trainer
 from lithophone.train.losses import Loss, ctc, regression
 from lithophone.train.optim import Schedule
 
 TINY = EncoderConfig(hidden_dim=192, num_layers=8, num_heads=4, dim_head=48, feedforward_mult=3, dropout=0.0)
-WEIGHTS = {"ctc": 0.8, "ctc_mid": 0.2, "ctc_bpe": 0.3, "teacher": 2.0}
+WEIGHTS = {"ctc": 0.8, "ctc_mid": 0.2, "ctc_bpe": 0.3, "teacher": 5.0}
 
 
 class EncoderTask(nn.Module):
@@ -50,7 +50,7 @@ class EncoderTask(nn.Module):
         self.to_teacher = nn.Linear(config.hidden_dim, max(1, teacher_size))
 
 
-def encoder_losses(task: EncoderTask, tokenizer: Tokenizer) -> Losses:
+def encoder_losses(task: EncoderTask, tokenizer: Tokenizer) -> Callable[[Batch], Mapping[str, Loss]]:
     def losses(batch: Batch) -> Mapping[str, Loss]:
         output = task.encoder(batch.frames.to(task.to_teacher.weight.dtype), batch.lengths)
         characters = [character_labels(raw_text(text)) for text in batch.texts]
@@ -120,7 +120,7 @@ def read_source(text: str, cache: Path) -> Source:
     return Source(corpus, float(weight), Teacher(Path(teacher[0])) if teacher else None)
 
 
-def save_weights(trainer: Trainer, task: EncoderTask, folder: Path) -> None:
+def save_weights(trainer: Trainer[Batch], task: EncoderTask, folder: Path) -> None:
     """The averaged weights, float32, under the checkpoint's own names; the teacher's layer stays behind."""
     state = trainer.averaged_state()
     kept = {n: t.contiguous() for n, t in state.items() if n.startswith(("encoder.", "bpe_head."))}
@@ -137,11 +137,12 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--warmup", type=int, default=400)
+    parser.add_argument("--warmup", type=int, default=300)
     parser.add_argument("--cooldown", type=int, default=1500)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--batch-seconds", type=float, default=40.0)
-    parser.add_argument("--row-seconds", type=float, nargs=2, default=(2.5, 10.0))
+    parser.add_argument("--row-frames", type=int, nargs="+", default=(200, 400, 600))
+    parser.add_argument("--plain", action="store_true", help="no augmentation")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--evaluate-every", type=int, default=500)
@@ -168,8 +169,8 @@ def main() -> None:
     mixture = Mixture(
         sources,
         seconds=args.batch_seconds,
-        row_seconds=(args.row_seconds[0], args.row_seconds[1]),
-        augment=Augment(),
+        row_frames=args.row_frames,
+        augment=Augment.none() if args.plain else Augment(),
         seed=args.seed,
         start=trainer.step,
     )

@@ -236,14 +236,18 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path("data/synth"))
     parser.add_argument("--models", type=Path, default=Path("data/voices/kokoro"))
-    parser.add_argument("--exclude", type=Path, action="append", default=[], help="manifests whose texts are not spoken")
+    parser.add_argument(
+        "--exclude", type=Path, action="append", default=[], help="manifests whose texts are not spoken"
+    )
     parser.add_argument("--voices", help="comma-separated: speak with these voices, unblended (to make a test set)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
 
     voices = voices_of(args.engine, args.lang, args.models)
-    clips = plan(args.engine, args.lang, read_sentences(args.text, texts_of(args.exclude)), args.clips, args.seed, voices)
+    clips = plan(
+        args.engine, args.lang, read_sentences(args.text, texts_of(args.exclude)), args.clips, args.seed, voices
+    )
     if args.voices:
         chosen = args.voices.split(",")
         clips = [Clip(c.index, c.text, chosen[c.index % len(chosen)], c.speed) for c in clips]

@@ -2,9 +2,9 @@
 
     python recipes/teacher_states.py ../shared/speech/train.jsonl --out data/teacher/train
 
-Writes `OUT.npy`, float16 (total frames, 512) at 50 Hz, and `OUT.json`, {audio path: [first row, rows]}. Clips are packed
-into the 30 s that Whisper reads, so nothing is computed for padding. Rows are cut to `features.frame_count` of the
-clip, the number of frames of our own encoder. A run that was stopped starts its manifest again.
+Writes `OUT.npy`, float16 (total frames, 512) at 50 Hz, and `OUT.json`, {audio path: [first row, rows]}. Clips are
+packed into the 30 s that Whisper reads, so nothing is computed for padding. Rows are cut to `features.frame_count` of
+the clip, the number of frames of our own encoder. A run that was stopped starts its manifest again.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def read_clips(manifest: Path, langs: str | None, corpora: str | None) -> Iterat
                 yield row["audio"], samples
 
 
-def states_of(group: list[tuple[str, np.ndarray]], model: object, extractor: object) -> Iterator[tuple[str, np.ndarray]]:
+def states_of(
+    group: list[tuple[str, np.ndarray]], model: object, extractor: object
+) -> Iterator[tuple[str, np.ndarray]]:
     audio = np.zeros(WINDOW, np.float32)
     starts, at = [], 0
     for _, samples in group:

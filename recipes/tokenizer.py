@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from lithophone.prompts import KEYWORDS, LANGUAGES, PUNCTUATED, RAW
 from lithophone.train.labels import raw_text
 
 SPECIAL = ("<|pad|>", "<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<|audio|>")
@@ -26,7 +27,15 @@ CHAT_TEMPLATE = (
 )
 
 
+PROMPT_REPEATS = 2000
+"""Every prompt carries an instruction: weighed like this, most of its words become single tokens."""
+
+
 def sentences(paths: list[Path]) -> Iterator[str]:
+    for _ in range(PROMPT_REPEATS):
+        yield from ("USER:", f"{RAW}\n ASSISTANT:", PUNCTUATED, f"{KEYWORDS} Keywords:", "translate the speech to")
+    for name in LANGUAGES.values():
+        yield from [f" {name}"] * PROMPT_REPEATS
     for path in paths:
         for line in path.read_text(encoding="utf-8").splitlines():
             yield line.strip()

@@ -1,13 +1,22 @@
 #!/usr/bin/env bash
-# Stage 1 of lithophone-tiny: the encoder. Run from the repository root; stops and goes on where it was.
-# Data: see recipes/synthesize.py and recipes/teacher_states.py for what lies under data/.
+# Stage 1 of lithophone-tiny: the encoder. Run from the repository root; stopped and started again, it goes on.
+# data/ is made by runs/data.sh. MALLOC may name a malloc with thread caches (tcmalloc): a fifth less time a step here.
 set -eu
 speech=${SPEECH:-../shared/speech}
-OMP_WAIT_POLICY=PASSIVE .venv/bin/python recipes/encoder.py \
-  --data "data/synth/kokoro-en.jsonl:en:3:data/teacher/kokoro-en" \
-  --data "$speech/synth.jsonl:en:2:data/teacher/synth-en" \
-  --data "$speech/train.jsonl:en@cv_delta_en+cv_puri:2:data/teacher/train-en" \
-  --data "$speech/train.jsonl:en@kathleen+dc_tts_philipp:2.5:data/teacher/train-en" \
-  --data "$speech/train.jsonl:en@speechocean762:1.5:data/teacher/train-en" \
-  --data "data/synth/pico-en.jsonl:en:1" \
-  --dev "$speech/dev.jsonl" --tokenizer checkpoints/tokenizer --out checkpoints/encoder --steps "${STEPS:-5000}" "$@"
+encoder() {
+  LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/encoder.py \
+    --dev "$speech/dev.jsonl" --tokenizer checkpoints/tokenizer --out checkpoints/encoder "$@"
+}
+kokoro=data/synth/kokoro-en.jsonl:en:3:data/teacher/kokoro-en
+synth=$speech/synth.jsonl:en:2:data/teacher/synth-en
+studio=$speech/train.jsonl:en@kathleen+dc_tts_philipp:2.5:data/teacher/train-en
+crowd=$speech/train.jsonl:en@cv_delta_en+cv_puri:2:data/teacher/train-en
+accents=$speech/train.jsonl:en@speechocean762:1.5:data/teacher/train-en
+pico=data/synth/pico-en.jsonl:en:1
+
+# Clean, short and unaugmented first: off the plateau of CTC in minutes.
+encoder --data "$kokoro" --data "$synth" --data "$studio" --data "$pico" \
+  --plain --row-frames 200 --steps 600 --cooldown 1
+# Then everything.
+encoder --data "$kokoro" --data "$synth" --data "$studio" --data "$crowd" --data "$accents" --data "$pico" \
+  --steps "${STEPS:-4000}" --cooldown "${COOLDOWN:-1200}"

@@ -178,8 +178,8 @@ def _table(array: NDArray[Any]) -> NDArray[Any]:
     """(n,), (n, channels) or (channels, n) -> (n, channels)."""
     if array.ndim not in (1, 2):
         raise AudioError(f"the samples have shape {array.shape}: allowed are (n,), (n, channels) and (channels, n)")
-    if array.ndim == 1:
-        return array[:, None]
+    if array.ndim == 1 or not array.size:
+        return array.reshape(-1, 1)
     if min(array.shape) > MAX_CHANNELS:
         raise AudioError(f"shape {array.shape} has more than {MAX_CHANNELS} channels: give samples, not a spectrogram")
     return array.T if array.shape[1] > array.shape[0] else array

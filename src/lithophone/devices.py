@@ -26,7 +26,7 @@ def torch_dtype(name: str | torch.dtype | None, device: torch.device) -> torch.d
     """The number type of that name, or the one that suits the device; OptionError for an unknown one."""
     if name is None:
         return torch.bfloat16 if device.type == "cuda" else torch.float32
-    known = {**DTYPES, **{dtype: dtype for dtype in DTYPES.values()}}
-    if name not in known:
+    found = name if isinstance(name, torch.dtype) else DTYPES.get(name)
+    if found is None or found not in DTYPES.values():
         raise OptionError(f"dtype {str(name)!r} is not known; allowed are {', '.join(DTYPES)}")
-    return known[name]
+    return found

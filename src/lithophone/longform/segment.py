@@ -39,7 +39,7 @@ JOINING_S = 1.0
 """Speech on both sides of a shorter silence is kept together: a pause inside a thought, not a change of scene."""
 
 SMOOTHING = 9
-"""Chunks (0.3 s) over which quietness is averaged, so that a pause wins over a closed stop consonant."""
+"""Chunks (0.3 s) that count as the surroundings of a cut."""
 
 MIN_LIMIT_S = 1.0
 
@@ -162,13 +162,14 @@ def _pieces(
 def _quietest(earliest: int, latest: int, samples: Samples, probabilities: NDArray[np.float32]) -> int:
     """The sample in [earliest, latest] with the least speech and sound around it.
 
-    Both count alike: the speech probability and the loudness relative to the loudest chunk, each in 0..1.
+    Both count alike: the speech probability and the loudness relative to the loudest chunk, each in 0..1. What lies
+    around counts as much as the chunk itself, so that a pause wins over a closed stop consonant.
     """
     first, last = -(-earliest // CHUNK), latest // CHUNK
     chunks = samples[first * CHUNK : last * CHUNK].reshape(-1, CHUNK)
     loudness = np.sqrt(np.square(chunks).mean(axis=1))
     cost = probabilities[first:last] + loudness / max(float(loudness.max()), 1e-9)
-    return (first + int(_smooth(cost).argmin())) * CHUNK + CHUNK // 2
+    return (first + int((cost + _smooth(cost)).argmin())) * CHUNK + CHUNK // 2
 
 
 def _smooth(values: NDArray[np.float32]) -> NDArray[np.float32]:

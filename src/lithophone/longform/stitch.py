@@ -27,10 +27,11 @@ def stitch(segments: Iterable[Segment], language: str | None = None) -> tuple[Se
 
     Overlapping neighbours are joined by the times of their words; where one of them has none, at the middle of the
     longest run of words common to the end of one and the beginning of the other. Without a common run both are kept
-    whole: a repetition is better than a loss. Segments that do not overlap are not touched.
+    whole: a repetition is better than a loss. A segment inside another one was heard whole there and goes. Segments
+    that do not overlap are not touched, segments without text are left out.
     """
     joined: list[Segment] = []
-    for segment in sorted(segments, key=lambda s: (s.start_s, s.end_s)):
+    for segment in sorted((s for s in segments if s.text), key=lambda s: (s.start_s, s.end_s)):
         if joined and segment.start_s < joined[-1].end_s:
             joined.extend(s for s in join(joined.pop(), segment, language) if s.text)
         else:
@@ -40,6 +41,8 @@ def stitch(segments: Iterable[Segment], language: str | None = None) -> tuple[Se
 
 def join(left: Segment, right: Segment, language: str | None = None) -> tuple[Segment, Segment]:
     """Two overlapping segments without the words they share; one of them may end up with an empty text."""
+    if right.end_s <= left.end_s:
+        return left, replace(right, text="", words=())
     if left.words and right.words:
         return _join_by_times(left, right, language)
     return _join_by_words(left, right, language)
@@ -50,7 +53,7 @@ def join(left: Segment, right: Segment, language: str | None = None) -> tuple[Se
 
 def _join_by_times(left: Segment, right: Segment, language: str | None) -> tuple[Segment, Segment]:
     """The left one up to the middle of the overlap, the right one from where the left one's last word ends."""
-    middle_s = (right.start_s + min(left.end_s, right.end_s)) / 2
+    middle_s = (right.start_s + left.end_s) / 2
     before = tuple(word for word in left.words if _centre_s(word) < middle_s)
     heard_s = before[-1].end_s if before else left.start_s
     after = tuple(word for word in right.words if _centre_s(word) >= heard_s)
@@ -82,7 +85,7 @@ def _with_words(segment: Segment, words: tuple[Word, ...], language: str | None)
 def _join_by_words(left: Segment, right: Segment, language: str | None) -> tuple[Segment, Segment]:
     spaced = join_text(("a", "b"), language) == "a b"
     head, tail = _tokens(left.text, spaced), _tokens(right.text, spaced)
-    overlap_s = min(left.end_s, right.end_s) - right.start_s
+    overlap_s = left.end_s - right.start_s
     seam = _seam(head, tail, _reach(left, len(head), overlap_s), _reach(right, len(tail), overlap_s), spaced)
     if seam is None:
         return left, right

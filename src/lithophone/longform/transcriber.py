@@ -166,7 +166,7 @@ class Transcriber:
         """Read and cut one source. What is wrong with it, its error says: the others go on."""
         try:
             samples = load_audio(source, rate_hz)
-            windows = tuple(speech_windows(samples, limit_s))
+            windows = tuple(w for w in speech_windows(samples, limit_s) if frame_count(w.end - w.start))
             self._check_room(task, windows)
         except LithophoneError as error:
             return Recording(source, error=error)

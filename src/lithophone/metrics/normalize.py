@@ -1,8 +1,8 @@
 """Normalisers: what two texts must have in common to count as the same words. Each has a name and a version.
 
-`english` is the pipeline of the Open ASR Leaderboard: lower case; brackets and what they hold dropped; fillers dropped;
+`english` is the pipeline of the Open ASR Leaderboard: lower case; brackets with what they hold and fillers dropped;
 contractions and titles written out; numbers and currency spelled one way; British spelling made American; symbols and
-white space collapsed. `basic` serves all other languages: lower case, brackets and punctuation dropped, diacritics kept.
+white space collapsed. `basic` is for all others: lower case, brackets and punctuation dropped, diacritics kept.
 Both are OpenAI's published normalisers as packaged in `whisper-normalizer`.
 """
 

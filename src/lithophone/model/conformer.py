@@ -115,6 +115,7 @@ class BlockAttention(nn.Module):
         self.to_kv = nn.Linear(config.hidden_dim, 2 * inner, bias=False)
         self.to_out = nn.Linear(inner, config.hidden_dim)
         self.rel_pos_emb = nn.Embedding(2 * config.max_pos_emb + 1, config.dim_head)
+        nn.init.normal_(self.rel_pos_emb.weight, std=0.02)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:

@@ -23,9 +23,9 @@ def posterior_weighted_pooling(states: Tensor, mid_logits: Tensor, lengths: Tens
     valid = torch.arange(states.shape[1], device=states.device) < lengths[:, None]
     weights = (1.0 - mid_logits.float().softmax(-1)[..., 0]) * valid
     pad = -states.shape[1] % window
-    weights = F.pad(weights, (0, pad)).unflatten(1, (-1, window))
+    weights = F.pad(weights, (0, pad)).view(len(states), -1, window)
     shares = weights / (weights.sum(-1, keepdim=True) + 1e-8)
-    windows = F.pad(states, (0, 0, 0, pad)).unflatten(1, (-1, window))
+    windows = F.pad(states, (0, 0, 0, pad)).view(len(states), -1, window, states.shape[-1])
     return (windows * shares.to(states.dtype).unsqueeze(-1)).sum(2)
 
 

@@ -1,1 +1,1 @@
-"""Training: data, augmentation, losses, schedule, loop, checkpoints. Recipes that use them are flat files in `recipes/`."""
+"""Training: data, augmentation, losses, optimisation, the loop. The recipes that use them are flat files."""

@@ -52,7 +52,8 @@ def distort(samples: Samples, augment: Augment, rng: np.random.Generator) -> Sam
     if rng.random() < augment.noise_p:
         samples = add_noise(samples, coloured_noise(len(samples), rng), rng.uniform(*augment.noise_snr_db))
     gain = 10.0 ** (rng.uniform(*augment.gain_db) / 20.0)
-    return np.clip(samples * gain, -1.0, 1.0).astype(np.float32)
+    clipped: Samples = np.clip(samples * gain, -1.0, 1.0).astype(np.float32)
+    return clipped
 
 
 def add_room(samples: Samples, decay_s: float, rng: np.random.Generator) -> Samples:
@@ -77,7 +78,8 @@ def add_noise(samples: Samples, noise: Samples, snr_db: float) -> Samples:
     """Add noise at the given ratio of powers; digital silence stays as it is."""
     wanted = np.mean(samples**2) * 10.0 ** (-snr_db / 10.0)
     scale = np.sqrt(wanted / max(float(np.mean(noise**2)), 1e-12))
-    return (samples + scale * noise).astype(np.float32)
+    noisy: Samples = (samples + scale * noise).astype(np.float32)
+    return noisy
 
 
 def spec_augment(frames: Tensor, lengths: Tensor, augment: Augment, rng: np.random.Generator) -> Tensor:

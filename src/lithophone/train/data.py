@@ -1,7 +1,8 @@
-"""Manifests -> training batches. The batch of step k is a pure function of the seed and k: that is all there is to resume.
+"""Manifests -> training batches. The batch of a step is a pure function of the seed and the step: no state to resume.
 
-A row of a batch is made of clips of one corpus put one after another until it is about as long as the batch wants
-(speech-length augmentation), so that no computation goes into padding and every position of an attention block is seen.
+A row of a batch is made of clips of one corpus put one after another until it is as long as the batch wants
+(speech-length augmentation): every position of an attention block is seen, little is computed for padding, and batches
+have few different shapes, for which libraries keep their kernels and memory ready.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lithophone.audio import load_audio
 from lithophone.errors import AudioError, ManifestError
-from lithophone.features import RATE_HZ, batch_frames, frame_count, log_mel_frames
+from lithophone.features import FRAME_S, RATE_HZ, batch_frames, frame_count, log_mel_frames
 from lithophone.train.augment import Augment, Samples, change_speed, distort, seeded, spec_augment
 
 log = logging.getLogger(__name__)
+
+DRAWS = 12
+"""Clips that are looked at to fill one row."""
 
 
 @dataclass(frozen=True)
@@ -148,14 +153,17 @@ class Row:
 
 
 class Mixture(torch.utils.data.IterableDataset[Batch]):
-    """Endless batches of about `seconds` of audio each, from step `start` on. With workers each makes every n-th."""
+    """Endless batches of about `seconds` of audio each, from step `start` on. With workers each makes every n-th.
+
+    A batch has rows of one of the lengths `row_frames` (20 ms), and as many of them as fill its seconds.
+    """
 
     def __init__(
         self,
         sources: Sequence[Source],
         *,
         seconds: float,
-        row_seconds: tuple[float, float],
+        row_frames: Sequence[int],
         augment: Augment,
         seed: int,
         start: int = 0,
@@ -164,13 +172,14 @@ class Mixture(torch.utils.data.IterableDataset[Batch]):
     ) -> None:
         self.sources = list(sources)
         self.seconds = seconds
-        self.row_seconds = row_seconds
+        self.row_frames = tuple(row_frames)
         self.augment = augment
         self.seed = seed
         self.start = start
         self.rank = rank
         self.world = world
         self.teacher_size = next((s.teacher.size for s in sources if s.teacher), 0)
+        self.teacher_scale = _channel_scale([s.teacher for s in sources if s.teacher])
 
     def __iter__(self) -> Iterator[Batch]:
         info = torch.utils.data.get_worker_info()
@@ -181,11 +190,12 @@ class Mixture(torch.utils.data.IterableDataset[Batch]):
             step += workers
 
     def batch(self, step: int) -> Batch:
-        """The batch of one step: rows of about equal length, drawn anew for every step and rank."""
+        """The batch of one step, drawn anew for every step and rank."""
         rng = seeded(self.seed, "batch", step * self.world + self.rank)
-        target = rng.uniform(*self.row_seconds)
-        rows = [self._row(target, rng) for _ in range(max(1, round(self.seconds / target)))]
+        size = int(rng.choice(self.row_frames))
+        rows = [self._row(size * FRAME_S, rng) for _ in range(max(1, round(self.seconds / (size * FRAME_S))))]
         frames, lengths = batch_frames([log_mel_frames(torch.from_numpy(row.samples)) for row in rows])
+        frames = F.pad(frames, (0, 0, 0, -frames.shape[1] % size))
         frames = spec_augment(frames, lengths, self.augment, rng)
         teacher, valid = self._stack_teacher(rows, frames.shape[1])
         return Batch(frames, lengths, [r.text for r in rows], [r.lang for r in rows], teacher, valid)
@@ -207,23 +217,31 @@ class Mixture(torch.utils.data.IterableDataset[Batch]):
         for i, row in enumerate(rows):
             if row.teacher is not None:
                 count = min(frames, len(row.teacher))
-                states[i, :count] = torch.from_numpy(row.teacher[:count])
+                mean, deviation = self.teacher_scale
+                states[i, :count] = torch.from_numpy((row.teacher[:count] - mean) / deviation)
                 valid[i, :count] = True
         return states, valid
 
 
+def _channel_scale(teachers: Sequence[Teacher]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Mean and deviation of every channel: a transformer's states have a few channels that dwarf all others."""
+    if not teachers:
+        return np.zeros(0, np.float32), np.ones(0, np.float32)
+    sample = np.concatenate([t.states[:: max(1, len(t.states) // 5000)] for t in teachers]).astype(np.float32)
+    return sample.mean(0), sample.std(0) + 1e-3
+
+
 def _fill(source: Source, target: int, rng: np.random.Generator) -> list[Clip]:
-    """Clips of one corpus, drawn at random, until the next one would run past the target by more than a fifth."""
+    """Clips of one corpus, drawn at random, that together stay within `target` samples; a single one may be longer."""
+    corpus = source.corpus.clips
+    drawn = [corpus[int(i)] for i in rng.integers(len(corpus), size=DRAWS)]
     clips: list[Clip] = []
     used = 0
-    for _ in range(4 * source.joins):
-        clip = source.corpus.clips[int(rng.integers(len(source.corpus.clips)))]
-        if used + clip.length <= 1.2 * target or not clips:
+    for clip in drawn:
+        if used + clip.length <= target and len(clips) < source.joins:
             clips.append(clip)
             used += clip.length
-        if used >= 0.8 * target or len(clips) == source.joins:
-            break
-    return clips
+    return clips or [min(drawn, key=lambda clip: clip.length)]
 
 
 def _join(source: Source, clips: list[Clip], speed: float) -> tuple[Samples, npt.NDArray[np.float16] | None]:

@@ -13,18 +13,29 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from typing_extensions import Self
 
-from lithophone.train.data import Batch
 from lithophone.train.losses import Loss
 from lithophone.train.optim import Average, MasterAdamW, Schedule
 
 log = logging.getLogger(__name__)
-Losses = Callable[[Batch], Mapping[str, Loss]]
+
+
+class TrainingBatch(Protocol):
+    """What the loop must know of a batch: where it lies, and how much speech it holds."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    def to(self, device: torch.device | str) -> Self: ...
+
+
+AnyBatch = TypeVar("AnyBatch", bound=TrainingBatch)
 
 
 @dataclass(frozen=True)
@@ -42,10 +53,16 @@ class LoopOptions:
     evaluate_every: int = 500
 
 
-class Trainer:
+class Trainer(Generic[AnyBatch]):
     """A run: the model and everything that changes while it is trained. `weights` names each loss's share."""
 
-    def __init__(self, model: nn.Module, losses: Losses, weights: Mapping[str, float], options: LoopOptions) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        losses: Callable[[AnyBatch], Mapping[str, Loss]],
+        weights: Mapping[str, float],
+        options: LoopOptions,
+    ) -> None:
         model.to(options.device)
         self.optimizer = MasterAdamW(model.parameters())
         self.model = cast_for_compute(model, options.precision)
@@ -57,7 +74,7 @@ class Trainer:
         self.seconds_seen = 0.0
         options.folder.mkdir(parents=True, exist_ok=True)
 
-    def run(self, batches: Iterable[Batch], evaluate: Callable[[], Mapping[str, float]] | None = None) -> None:
+    def run(self, batches: Iterable[AnyBatch], evaluate: Callable[[], Mapping[str, float]] | None = None) -> None:
         """Train until the schedule ends; call `evaluate` with the averaged weights in place every now and then."""
         options, clock = self.options, time.monotonic()
         sums: dict[str, float] = {}
@@ -82,7 +99,7 @@ class Trainer:
         if evaluate:
             self.record(self.with_average(evaluate))
 
-    def train_step(self, batch: Batch) -> tuple[float, dict[str, float]]:
+    def train_step(self, batch: AnyBatch) -> tuple[float, dict[str, float]]:
         """One update; the gradient is that of each loss's mean over the targets of all ranks."""
         self.model.train()
         torch.manual_seed(self.step)

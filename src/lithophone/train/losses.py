@@ -5,6 +5,7 @@ Sums and counts add over accumulated batches and ranks; a mean of means would we
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,8 +26,8 @@ class Loss:
         return float(self.total.detach()) / max(self.count, 1.0)
 
 
-def ctc(logits: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]]) -> Loss:
-    """CTC (label 0 blank) over logits (B, T, V); counted per target label. Rows too short for their text count nothing.
+def ctc(logits: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]], blank: int = 0) -> Loss:
+    """CTC over logits (B, T, V), counted per target label. Rows too short for their text count nothing.
 
     A text needs a frame a label and one more between equal neighbours; a row that has fewer cannot be aligned at all.
     """
@@ -38,20 +39,17 @@ def ctc(logits: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]]) -> Lo
     log_probs = logits[rows].float().log_softmax(-1).transpose(0, 1)
     sizes = torch.tensor([len(t) for t in kept], device=logits.device)
     flat = torch.tensor([label for t in kept for label in t], device=logits.device)
-    total = F.ctc_loss(log_probs, flat, lengths[rows], sizes, reduction="sum")
+    total = F.ctc_loss(log_probs, flat, lengths[rows], sizes, blank, reduction="sum")
     return Loss(total, float(sizes.sum()))
 
 
 def _needed(target: Sequence[int]) -> int:
-    return len(target) + sum(a == b for a, b in zip(target, target[1:], strict=False))
+    return len(target) + sum(a == b for a, b in itertools.pairwise(target))
 
 
 def regression(predicted: Tensor, teacher: Tensor, valid: Tensor) -> Loss:
-    """Distance between predicted (B, T, K) and the teacher's states, each teacher frame scaled to unit variance.
-
-    Smooth L1 keeps the few very large channels of a transformer's states from ruling the loss. Counted per frame.
-    """
-    wanted = F.layer_norm(teacher[valid].float(), teacher.shape[-1:])
+    """Smooth L1 between predicted (B, T, K) and the teacher's states, mean over channels; counted per valid frame."""
+    wanted = teacher[valid].float()
     distance = F.smooth_l1_loss(predicted[valid].float(), wanted, reduction="sum") / teacher.shape[-1]
     return Loss(distance, float(valid.sum()))
 

@@ -35,9 +35,13 @@ class MasterAdamW:
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], *, weight_decay: float = 0.01, betas: tuple[float, float] = (0.9, 0.98)
+        self,
+        parameters: Iterable[nn.Parameter],
+        *,
+        weight_decay: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.98),
     ) -> None:
-        self.parameters = [p for p in parameters if p.requires_grad]
+        self.parameters: list[Tensor] = [p for p in parameters if p.requires_grad]
         self.masters = [p.detach().clone().float() for p in self.parameters]
         groups: list[dict[str, object]] = [
             {"params": [m for m in self.masters if m.ndim > 1], "weight_decay": weight_decay},
@@ -69,7 +73,7 @@ class MasterAdamW:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, object]) -> None:
-        torch._foreach_copy_(self.masters, state["masters"])
+        torch._foreach_copy_(self.masters, list(state["masters"]))  # type: ignore[call-overload]
         self.adam.load_state_dict(state["adam"])  # type: ignore[arg-type]
         self.write()
 

@@ -1,0 +1,73 @@
+"""Where transcripts go: lines on the terminal, or files that are either whole or not there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from lithophone.errors import OptionError
+from lithophone.formats import FORMATS
+from lithophone.transcript import Segment, Transcript
+
+FILE_FORMATS = ("txt", "srt", "vtt", "tsv", "json")
+"""Formats by the name that is also the file's ending."""
+
+
+def chosen_formats(name: str) -> tuple[str, ...]:
+    """The formats that `name` asks for, which may be `all`; OptionError for an unknown one."""
+    if name == "all":
+        return FILE_FORMATS
+    if name not in FILE_FORMATS:
+        raise OptionError(f"unknown output format {name!r}; allowed are {', '.join(FILE_FORMATS)} and all")
+    return (name,)
+
+
+def segment_line(segment: Segment) -> str:
+    """`[00:00.000 --> 00:05.000] text`."""
+    speaker = "" if segment.speaker is None else f"[{segment.speaker}]: "
+    text = " ".join(segment.text.split())  # one line, whatever the model wrote
+    return f"[{clock(segment.start_s)} --> {clock(segment.end_s)}] {speaker}{text}"
+
+
+def clock(time_s: float) -> str:
+    """`MM:SS.mmm`, with hours in front from the first hour on."""
+    minutes, milliseconds = divmod(round(time_s * 1000), 60_000)
+    hours, minutes = divmod(minutes, 60)
+    front = f"{hours:02d}:" if hours else ""
+    return f"{front}{minutes:02d}:{milliseconds // 1000:02d}.{milliseconds % 1000:03d}"
+
+
+def prepare_folder(folder: Path, sources: Sequence[Path]) -> None:
+    """Make the folder and try to write into it, before any work is done.
+
+    Raises OptionError where that fails, or where two sources would be written to the same file.
+    """
+    twice = [stem for stem, count in Counter(source.stem for source in sources).items() if count > 1]
+    if twice:
+        clash = ", ".join(str(source) for source in sources if source.stem == twice[0])
+        raise OptionError(f"{clash} would be written to the same file in {folder}: use one folder for each")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OptionError(f"cannot write into {folder}: {error.strerror or error}; choose another folder") from error
+
+
+def write_files(transcript: Transcript, folder: Path, stem: str, formats: Sequence[str]) -> None:
+    """One file per format."""
+    for name in formats:
+        write_whole(folder / f"{stem}.{name}", FORMATS[name](transcript))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all, whatever happens in between."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

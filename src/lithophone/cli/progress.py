@@ -1,0 +1,75 @@
+"""A progress bar on stderr in seconds of audio: how much is done, how fast, how long it will take."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from lithophone.cli.output import clock
+from lithophone.cli.terminal import stderr
+
+
+class AudioProgress:
+    """A bar while the context lasts; shows nothing where stderr is no terminal, or where `quiet`."""
+
+    def __init__(self, quiet: bool) -> None:
+        # Printed lines go above the bar only where both share the terminal: a pipe keeps its stdout.
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=stderr(),
+            disable=quiet or not sys.stderr.isatty(),
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        self._task = self._bar.add_task("loading", total=None, state="")
+        self._began = time.perf_counter()
+        self._before_s = 0.0
+
+    def __enter__(self) -> AudioProgress:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.__exit__(kind, error, trace)
+
+    def start(self, name: str) -> None:
+        """The model is loaded: from here on the time counts."""
+        self._began = time.perf_counter()
+        self._bar.update(self._task, description=name, state="reading")
+
+    def show(self, name: str, done_s: float, duration_s: float) -> None:
+        """`done_s` of `duration_s` seconds of the recording `name` are done."""
+        speed = (self._before_s + done_s) / max(self.elapsed_s, 1e-9)
+        state = progress_text(done_s, duration_s, speed)
+        self._bar.update(self._task, description=name, completed=done_s, total=duration_s, state=state)
+
+    def finish(self, duration_s: float) -> None:
+        """One recording is done."""
+        self._before_s += duration_s
+
+    @property
+    def audio_s(self) -> float:
+        return self._before_s
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.perf_counter() - self._began
+
+
+def progress_text(done_s: float, duration_s: float, speed: float) -> str:
+    """`00:30.0 of 01:00.0, 12.0 x real time, 2.5 s left`."""
+    left = f"{(duration_s - done_s) / speed:.0f} s left" if speed else "waiting"
+    return f"{clock(done_s)[:-2]} of {clock(duration_s)[:-2]}, {speed:.1f} x real time, {left}"
+
+
+def summary(audio_s: float, elapsed_s: float, load_s: float) -> str:
+    """The last line of a run."""
+    speed = audio_s / max(elapsed_s, 1e-9)
+    return f"{audio_s:.1f} s of audio in {elapsed_s:.1f} s: {speed:.1f} x real time (model loaded in {load_s:.1f} s)"

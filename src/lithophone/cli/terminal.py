@@ -1,0 +1,74 @@
+"""What all commands share: messages on stderr, exit statuses, options that mean the same everywhere."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Annotated, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lithophone.errors import LithophoneError, OptionError
+
+P = ParamSpec("P")
+
+PIPE_WIDTH = 160
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+
+Model = Annotated[str, typer.Option(help="Name of a model, or its folder (`lithophone models` lists names).")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ... (default: the GPU where there is one)")]
+Dtype = Annotated[
+    str | None, typer.Option(help="float32, bfloat16, float16 (default: bfloat16 on a GPU, else float32)")
+]
+BatchSize = Annotated[int, typer.Option(help="Windows decoded together.")]
+Punctuate = Annotated[
+    bool | None,
+    typer.Option("--punctuate/--raw", help="Punctuation and capitals, or neither (default: as the model can)"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
+
+
+def stderr() -> Console:
+    """Where everything goes that is not the result."""
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout, wide where no terminal bounds it."""
+    console = Console()
+    (console if console.is_terminal else Console(width=PIPE_WIDTH)).print(table)
+
+
+def say(message: str, label: str = "", style: str = "") -> None:
+    """A line on stderr, as it is: brackets in a message are no markup."""
+    console = stderr()
+    if label:
+        console.print(f"{label}: ", style=style, end="", markup=False)
+    console.print(message, markup=False)
+
+
+def say_error(message: object) -> None:
+    say(str(message), "error", "bold red")
+
+
+def say_warning(message: str) -> None:
+    say(message, "warning", "yellow")
+
+
+def with_exit_status(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn errors into a message and an exit status: 1 failed, 2 wrong usage, 130 interrupted."""
+
+    @functools.wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except LithophoneError as error:
+            say_error(error)
+            raise typer.Exit(WRONG_USAGE if isinstance(error, OptionError) else FAILED) from error
+        except KeyboardInterrupt as error:
+            say_error("interrupted")
+            raise typer.Exit(INTERRUPTED) from error
+
+    return guarded

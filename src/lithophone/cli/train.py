@@ -1,0 +1,40 @@
+"""`lithophone train`: run a recipe, a flat Python file, as if it were called by itself."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import lithophone
+from lithophone.cli import terminal
+from lithophone.errors import OptionError
+
+
+@terminal.with_exit_status
+def train(
+    recipe: Annotated[str, typer.Argument(help="A Python file, or the name of one in recipes/.")],
+    args: Annotated[list[str] | None, typer.Argument(metavar="ARGS...", help="Handed on to the recipe.")] = None,
+) -> None:
+    """Run a training recipe; `lithophone train RECIPE --help` shows its own options."""
+    path = find_recipe(recipe)
+    sys.argv = [str(path), *(args or [])]
+    runpy.run_path(str(path), run_name="__main__")
+
+
+def find_recipe(name: str) -> Path:
+    """The recipe's file; OptionError names those that are there."""
+    if Path(name).is_file():
+        return Path(name)
+    found = {path.stem: path for folder in recipe_folders() for path in sorted(folder.glob("*.py"))}
+    if name not in found:
+        raise OptionError(f"no recipe {name!r}; there are {', '.join(found) or 'none'}, or give a Python file")
+    return found[name]
+
+
+def recipe_folders() -> list[Path]:
+    """`recipes/` where the user is, and beside the source the package runs from."""
+    return [Path(lithophone.__file__).parents[2] / "recipes", Path("recipes")]

@@ -1,0 +1,65 @@
+"""Text dressed as speech: what the projector will say, imitated, so that the language model can learn from text alone.
+
+A sentence in raw form is misspelt as a recogniser misspells, tokenised, and spread over slots of 100 ms with blanks in
+between; neighbours change places as they do inside a projector window. Learning to read the sentence out of that is
+learning to copy, to correct and to punctuate, before a single recording is heard.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz'"
+ALIKE = {
+    "a": "eou", "b": "pdv", "c": "sk", "d": "tb", "e": "iay", "f": "vth", "g": "kj", "i": "ey", "j": "g", "k": "cg",
+    "m": "n", "n": "m", "o": "ua", "p": "b", "s": "zc", "t": "d", "u": "oa", "v": "fb", "w": "u", "y": "i", "z": "s",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Disguise:
+    """How far a sentence is bent: shares of words and letters changed, slots per token, shuffling within windows."""
+
+    word_p: float = 0.25
+    letter_p: float = 0.35
+    drop_word_p: float = 0.02
+    blanks_per_token: float = 0.8
+    repeat_p: float = 0.15
+    window: int = 3
+    shuffle_p: float = 0.3
+
+
+def misspell(text: str, disguise: Disguise, rng: np.random.Generator) -> str:
+    """Some words lose letters, gain letters, or change them for like-sounding ones; few words vanish."""
+    words = (_misspell_word(w, disguise, rng) for w in text.split() if rng.random() >= disguise.drop_word_p)
+    return " ".join(word for word in words if word)
+
+
+def _misspell_word(word: str, disguise: Disguise, rng: np.random.Generator) -> str:
+    if rng.random() >= disguise.word_p:
+        return word
+    return "".join(_misspell_letter(c, rng) if rng.random() < disguise.letter_p else c for c in word)
+
+
+def _misspell_letter(letter: str, rng: np.random.Generator) -> str:
+    kind = rng.random()
+    if kind < 0.3:
+        return ""
+    if kind < 0.45:
+        return letter + str(rng.choice(list(LETTERS)))
+    near = ALIKE.get(letter, LETTERS)
+    return str(rng.choice(list(near)))
+
+
+def spread(tokens: list[int], blank: int, disguise: Disguise, rng: np.random.Generator) -> list[int]:
+    """Tokens -> slots: each token once or twice, then a few blanks; windows are shuffled now and then."""
+    slots: list[int] = [blank] * int(rng.integers(0, 4))
+    for token in tokens:
+        slots += [token] * (1 + int(rng.random() < disguise.repeat_p))
+        slots += [blank] * int(rng.poisson(disguise.blanks_per_token))
+    slots += [blank] * (-len(slots) % disguise.window)
+    windows = [slots[i : i + disguise.window] for i in range(0, len(slots), disguise.window)]
+    mixed = [list(rng.permutation(w)) if rng.random() < disguise.shuffle_p else w for w in windows]
+    return [int(slot) for window in mixed for slot in window]

@@ -1,0 +1,61 @@
+"""What all tests share: tiny transcribers, speech found without a voice detector, marks that skip loudly."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from lithophone.checkpoint import save_checkpoint
+from lithophone.longform import transcriber as transcriber_module
+from lithophone.longform.segment import CHUNK, speech_windows
+from lithophone.longform.transcriber import Transcriber
+from tests.tiny_checkpoint import tiny_checkpoint
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+DEMO = ROOT / "src" / "lithophone" / "assets" / "demo" / "demo.flac"
+
+
+def pytest_configure() -> None:
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if SHARED.is_dir():
+        return
+    for item in items:
+        if "shared" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="the shared folder is not beside the repository"))
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Transcriber:
+    """A random model of the base kind."""
+    return Transcriber(tiny_checkpoint())
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model as a folder."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_checkpoint(tiny_checkpoint(), folder)
+    return folder
+
+
+class Loudness:
+    """Takes everything that can be heard for speech, so that tones and noise do for recordings."""
+
+    def speech_probabilities(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        chunks = np.pad(samples, (0, -len(samples) % CHUNK)).reshape(-1, CHUNK)
+        return (np.abs(chunks).max(axis=1) > 0.05).astype(np.float32)
+
+
+@pytest.fixture
+def tones_are_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transcribers started in this process find speech by loudness."""
+    monkeypatch.setattr(transcriber_module, "speech_windows", functools.partial(speech_windows, detector=Loudness()))

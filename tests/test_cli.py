@@ -1,0 +1,235 @@
+"""The command line: what is printed, what is written, and that the exit status tells the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+from click.testing import Result
+from typer.testing import CliRunner
+
+from lithophone.cli import output
+from lithophone.cli.main import app
+from lithophone.cli.output import clock, write_whole
+from lithophone.cli.progress import progress_text, summary
+from lithophone.longform.transcriber import Transcriber
+from tests.conftest import DEMO
+from tests.sounds import silence, tone
+
+pytestmark = pytest.mark.usefixtures("tones_are_speech")
+LINE = re.compile(r"^\[\d\d:\d\d\.\d{3} --> \d\d:\d\d\.\d{3}\] ")
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Path:
+    soundfile.write(tmp_path / "talk.wav", tone(1.0), 16_000)
+    return tmp_path / "talk.wav"
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    (tmp_path / "broken.wav").write_bytes(b"RIFF no recording")
+    return tmp_path / "broken.wav"
+
+
+@pytest.fixture(autouse=True)
+def short_replies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random model talks until it is stopped: stop it early."""
+    monkeypatch.setattr("lithophone.longform.transcriber.max_new_tokens", lambda *_: 8)
+
+
+def call(*arguments: object, model: Path | None = None) -> Result:
+    chosen = [] if model is None else ["--model", str(model)]
+    return CliRunner().invoke(app, [*map(str, arguments), *chosen])
+
+
+def test_lines_with_times_are_printed(talk: Path, tiny_folder: Path) -> None:
+    done = call("transcribe", talk, model=tiny_folder)
+    assert done.exit_code == 0, done.output
+    assert LINE.match(done.stdout)
+    assert "1.0 s of audio in" in done.stderr
+
+
+def test_quiet_leaves_the_result_only(talk: Path, tiny_folder: Path) -> None:
+    done = call("transcribe", talk, "--quiet", model=tiny_folder)
+    assert LINE.match(done.stdout)
+    assert "of audio in" not in done.stderr
+
+
+def test_one_broken_file_does_not_stop_the_others(talk: Path, broken: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = call("transcribe", broken, tmp_path / "missing.wav", talk, "-o", out, model=tiny_folder)
+    assert done.exit_code == 1
+    assert [path.name for path in out.iterdir()] == ["talk.txt"]
+    assert str(broken) in done.stderr
+    assert "missing.wav" in done.stderr
+
+
+def test_several_files_are_told_apart(talk: Path, tiny_folder: Path) -> None:
+    again = talk.with_name("again.wav")
+    again.write_bytes(talk.read_bytes())
+    lines = call("transcribe", talk, again, model=tiny_folder).stdout.splitlines()
+    assert [line for line in lines if line.startswith("#")] == [f"# {talk}", f"# {again}"]
+
+
+def test_all_formats_are_written(talk: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    done = call("transcribe", talk, "-f", "all", "-o", out, model=tiny_folder)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == ""
+    assert sorted(path.name for path in out.iterdir()) == [f"talk.{e}" for e in ("json", "srt", "tsv", "txt", "vtt")]
+    assert json.loads((out / "talk.json").read_text(encoding="utf-8"))["duration"] == 1.0
+
+
+def test_a_document_goes_to_stdout(talk: Path, tiny_folder: Path) -> None:
+    done = call("transcribe", talk, "-f", "json", "-o", "-", model=tiny_folder)
+    assert json.loads(done.stdout)["segments"]
+
+
+def test_silence_is_no_failure_but_told(tiny_folder: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "still.wav", silence(1.0), 16_000)
+    done = call("transcribe", tmp_path / "still.wav", model=tiny_folder)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "[no_speech]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--task", "sing"], "unknown task 'sing'; allowed are transcribe"),
+        (["--language", "xx"], "unknown language 'xx'; allowed are"),
+        (["--task", "translate"], "needs the option 'to'"),
+        (["--task", "translate", "--language", "fr", "--to", "de"], "no translation from fr to de"),
+        (["--to", "de"], "goes with task 'translate'"),
+        (["--output-format", "doc"], "unknown output format 'doc'; allowed are txt, srt, vtt, tsv, json and all"),
+        (["--output-format", "all"], "name a folder with --output-dir"),
+        (["--batch-size", "0"], "batch_size is 0"),
+        (["--device", "abacus"], "device 'abacus'"),
+        (["--dtype", "float7"], "dtype 'float7'"),
+    ],
+)
+def test_wrong_usage_exits_with_2(talk: Path, tiny_folder: Path, arguments: list[str], words: str) -> None:
+    done = call("transcribe", talk, *arguments, model=tiny_folder)
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("arguments", [["transcribe"], ["transcribe", "a.wav", "--colour", "red"], ["sing"]])
+def test_what_the_parser_refuses_exits_with_2(arguments: list[str]) -> None:
+    assert call(*arguments).exit_code == 2
+
+
+def test_an_unknown_model_exits_with_1_and_names_those_there_are(talk: Path) -> None:
+    done = call("transcribe", talk, "--model", "no-such-model")
+    assert done.exit_code == 1
+    assert "ibm-granite/granite-speech-4.1-2b" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_model_is_loaded(talk: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file is in the way")
+    done = call("transcribe", talk, "-o", tmp_path / "out", "--model", "no-such-model")
+    assert done.exit_code == 2
+    assert "cannot write into" in done.stderr
+
+
+def test_two_recordings_never_overwrite_one_transcript(talk: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "talk.mp3"
+    done = call("transcribe", talk, other, "-o", tmp_path / "out", "--model", "no-such-model")
+    assert done.exit_code == 2
+    assert "same file" in done.stderr
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    write_whole(tmp_path / "a.txt", "old")
+    monkeypatch.setattr(output.Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "a.txt", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_an_interrupt_keeps_what_is_finished(
+    talk: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = talk.with_name("second.wav")
+    second.write_bytes(talk.read_bytes())
+    calls: list[int] = []
+    hear = Transcriber._hear
+
+    def once(self: Transcriber, *rest: object) -> object:
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return hear(self, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Transcriber, "_hear", once)
+    out = tmp_path / "out"
+    done = call("transcribe", talk, second, "-o", out, "--batch-size", 1, model=tiny_folder)
+    assert done.exit_code == 130
+    assert [path.name for path in out.iterdir()] == ["talk.txt"]
+
+
+def test_ctrl_c_in_a_terminal(tiny_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    files = []
+    for i in range(200):
+        files.append(tmp_path / f"{i:03d}.flac")
+        os.link(DEMO, files[-1]) if DEMO.stat().st_dev == tmp_path.stat().st_dev else files[-1].symlink_to(DEMO)
+    command = [sys.executable, "-m", "lithophone", "transcribe", *files, "-o", out, "--model", tiny_folder]
+    process = subprocess.Popen([*map(str, command), "--batch-size", "1"], stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        if process.poll() is not None or (out.is_dir() and any(out.glob("*.txt"))):
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    written = sorted(path.name for path in out.iterdir())
+    assert 0 < len(written) < len(files)
+    assert written == [f"{i:03d}.txt" for i in range(len(written))]
+    assert all((out / name).read_text(encoding="utf-8").endswith("\n") for name in written)
+
+
+def test_a_recipe_runs_with_its_arguments(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text("import sys\nprint(__name__, *sys.argv[1:])\n")
+    done = call("train", recipe, "--steps", 3, "--help")
+    assert done.stdout == "__main__ --steps 3 --help\n"
+
+
+def test_an_unknown_recipe_names_those_there_are() -> None:
+    done = call("train", "no-such-recipe")
+    assert done.exit_code == 2
+    assert "no recipe 'no-such-recipe'" in done.stderr
+
+
+def test_models_are_listed() -> None:
+    done = call("models")
+    assert done.exit_code == 0
+    assert "ibm-granite/granite-speech-4.1-2b-plus" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("time_s", "text"), [(0, "00:00.000"), (59.9996, "01:00.000"), (3599.5, "59:59.500"), (3600, "01:00:00.000")]
+)
+def test_clock(time_s: float, text: str) -> None:
+    assert clock(time_s) == text
+
+
+def test_progress_and_summary_tell_audio_speed_and_time_left() -> None:
+    assert progress_text(30.0, 60.0, 12.0) == "00:30.0 of 01:00.0, 12.0 x real time, 2 s left"
+    assert progress_text(0.0, 60.0, 0.0).endswith("waiting")
+    assert summary(10.0, 2.0, 0.5) == "10.0 s of audio in 2.0 s: 5.0 x real time (model loaded in 0.5 s)"

@@ -1,0 +1,121 @@
+"""Formats, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from lithophone.formats import FORMATS
+from lithophone.transcript import Segment, Transcript, TranscriptWarning, Word
+
+WORDS = (Word("Hello", 0.0, 0.5, 0.5), Word("there.", 0.5, 1.2345, 1.0))
+TRANSCRIPT = Transcript(
+    segments=(
+        Segment("Hello there.", 0.0, 1.2345, WORDS),
+        Segment(" a --> b\tc ", 59.9996, 3599.5),
+        Segment("Größe 日本", 3600.0, 3661.25),
+    ),
+    duration_s=3662.00049,
+    language="en",
+    warnings=(TranscriptWarning("loop", "The text repeats itself.", 1.0, 2.0),),
+)
+EMPTY = Transcript((), 0.5)
+
+EXPECTED = {
+    "txt": "Hello there.\na --> b\tc\nGröße 日本\n",
+    "srt": (
+        "1\n00:00:00,000 --> 00:00:01,234\nHello there.\n\n"
+        "2\n00:01:00,000 --> 00:59:59,500\na -> b\tc\n\n"
+        "3\n01:00:00,000 --> 01:01:01,250\nGröße 日本\n\n"
+    ),
+    "vtt": (
+        "WEBVTT\n\n"
+        "00:00.000 --> 00:01.234\nHello there.\n\n"
+        "01:00.000 --> 59:59.500\na -> b\tc\n\n"
+        "01:00:00.000 --> 01:01:01.250\nGröße 日本\n\n"
+    ),
+    "tsv": "start\tend\ttext\n0\t1234\tHello there.\n60000\t3599500\ta --> b c\n3600000\t3661250\tGröße 日本\n",
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_lines(name: str) -> None:
+    assert FORMATS[name](TRANSCRIPT) == EXPECTED[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("txt", ""), ("srt", ""), ("vtt", "WEBVTT\n\n"), ("tsv", "start\tend\ttext\n")]
+)
+def test_nothing_was_said(name: str, text: str) -> None:
+    assert FORMATS[name](EMPTY) == text
+    assert FORMATS[name](Transcript((Segment("  ", 0, 1),), 1.0)) == text
+
+
+def test_blank_lines_would_end_a_cue() -> None:
+    two_lines = Transcript((Segment("one\n\n two \n", 0, 1),), 1.0)
+    assert FORMATS["srt"](two_lines) == "1\n00:00:00,000 --> 00:00:01,000\none\ntwo\n\n"
+    assert FORMATS["tsv"](two_lines).endswith("one two\n")
+
+
+@pytest.mark.parametrize(("speaker", "line"), [("1", "[Speaker 1]: Yes.\n"), ("Ann", "[Ann]: Yes.\n")])
+def test_speakers_are_named(speaker: str, line: str) -> None:
+    assert FORMATS["txt"](Transcript((Segment("Yes.", 0, 1, speaker=speaker),), 1.0)) == line
+
+
+def test_json() -> None:
+    values = json.loads(FORMATS["json"](TRANSCRIPT))
+    assert list(values) == ["text", "language", "duration", "segments", "warnings"]
+    assert values["text"] == TRANSCRIPT.text
+    assert values["duration"] == 3662.0
+    assert values["segments"][0] == {
+        "id": 0,
+        "start": 0.0,
+        "end": 1.234,
+        "text": "Hello there.",
+        "words": [
+            {"word": "Hello", "start": 0.0, "end": 0.5, "probability": 0.5},
+            {"word": "there.", "start": 0.5, "end": 1.234, "probability": 1.0},
+        ],
+    }
+    assert values["segments"][2] == {"id": 2, "start": 3600.0, "end": 3661.25, "text": "Größe 日本"}
+    assert values["warnings"] == [{"code": "loop", "message": "The text repeats itself.", "start": 1.0, "end": 2.0}]
+
+
+def test_json_names_speakers() -> None:
+    word = Word("Yes.", 0, 1, speaker="2")
+    (segment,) = json.loads(FORMATS["json"](Transcript((Segment("Yes.", 0, 1, (word,), "2"),), 1.0)))["segments"]
+    assert segment["speaker"] == segment["words"][0]["speaker"] == "2"
+
+
+def test_verbose_json_has_the_fields_of_openais_api() -> None:
+    values = json.loads(FORMATS["verbose_json"](TRANSCRIPT))
+    assert {k: values[k] for k in ("task", "language", "duration")} == {
+        "task": "transcribe",
+        "language": "english",
+        "duration": 3662.0,
+    }
+    assert [word["word"] for word in values["words"]] == ["Hello", "there."]
+    first = values["segments"][0]
+    assert list(first) == [
+        "id", "seek", "start", "end", "text", "tokens", "temperature", "avg_logprob", "compression_ratio",
+        "no_speech_prob",
+    ]  # fmt: skip
+    assert first["avg_logprob"] == pytest.approx(math.log(0.5) / 2, abs=1e-3)
+    assert values["segments"][1]["seek"] == 6000
+
+
+def test_verbose_json_of_nothing() -> None:
+    assert json.loads(FORMATS["verbose_json"](EMPTY)) == {
+        "task": "transcribe",
+        "language": "unknown",
+        "duration": 0.5,
+        "text": "",
+        "segments": [],
+    }
+
+
+def test_repeating_text_compresses_well() -> None:
+    looping = json.loads(FORMATS["verbose_json"](Transcript((Segment("no " * 200, 0, 1),), 1.0)))
+    assert looping["segments"][0]["compression_ratio"] > 2.4
