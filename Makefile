@@ -12,7 +12,7 @@ DEMO   := src/lithophone/assets/demo/demo.flac
 .PHONY: demo test test-full check clean
 
 demo: $(VENV)/.demo
-	$(BIN)/lithophone transcribe $(DEMO)
+	$(BIN)/lithophone transcribe $(DEMO) --word-timestamps
 
 test: check
 	$(BIN)/python -m pytest

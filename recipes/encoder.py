@@ -23,19 +23,22 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lithophone.config import EncoderConfig
+from lithophone.decode.ctc import collapse
 from lithophone.features import batch_frames, log_mel_frames
+from lithophone.labels import character_labels, labels_text, raw_text
+from lithophone.manifest import read_entries
 from lithophone.metrics.wer import score
 from lithophone.model.conformer import Conformer
 from lithophone.model.heads import BPEHead
 from lithophone.tokenizer import Tokenizer
 from lithophone.train.augment import Augment
-from lithophone.train.data import Batch, Corpus, Mixture, Source, Teacher, read_manifest
-from lithophone.train.labels import character_labels, labels_text, raw_text
+from lithophone.train.data import Batch, Corpus, Mixture, Source, Teacher
 from lithophone.train.loop import LoopOptions, Trainer
 from lithophone.train.losses import Loss, ctc, regression
 from lithophone.train.optim import Schedule
 
 TINY = EncoderConfig(hidden_dim=192, num_layers=8, num_heads=4, dim_head=48, feedforward_mult=3, dropout=0.0)
+CACHE = Path("data/pcm")
 WEIGHTS = {"ctc": 0.8, "ctc_mid": 0.2, "ctc_bpe": 0.3, "teacher": 5.0}
 
 
@@ -68,12 +71,6 @@ def encoder_losses(task: EncoderTask, tokenizer: Tokenizer) -> Callable[[Batch],
     return losses
 
 
-def collapse(labels: Tensor) -> list[int]:
-    """Best path (T,) -> labels without repeats and blanks."""
-    merged = torch.unique_consecutive(labels).tolist()
-    return [i for i in merged if i != 0]
-
-
 class DevSet:
     """A few clips that are never trained on; WER of both heads by best path, no language model."""
 
@@ -81,9 +78,8 @@ class DevSet:
         self.sets = {}
         self.tokenizer = tokenizer
         for name in corpora:
-            rows = [r for r in read_manifest(manifest, ["en"]) if r.get("corpus") == name]
-            rows = rows[:: max(1, len(rows) // clips)][:clips]
-            corpus = Corpus(rows, manifest.parent, Path("data/pcm"))
+            entries = [e for e in read_entries(manifest, "en") if e.corpus == name]
+            corpus = Corpus(entries[:: max(1, len(entries) // clips)][:clips], CACHE)
             self.sets[name] = [(log_mel_frames(torch.from_numpy(corpus.samples(c))), c.text) for c in corpus.clips]
 
     def evaluate(self, task: EncoderTask) -> dict[str, float]:
@@ -103,19 +99,18 @@ class DevSet:
         bpe, bpe_lengths = task.bpe_head.logits(output)
         decoded = []
         for i, (_, text) in enumerate(clips):
-            chars = labels_text(collapse(output.logits[i, : lengths[i]].argmax(-1)))
-            tokens = self.tokenizer.decode([t - 1 for t in collapse(bpe[i, : bpe_lengths[i]].argmax(-1))])
+            chars = labels_text(collapse(output.logits[i, : lengths[i]].argmax(-1).tolist()))
+            tokens = self.tokenizer.decode([t - 1 for t in collapse(bpe[i, : bpe_lengths[i]].argmax(-1).tolist())])
             decoded.append((text, chars, tokens))
         return decoded
 
 
-def read_source(text: str, cache: Path) -> Source:
+def read_source(text: str) -> Source:
     """`MANIFEST:LANGS[@CORPORA]:WEIGHT[:TEACHER]`, LANGS and CORPORA joined by `+`."""
     manifest, which, weight, *teacher = text.split(":")
     langs, _, corpora = which.partition("@")
-    path = Path(manifest)
-    rows = [r for r in read_manifest(path, langs.split("+")) if not corpora or r["corpus"] in corpora.split("+")]
-    corpus = Corpus(rows, path.parent, cache)
+    wanted = [e for e in read_entries(manifest) if e.lang in langs.split("+")]
+    corpus = Corpus([e for e in wanted if not corpora or e.corpus in corpora.split("+")], CACHE)
     print(f"{manifest} {which}: {len(corpus.clips)} clips, {corpus.hours:.2f} h, weight {weight}", flush=True)
     return Source(corpus, float(weight), Teacher(Path(teacher[0])) if teacher else None)
 
@@ -152,8 +147,7 @@ def main() -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(args.seed)
-    cache = Path("data/pcm")
-    sources = [read_source(text, cache) for text in args.data]
+    sources = [read_source(text) for text in args.data]
     tokenizer = Tokenizer.from_folder(args.tokenizer)
     teacher_size = next((s.teacher.size for s in sources if s.teacher), 0)
     task = EncoderTask(TINY, len(tokenizer), teacher_size)

@@ -19,11 +19,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lithophone.config import TextConfig
+from lithophone.labels import raw_text
+from lithophone.manifest import read_entries
 from lithophone.model.granite import GraniteForCausalLM
 from lithophone.tokenizer import Tokenizer
 from lithophone.train.augment import seeded
-from lithophone.train.data import read_manifest
-from lithophone.train.labels import raw_text
 from lithophone.train.loop import LoopOptions, Trainer
 from lithophone.train.losses import Loss
 from lithophone.train.optim import Schedule
@@ -138,7 +138,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(args.seed)
     tokenizer = Tokenizer.from_folder(args.tokenizer)
-    held_out = {raw_text(row["text"]) for path in args.exclude for row in read_manifest(path)}
+    held_out = {raw_text(entry.text) for path in args.exclude for entry in read_entries(path)}
     lines = [line.strip() for path in args.text for line in path.read_text(encoding="utf-8").splitlines()]
     lines = [line for line in lines if len(line) > 3 and raw_text(line) not in held_out]
     task = TextTask(tiny(tokenizer), tokenizer.audio_id)

@@ -26,13 +26,13 @@ from lithophone.config import EncoderConfig, ModelConfig, ProjectorConfig, TextC
 from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import Greedy
 from lithophone.features import batch_frames
+from lithophone.labels import raw_text
 from lithophone.metrics.wer import score
 from lithophone.model.speech import GraniteSpeech
 from lithophone.prompts import Transcribe, build_prompt
 from lithophone.tokenizer import Tokenizer
 from lithophone.train.augment import Augment, seeded
 from lithophone.train.data import Batch, Mixture
-from lithophone.train.labels import raw_text
 from lithophone.train.loop import LoopOptions, Trainer
 from lithophone.train.losses import Loss, ctc
 from lithophone.train.optim import Schedule
@@ -173,7 +173,7 @@ def main() -> None:
     trainer = Trainer(task, task.losses, WEIGHTS, options)
     trainer.resume()
     mixture = Mixture(
-        [read_source(text, Path("data/pcm")) for text in args.data],
+        [read_source(text) for text in args.data],
         seconds=args.batch_seconds,
         row_frames=args.row_frames,
         augment=Augment(),

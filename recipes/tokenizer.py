@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from lithophone.labels import raw_text
 from lithophone.prompts import KEYWORDS, LANGUAGES, PUNCTUATED, RAW
-from lithophone.train.labels import raw_text
 
 SPECIAL = ("<|pad|>", "<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<|audio|>")
 CHAT_TEMPLATE = (

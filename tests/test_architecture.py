@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 LEVELS = (
     {"errors"},
     {"config", "transcript"},
-    {"formats", "audio", "features", "tokenizer", "hub", "metrics", "devices", "manifest", "replies"},
+    {"formats", "audio", "features", "tokenizer", "hub", "metrics", "devices", "labels", "manifest", "replies"},
     {"prompts", "model"},
     {"decode", "checkpoint"},
     {"longform", "train", "scale"},

@@ -23,8 +23,8 @@ def manifest(folder: Path, *lines: str) -> Path:
 def test_entries(tmp_path: Path) -> None:
     path = manifest(tmp_path, json.dumps(GOOD), "", json.dumps({"audio": "a.wav", "text": "Non\u2028", "lang": "fr"}))
     assert read_entries(path) == [
-        Entry(tmp_path / "a.wav", "Hello.", "en", 1.5, "c", "s"),
-        Entry(tmp_path / "a.wav", "Non\u2028", "fr"),
+        Entry(tmp_path / "a.wav", "Hello.", "en", 1.5, "c", "s", "a.wav"),
+        Entry(tmp_path / "a.wav", "Non\u2028", "fr", name="a.wav"),
     ]
     assert [entry.lang for entry in read_entries(path, lang="fr")] == ["fr"]
     assert [entry.lang for entry in read_entries(path, limit=1)] == ["en"]

@@ -26,6 +26,8 @@ class Entry:
     duration_s: float | None = None
     corpus: str = ""
     speaker: str = ""
+    name: str = ""
+    """The path as the manifest writes it."""
 
 
 def read_entries(path: str | Path, lang: str | None = None, limit: int | None = None) -> list[Entry]:
@@ -67,7 +69,8 @@ def _entry(line: str, root: Path) -> Entry:
     if not audio.is_file():
         raise ManifestError(f"there is no file {audio}")
     corpus, speaker = str(values.get("corpus", "")), str(values.get("speaker", ""))
-    return Entry(audio, values["text"], values["lang"], _duration(values.get("duration")), corpus, speaker)
+    duration_s = _duration(values.get("duration"))
+    return Entry(audio, values["text"], values["lang"], duration_s, corpus, speaker, values["audio"])
 
 
 def _object(line: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lithophone.errors import OptionError
 from lithophone.formats import FORMATS
-from lithophone.transcript import Segment, Transcript
+from lithophone.transcript import Segment, Transcript, Word
 
 FILE_FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 """Formats by the name that is also the file's ending."""
@@ -30,6 +30,11 @@ def segment_line(segment: Segment) -> str:
     speaker = "" if segment.speaker is None else f"[{segment.speaker}]: "
     text = " ".join(segment.text.split())  # one line, whatever the model wrote
     return f"[{clock(segment.start_s)} --> {clock(segment.end_s)}] {speaker}{text}"
+
+
+def word_line(word: Word) -> str:
+    """`    [00:00.320 --> 00:00.540] text`, to stand below its segment."""
+    return f"    [{clock(word.start_s)} --> {clock(word.end_s)}] {word.text}"
 
 
 def clock(time_s: float) -> str:

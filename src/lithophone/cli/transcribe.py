@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lithophone.cli import terminal
-from lithophone.cli.output import chosen_formats, prepare_folder, segment_line, write_files
+from lithophone.cli.output import chosen_formats, prepare_folder, segment_line, word_line, write_files
 from lithophone.cli.progress import AudioProgress, summary
 from lithophone.errors import LithophoneError, OptionError
 from lithophone.formats import FORMATS
@@ -44,6 +44,9 @@ def transcribe(
     device: terminal.Device = None,
     dtype: terminal.Dtype = None,
     batch_size: terminal.BatchSize = DEFAULTS.batch_size,
+    word_timestamps: Annotated[
+        bool, typer.Option("--word-timestamps", help="Give every word its start and end.")
+    ] = DEFAULTS.word_timestamps,
     quiet: terminal.Quiet = False,
 ) -> None:
     """Transcribe or translate recordings of any length."""
@@ -54,6 +57,7 @@ def transcribe(
         punctuate=punctuate,
         keywords=tuple(keywords.split(",")),
         batch_size=batch_size,
+        word_timestamps=word_timestamps,
     )
     sink = make_sink(output_dir, output_format, files)
     if run(files, options, sink, model, device, dtype, quiet):
@@ -72,7 +76,7 @@ class Lines:
             print(f"# {piece.source}")
             self.current = piece.source
         for segment in piece.segments:
-            print(segment_line(segment), flush=True)
+            print("\n".join([segment_line(segment), *map(word_line, segment.words)]), flush=True)
 
     def take_transcript(self, source: Path, transcript: Transcript) -> None:
         """All of it is printed already."""

@@ -20,8 +20,9 @@ class TranscribeOptions:
     """How to transcribe. A value that is not allowed raises OptionError when the options are made.
 
     `punctuate` None means: as far as the model can. `language` is what is spoken and `to` what to translate into, as
-    codes or English names. `max_new_tokens` None is the family's own budget, 200 tokens per 30 s. `limit_s` is the
-    length in seconds that no window exceeds, `batch_size` how many windows are decoded together.
+    codes or English names. `word_timestamps` gives every word its start and end, from the encoder's own characters.
+    `max_new_tokens` None is the family's own budget, 200 tokens per 30 s. `limit_s` is the length in seconds that no
+    window exceeds, `batch_size` how many windows are decoded together.
     """
 
     task: str = "transcribe"
@@ -31,6 +32,7 @@ class TranscribeOptions:
     keywords: tuple[str, ...] = ()
     batch_size: int = 8
     max_new_tokens: int | None = None
+    word_timestamps: bool = False
     limit_s: float = 30.0
 
     def __post_init__(self) -> None:
@@ -42,6 +44,8 @@ class TranscribeOptions:
             raise OptionError(f"limit_s is {self.limit_s!r}: a window needs at least {MIN_LIMIT_S:g} s, 30 are usual")
         if self.task != "translate" and self.to is not None:
             raise OptionError(f"to={self.to!r} goes with task 'translate', and the task is {self.task!r}")
+        if self.task == "translate" and self.word_timestamps:
+            raise OptionError("word_timestamps needs the words that were said: it does not go with task 'translate'")
         self.task_for("granite_speech")
 
     def task_for(self, model_type: ModelType) -> Task:

@@ -10,25 +10,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
 
 from lithophone.audio import RATE_HZ, load_audio
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lithophone.decode import Greedy, Reply, decode_batch
 from lithophone.devices import torch_device, torch_dtype
 from lithophone.errors import LithophoneError, PromptError
-from lithophone.features import audio_embedding_count, batch_frames, frame_count, log_mel_frames
+from lithophone.features import FRAME_S, audio_embedding_count, batch_frames, frame_count, log_mel_frames
 from lithophone.hub import DEFAULT_MODEL, resolve
 from lithophone.longform.batching import run_in_order
 from lithophone.longform.jobs import Job, Piece, Recording, jobs_of, piece_of, transcript_of
 from lithophone.longform.judge import Heard
 from lithophone.longform.options import TranscribeOptions, options_with
 from lithophone.longform.segment import Window, speech_windows
+from lithophone.longform.words import timed_words
 from lithophone.model.conformer import EncoderOutput
 from lithophone.prompts import Task, build_prompt, max_new_tokens, parse_reply
+from lithophone.replies import ParsedReply
 from lithophone.transcript import Segment, Transcript, TranscriptWarning
 
 logger = logging.getLogger(__name__)
@@ -157,7 +161,7 @@ class Transcriber:
         jobs = (job for recording in recordings for job in jobs_of(recording))
 
         def run(batch: list[Job]) -> list[Heard | None]:
-            return self._hear_windows(batch, task, Greedy(budget))
+            return self._hear_windows(batch, task, Greedy(budget), options.word_timestamps)
 
         for job, heard in run_in_order(jobs, run, lambda job: job.size, options.batch_size):
             yield job, piece_of(job, heard)
@@ -186,14 +190,14 @@ class Transcriber:
                 "lower limit_s or name fewer keywords"
             )
 
-    def _hear_windows(self, jobs: list[Job], task: Task, greedy: Greedy) -> list[Heard | None]:
+    def _hear_windows(self, jobs: list[Job], task: Task, greedy: Greedy, words: bool) -> list[Heard | None]:
         """Run the model over the jobs that have a window."""
         waiting = [job for job in jobs if job.window is not None]
-        heard = iter(self._hear(waiting, task, greedy) if waiting else [])
+        heard = iter(self._hear(waiting, task, greedy, words) if waiting else [])
         return [None if job.window is None else next(heard) for job in jobs]
 
     @torch.inference_mode()
-    def _hear(self, jobs: list[Job], task: Task, greedy: Greedy) -> list[Heard]:
+    def _hear(self, jobs: list[Job], task: Task, greedy: Greedy, words: bool) -> list[Heard]:
         """One batch through the whole model."""
         model = self.checkpoint.model
         frames, lengths = batch_frames([log_mel_frames(job.samples.to(self.device)) for job in jobs])
@@ -202,10 +206,11 @@ class Transcriber:
         n_audio = counts.tolist()
         prompts = model.embed([self._prompt(task, n) for n in n_audio], audio, counts)
         replies = decode_batch(model, prompts, greedy, n_audio)
-        return [
+        heard = [
             self._heard(task, reply, speech, job.size / RATE_HZ)
             for job, reply, speech in zip(jobs, replies, _has_characters(encoded), strict=True)
         ]
+        return _with_words(heard, encoded) if words else heard
 
     def _heard(self, task: Task, reply: Reply, speech: bool, duration_s: float) -> Heard:
         text = self.checkpoint.tokenizer.decode(reply.ids)
@@ -219,6 +224,20 @@ def _has_characters(encoded: EncoderOutput) -> list[bool]:
     """For every row (B,) whether its most probable characters are anything but blank."""
     characters = encoded.logits.argmax(dim=-1) != 0
     return [bool(row[:n].any()) for row, n in zip(characters, encoded.lengths.tolist(), strict=True)]
+
+
+def _with_words(heard: list[Heard], encoded: EncoderOutput) -> list[Heard]:
+    """The same replies with their words timed, where the reply itself brings no times."""
+    return [
+        one if one.parsed.words or one.parsed.turns else replace(one, parsed=_timed(one.parsed, logits[:n]))
+        for one, logits, n in zip(heard, encoded.logits, encoded.lengths.tolist(), strict=True)
+    ]
+
+
+def _timed(parsed: ParsedReply, logits: Tensor) -> ParsedReply:
+    """`parsed` with its text aligned to character logits (T, V)."""
+    log_probs = logits.float().log_softmax(-1).cpu().numpy()
+    return replace(parsed, words=timed_words(parsed.text, log_probs, len(logits) * FRAME_S))
 
 
 def _ignore(piece: Piece) -> None:

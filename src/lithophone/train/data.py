@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lithophone.audio import load_audio
-from lithophone.errors import AudioError, ManifestError
+from lithophone.errors import AudioError
 from lithophone.features import FRAME_S, RATE_HZ, batch_frames, frame_count, log_mel_frames
+from lithophone.manifest import Entry
 from lithophone.train.augment import Augment, Samples, change_speed, distort, seeded, spec_augment
 
 log = logging.getLogger(__name__)
@@ -43,30 +44,15 @@ class Clip:
     length: int
 
 
-def read_manifest(path: Path, langs: Sequence[str] | None = None) -> list[dict[str, str]]:
-    """Rows of a JSONL manifest; a broken line raises ManifestError with its number."""
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-            missing = [key for key in ("audio", "text", "lang") if key not in row]
-        except ValueError as error:
-            raise ManifestError(f"{path}:{number}: not JSON ({error})") from error
-        if missing:
-            raise ManifestError(f"{path}:{number}: lacks {', '.join(missing)}")
-        if langs is None or row["lang"] in langs:
-            rows.append(row)
-    return rows
-
-
 class Corpus:
-    """Clips of one manifest with their samples decoded once into a memory-mapped int16 file under `cache`."""
+    """Clips of a manifest with their samples decoded once into a memory-mapped int16 file under `cache`."""
 
-    def __init__(self, rows: list[dict[str, str]], root: Path, cache: Path) -> None:
-        key = hashlib.sha256(json.dumps([str(root.resolve()), rows]).encode()).hexdigest()[:16]
+    def __init__(self, entries: Sequence[Entry], cache: Path) -> None:
+        known = [[str(e.audio.resolve()), e.text, e.lang, e.speaker] for e in entries]
+        key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
         index, pcm = cache / f"{key}.json", cache / f"{key}.i16"
         if not index.exists():
-            _decode_all(rows, root, index, pcm)
+            _decode_all(entries, index, pcm)
         self.clips = [Clip(**clip) for clip in json.loads(index.read_text(encoding="utf-8"))]
         self.pcm = np.memmap(pcm, np.int16, "r")
         self.hours = sum(clip.length for clip in self.clips) / RATE_HZ / 3600
@@ -76,20 +62,19 @@ class Corpus:
         return self.pcm[clip.start : clip.start + clip.length].astype(np.float32) / 32768.0
 
 
-def _decode_all(rows: list[dict[str, str]], root: Path, index: Path, pcm: Path) -> None:
+def _decode_all(entries: Sequence[Entry], index: Path, pcm: Path) -> None:
     """Write the samples of all readable clips; what cannot be read is named in the log and left out."""
     index.parent.mkdir(parents=True, exist_ok=True)
     clips, at = [], 0
     with pcm.open("wb") as file:
-        for row in rows:
+        for entry in entries:
             try:
-                samples = load_audio(root / row["audio"])
+                samples = load_audio(entry.audio)
             except AudioError as error:
                 log.warning("left out: %s", error)
                 continue
             file.write((samples.clip(-1, 1) * 32767).astype(np.int16).tobytes())
-            speaker = row.get("speaker", "")
-            clips.append(Clip(row["audio"], row["text"], row["lang"], speaker, at, len(samples)).__dict__)
+            clips.append(asdict(Clip(entry.name, entry.text, entry.lang, entry.speaker, at, len(samples))))
             at += len(samples)
     index.write_text(json.dumps(clips), encoding="utf-8")
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from lithophone.config import ModelType
+from lithophone.labels import raw_text
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
 from lithophone.prompts import Task, Transcribe, build_prompt
 from lithophone.tokenizer import Tokenizer
-from lithophone.train.labels import raw_text
 from lithophone.train.losses import Loss, next_token
 
 CASED = re.compile(r"[a-zà-ÿ]")

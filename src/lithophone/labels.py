@@ -25,7 +25,7 @@ def raw_text(text: str) -> str:
 
 def character_labels(text: str) -> list[int]:
     """One label a character; characters outside the set are left out."""
-    labels = (_label(character) for character in text)
+    labels = (character_label(character) for character in text)
     return [label for label in labels if label is not None]
 
 
@@ -34,7 +34,8 @@ def labels_text(labels: list[int]) -> str:
     return "".join(chr(i) if i < 256 else chr(KATAKANA_START + i - 256) for i in labels)
 
 
-def _label(character: str) -> int | None:
+def character_label(character: str) -> int | None:
+    """The label of one character; None where the set has none."""
     code = ord(character)
     if 0 < code < 256:
         return code

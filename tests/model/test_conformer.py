@@ -1,0 +1,72 @@
+"""The encoder by itself: its relative bias, its padding, its training mode. The reference test compares the rest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lithophone.config import EncoderConfig
+from lithophone.model.conformer import BlockAttention, Conformer, ConvModule, attend
+
+TINY = EncoderConfig(
+    hidden_dim=24, num_layers=2, num_heads=2, dim_head=8, feedforward_mult=2, context_size=10, max_pos_emb=16
+)
+
+
+@pytest.mark.parametrize("size", [1, 3, 10])
+def test_relative_bias_equals_its_definition(size: int) -> None:
+    torch.manual_seed(0)
+    attention = BlockAttention(TINY)
+    q = torch.randn(2, 2, size, 8)
+    bias = attention._relative_bias(q)
+    table = attention.rel_pos_emb.weight
+    for c in range(size):
+        for r in range(size):
+            wanted = q[:, :, c] @ table[c - r + TINY.max_pos_emb] * 8**-0.5
+            torch.testing.assert_close(bias[:, :, c, r], wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_explicit_and_fused_attention_agree() -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 2, 7, 8)
+    bias = torch.randn(2, 2, 7, 7)
+    explicit = attend(q, k, v, bias, 0.3)
+    with torch.no_grad():
+        torch.testing.assert_close(attend(q, k, v, bias, 0.3), explicit, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_padding_changes_nothing(training: bool) -> None:
+    """Also in training: batch normalisation counts valid frames only."""
+    torch.manual_seed(0)
+    model = Conformer(replace(TINY, dropout=0.0)).train(training)
+    frames = torch.randn(1, 23, 160)
+    alone = model(frames)
+    padded = model(torch.cat([frames, torch.randn(1, 14, 160)], 1), torch.tensor([23]))
+    torch.testing.assert_close(padded.states[:, :23], alone.states, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(padded.logits[:, :23], alone.logits, atol=1e-5, rtol=1e-4)
+    assert padded.states[:, 23:].abs().max() == 0
+
+
+def test_running_statistics_count_valid_frames_only() -> None:
+    torch.manual_seed(0)
+    module = ConvModule(TINY).train()
+    x = torch.randn(2, 9, 24)
+    valid = torch.arange(9) < torch.tensor([[9], [4]])
+    module(x, valid)
+    seen = module.depth_conv(
+        torch.nn.functional.glu(module.norm(x) @ module.up_conv.weight[..., 0].T + module.up_conv.bias, -1)
+        * valid[..., None]
+    )[valid]
+    torch.testing.assert_close(module.batch_norm.running_mean, 0.1 * seen.mean(0), atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_reach_every_weight() -> None:
+    torch.manual_seed(0)
+    model = Conformer(TINY)
+    output = model(torch.randn(2, 21, 160), torch.tensor([21, 8]))
+    (output.logits.square().mean() + output.mid_logits.square().mean()).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
+    assert without == []

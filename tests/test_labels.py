@@ -1,0 +1,34 @@
+"""Text to CTC labels."""
+
+from __future__ import annotations
+
+import pytest
+
+from lithophone.labels import N_LABELS, character_label, character_labels, labels_text, raw_text
+
+
+@pytest.mark.parametrize(
+    ("text", "raw"),
+    [
+        ("Hello, World!", "hello world"),
+        ("Don’t -- 'quote' me.", "don't quote me"),
+        ("Über Straße, déjà-vu", "über straße déjà vu"),
+        ("snake_case", "snake case"),
+        ("e\u0301", "é"),
+        ("...", ""),
+    ],
+)
+def test_raw_text(text: str, raw: str) -> None:
+    assert raw_text(text) == raw
+
+
+def test_labels_are_code_points_and_katakana() -> None:
+    assert character_labels("aé") == [97, 233]
+    assert character_labels("ァヶ") == [256, 256 + ord("ヶ") - 0x30A1]
+    assert max(character_labels("ー")) < N_LABELS
+    assert character_label("漢") is None
+    assert character_label("\0") is None
+
+
+def test_labels_spell_their_text() -> None:
+    assert labels_text(character_labels("naïve カタ漢")) == "naïve カタ"

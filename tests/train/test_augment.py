@@ -1,0 +1,68 @@
+"""Augmentation: what it may change, and that the generator alone decides."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lithophone.train.augment import (
+    Augment,
+    add_noise,
+    add_room,
+    change_speed,
+    coloured_noise,
+    distort,
+    seeded,
+    spec_augment,
+)
+
+TONE = np.sin(np.arange(8000) * 0.2).astype(np.float32) * 0.3
+
+
+@pytest.mark.parametrize("speed", [0.9, 1.0, 1.1])
+def test_speed_changes_the_length(speed: float) -> None:
+    assert len(change_speed(TONE, speed)) == pytest.approx(8000 / speed, abs=2)
+
+
+@pytest.mark.parametrize("snr_db", [-5.0, 0.0, 20.0])
+def test_noise_comes_at_the_given_ratio(snr_db: float) -> None:
+    noisy = add_noise(TONE, coloured_noise(8000, seeded(1)), snr_db)
+    added = noisy - TONE
+    assert 10 * np.log10(np.mean(TONE**2) / np.mean(added**2)) == pytest.approx(snr_db, abs=0.1)
+
+
+def test_noise_on_silence_is_silence() -> None:
+    silence = np.zeros(100, np.float32)
+    np.testing.assert_array_equal(add_noise(silence, coloured_noise(100, seeded(1)), 0.0), silence)
+
+
+def test_a_room_keeps_the_direct_sound_and_adds_a_tail() -> None:
+    click = np.zeros(8000, np.float32)
+    click[100] = 1.0
+    wet = add_room(click, 0.2, seeded(1))
+    assert wet.shape == click.shape
+    assert wet[100] == pytest.approx(1.0, abs=1e-5)
+    assert np.abs(wet[:100]).max() < 1e-5
+    assert np.mean(wet[101:900] ** 2) > 10 * np.mean(wet[2500:3300] ** 2)
+
+
+def test_no_augmentation_changes_nothing() -> None:
+    np.testing.assert_array_equal(distort(TONE, Augment.none(), seeded(1)), TONE)
+    frames = torch.randn(2, 50, 160)
+    assert torch.equal(spec_augment(frames, torch.tensor([50, 20]), Augment.none(), seeded(1)), frames)
+
+
+def test_the_key_alone_decides() -> None:
+    once, again = (distort(TONE, Augment(room_p=1, noise_p=1), seeded(7, "row", 3)) for _ in range(2))
+    np.testing.assert_array_equal(once, again)
+    assert not np.array_equal(once, distort(TONE, Augment(room_p=1, noise_p=1), seeded(7, "row", 4)))
+
+
+def test_masks_stay_inside_the_utterance_and_leave_the_input_alone() -> None:
+    frames = torch.randn(2, 60, 160)
+    before = frames.clone()
+    masked = spec_augment(frames, torch.tensor([60, 30]), Augment(spec_p=1.0, time_masks_per_s=10), seeded(1))
+    assert torch.equal(frames, before)
+    assert not torch.equal(masked[0], frames[0])
+    assert torch.equal(masked[1, 30:], frames[1, 30:])
