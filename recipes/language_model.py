@@ -30,6 +30,9 @@ from lithophone.train.optim import Schedule
 from lithophone.train.pseudo import Disguise, misspell, spread
 from lithophone.train.replies import Pair, draw_task, make_pair, reply_loss
 
+GROWING_STEPS = 800
+"""Steps until sentences of all lengths are read."""
+
 
 def tiny(tokenizer: Tokenizer) -> TextConfig:
     return TextConfig(
@@ -66,7 +69,8 @@ class TextBatch:
 class Sentences(torch.utils.data.IterableDataset[TextBatch]):
     """Endless batches of about `tokens` positions; the batch of a step is a pure function of the seed and the step.
 
-    Sentences of one batch are of like length, and one in three rows joins two sentences.
+    Sentences of one batch are of like length, one row in three joins two sentences, and the first steps see the
+    shortest sentences only: copying is learned sooner where there is little to search.
     """
 
     def __init__(self, lines: list[str], tokenizer: Tokenizer, tokens: int, seed: int, start: int) -> None:
@@ -84,7 +88,8 @@ class Sentences(torch.utils.data.IterableDataset[TextBatch]):
 
     def batch(self, step: int) -> TextBatch:
         rng = seeded(self.seed, "text", step)
-        centre = int(rng.integers(len(self.lines)))
+        known = min(1.0, 0.1 + step / GROWING_STEPS)
+        centre = int(rng.integers(int(len(self.lines) * known)))
         pairs, slots, used = [], [], 0
         while used < self.tokens:
             pair, row = self._row(centre, rng)
@@ -155,7 +160,7 @@ def main() -> None:
     trainer.run(torch.utils.data.DataLoader(sentences, batch_size=None, num_workers=1, prefetch_factor=8))
     state = {n: t.contiguous() for n, t in trainer.averaged_state().items()}
     save_file(state, args.out / "language_model.safetensors")
-    (args.out / "text_config.json").write_text(json.dumps(task.language_model.config.to_dict()))
+    (args.out / "language_model_config.json").write_text(json.dumps(task.language_model.config.to_dict()))
 
 
 if __name__ == "__main__":

@@ -70,7 +70,19 @@ def assemble(encoder: Path, language_model: Path, tokenizer: Tokenizer) -> Grani
     missing, unexpected = model.load_state_dict(encoder_weights | text_weights, strict=False)
     assert not unexpected, unexpected
     assert all(name.startswith("projector.") for name in missing), missing
+    match_scale(model)
     return model
+
+
+@torch.no_grad()
+def match_scale(model: GraniteSpeech) -> None:
+    """Let the new projector speak as loudly as the embeddings the language model knows.
+
+    A fresh linear layer over normed states has outputs of variance 1/3.
+    """
+    linear = model.projector.linear
+    linear.weight.mul_(3**0.5 * model.language_model.model.embed_tokens.weight.std())
+    linear.bias.zero_()
 
 
 class SpeechTask(nn.Module):
@@ -80,7 +92,7 @@ class SpeechTask(nn.Module):
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
-        self.temperature = nn.Parameter(torch.tensor([1.0]))
+        self.temperature = nn.Parameter(torch.tensor([4.0]))
         for part in (model.encoder, model.bpe_head):
             part.requires_grad_(False)
 
@@ -104,7 +116,7 @@ class SpeechTask(nn.Module):
         table = language_model.model.embed_tokens.weight
         tokens = [self.tokenizer.encode(raw_text(text)) for text in batch.texts]
         said = nn.functional.layer_norm(audio.float(), audio.shape[-1:]).to(table.dtype)
-        logits = said @ table.T * self.temperature * table.shape[1] ** 0.5
+        logits = said @ table.T * self.temperature
         return {
             "reply": reply_loss(language_model, rows, pairs),
             "ctc": ctc(logits, counts, tokens, blank=self.tokenizer.pad_id),

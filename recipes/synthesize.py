@@ -236,9 +236,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path("data/synth"))
     parser.add_argument("--models", type=Path, default=Path("data/voices/kokoro"))
-    parser.add_argument(
-        "--exclude", type=Path, action="append", default=[], help="manifests whose texts are not spoken"
-    )
+    parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="manifests whose texts are not spoken")
     parser.add_argument("--voices", help="comma-separated: speak with these voices, unblended (to make a test set)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)

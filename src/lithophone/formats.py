@@ -37,7 +37,7 @@ def to_srt(transcript: Transcript) -> str:
 def to_vtt(transcript: Transcript) -> str:
     """WebVTT: `00:01.000 --> 00:02.500`, with hours from the first hour on."""
     cues = (
-        f"{_vtt_time(segment.start_s)} --> {_vtt_time(segment.end_s)}\n{_without_arrow(cue)}\n\n"
+        f"{vtt_time(segment.start_s)} --> {vtt_time(segment.end_s)}\n{_without_arrow(cue)}\n\n"
         for segment, cue in _cues(transcript)
     )
     return "WEBVTT\n\n" + "".join(cues)
@@ -142,7 +142,8 @@ def _srt_time(time_s: float) -> str:
     return "{:02d}:{:02d}:{:02d},{:03d}".format(*_clock(time_s))
 
 
-def _vtt_time(time_s: float) -> str:
+def vtt_time(time_s: float) -> str:
+    """`MM:SS.mmm`, with hours in front from the first hour on."""
     hours, *rest = _clock(time_s)
     return (f"{hours:02d}:" if hours else "") + "{:02d}:{:02d}.{:03d}".format(*rest)
 

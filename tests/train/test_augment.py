@@ -40,10 +40,11 @@ def test_noise_on_silence_is_silence() -> None:
 def test_a_room_keeps_the_direct_sound_and_adds_a_tail() -> None:
     click = np.zeros(8000, np.float32)
     click[100] = 1.0
-    wet = add_room(click, 0.2, seeded(1))
+    wet = add_room(click, 0.2, 6.0, seeded(1))
     assert wet.shape == click.shape
     assert wet[100] == pytest.approx(1.0, abs=1e-5)
     assert np.abs(wet[:100]).max() < 1e-5
+    assert 10 * np.log10(np.sum(wet[101:] ** 2)) == pytest.approx(-6.0, abs=0.1)
     assert np.mean(wet[101:900] ** 2) > 10 * np.mean(wet[2500:3300] ** 2)
 
 

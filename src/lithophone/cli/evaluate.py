@@ -36,10 +36,11 @@ def evaluate(
     device: terminal.Device = None,
     dtype: terminal.Dtype = None,
     batch_size: terminal.BatchSize = DEFAULTS.batch_size,
+    decode: terminal.Decode = DEFAULTS.decode,
     quiet: terminal.Quiet = False,
 ) -> None:
     """Word error rate (characters for ja, zh) per corpus and language, and the speed."""
-    options = TranscribeOptions(punctuate=punctuate, batch_size=batch_size)
+    options = TranscribeOptions(punctuate=punctuate, batch_size=batch_size, decode=decode)
     entries = read_entries(manifest, lang, limit)
     evaluation = measured(entries, options, model, device, dtype, quiet)
     print(json.dumps({"model": model, **evaluation.to_dict()}, indent=2)) if as_json else show(evaluation)

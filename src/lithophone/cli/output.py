@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lithophone.errors import OptionError
-from lithophone.formats import FORMATS
+from lithophone.formats import FORMATS, vtt_time
 from lithophone.transcript import Segment, Transcript, Word
 
 FILE_FORMATS = ("txt", "srt", "vtt", "tsv", "json")
@@ -29,20 +29,12 @@ def segment_line(segment: Segment) -> str:
     """`[00:00.000 --> 00:05.000] text`."""
     speaker = "" if segment.speaker is None else f"[{segment.speaker}]: "
     text = " ".join(segment.text.split())  # one line, whatever the model wrote
-    return f"[{clock(segment.start_s)} --> {clock(segment.end_s)}] {speaker}{text}"
+    return f"[{vtt_time(segment.start_s)} --> {vtt_time(segment.end_s)}] {speaker}{text}"
 
 
 def word_line(word: Word) -> str:
     """`    [00:00.320 --> 00:00.540] text`, to stand below its segment."""
-    return f"    [{clock(word.start_s)} --> {clock(word.end_s)}] {word.text}"
-
-
-def clock(time_s: float) -> str:
-    """`MM:SS.mmm`, with hours in front from the first hour on."""
-    minutes, milliseconds = divmod(round(time_s * 1000), 60_000)
-    hours, minutes = divmod(minutes, 60)
-    front = f"{hours:02d}:" if hours else ""
-    return f"{front}{minutes:02d}:{milliseconds // 1000:02d}.{milliseconds % 1000:03d}"
+    return f"    [{vtt_time(word.start_s)} --> {vtt_time(word.end_s)}] {word.text}"
 
 
 def prepare_folder(folder: Path, sources: Sequence[Path]) -> None:

@@ -8,8 +8,8 @@ from types import TracebackType
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from lithophone.cli.output import clock
 from lithophone.cli.terminal import stderr
+from lithophone.formats import vtt_time
 
 
 class AudioProgress:
@@ -66,7 +66,7 @@ class AudioProgress:
 def progress_text(done_s: float, duration_s: float, speed: float) -> str:
     """`00:30.0 of 01:00.0, 12.0 x real time, 2.5 s left`."""
     left = f"{(duration_s - done_s) / speed:.0f} s left" if speed else "waiting"
-    return f"{clock(done_s)[:-2]} of {clock(duration_s)[:-2]}, {speed:.1f} x real time, {left}"
+    return f"{vtt_time(done_s)[:-2]} of {vtt_time(duration_s)[:-2]}, {speed:.1f} x real time, {left}"
 
 
 def summary(audio_s: float, elapsed_s: float, load_s: float) -> str:

@@ -27,6 +27,7 @@ Punctuate = Annotated[
     bool | None,
     typer.Option("--punctuate/--raw", help="Punctuation and capitals, or neither (default: as the model can)"),
 ]
+Decode = Annotated[str, typer.Option(help="greedy (the language model), or ctc (the encoder alone: sooner, raw).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
 
 

@@ -22,6 +22,7 @@ def train(
     """Run a training recipe; `lithophone train RECIPE --help` shows its own options."""
     path = find_recipe(recipe)
     sys.argv = [str(path), *(args or [])]
+    sys.path.insert(0, str(path.parent))  # as Python does for a script: recipes share code by importing each other
     runpy.run_path(str(path), run_name="__main__")
 
 

@@ -44,6 +44,7 @@ def transcribe(
     device: terminal.Device = None,
     dtype: terminal.Dtype = None,
     batch_size: terminal.BatchSize = DEFAULTS.batch_size,
+    decode: terminal.Decode = DEFAULTS.decode,
     word_timestamps: Annotated[
         bool, typer.Option("--word-timestamps", help="Give every word its start and end.")
     ] = DEFAULTS.word_timestamps,
@@ -57,6 +58,7 @@ def transcribe(
         punctuate=punctuate,
         keywords=tuple(keywords.split(",")),
         batch_size=batch_size,
+        decode=decode,
         word_timestamps=word_timestamps,
     )
     sink = make_sink(output_dir, output_format, files)

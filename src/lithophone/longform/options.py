@@ -14,6 +14,8 @@ from lithophone.errors import OptionError
 from lithophone.longform.segment import MIN_LIMIT_S
 from lithophone.prompts import Task, clean_keywords, default_task, language_code, task_named
 
+DECODERS = ("greedy", "ctc")
+
 
 @dataclass(frozen=True)
 class TranscribeOptions:
@@ -22,7 +24,8 @@ class TranscribeOptions:
     `punctuate` None means: as far as the model can. `language` is what is spoken and `to` what to translate into, as
     codes or English names. `word_timestamps` gives every word its start and end, from the encoder's own characters.
     `max_new_tokens` None is the family's own budget, 200 tokens per 30 s. `limit_s` is the length in seconds that no
-    window exceeds, `batch_size` how many windows are decoded together.
+    window exceeds, `batch_size` how many windows are decoded together. `decode` is "greedy", by the language model, or
+    "ctc": what the encoder spells by itself, much sooner, raw and less well.
     """
 
     task: str = "transcribe"
@@ -32,6 +35,7 @@ class TranscribeOptions:
     keywords: tuple[str, ...] = ()
     batch_size: int = 8
     max_new_tokens: int | None = None
+    decode: str = "greedy"
     word_timestamps: bool = False
     limit_s: float = 30.0
 
@@ -44,6 +48,10 @@ class TranscribeOptions:
             raise OptionError(f"limit_s is {self.limit_s!r}: a window needs at least {MIN_LIMIT_S:g} s, 30 are usual")
         if self.task != "translate" and self.to is not None:
             raise OptionError(f"to={self.to!r} goes with task 'translate', and the task is {self.task!r}")
+        if self.decode not in DECODERS:
+            raise OptionError(f"unknown decoder {self.decode!r}; there are {', '.join(DECODERS)}")
+        if self.decode == "ctc" and (self.task != "transcribe" or self.punctuate or self.keywords):
+            raise OptionError("decode='ctc' has no language model: it gives raw transcripts, and takes no keywords")
         if self.task == "translate" and self.word_timestamps:
             raise OptionError("word_timestamps needs the words that were said: it does not go with task 'translate'")
         self.task_for("granite_speech")

@@ -29,6 +29,7 @@ from lithophone.longform.jobs import Job, Piece, Recording, jobs_of, piece_of, t
 from lithophone.longform.judge import Heard
 from lithophone.longform.options import TranscribeOptions, options_with
 from lithophone.longform.segment import Window, speech_windows
+from lithophone.longform.spelled import spelled_replies
 from lithophone.longform.words import timed_words
 from lithophone.model.conformer import EncoderOutput
 from lithophone.prompts import Task, build_prompt, max_new_tokens, parse_reply
@@ -161,7 +162,7 @@ class Transcriber:
         jobs = (job for recording in recordings for job in jobs_of(recording))
 
         def run(batch: list[Job]) -> list[Heard | None]:
-            return self._hear_windows(batch, task, Greedy(budget), options.word_timestamps)
+            return self._hear_windows(batch, task, Greedy(budget), options)
 
         for job, heard in run_in_order(jobs, run, lambda job: job.size, options.batch_size):
             yield job, piece_of(job, heard)
@@ -190,31 +191,35 @@ class Transcriber:
                 "lower limit_s or name fewer keywords"
             )
 
-    def _hear_windows(self, jobs: list[Job], task: Task, greedy: Greedy, words: bool) -> list[Heard | None]:
+    def _hear_windows(
+        self, jobs: list[Job], task: Task, greedy: Greedy, options: TranscribeOptions
+    ) -> list[Heard | None]:
         """Run the model over the jobs that have a window."""
         waiting = [job for job in jobs if job.window is not None]
-        heard = iter(self._hear(waiting, task, greedy, words) if waiting else [])
+        heard = iter(self._hear(waiting, task, greedy, options) if waiting else [])
         return [None if job.window is None else next(heard) for job in jobs]
 
     @torch.inference_mode()
-    def _hear(self, jobs: list[Job], task: Task, greedy: Greedy, words: bool) -> list[Heard]:
-        """One batch through the whole model."""
-        model = self.checkpoint.model
+    def _hear(self, jobs: list[Job], task: Task, greedy: Greedy, options: TranscribeOptions) -> list[Heard]:
+        """One batch through the model."""
         frames, lengths = batch_frames([log_mel_frames(job.samples.to(self.device)) for job in jobs])
-        encoded = model.encode(frames.to(self.dtype), lengths)
+        encoded = self.checkpoint.model.encode(frames.to(self.dtype), lengths)
+        spelled = options.decode == "ctc"
+        said = spelled_replies(self.checkpoint, encoded) if spelled else self._replies(encoded, task, greedy)
+        heard = [
+            Heard(reply, parse_reply(task, text, job.size / RATE_HZ), speech)
+            for job, (text, reply), speech in zip(jobs, said, _has_characters(encoded), strict=True)
+        ]
+        return _with_words(heard, encoded) if options.word_timestamps else heard
+
+    def _replies(self, encoded: EncoderOutput, task: Task, greedy: Greedy) -> list[tuple[str, Reply]]:
+        """Projector and language model: text and reply of every row."""
+        model = self.checkpoint.model
         audio, counts = model.project(encoded)
         n_audio = counts.tolist()
         prompts = model.embed([self._prompt(task, n) for n in n_audio], audio, counts)
         replies = decode_batch(model, prompts, greedy, n_audio)
-        heard = [
-            self._heard(task, reply, speech, job.size / RATE_HZ)
-            for job, reply, speech in zip(jobs, replies, _has_characters(encoded), strict=True)
-        ]
-        return _with_words(heard, encoded) if words else heard
-
-    def _heard(self, task: Task, reply: Reply, speech: bool, duration_s: float) -> Heard:
-        text = self.checkpoint.tokenizer.decode(reply.ids)
-        return Heard(reply, parse_reply(task, text, duration_s), speech)
+        return [(self.checkpoint.tokenizer.decode(reply.ids), reply) for reply in replies]
 
     def _prompt(self, task: Task, n_audio: int) -> list[int]:
         return build_prompt(task, self.checkpoint.tokenizer, self.checkpoint.config.model_type, n_audio)

@@ -23,16 +23,17 @@ class Augment:
 
     speed_p: float = 0.5
     speed_range: tuple[float, float] = (0.9, 1.1)
-    room_p: float = 0.2
+    room_p: float = 0.1
     room_decay_s: tuple[float, float] = (0.1, 0.5)
-    noise_p: float = 0.3
-    noise_snr_db: tuple[float, float] = (3.0, 25.0)
+    room_direct_db: tuple[float, float] = (3.0, 20.0)
+    noise_p: float = 0.2
+    noise_snr_db: tuple[float, float] = (8.0, 30.0)
     gain_db: tuple[float, float] = (-12.0, 6.0)
     spec_p: float = 0.9
-    time_masks_per_s: float = 0.4
-    time_mask_frames: int = 15
+    time_masks_per_s: float = 0.3
+    time_mask_frames: int = 12
     mel_masks: int = 2
-    mel_mask_bands: int = 15
+    mel_mask_bands: int = 10
 
     @staticmethod
     def none() -> Augment:
@@ -48,7 +49,7 @@ def change_speed(samples: Samples, speed: float) -> Samples:
 def distort(samples: Samples, augment: Augment, rng: np.random.Generator) -> Samples:
     """Room, then noise, then gain, each with its own probability."""
     if rng.random() < augment.room_p:
-        samples = add_room(samples, rng.uniform(*augment.room_decay_s), rng)
+        samples = add_room(samples, rng.uniform(*augment.room_decay_s), rng.uniform(*augment.room_direct_db), rng)
     if rng.random() < augment.noise_p:
         samples = add_noise(samples, coloured_noise(len(samples), rng), rng.uniform(*augment.noise_snr_db))
     gain = 10.0 ** (rng.uniform(*augment.gain_db) / 20.0)
@@ -56,11 +57,14 @@ def distort(samples: Samples, augment: Augment, rng: np.random.Generator) -> Sam
     return clipped
 
 
-def add_room(samples: Samples, decay_s: float, rng: np.random.Generator) -> Samples:
-    """Convolve with an exponentially decaying noise tail behind a direct sound; `decay_s` is the time to -60 dB."""
+def add_room(samples: Samples, decay_s: float, direct_db: float, rng: np.random.Generator) -> Samples:
+    """Convolve with a direct sound and an exponentially decaying noise tail behind it.
+
+    `decay_s` is the time to -60 dB, `direct_db` the energy of the direct sound over that of the tail.
+    """
     length = int(decay_s * RATE_HZ)
     tail = rng.standard_normal(length) * 10.0 ** (-3.0 * np.arange(length) / length)
-    response = np.concatenate([[1.0], tail * rng.uniform(0.02, 0.12)])
+    response = np.concatenate([[1.0], tail * 10.0 ** (-direct_db / 20.0) / np.sqrt(np.sum(tail**2))])
     size = 1 << (len(samples) + length).bit_length()
     wet = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
     return wet.astype(np.float32)

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Stage 2b of lithophone-tiny: projector and language model together, on speech. Writes checkpoints/speech/model.
+set -eu
+speech=${SPEECH:-../shared/speech}
+LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/speech.py \
+  --data "data/synth/kokoro-en.jsonl:en:3" \
+  --data "$speech/synth.jsonl:en:2" \
+  --data "$speech/train.jsonl:en@kathleen+dc_tts_philipp:2.5" \
+  --data "$speech/train.jsonl:en@cv_delta_en+cv_puri:2.5" \
+  --data "$speech/train.jsonl:en@speechocean762:1" \
+  --data "data/synth/pico-en.jsonl:en:1" \
+  --dev "$speech/dev.jsonl" --tokenizer checkpoints/tokenizer --encoder checkpoints/encoder \
+  --language-model checkpoints/language_model --out checkpoints/speech \
+  --steps "${STEPS:-1500}" --cooldown "${COOLDOWN:-500}"

@@ -1,0 +1,79 @@
+"""Decoding by the encoder alone, and word times of what the language model says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lithophone.decode.ctc import collapse
+from lithophone.errors import OptionError
+from lithophone.features import log_mel_frames
+from lithophone.labels import labels_text
+from lithophone.longform.options import TranscribeOptions
+from lithophone.longform.spelled import spelled_replies
+from lithophone.longform.transcriber import Transcriber
+from tests.sounds import noise, tone
+from tests.tiny_checkpoint import tiny_checkpoint
+
+RATE_HZ = 16_000
+pytestmark = pytest.mark.usefixtures("tones_are_speech")
+CLIP = np.concatenate([noise(0.3), tone(1.5), noise(0.3), tone(1.1, frequency_hz=620)])
+
+
+@torch.inference_mode()
+def test_bpe_labels_are_tokens_and_one() -> None:
+    checkpoint = tiny_checkpoint(bpe=True)
+    frames = log_mel_frames(torch.from_numpy(CLIP))[None]
+    encoded = checkpoint.model.eval().encode(frames)
+    [(text, reply)] = spelled_replies(checkpoint, encoded)
+    head = checkpoint.model.bpe_head
+    assert head is not None
+    path = collapse(head.logits(encoded)[0][0].argmax(-1).tolist())
+    assert path
+    assert list(reply.ids) == [label - 1 for label in path]
+    assert text == checkpoint.tokenizer.decode(reply.ids)
+
+
+@torch.inference_mode()
+def test_without_a_bpe_head_the_characters_spell() -> None:
+    checkpoint = tiny_checkpoint()
+    encoded = checkpoint.model.eval().encode(log_mel_frames(torch.from_numpy(CLIP))[None])
+    [(text, reply)] = spelled_replies(checkpoint, encoded)
+    assert text == labels_text(collapse(encoded.logits[0].argmax(-1).tolist()))
+    assert reply.ids == ()
+
+
+def test_the_transcriber_batches_it() -> None:
+    transcriber = Transcriber(tiny_checkpoint(bpe=True))
+    long = np.concatenate([CLIP, np.zeros(2 * RATE_HZ, np.float32), CLIP[: RATE_HZ * 2]])
+    alone = transcriber.transcribe(long, RATE_HZ, decode="ctc", batch_size=1)
+    assert alone.text
+    assert transcriber.transcribe(long, RATE_HZ, decode="ctc", batch_size=4) == alone
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"decode": "beam"}, "greedy, ctc"),
+        ({"decode": "ctc", "punctuate": True}, "raw transcripts"),
+        ({"decode": "ctc", "keywords": ("stone",)}, "keywords"),
+        ({"decode": "ctc", "task": "translate", "to": "fr"}, "language model"),
+        ({"task": "translate", "to": "fr", "word_timestamps": True}, "word_timestamps"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        TranscribeOptions(**options)  # type: ignore[arg-type]
+
+
+def test_words_lie_in_their_segments_in_order(tiny: Transcriber) -> None:
+    plain = tiny.transcribe(CLIP, RATE_HZ, max_new_tokens=4)
+    timed = tiny.transcribe(CLIP, RATE_HZ, max_new_tokens=4, word_timestamps=True)
+    assert timed.text == plain.text
+    for segment in timed.segments:
+        edges = [edge for word in segment.words for edge in (word.start_s, word.end_s)]
+        assert edges == sorted(edges)
+        assert all(segment.start_s <= edge <= segment.end_s + 1e-6 for edge in edges)
+        assert " ".join(word.text for word in segment.words) in ("", " ".join(segment.text.split()))
+    assert plain.words == ()
