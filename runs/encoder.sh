@@ -19,4 +19,4 @@ encoder --data "$kokoro" --data "$synth" --data "$studio" --data "$pico" \
   --plain --row-frames 200 --steps 600 --cooldown 1
 # Then everything.
 encoder --data "$kokoro" --data "$synth" --data "$studio" --data "$crowd" --data "$accents" --data "$pico" \
-  --steps "${STEPS:-3000}" --cooldown "${COOLDOWN:-900}"
+  --steps "${STEPS:-3000}" --cooldown "${COOLDOWN:-1400}"

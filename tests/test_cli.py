@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -187,7 +186,7 @@ def test_ctrl_c_in_a_terminal(tiny_folder: Path, tmp_path: Path) -> None:
     files = []
     for i in range(200):
         files.append(tmp_path / f"{i:03d}.flac")
-        os.link(DEMO, files[-1]) if DEMO.stat().st_dev == tmp_path.stat().st_dev else files[-1].symlink_to(DEMO)
+        files[-1].symlink_to(DEMO)
     command = [sys.executable, "-m", "lithophone", "transcribe", *files, "-o", out, "--model", tiny_folder]
     process = subprocess.Popen([*map(str, command), "--batch-size", "1"], stderr=subprocess.PIPE, text=True)
     for _ in range(2400):  # two minutes: a loaded machine takes long to import torch

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from lithophone.cli.main import app
 from lithophone.hub import DEFAULT_MODEL, bundled_models
+from lithophone.metrics.wer import score
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,7 +28,8 @@ def test_the_python_prints_what_the_readme_says() -> None:
     [code], [expected] = blocks("python"), blocks("text")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == expected
+    # Another processor may round another way, and flip a word: all but a tenth of them must be the same.
+    assert score([(expected, done.stdout)], "en").rate <= 0.1
 
 
 @pytest.mark.parametrize(("command", "arguments"), COMMANDS)

@@ -1,0 +1,66 @@
+"""The model in the package: it is there, it is small, and it understands people it has never heard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import lithophone
+from lithophone.evaluate import evaluate
+from lithophone.hub import DEFAULT_MODEL, bundled_models
+from lithophone.longform.options import TranscribeOptions
+from lithophone.longform.transcriber import Transcriber
+from lithophone.manifest import read_entries
+from lithophone.metrics.counts import ErrorCounts
+from lithophone.metrics.wer import score
+from tests.conftest import DEMO
+
+LIMIT_BYTES = 25_000_000
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Transcriber:
+    return lithophone.load()
+
+
+def test_it_is_small_enough_to_ship() -> None:
+    folder = bundled_models()[DEFAULT_MODEL]
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= LIMIT_BYTES
+
+
+def test_its_card_says_what_it_is() -> None:
+    card = (bundled_models()[DEFAULT_MODEL] / "README.md").read_text(encoding="utf-8")
+    for heading in ("## Trained on", "## Measured", "## What it cannot do"):
+        assert heading in card
+
+
+def test_most_words_of_a_real_reading_are_right(bundled: Transcriber) -> None:
+    entries = read_entries(DEMO.parent / "demo.jsonl")
+    counts = sum(
+        (s.counts for s in evaluate(bundled, entries, TranscribeOptions(punctuate=False)).scores), ErrorCounts()
+    )
+    assert counts.rate < 0.65
+
+
+def test_words_have_times_inside_the_recording(bundled: Transcriber) -> None:
+    transcript = bundled.transcribe(DEMO, word_timestamps=True)
+    edges = [edge for word in transcript.words for edge in (word.start_s, word.end_s)]
+    assert len(transcript.words) >= 10
+    assert edges == sorted(edges)
+    assert 0 <= edges[0]
+    assert edges[-1] <= transcript.duration_s
+
+
+def test_batches_change_no_word(bundled: Transcriber) -> None:
+    entries = read_entries(DEMO.parent / "demo.jsonl")
+    files: list[Path] = [entry.audio for entry in entries]
+    together = [result for _, result in bundled.transcribe_many(files, batch_size=5)]
+    alone = [bundled.transcribe(file, batch_size=1) for file in files]
+    assert together == alone
+
+
+def test_the_encoder_alone_is_understood_too(bundled: Transcriber) -> None:
+    entries = read_entries(DEMO.parent / "demo.jsonl")
+    said = [(e.text, bundled.transcribe(e.audio, decode="ctc").text) for e in entries]
+    assert score(said, "en").rate < 0.8
