@@ -36,6 +36,7 @@ from lithophone.train.data import Batch, Corpus, Mixture, Source, Teacher
 from lithophone.train.loop import LoopOptions, Trainer
 from lithophone.train.losses import Loss, ctc, regression
 from lithophone.train.optim import Schedule
+from lithophone.train.ranks import join_ranks
 
 TINY = EncoderConfig(hidden_dim=192, num_layers=8, num_heads=4, dim_head=48, feedforward_mult=3, dropout=0.0)
 CACHE = Path("data/pcm")
@@ -147,6 +148,7 @@ def main() -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(args.seed)
+    ranks = join_ranks(args.device)
     sources = [read_source(text) for text in args.data]
     tokenizer = Tokenizer.from_folder(args.tokenizer)
     teacher_size = next((s.teacher.size for s in sources if s.teacher), 0)
@@ -154,7 +156,8 @@ def main() -> None:
     options = LoopOptions(
         schedule=Schedule(args.lr, args.steps, args.warmup, args.cooldown),
         folder=args.out,
-        device=args.device,
+        device=ranks.device,
+        leads=ranks.leads,
         precision=torch.float32 if args.fp32 else torch.bfloat16,
         evaluate_every=args.evaluate_every,
     )
@@ -167,12 +170,15 @@ def main() -> None:
         augment=Augment.none() if args.plain else Augment(),
         seed=args.seed,
         start=trainer.step,
+        rank=ranks.rank,
+        world=ranks.world,
     )
     batches = torch.utils.data.DataLoader(mixture, batch_size=None, num_workers=args.workers, prefetch_factor=8)
     dev = DevSet(args.dev, args.dev_corpora.split(","), args.dev_clips, tokenizer)
     print(f"{sum(p.numel() for p in task.encoder.parameters()) / 1e6:.2f} M parameters in the encoder", flush=True)
     trainer.run(batches, lambda: dev.evaluate(task))
-    save_weights(trainer, task, args.out)
+    if ranks.leads:
+        save_weights(trainer, task, args.out)
 
 
 if __name__ == "__main__":

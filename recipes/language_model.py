@@ -28,6 +28,7 @@ from lithophone.train.loop import LoopOptions, Trainer
 from lithophone.train.losses import Loss
 from lithophone.train.optim import Schedule
 from lithophone.train.pseudo import Disguise, misspell, spread
+from lithophone.train.ranks import Ranks, join_ranks
 from lithophone.train.replies import Pair, draw_task, make_pair, reply_loss
 
 GROWING_STEPS = 800
@@ -73,12 +74,15 @@ class Sentences(torch.utils.data.IterableDataset[TextBatch]):
     shortest sentences only: copying is learned sooner where there is little to search.
     """
 
-    def __init__(self, lines: list[str], tokenizer: Tokenizer, tokens: int, seed: int, start: int) -> None:
+    def __init__(
+        self, lines: list[str], tokenizer: Tokenizer, tokens: int, seed: int, start: int, ranks: Ranks
+    ) -> None:
         self.lines = sorted(lines, key=len)
         self.tokenizer = tokenizer
         self.tokens = tokens
         self.seed = seed
         self.start = start
+        self.ranks = ranks
 
     def __iter__(self) -> Iterator[TextBatch]:
         step = self.start
@@ -87,7 +91,7 @@ class Sentences(torch.utils.data.IterableDataset[TextBatch]):
             step += 1
 
     def batch(self, step: int) -> TextBatch:
-        rng = seeded(self.seed, "text", step)
+        rng = seeded(self.seed, "text", step * self.ranks.world + self.ranks.rank)
         known = min(1.0, 0.1 + step / GROWING_STEPS)
         centre = int(rng.integers(int(len(self.lines) * known)))
         pairs, slots, used = [], [], 0
@@ -142,6 +146,7 @@ def main() -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(args.seed)
+    ranks = join_ranks(args.device)
     tokenizer = Tokenizer.from_folder(args.tokenizer)
     held_out = {raw_text(entry.text) for path in args.exclude for entry in read_entries(path)}
     lines = [line.strip() for path in args.text for line in path.read_text(encoding="utf-8").splitlines()]
@@ -150,14 +155,17 @@ def main() -> None:
     options = LoopOptions(
         schedule=Schedule(args.lr, args.steps, args.warmup, args.cooldown),
         folder=args.out,
-        device=args.device,
+        device=ranks.device,
+        leads=ranks.leads,
         precision=torch.float32 if args.fp32 else torch.bfloat16,
         save_every=500,
     )
     trainer = Trainer(task, task.losses, {"reply": 1.0}, options)
     trainer.resume()
-    sentences = Sentences(lines, tokenizer, args.batch_tokens, args.seed, trainer.step)
+    sentences = Sentences(lines, tokenizer, args.batch_tokens, args.seed, trainer.step, ranks)
     trainer.run(torch.utils.data.DataLoader(sentences, batch_size=None, num_workers=1, prefetch_factor=8))
+    if not ranks.leads:
+        return
     state = {n: t.contiguous() for n, t in trainer.averaged_state().items()}
     save_file(state, args.out / "language_model.safetensors")
     (args.out / "language_model_config.json").write_text(json.dumps(task.language_model.config.to_dict()))

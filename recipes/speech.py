@@ -36,6 +36,7 @@ from lithophone.train.data import Batch, Mixture
 from lithophone.train.loop import LoopOptions, Trainer
 from lithophone.train.losses import Loss, ctc
 from lithophone.train.optim import Schedule
+from lithophone.train.ranks import join_ranks
 from lithophone.train.replies import draw_task, make_pair, reply_loss
 
 MODEL_TYPE = "granite_speech"
@@ -170,6 +171,7 @@ def main() -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(args.seed)
+    ranks = join_ranks(args.device)
     tokenizer = Tokenizer.from_folder(args.tokenizer)
     model = assemble(args.encoder, args.language_model, tokenizer)
     sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
@@ -178,7 +180,8 @@ def main() -> None:
     options = LoopOptions(
         schedule=Schedule(args.lr, args.steps, args.warmup, args.cooldown),
         folder=args.out,
-        device=args.device,
+        device=ranks.device,
+        leads=ranks.leads,
         precision=torch.float32 if args.fp32 else torch.bfloat16,
         evaluate_every=args.evaluate_every,
     )
@@ -191,11 +194,15 @@ def main() -> None:
         augment=Augment(),
         seed=args.seed,
         start=trainer.step,
+        rank=ranks.rank,
+        world=ranks.world,
     )
     dev = ReplyDevSet(args.dev, args.dev_corpora.split(","), args.dev_clips, tokenizer)
     batches = torch.utils.data.DataLoader(mixture, batch_size=None, num_workers=args.workers, prefetch_factor=8)
     trainer.run(batches, lambda: dev.evaluate_replies(task))
 
+    if not ranks.leads:
+        return
     averaged = {n.removeprefix("model."): t for n, t in trainer.averaged_state().items() if n.startswith("model.")}
     final = GraniteSpeech(model.config, bpe_labels=len(tokenizer) + 1)
     final.load_state_dict(averaged)

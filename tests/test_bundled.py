@@ -48,7 +48,7 @@ def test_words_have_times_inside_the_recording(bundled: Transcriber) -> None:
     edges = [edge for word in transcript.words for edge in (word.start_s, word.end_s)]
     assert len(transcript.words) >= 10
     assert edges == sorted(edges)
-    assert 0 <= edges[0]
+    assert edges[0] >= 0
     assert edges[-1] <= transcript.duration_s
 
 

@@ -6,6 +6,7 @@ Pure functions over one utterance; label 0 is the blank.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ BLANK = 0
 WILDCARD = -1
 """In a text to be aligned: a character outside the label set, said by any label but the blank."""
 
-Scores = npt.NDArray[np.floating[npt.NBitBase]]
+Scores = npt.NDArray[np.floating[Any]]
 
 
 def collapse(path: Sequence[int]) -> list[int]:

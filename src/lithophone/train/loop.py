@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from lithophone.train.losses import Loss
 from lithophone.train.optim import Average, MasterAdamW, Schedule
+from lithophone.train.ranks import copy_from_first, sum_gradients, sum_over_ranks
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,8 @@ class LoopOptions:
     log_every: int = 20
     save_every: int = 200
     evaluate_every: int = 500
+    leads: bool = True
+    """Whether this process writes the log and the checkpoints; exactly one of all ranks does."""
 
 
 class Trainer(Generic[AnyBatch]):
@@ -64,6 +66,7 @@ class Trainer(Generic[AnyBatch]):
         options: LoopOptions,
     ) -> None:
         model.to(options.device)
+        copy_from_first(model)
         self.optimizer = MasterAdamW(model.parameters())
         self.model = cast_for_compute(model, options.precision)
         self.losses = losses
@@ -104,16 +107,17 @@ class Trainer(Generic[AnyBatch]):
         self.model.train()
         torch.manual_seed(self.step)
         losses = self.losses(batch)
-        counts = _sum_over_ranks(torch.tensor([loss.count for loss in losses.values()]))
+        mine = torch.tensor([*(loss.count for loss in losses.values()), batch.seconds], dtype=torch.float64)
+        *counts, seconds = sum_over_ranks(mine.to(self.options.device)).tolist()
         parts = [
-            self.weights[name] * loss.total / max(float(count), 1.0)
+            self.weights[name] * loss.total / max(count, 1.0)
             for (name, loss), count in zip(losses.items(), counts, strict=True)
         ]
         torch.stack([p.float() for p in parts]).sum().backward()  # type: ignore[no-untyped-call]
-        self._reduce_gradients()
+        sum_gradients(self.optimizer.parameters)
         norm = self.optimizer.step(self.options.schedule.at(self.step), self.options.max_norm)
         self.step += 1
-        self.seconds_seen += batch.seconds
+        self.seconds_seen += seconds
         self.average.update(self._full_state())
         return norm, {name: loss.mean for name, loss in losses.items()}
 
@@ -137,12 +141,16 @@ class Trainer(Generic[AnyBatch]):
         """Append a line to `log.jsonl` and to the library's log."""
         row = {"step": self.step, "hours": round(self.seconds_seen / 3600, 3)}
         row |= {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
+        if not self.options.leads:
+            return
         log.info("%s", row)
         with (self.options.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def save(self) -> None:
         """Write `last.pt`: all of it, or nothing."""
+        if not self.options.leads:
+            return
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -171,12 +179,6 @@ class Trainer(Generic[AnyBatch]):
         names = [name for name, p in self.model.named_parameters() if p.requires_grad]
         return {**self.model.state_dict(), **dict(zip(names, self.optimizer.masters, strict=True))}
 
-    def _reduce_gradients(self) -> None:
-        if dist.is_initialized():
-            for parameter in self.optimizer.parameters:
-                if parameter.grad is not None:
-                    dist.all_reduce(parameter.grad)
-
 
 def cast_for_compute(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Cast the model for computing; batch normalisation keeps float32 statistics and weights."""
@@ -194,9 +196,3 @@ def _copy_into(state: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Non
     with torch.no_grad():
         for name, value in values.items():
             state[name].copy_(value)
-
-
-def _sum_over_ranks(counts: Tensor) -> Tensor:
-    if dist.is_initialized():
-        dist.all_reduce(counts)
-    return counts
