@@ -10,3 +10,4 @@ measure dev-en-ctc "$speech/dev.jsonl" --decode ctc
 measure unseen-voices data/unseen/kokoro-en.jsonl
 measure unseen-voices-ctc data/unseen/kokoro-en.jsonl --decode ctc
 measure demo src/lithophone/assets/demo/demo.jsonl
+measure demo-ctc src/lithophone/assets/demo/demo.jsonl --decode ctc

@@ -15,12 +15,14 @@ TINY = EncoderConfig(
 )
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("size", [1, 3, 10])
-def test_relative_bias_equals_its_definition(size: int) -> None:
+def test_relative_bias_equals_its_definition(size: int, training: bool) -> None:
     torch.manual_seed(0)
     attention = BlockAttention(TINY)
     q = torch.randn(2, 2, size, 8)
-    bias = attention._relative_bias(q)
+    with torch.set_grad_enabled(training):
+        bias = attention._relative_bias(q)
     table = attention.rel_pos_emb.weight
     for c in range(size):
         for r in range(size):

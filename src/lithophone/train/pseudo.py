@@ -55,7 +55,7 @@ def _misspell_letter(letter: str, rng: np.random.Generator) -> str:
 
 def spread(tokens: list[int], blank: int, disguise: Disguise, rng: np.random.Generator) -> list[int]:
     """Tokens -> slots: each token once or twice, then a few blanks; windows are shuffled now and then."""
-    slots: list[int] = [blank] * int(rng.integers(0, 4))
+    slots = [blank] * int(rng.integers(1, 4))
     for token in tokens:
         slots += [token] * (1 + int(rng.random() < disguise.repeat_p))
         slots += [blank] * int(rng.poisson(disguise.blanks_per_token))
