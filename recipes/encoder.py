@@ -22,9 +22,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lithophone.checkpoint import load_checkpoint
 from lithophone.config import EncoderConfig
 from lithophone.decode.ctc import collapse
 from lithophone.features import batch_frames, log_mel_frames
+from lithophone.hub import resolve
 from lithophone.labels import character_labels, labels_text, raw_text
 from lithophone.manifest import read_entries
 from lithophone.metrics.wer import score
@@ -116,6 +118,14 @@ def read_source(text: str) -> Source:
     return Source(corpus, float(weight), Teacher(Path(teacher[0])) if teacher else None)
 
 
+def start_from(task: EncoderTask, name: str) -> None:
+    """Take the encoder and BPE head of a trained model with the same sizes and tokenizer."""
+    model = load_checkpoint(resolve(name)).model
+    task.encoder.load_state_dict(model.encoder.state_dict())
+    if model.bpe_head is not None:
+        task.bpe_head.load_state_dict(model.bpe_head.state_dict())
+
+
 def save_weights(trainer: Trainer[Batch], task: EncoderTask, folder: Path) -> None:
     """The averaged weights, float32, under the checkpoint's own names; the teacher's layer stays behind."""
     state = trainer.averaged_state()
@@ -131,6 +141,7 @@ def main() -> None:
     parser.add_argument("--dev-corpora", default="librispeech_devclean_mp3,cv_delta_en")
     parser.add_argument("--dev-clips", type=int, default=60)
     parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--init", help="start from the encoder of a model, by name or folder: lithophone-tiny")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--warmup", type=int, default=300)
@@ -153,6 +164,8 @@ def main() -> None:
     tokenizer = Tokenizer.from_folder(args.tokenizer)
     teacher_size = next((s.teacher.size for s in sources if s.teacher), 0)
     task = EncoderTask(TINY, len(tokenizer), teacher_size)
+    if args.init:
+        start_from(task, args.init)
     options = LoopOptions(
         schedule=Schedule(args.lr, args.steps, args.warmup, args.cooldown),
         folder=args.out,
