@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The synthetic part of the training data, and the teacher's states. Run from the repository root; goes on where it was.
+# The synthetic part of the training data, and the teacher's states. Run from the repository root; clips that are there are kept.
 # Sentences: Common Voice's sentence list (CC0), without those of the dev set. About an hour on two cores, nearly all of
-# it Kokoro. The run behind the bundled model was stopped after 1,394 Kokoro clips, and its teacher after 4,218 clips of
-# train.jsonl (all but part of speechocean762): both scripts keep what is there.
+# it Kokoro. The teacher behind the bundled model was stopped after 4,218 clips of train.jsonl (all of English but a part of
+# speechocean762) and its index put together from the rows written till then; this script goes through all of them.
 set -eu
 speech=${SPEECH:-../shared/speech}
 text=${TEXT:-../shared/text}

@@ -11,4 +11,4 @@ LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/speech.py \
   --data "data/synth/pico-en.jsonl:en:1" \
   --dev "$speech/dev.jsonl" --tokenizer checkpoints/tokenizer --encoder checkpoints/encoder \
   --language-model checkpoints/language_model --out checkpoints/speech \
-  --steps "${STEPS:-1500}" --cooldown "${COOLDOWN:-500}"
+  --steps "${STEPS:-1300}" --cooldown "${COOLDOWN:-500}"
