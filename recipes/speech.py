@@ -21,11 +21,12 @@ from encoder import DevSet, read_source
 from safetensors.torch import load_file
 from torch import nn
 
-from lithophone.checkpoint import Checkpoint, save_checkpoint
+from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lithophone.config import EncoderConfig, ModelConfig, ProjectorConfig, TextConfig
 from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import Greedy
 from lithophone.features import batch_frames
+from lithophone.hub import resolve
 from lithophone.labels import raw_text
 from lithophone.metrics.wer import score
 from lithophone.model.speech import GraniteSpeech
@@ -73,6 +74,13 @@ def assemble(encoder: Path, language_model: Path, tokenizer: Tokenizer) -> Grani
     assert all(name.startswith("projector.") for name in missing), missing
     match_scale(model)
     return model
+
+
+def start_from(model: GraniteSpeech, name: str) -> None:
+    """Take projector and language model of a trained model with the same sizes and tokenizer; keep the encoder."""
+    trained = load_checkpoint(resolve(name)).model
+    model.projector.load_state_dict(trained.projector.state_dict())
+    model.language_model.load_state_dict(trained.language_model.state_dict())
 
 
 @torch.no_grad()
@@ -155,6 +163,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--encoder", type=Path, required=True)
     parser.add_argument("--language-model", type=Path, required=True)
+    parser.add_argument("--init", help="projector and language model of a trained model, by name or folder")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--warmup", type=int, default=150)
@@ -174,6 +183,8 @@ def main() -> None:
     ranks = join_ranks(args.device)
     tokenizer = Tokenizer.from_folder(args.tokenizer)
     model = assemble(args.encoder, args.language_model, tokenizer)
+    if args.init:
+        start_from(model, args.init)
     sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
     print({name: f"{size:.2f} M" for name, size in sizes.items()}, flush=True)
     task = SpeechTask(model, tokenizer)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The synthetic part of the training data, and the teacher's states. Run from the repository root; clips that are there are kept.
-# Sentences: Common Voice's sentence list (CC0), without those of the dev set. About an hour on two cores, nearly all of
+# Sentences: Common Voice's sentence list (CC0), without those of the dev set. Two hours on two cores, nearly all of
 # it Kokoro. The teacher behind the bundled model was stopped after 4,218 clips of train.jsonl (all of English but a part of
 # speechocean762) and its index put together from the rows written till then; this script goes through all of them.
 set -eu
@@ -19,3 +19,11 @@ text=${TEXT:-../shared/text}
 .venv/bin/python recipes/synthesize.py kokoro --text "$text/en.txt" --exclude "$speech"/{dev,synth,train}.jsonl \
   data/synth/kokoro-en.jsonl data/synth/pico-en.jsonl \
   --voices hf_alpha,hm_omega,em_alex,pm_alex,im_nicola --seed 99 --clips 50 --workers 1 --out data/unseen
+
+# A second helping, with other sentences: more of Kokoro, and four old, small voices for the variety of their text.
+for engine in "kokoro 893" "flite 1400"; do
+  read -r name clips <<< "$engine"
+  .venv/bin/python recipes/synthesize.py "$name" --text "$text/en.txt" --seed 7 --clips "$clips" --out data/synth2 \
+    --exclude "$speech/dev.jsonl" data/unseen/kokoro-en.jsonl src/lithophone/assets/demo/demo.jsonl data/synth/kokoro-en.jsonl
+done
+.venv/bin/python recipes/teacher_states.py data/synth2/kokoro-en.jsonl --out data/teacher/kokoro2-en

@@ -7,16 +7,18 @@ encoder() {
   LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/encoder.py \
     --dev "$speech/dev.jsonl" --tokenizer checkpoints/tokenizer --out checkpoints/encoder "$@"
 }
-kokoro=data/synth/kokoro-en.jsonl:en:3:data/teacher/kokoro-en
+kokoro=data/synth/kokoro-en.jsonl:en:2.5:data/teacher/kokoro-en
+more_kokoro=data/synth2/kokoro-en.jsonl:en:2:data/teacher/kokoro2-en
 synth=$speech/synth.jsonl:en:2:data/teacher/synth-en
 studio=$speech/train.jsonl:en@kathleen+dc_tts_philipp:2.5:data/teacher/train-en
 crowd=$speech/train.jsonl:en@cv_delta_en+cv_puri:2:data/teacher/train-en
 accents=$speech/train.jsonl:en@speechocean762:1.5:data/teacher/train-en
 pico=data/synth/pico-en.jsonl:en:1
+flite=data/synth2/flite-en.jsonl:en:0.8
 
 # Clean, short and unaugmented first: off the plateau of CTC in minutes.
 encoder --data "$kokoro" --data "$synth" --data "$studio" --data "$pico" \
   --plain --row-frames 200 --steps 600 --cooldown 1
 # Then everything.
-encoder --data "$kokoro" --data "$synth" --data "$studio" --data "$crowd" --data "$accents" --data "$pico" \
-  --steps "${STEPS:-3000}" --cooldown "${COOLDOWN:-1400}"
+encoder --data "$kokoro" --data "$more_kokoro" --data "$synth" --data "$studio" --data "$crowd" --data "$accents" \
+  --data "$pico" --data "$flite" --steps "${STEPS:-3000}" --cooldown "${COOLDOWN:-1400}"
