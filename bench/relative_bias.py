@@ -9,15 +9,13 @@ gathered vectors, as the reference writes it. Sizes are those of the bundled mod
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from report import save_results
 from torch import Tensor
 
 MAX_POS_EMB = 512
@@ -102,12 +100,7 @@ def main() -> None:
                 ratios = "  ".join(f"{k} {v:8.2f} ms  x{base[k] / v:4.2f}" for k, v in found.items())
                 print(f"{name:14} {form:9} {ratios}")
     if args.out:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-        machine = {"device": args.device, "cpu": platform.processor() or platform.machine(), "torch": torch.__version__}
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(
-            json.dumps({"commit": commit, "machine": machine, "milliseconds": results}, indent=1) + "\n"
-        )
+        save_results(args.out, {"milliseconds": results}, args.device)
 
 
 if __name__ == "__main__":

@@ -186,7 +186,9 @@ def main() -> None:
         rank=ranks.rank,
         world=ranks.world,
     )
-    batches = torch.utils.data.DataLoader(mixture, batch_size=None, num_workers=args.workers, prefetch_factor=8)
+    batches = torch.utils.data.DataLoader(
+        mixture, batch_size=None, num_workers=args.workers, prefetch_factor=8 if args.workers else None
+    )
     dev = DevSet(args.dev, args.dev_corpora.split(","), args.dev_clips, tokenizer)
     print(f"{sum(p.numel() for p in task.encoder.parameters()) / 1e6:.2f} M parameters in the encoder", flush=True)
     trainer.run(batches, lambda: dev.evaluate(task))

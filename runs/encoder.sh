@@ -5,7 +5,7 @@ set -eu
 speech=${SPEECH:-../shared/speech}
 encoder() {
   LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/encoder.py \
-    --dev "$speech/dev.jsonl" --tokenizer checkpoints/tokenizer --out checkpoints/encoder "$@"
+    --dev "$speech/dev.jsonl" --tokenizer checkpoints/tokenizer --out checkpoints/encoder --workers 0 "$@"
 }
 kokoro=data/synth/kokoro-en.jsonl:en:2.5:data/teacher/kokoro-en
 more_kokoro=data/synth2/kokoro-en.jsonl:en:2:data/teacher/kokoro2-en
@@ -21,4 +21,4 @@ encoder --data "$kokoro" --data "$synth" --data "$studio" --data "$pico" \
   --plain --row-frames 200 --steps 600 --cooldown 1
 # Then everything.
 encoder --data "$kokoro" --data "$more_kokoro" --data "$synth" --data "$studio" --data "$crowd" --data "$accents" \
-  --data "$pico" --data "$flite" --steps "${STEPS:-3000}" --cooldown "${COOLDOWN:-1400}"
+  --data "$pico" --data "$flite" --steps "${STEPS:-7600}" --cooldown "${COOLDOWN:-3200}"

@@ -14,13 +14,16 @@ SOURCE = Path(__file__).parents[1] / "src"
 LEVELS = (
     {"errors"},
     {"config", "transcript"},
-    {"formats", "audio", "features", "tokenizer", "hub", "metrics", "devices", "labels", "manifest", "replies"},
+    {
+        "formats", "audio", "features", "tokenizer", "hub", "metrics", "devices", "labels", "manifest", "replies",
+        "nar_config",
+    },
     {"prompts", "model"},
     {"decode", "checkpoint"},
     {"longform", "train", "scale"},
     {"evaluate"},
     {"cli", "server", "__init__", "__main__"},
-)
+)  # fmt: skip
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 STANDARD_LIBRARY_ONLY = ("errors", "transcript", "formats")
 FILES = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in SOURCE.rglob("*.py")}

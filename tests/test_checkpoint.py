@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from lithophone.decode.edit import ctc_hypotheses, edit_batch
 from lithophone.decode.greedy import greedy_decode
-from lithophone.decode.options import Greedy
-from lithophone.errors import CheckpointError, ConfigError
-from tests.tiny import KINDS, tiny_frames
-from tests.tiny_checkpoint import reference_checkpoint, tiny_checkpoint
+from lithophone.decode.options import Edit, Greedy
+from lithophone.errors import CheckpointError, ConfigError, OptionError
+from tests.tiny import GENERATIONS, KINDS, tiny_frames
+from tests.tiny_checkpoint import reference_checkpoint, tiny_checkpoint, tiny_nar_checkpoint
 from tests.tiny_tokenizer import save_tiny_tokenizer
 
 FRAMES = 70
@@ -172,3 +174,109 @@ def test_adapters_and_configuration_have_to_agree(folder: Path, tmp_path: Path) 
     rewrite(tmp_path / "lora" / "config.json", lambda values: values.update(has_lora_adapter=False))
     with pytest.raises(CheckpointError, match="is there"):
         load_checkpoint(tmp_path / "lora")
+
+
+NAMES = {
+    "G1": {
+        "encoder.out_bpe.weight", "llm.model.layers.0.mlp.up_proj.weight", "projector.query",
+        "projector.layer_norms.2.bias", "projector.qformer.layers.1.cross_attention.q_proj.bias",
+    },
+    "G2": {
+        "encoder.out_bpe.weight", "language_model.model.layers.0.mlp.up_proj.weight", "projector.window_positions",
+        "projector.out_norm.weight", "projector.qformer.layers.1.cross_attention.o_proj.bias",
+    },
+    "G3": {
+        "model.out_bpe.weight", "model.encoder.layers.0.attn.to_q.weight", "model.language_model.embed_tokens.weight",
+        "model.projector.proj.bias", "model.projector.qformer.queries", "model.projector.qformer.pos_emb",
+        "model.projector.qformer.linear.weight", "model.projector.qformer.layers.1.cross_attn.o_proj.bias",
+        "model.projector.qformer.layers.0.mlp.fc1.weight",
+    },
+}  # fmt: skip
+"""What the files of a nar model name so, and no other generation does."""
+
+
+@pytest.fixture(scope="module", params=GENERATIONS)
+def nar(request: pytest.FixtureRequest) -> Checkpoint:
+    checkpoint = tiny_nar_checkpoint(request.param)
+    checkpoint.editor.requires_grad_(False)
+    return checkpoint
+
+
+@pytest.fixture
+def nar_folder(nar: Checkpoint, tmp_path: Path) -> Path:
+    save_checkpoint(nar, tmp_path)
+    return tmp_path
+
+
+def edited(checkpoint: Checkpoint) -> list[tuple[int, ...]]:
+    model = checkpoint.editor
+    encoded = model.encode(*tiny_frames(FRAMES, 30))
+    hypotheses = [checkpoint.reread(ids) for ids in ctc_hypotheses(model, encoded)]
+    return [reply.ids for reply in edit_batch(model, *model.project(encoded), hypotheses, Edit())]
+
+
+def edit(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def test_a_nar_model_there_and_back(nar: Checkpoint, nar_folder: Path) -> None:
+    again = load_checkpoint(nar_folder)
+    assert (again.config, again.folder) == (nar.config, nar_folder)
+    assert not again.editor.training
+    before, after = nar.editor.state_dict(), again.editor.state_dict()
+    assert before.keys() == after.keys()
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+    assert edited(again) == edited(nar)
+
+
+def test_the_tensors_of_a_nar_file_have_the_names_of_its_generation(nar: Checkpoint, nar_folder: Path) -> None:
+    stored = set(load_file(nar_folder / "model.safetensors"))
+    assert NAMES[nar.config.generation] <= stored
+    norms = [name for name in stored if "norm" in name and "projector" in name]
+    assert (norms == []) == (nar.config.generation == "G3")
+    assert not any("lm_head" in name for name in stored), "the head is tied to the embeddings"
+
+
+def test_wrong_tensors_of_a_nar_file_are_named(nar_folder: Path) -> None:
+    def spoil(tensors: dict[str, torch.Tensor]) -> None:
+        bias = next(name for name in tensors if name.endswith("out_bpe.bias"))
+        tensors[bias] = torch.zeros(7)
+        del tensors[next(name for name in tensors if name.endswith("layers.0.mlp.fc1.weight"))]
+        tensors["projector.extra"] = torch.zeros(2)
+
+    edit(nar_folder, spoil)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(nar_folder)
+    assert "missing (1): projector.qformer.layers.0.mlp.fc1.weight [" in str(caught.value)
+    assert "unexpected (1): projector.extra [2]" in str(caught.value)
+    assert "wrong shape (1): encoder.out_bpe.bias is [7], expected [" in str(caught.value)
+
+
+def test_what_a_nar_model_cannot_do_is_said_with_what_it_can(nar: Checkpoint) -> None:
+    kind = "nle" if nar.config.generation == "G1" else "granite_speech_nar"
+    with pytest.raises(
+        OptionError, match=f"a {kind} model takes no prompt: .* it transcribes, with the decoder 'edit'"
+    ):
+        _ = nar.model
+    with pytest.raises(OptionError, match="a granite_speech model does not edit: it answers a prompt"):
+        _ = tiny_checkpoint().editor
+
+
+def test_only_the_first_generation_reads_its_hypothesis_as_text(nar: Checkpoint) -> None:
+    ids = nar.tokenizer.encode("  Hello WORLD ")
+    text = nar.tokenizer.decode(nar.reread(ids))
+    assert text == ("hello world" if nar.config.generation == "G1" else "  Hello WORLD ")
+    assert nar.reread([]) == (nar.tokenizer.encode(" ") if nar.config.generation == "G1" else [])
+
+
+def test_the_front_end_and_the_end_of_text_of_a_nar_model_are_checked(nar: Checkpoint, nar_folder: Path) -> None:
+    bands = "feature_size" if nar.config.generation == "G3" else "n_mels"
+    rewrite(nar_folder / "preprocessor_config.json", lambda values: values.update({bands: 128}))
+    with pytest.raises(ConfigError, match=rf"{bands}=128 \(built: 80\)"):
+        load_checkpoint(nar_folder)
+    (nar_folder / "preprocessor_config.json").unlink()
+    rewrite(nar_folder / "tokenizer_config.json", lambda values: values.update(eos_token="<|pad|>"))
+    with pytest.raises(CheckpointError, match="end of text is 300 in the tokenizer, 301"):
+        load_checkpoint(nar_folder)

@@ -43,7 +43,7 @@ def broken(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def short_replies(monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model talks until it is stopped: stop it early."""
-    monkeypatch.setattr("lithophone.longform.transcriber.max_new_tokens", lambda *_: 8)
+    monkeypatch.setattr("lithophone.longform.decoders.max_new_tokens", lambda *_: 8)
 
 
 def call(*arguments: object, model: Path | None = None) -> Result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -11,9 +12,10 @@ from lithophone.formats import FORMATS
 from lithophone.transcript import Segment, Transcript, TranscriptWarning, Word
 
 WORDS = (Word("Hello", 0.0, 0.5, 0.5), Word("there.", 0.5, 1.2345, 1.0))
+HELLO = Segment("Hello there.", 0.0, 1.2345)
 TRANSCRIPT = Transcript(
     segments=(
-        Segment("Hello there.", 0.0, 1.2345, WORDS),
+        HELLO,
         Segment(" a --> b\tc ", 59.9996, 3599.5),
         Segment("Größe 日本", 3600.0, 3661.25),
     ),
@@ -21,6 +23,7 @@ TRANSCRIPT = Transcript(
     language="en",
     warnings=(TranscriptWarning("loop", "The text repeats itself.", 1.0, 2.0),),
 )
+TIMED = replace(TRANSCRIPT, segments=(replace(HELLO, words=WORDS), *TRANSCRIPT.segments[1:]))
 EMPTY = Transcript((), 0.5)
 
 EXPECTED = {
@@ -45,6 +48,54 @@ def test_lines(name: str) -> None:
     assert FORMATS[name](TRANSCRIPT) == EXPECTED[name]
 
 
+@pytest.mark.parametrize("name", ["txt", "tsv"])
+def test_words_change_nothing_where_they_have_no_place(name: str) -> None:
+    assert FORMATS[name](TIMED) == EXPECTED[name]
+
+
+SAID_WORDS = (
+    Word("Well", 1.2, 1.5),
+    Word("-", 1.5, 1.5),
+    Word("hello", 1.5, 1.9),
+    Word("there,", 2.0, 2.4),
+    Word("1.", 2.4, 3.0),
+)
+SAID = Segment("Well - hello\nthere, 1.", 1.0, 3.0, SAID_WORDS, "1")
+
+
+def test_srt_underlines_the_word_that_is_said() -> None:
+    assert FORMATS["srt"](Transcript((SAID,), 3.0)) == "".join(
+        f"{number}\n00:00:0{start} --> 00:00:0{end}\n[Speaker 1]: {text}\n\n"
+        for number, (start, end, text) in enumerate(
+            [
+                ("1,000", "1,200", "Well - hello\nthere, 1."),
+                ("1,200", "1,500", "<u>Well</u> - hello\nthere, 1."),
+                ("1,500", "1,900", "Well - <u>hello</u>\nthere, 1."),
+                ("1,900", "2,000", "Well - hello\nthere, 1."),
+                ("2,000", "2,400", "Well - hello\n<u>there,</u> 1."),
+                ("2,400", "3,000", "Well - hello\nthere, <u>1.</u>"),
+            ],
+            start=1,
+        )
+    )
+
+
+def test_vtt_words_have_stamps_that_rise_inside_the_cue() -> None:
+    line = "[Speaker 1]: <00:01.200>Well - <00:01.500>hello\n<00:02.000>there, <00:02.400>1."
+    assert FORMATS["vtt"](Transcript((SAID,), 3.0)) == f"WEBVTT\n\n00:01.000 --> 00:03.000\n{line}\n\n"
+    late = replace(SAID, start_s=1.2, end_s=2.4)
+    assert "<00:01.200>" not in FORMATS["vtt"](Transcript((late,), 3.0))
+    assert "<00:02.400>" not in FORMATS["vtt"](Transcript((late,), 3.0))
+
+
+def test_words_that_a_cue_does_not_show_are_left_out_and_the_text_stays() -> None:
+    arrow = Segment("a --> b", 0.0, 1.0, (Word("a", 0.0, 0.4), Word("-->", 0.4, 0.4), Word("b", 0.5, 1.0)))
+    srt = FORMATS["srt"](Transcript((arrow,), 1.0))
+    assert [cue.split("\n")[2] for cue in srt.split("\n\n")[:-1]] == ["<u>a</u> -> b", "a -> b", "a -> <u>b</u>"]
+    moment = Segment("yes", 1.0, 1.0, (Word("yes", 1.0, 1.0),))
+    assert FORMATS["srt"](Transcript((moment,), 1.0)) == "1\n00:00:01,000 --> 00:00:01,000\nyes\n\n"
+
+
 @pytest.mark.parametrize(
     ("name", "text"), [("txt", ""), ("srt", ""), ("vtt", "WEBVTT\n\n"), ("tsv", "start\tend\ttext\n")]
 )
@@ -65,7 +116,7 @@ def test_speakers_are_named(speaker: str, line: str) -> None:
 
 
 def test_json() -> None:
-    values = json.loads(FORMATS["json"](TRANSCRIPT))
+    values = json.loads(FORMATS["json"](TIMED))
     assert list(values) == ["text", "language", "duration", "segments", "warnings"]
     assert values["text"] == TRANSCRIPT.text
     assert values["duration"] == 3662.0
@@ -74,6 +125,7 @@ def test_json() -> None:
         "start": 0.0,
         "end": 1.234,
         "text": "Hello there.",
+        "probability": 0.75,
         "words": [
             {"word": "Hello", "start": 0.0, "end": 0.5, "probability": 0.5},
             {"word": "there.", "start": 0.5, "end": 1.234, "probability": 1.0},
@@ -90,7 +142,7 @@ def test_json_names_speakers() -> None:
 
 
 def test_verbose_json_has_the_fields_of_openais_api() -> None:
-    values = json.loads(FORMATS["verbose_json"](TRANSCRIPT))
+    values = json.loads(FORMATS["verbose_json"](TIMED))
     assert {k: values[k] for k in ("task", "language", "duration")} == {
         "task": "transcribe",
         "language": "english",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lithophone.labels import N_LABELS, character_label, character_labels, labels_text, raw_text
+from lithophone.labels import N_LABELS, character_label, character_labels, katakana, labels_text, raw_text
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,9 @@ def test_labels_are_code_points_and_katakana() -> None:
 
 def test_labels_spell_their_text() -> None:
     assert labels_text(character_labels("naïve カタ漢")) == "naïve カタ"
+
+
+def test_hiragana_is_written_as_katakana() -> None:
+    assert katakana("ひらがなぁゖゝゞ") == "ヒラガナァヶヽヾ"
+    assert katakana("カナ 漢字 abc ー") == "カナ 漢字 abc ー"
+    assert None not in [character_label(character) for character in katakana("ぁあんゔゖ")]

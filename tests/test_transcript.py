@@ -26,6 +26,13 @@ def test_words_of_all_segments() -> None:
     assert Transcript((Segment("one", 0, 1, (one,)), Segment("two", 1, 2, (two,))), 2.0).words == (one, two)
 
 
+def test_a_segment_is_as_sure_as_its_words_on_average() -> None:
+    words = (Word("a", 0, 1, 0.5), Word("-", 1, 1), Word("b", 1, 2, 1.0))
+    assert Segment("a - b", 0, 2, words).confidence == 0.75
+    assert Segment("a - b", 0, 2, words[1:2]).confidence is None
+    assert Segment("a - b", 0, 2).confidence is None
+
+
 def test_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Segment("a", 0, 1).text = "b"  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Tiny random models for tests: the four shapes we support, and the transformers models they are compared with.
+"""Tiny random models for tests: the shapes we support, and the transformers models they are compared with.
 
 Weights are larger than a fresh initialisation's, and BatchNorm statistics are not trivial: a model at rest would hide
 a missing term, and would repeat one token for ever.
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from lithophone.config import EncoderConfig, ModelConfig, ProjectorConfig, TextConfig
 from lithophone.model.lora import LoraConfig
+from lithophone.model.nar import GraniteSpeechNar
 from lithophone.model.speech import GraniteSpeech
+from lithophone.nar_config import Generation, NarConfig, NarEncoderConfig, NarProjectorConfig
 
 if TYPE_CHECKING:
     from transformers import GraniteSpeechForConditionalGeneration
@@ -37,6 +39,27 @@ TEXT = TextConfig(
     eos_token_id=EOS, pad_token_id=PAD,
 )  # fmt: skip
 BASE = ModelConfig(ENCODER, PROJECTOR, TEXT, audio_token_index=AUDIO)
+
+GENERATIONS: tuple[Generation, ...] = ("G1", "G2", "G3")
+"""Of the models that edit."""
+
+
+def tiny_nar_config(generation: Generation) -> NarConfig:
+    """A model that edits: it joins what its first layer reads, the layer of the self-conditioning, and the last one."""
+    encoder = NarEncoderConfig(
+        hidden_dim=32, num_layers=4, num_heads=2, dim_head=16, output_dim=40, cat_hidden_layers=(0, 3),
+        bpe_output_dim=VOCABULARY + (generation == "G1"), self_conditioning_layer=3,
+    )  # fmt: skip
+    projector = NarProjectorConfig(
+        encoder_dim=32, num_encoder_layers=3, hidden_size=64 if generation == "G3" else 48, num_heads=4, llm_dim=64,
+        dropout_prob=0.0,
+    )  # fmt: skip
+    return NarConfig(encoder, projector, replace(TEXT, tie_word_embeddings=True), generation)
+
+
+def tiny_nar_model(generation: Generation, seed: int = SEED) -> GraniteSpeechNar:
+    """A random model that edits, in float32, ready for inference."""
+    return randomise(GraniteSpeechNar(tiny_nar_config(generation)), seed)
 
 
 def tiny_config(kind: str = "base") -> ModelConfig:

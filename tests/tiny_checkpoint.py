@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from lithophone.checkpoint import Checkpoint
 from lithophone.config import ModelConfig
+from lithophone.model.nar import GraniteSpeechNar
 from lithophone.model.speech import GraniteSpeech
-from tests.tiny import LORA, SEED, randomise, tiny_config
+from lithophone.nar_config import Generation
+from tests.tiny import LORA, SEED, randomise, tiny_config, tiny_nar_config
 from tests.tiny_tokenizer import BASE_TEMPLATE, PLUS_TEMPLATE, tiny_tokenizer
 
 if TYPE_CHECKING:
@@ -34,6 +36,18 @@ def tiny_checkpoint(kind: str = "base", *, bpe: bool = False, seed: int = SEED) 
     assert isinstance(model, GraniteSpeech)
     template = PLUS_TEMPLATE if kind == "plus" else BASE_TEMPLATE
     return Checkpoint(model, tiny_tokenizer(template), config, Path())
+
+
+def tiny_nar_checkpoint(generation: Generation, seed: int = SEED) -> Checkpoint:
+    """A random model that edits, with its tokenizer, which has no chat template."""
+    config, tokenizer = tiny_nar_config(generation), tiny_tokenizer(None)
+    text = replace(
+        config.text_config, vocab_size=len(tokenizer), bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.eos_id,
+        pad_token_id=tokenizer.pad_id,
+    )  # fmt: skip
+    encoder = replace(config.encoder_config, bpe_output_dim=len(tokenizer) + config.first_label)
+    config = replace(config, text_config=text, encoder_config=encoder)
+    return Checkpoint(randomise(GraniteSpeechNar(config), seed), tokenizer, config, Path())
 
 
 def reference_checkpoint(kind: str = "base", seed: int = SEED) -> GraniteSpeechForConditionalGeneration:

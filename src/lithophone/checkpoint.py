@@ -7,7 +7,7 @@ compute differently from how the model was trained raises here, before the first
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ import torch
 
 from lithophone import features
 from lithophone.config import ModelConfig
-from lithophone.errors import CheckpointError, ConfigError
+from lithophone.errors import CheckpointError, ConfigError, OptionError
 from lithophone.model.lora import LoraConfig
+from lithophone.model.names import NATIVE, NLE, PUBLISHED, Names
+from lithophone.model.nar import GraniteSpeechNar
+from lithophone.model.quantize import QUANTIZATION, has_int8, is_quantized
 from lithophone.model.speech import GraniteSpeech
 from lithophone.model.weights import (
     ADAPTER,
@@ -28,9 +31,11 @@ from lithophone.model.weights import (
     stored_tensors,
     weight_files,
 )
+from lithophone.nar_config import Generation, NarConfig, config_from_dict
 from lithophone.tokenizer import AUDIO_TOKEN, Tokenizer, read_json
 
 CONFIG = "config.json"
+QUANTIZED = "quantization_config"
 PREPROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 FRONT_END = {
@@ -40,14 +45,50 @@ FRONT_END = {
 """What `features.py` computes, in the words of a preprocessor's `melspec_kwargs`."""
 
 
+NAR_NAMES: dict[Generation, Names] = {"G1": NLE, "G2": PUBLISHED, "G3": NATIVE}
+"""How the files of a nar model name its tensors."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model with all that belongs to it; `folder` is where it was read from."""
+    """A model with all that belongs to it; `folder` is where it was read from.
 
-    model: GraniteSpeech
+    There are two kinds of `network`: `model` and `editor` give it as the kind it is.
+    """
+
+    network: GraniteSpeech | GraniteSpeechNar
     tokenizer: Tokenizer
-    config: ModelConfig
+    config: ModelConfig | NarConfig
     folder: Path
+
+    @property
+    def model(self) -> GraniteSpeech:
+        """The model that is asked by a prompt; OptionError where this one cannot be asked."""
+        if isinstance(self.network, GraniteSpeechNar):
+            raise OptionError(
+                f"a {self.config.model_type} model takes no prompt: it does not translate, punctuate, name speakers or "
+                "heed keywords, nor does it decode token by token; it transcribes, with the decoder 'edit'"
+            )
+        return self.network
+
+    @property
+    def editor(self) -> GraniteSpeechNar:
+        """The model that edits what its encoder has heard; OptionError where this one does not."""
+        if isinstance(self.network, GraniteSpeech):
+            raise OptionError(
+                f"a {self.config.model_type} model does not edit: it answers a prompt, with the decoder 'greedy' and "
+                "others; 'edit' needs a granite_speech_nar model"
+            )
+        return self.network
+
+    def reread(self, hypothesis: Sequence[int]) -> list[int]:
+        """Token ids that a nar model's encoder spells -> those that its language model is to edit.
+
+        G1 reads the hypothesis as text, without spaces around it and in lower case, and a space where there is none.
+        """
+        if not isinstance(self.config, NarConfig) or self.config.generation != "G1":
+            return list(hypothesis)
+        return self.tokenizer.encode(self.tokenizer.decode(hypothesis).strip().lower() or " ")
 
 
 def load_checkpoint(
@@ -62,31 +103,42 @@ def load_checkpoint(
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is no folder")
     config = read_config(folder)
+    holds_int8(folder)
     check_front_end(folder, config)
     tokenizer = Tokenizer.from_folder(folder)
     _check_tokenizer(tokenizer, config)
     files = weight_files(folder)
     with torch.device("meta"):
-        model = GraniteSpeech(config, _bpe_labels(folder), _lora(folder, config))
-    load_weights(model, files, dtype=dtype, device=device)
-    return Checkpoint(model.eval(), tokenizer, config, folder)
+        network = _network(folder, config)
+    load_weights(network, files, dtype=dtype, device=device)
+    network.eval()
+    return Checkpoint(network, tokenizer, config, folder)
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dtype | None = None) -> None:
-    """Write a folder that `load_checkpoint` and `transformers` read; `dtype` None keeps the number types."""
-    folder = Path(folder)
-    save_weights(checkpoint.model, folder, dtype=dtype)
-    _write_json(folder / CONFIG, checkpoint.config.to_dict())
-    _write_json(folder / PREPROCESSOR_FILES[0], _preprocessor(checkpoint.config))
+    """Write a folder that `load_checkpoint` and `transformers` read; `dtype` None keeps the number types.
+
+    A nar model is written as its own generation does.
+    """
+    folder, config = Path(folder), checkpoint.config
+    names = NAR_NAMES[config.generation] if isinstance(config, NarConfig) else PUBLISHED
+    save_weights(checkpoint.network, folder, dtype=dtype, names=names)
+    _write_json(folder / CONFIG, config.to_dict() | ({QUANTIZED: QUANTIZATION} if has_int8(checkpoint.network) else {}))
+    _write_json(folder / PREPROCESSOR_FILES[0], _preprocessor(config))
     checkpoint.tokenizer.save(folder)
 
 
-def read_config(folder: Path) -> ModelConfig:
+def read_config(folder: Path) -> ModelConfig | NarConfig:
     """The model's configuration; raises CheckpointError without `config.json`, ConfigError for what it says."""
-    return ModelConfig.from_dict(read_json(folder / CONFIG))
+    return config_from_dict({key: value for key, value in read_json(folder / CONFIG).items() if key != QUANTIZED})
 
 
-def check_front_end(folder: Path, config: ModelConfig) -> None:
+def holds_int8(folder: Path) -> bool:
+    """Whether a folder's weights are int8, by its `config.json`; ConfigError where they are of another small kind."""
+    return is_quantized(read_json(folder / CONFIG))
+
+
+def check_front_end(folder: Path, config: ModelConfig | NarConfig) -> None:
     """ConfigError where a preprocessor's file asks for other frames, or other windows, than are built."""
     ours = _preprocessor(config)
     expected = FRONT_END | {key: value for key, value in ours.items() if isinstance(value, int)}
@@ -104,7 +156,9 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for section in [*sections, plain] for key, value in section.items()}
 
 
-def _preprocessor(config: ModelConfig) -> dict[str, Any]:
+def _preprocessor(config: ModelConfig | NarConfig) -> dict[str, Any]:
+    if isinstance(config, NarConfig):
+        return _nar_preprocessor(config)
     return {
         "feature_extractor_type": "GraniteSpeechFeatureExtractor",
         "processor_class": "GraniteSpeechProcessor",
@@ -115,13 +169,33 @@ def _preprocessor(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _check_tokenizer(tokenizer: Tokenizer, config: ModelConfig) -> None:
-    audio = config.audio_token_index
-    if tokenizer.audio_id != audio:
-        raise CheckpointError(f"{AUDIO_TOKEN} is {tokenizer.audio_id} in the tokenizer, {audio} in {CONFIG}")
+def _nar_preprocessor(config: NarConfig) -> dict[str, Any]:
+    """All settings at the top level; G3 gives the mel bands another name."""
+    kind = "NLE" if config.generation == "G1" else "GraniteSpeechNar"
+    bands = "feature_size" if config.generation == "G3" else "n_mels"
+    return {
+        "feature_extractor_type": f"{kind}FeatureExtractor",
+        "sampling_rate": features.RATE_HZ,
+        "n_fft": features.N_FFT,
+        "win_length": features.WIN_LENGTH,
+        "hop_length": features.HOP_LENGTH,
+        bands: features.N_MELS,
+    }
+
+
+def _check_tokenizer(tokenizer: Tokenizer, config: ModelConfig | NarConfig) -> None:
+    if isinstance(config, ModelConfig) and tokenizer.audio_id != config.audio_token_index:
+        seen = f"{tokenizer.audio_id} in the tokenizer, {config.audio_token_index} in {CONFIG}"
+        raise CheckpointError(f"{AUDIO_TOKEN} is {seen}")
     eos = config.text_config.eos_token_id
     if tokenizer.eos_id != eos:
         raise CheckpointError(f"the end of text is {tokenizer.eos_id} in the tokenizer, {eos} in {CONFIG}")
+
+
+def _network(folder: Path, config: ModelConfig | NarConfig) -> GraniteSpeech | GraniteSpeechNar:
+    if isinstance(config, NarConfig):
+        return GraniteSpeechNar(config)
+    return GraniteSpeech(config, _bpe_labels(folder), _lora(folder, config))
 
 
 def _bpe_labels(folder: Path) -> int | None:

@@ -14,14 +14,15 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from lithophone.errors import ConfigError
 
-ModelType = Literal["granite_speech", "granite_speech_plus"]
+ModelType = Literal["granite_speech", "granite_speech_plus", "granite_speech_nar", "nle"]
 ARCHITECTURES = {
     "granite_speech": "GraniteSpeechForConditionalGeneration",
     "granite_speech_plus": "GraniteSpeechPlusForConditionalGeneration",
 }
-"""The models that are built, and their classes in `transformers`."""
+"""The models that take prompts, and their classes in `transformers`. The others edit: `nar_config.py`."""
 
-T = TypeVar("T", bound="_Strict")
+T = TypeVar("T", bound="StrictConfig")
+E = TypeVar("E", bound="EncoderConfig")
 
 BOOKKEEPING = frozenset(
     {
@@ -39,7 +40,7 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 
 @dataclass(frozen=True)
-class _Strict:
+class StrictConfig:
     """Base of the configurations: reads a mapping, refuses what it does not know."""
 
     absent: ClassVar[Mapping[str, Any]] = {}
@@ -74,7 +75,7 @@ def _check_kind(where: str, key: str, value: Any, annotation: str) -> None:
 
 
 @dataclass(frozen=True)
-class EncoderConfig(_Strict):
+class EncoderConfig(StrictConfig):
     """Conformer encoder with a character CTC head (`encoder_config`). Sizes in channels, context in 20 ms frames."""
 
     input_dim: int = 160
@@ -90,7 +91,10 @@ class EncoderConfig(_Strict):
     output_dim: int = 348
     dropout: float = 0.1
     cat_hidden_layers: tuple[int, ...] = ()
-    """1-based layers whose outputs are joined, channel by channel, in front of the last one (plus: `(3,)`)."""
+    """1-based layers whose outputs are joined, channel by channel, in front of the last one (plus: `(3,)`).
+
+    0 is what the first layer reads; the layer of the self-conditioning gives its output with the feedback added.
+    """
 
     absent: ClassVar[Mapping[str, Any]] = {"num_layers": 10, "output_dim": 42}
     inert: ClassVar[Mapping[str, tuple[Any, ...]]] = {
@@ -102,11 +106,11 @@ class EncoderConfig(_Strict):
         object.__setattr__(self, "cat_hidden_layers", layers)
         if not 0 < self.context_size <= self.max_pos_emb:
             raise ConfigError(f"context_size is {self.context_size}: it must lie in 1..max_pos_emb={self.max_pos_emb}")
-        if list(layers) != sorted(set(layers) & set(range(1, self.num_layers))):
-            raise ConfigError(f"cat_hidden_layers is {layers}: it must rise within 1..{self.num_layers - 1}")
+        if list(layers) != sorted(set(layers) & set(range(self.num_layers))):
+            raise ConfigError(f"cat_hidden_layers is {layers}: it must rise within 0..{self.num_layers - 1}")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> EncoderConfig:
+    def from_dict(cls: type[E], values: Mapping[str, Any]) -> E:
         values = dict(values)
         if values.get("dim_head") is None:
             values["dim_head"] = values.get("hidden_dim", cls.hidden_dim) // values.get("num_heads", cls.num_heads)
@@ -131,7 +135,7 @@ class EncoderConfig(_Strict):
 
 
 @dataclass(frozen=True)
-class ProjectorConfig(_Strict):
+class ProjectorConfig(StrictConfig):
     """Window Q-Former (`projector_config`, BLIP-2, queries only)."""
 
     hidden_size: int = 1024
@@ -167,7 +171,7 @@ class ProjectorConfig(_Strict):
 
 
 @dataclass(frozen=True)
-class TextConfig(_Strict):
+class TextConfig(StrictConfig):
     """Granite causal language model (`text_config`)."""
 
     vocab_size: int = 100353
@@ -198,7 +202,7 @@ class TextConfig(_Strict):
     }  # fmt: skip
     inert: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "attention_bias": (False,), "mlp_bias": (False,), "pretraining_tp": (1,), "rope_scaling": (None,),
-        "head_dim": (None,), "model_type": ("granite",),
+        "head_dim": (None,), "model_type": ("granite", "granite_speech_nar_text"),
     }  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -230,7 +234,7 @@ class TextConfig(_Strict):
 
 
 @dataclass(frozen=True)
-class ModelConfig(_Strict):
+class ModelConfig(StrictConfig):
     """A whole Granite Speech model, `config.json` at the top level."""
 
     encoder_config: EncoderConfig = field(default_factory=EncoderConfig)
@@ -246,6 +250,8 @@ class ModelConfig(_Strict):
 
     absent: ClassVar[Mapping[str, Any]] = {"audio_token_index": 49155, "has_lora_adapter": True}
     inert: ClassVar[Mapping[str, tuple[Any, ...]]] = {"pad_token_id": (None,)}
+    whole_frames: ClassVar[bool] = False
+    """Whether its front end drops the samples of half a frame at the end (`features.frame_count`)."""
 
     def __post_init__(self) -> None:
         if self.tie_word_embeddings != self.text_config.tie_word_embeddings:
@@ -289,6 +295,6 @@ class ModelConfig(_Strict):
         return self.window_size // self.downsample_rate
 
 
-SECTIONS: dict[str, type[_Strict]] = {
+SECTIONS: dict[str, type[StrictConfig]] = {
     "encoder_config": EncoderConfig, "projector_config": ProjectorConfig, "text_config": TextConfig,
 }  # fmt: skip

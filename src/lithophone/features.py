@@ -25,9 +25,12 @@ FRAME_S = 2 * HOP_LENGTH / RATE_HZ
 """Seconds per encoder frame: two hops."""
 
 
-def frame_count(n_samples: int) -> int:
-    """Encoder frames (20 ms) of a recording of `n_samples`; 0 below one hop."""
-    return (n_samples // HOP_LENGTH + 1) // 2
+def frame_count(n_samples: int, whole: bool = False) -> int:
+    """Encoder frames (20 ms) of a recording of `n_samples`; 0 below one hop.
+
+    With `whole`, as nar models count, the samples of half a frame at the end make none.
+    """
+    return n_samples // (2 * HOP_LENGTH) if whole else (n_samples // HOP_LENGTH + 1) // 2
 
 
 def audio_embedding_count(n_frames: int, window_size: int = 15, downsample_rate: int = 5) -> int:
@@ -35,12 +38,15 @@ def audio_embedding_count(n_frames: int, window_size: int = 15, downsample_rate:
     return math.ceil(n_frames / window_size) * (window_size // downsample_rate)
 
 
-def log_mel_frames(samples: Tensor) -> Tensor:
-    """Samples (n,) float32 at 16 kHz -> frames (T, 160), T = `frame_count(n)`.
+def log_mel_frames(samples: Tensor, whole: bool = False) -> Tensor:
+    """Samples (n,) float32 at 16 kHz -> frames (T, 160), T = `frame_count(n, whole)`.
 
+    With `whole` the utterance's maximum is that of these frames; else a last half frame, which is dropped, has a say.
     Clips shorter than half a window are reflected as far as they reach and zero-padded beyond, so that 10 ms work.
     """
     mel = _mel_spectrogram(samples)
+    if whole:
+        mel = mel[: 2 * frame_count(len(samples), whole)]
     log = mel.clamp(min=1e-10).log10()
     log = torch.maximum(log, log.max() - 8.0) / 4.0 + 1.0
     even = log.shape[0] // 2 * 2

@@ -2,6 +2,10 @@
 
 The first five are laid out as openai/whisper writes them, `verbose_json` as OpenAI's transcription API answers. Pure
 functions from Transcript to str; the caller writes the file, as UTF-8.
+
+Words with times, which a transcript has where they were asked for, are lists in json and verbose_json. In srt the cue
+is repeated with each word underlined while it is said, as whisper's `--highlight_words` does; in vtt words have times
+inside the cue, which players without karaoke skip. The other formats, and segments without words, stay plain.
 """
 
 from __future__ import annotations
@@ -27,18 +31,19 @@ def to_txt(transcript: Transcript) -> str:
 
 
 def to_srt(transcript: Transcript) -> str:
-    """SubRip: numbered cues, `00:00:01,000 --> 00:00:02,500`."""
+    """SubRip: numbered cues, `00:00:01,000 --> 00:00:02,500`; a cue for every word where words are timed."""
+    timed = (cue for segment, text in _cues(transcript) for cue in _word_cues(segment, _without_arrow(text)))
     return "".join(
-        f"{number}\n{_srt_time(segment.start_s)} --> {_srt_time(segment.end_s)}\n{_without_arrow(cue)}\n\n"
-        for number, (segment, cue) in enumerate(_cues(transcript), start=1)
+        f"{number}\n{_srt_time(start_s)} --> {_srt_time(end_s)}\n{text}\n\n"
+        for number, (start_s, end_s, text) in enumerate(timed, start=1)
     )
 
 
 def to_vtt(transcript: Transcript) -> str:
-    """WebVTT: `00:01.000 --> 00:02.500`, with hours from the first hour on."""
+    """WebVTT: `00:01.000 --> 00:02.500`, with hours from the first hour on; `<00:01.500>` before timed words."""
     cues = (
-        f"{vtt_time(segment.start_s)} --> {vtt_time(segment.end_s)}\n{_without_arrow(cue)}\n\n"
-        for segment, cue in _cues(transcript)
+        f"{vtt_time(segment.start_s)} --> {vtt_time(segment.end_s)}\n{_stamped(segment, _without_arrow(text))}\n\n"
+        for segment, text in _cues(transcript)
     )
     return "WEBVTT\n\n" + "".join(cues)
 
@@ -118,12 +123,52 @@ def _without_arrow(text: str) -> str:
     return text.replace("-->", "->")
 
 
+def _placed(segment: Segment, cue: str) -> Iterator[tuple[Word, int, int]]:
+    """The words of a segment and where each stands in the cue; what a cue cannot show, as an arrow, is left out."""
+    at = len(_with_speaker("", segment.speaker))
+    for word in segment.words:
+        start = cue.find(word.text, at)
+        if start >= 0:
+            at = start + len(word.text)
+            yield word, start, at
+
+
+def _word_cues(segment: Segment, cue: str) -> list[tuple[float, float, str]]:
+    """Start, end and text of the cue, or of one after the other with each word underlined while it is said."""
+    cues = []
+    last_s = segment.start_s
+    for word, start, end in _placed(segment, cue):
+        if _lasts(last_s, word.start_s):
+            cues.append((last_s, word.start_s, cue))
+        if _lasts(word.start_s, word.end_s):
+            cues.append((word.start_s, word.end_s, f"{cue[:start]}<u>{cue[start:end]}</u>{cue[end:]}"))
+        last_s = word.end_s
+    if _lasts(last_s, segment.end_s):
+        cues.append((last_s, segment.end_s, cue))
+    return cues or [(segment.start_s, segment.end_s, cue)]
+
+
+def _stamped(segment: Segment, cue: str) -> str:
+    """The cue with the start of every word in front of it; stamps rise, and lie inside the cue."""
+    stamped, at, last_s = "", 0, segment.start_s
+    for word, start, _ in _placed(segment, cue):
+        if _lasts(last_s, word.start_s) and _lasts(word.start_s, min(word.end_s, segment.end_s)):
+            stamped += f"{cue[at:start]}<{vtt_time(word.start_s)}>"
+            at, last_s = start, word.start_s
+    return stamped + cue[at:]
+
+
 # --- times
 
 
 def _milliseconds(time_s: float) -> int:
     assert time_s >= 0, f"times start at 0, this one is {time_s} s"
     return round(time_s * 1000)
+
+
+def _lasts(start_s: float, end_s: float) -> bool:
+    """Whether anything is left of the stretch when its times are written."""
+    return _milliseconds(start_s) < _milliseconds(end_s)
 
 
 def _seconds(time_s: float) -> float:
@@ -159,6 +204,8 @@ def _segment_dict(number: int, segment: Segment) -> dict[str, Any]:
     values: dict[str, Any] = {"id": number, **_span(segment), "text": segment.text}
     if segment.speaker is not None:
         values["speaker"] = segment.speaker
+    if segment.confidence is not None:
+        values["probability"] = round(segment.confidence, 4)
     if segment.words:
         values["words"] = [_word_dict(word) for word in segment.words]
     return values

@@ -11,6 +11,7 @@ import unicodedata
 N_LABELS = 348
 BLANK = 0
 KATAKANA_START = 0x30A1
+_TO_KATAKANA = {code: code + 0x60 for code in (*range(0x3041, 0x3097), 0x309D, 0x309E)}
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "´": "'", "`": "'"})
 _MARKS = re.compile(r"[^\w\s']|_")
 _LOOSE_APOSTROPHE = re.compile(r"(?<!\w)'|'(?!\w)")
@@ -21,6 +22,11 @@ def raw_text(text: str) -> str:
     text = unicodedata.normalize("NFC", text).translate(_QUOTES).lower()
     text = _LOOSE_APOSTROPHE.sub(" ", _MARKS.sub(" ", text))
     return " ".join(text.split())
+
+
+def katakana(text: str) -> str:
+    """Hiragana as Katakana, everything else as it is: the label set holds Katakana alone."""
+    return text.translate(_TO_KATAKANA)
 
 
 def character_labels(text: str) -> list[int]:

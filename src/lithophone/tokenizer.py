@@ -69,6 +69,12 @@ class Tokenizer:
         added = self._core.get_added_tokens_decoder()
         return tuple(token.content for _, token in sorted(added.items()) if token.special)
 
+    @cached_property
+    def folds(self) -> tuple[str, ...]:
+        """The text of every id in lower case, without spaces and punctuation: how drafts and replies are compared."""
+        texts = self._core.decode_batch([[i] for i in range(len(self))], skip_special_tokens=True)
+        return tuple("".join(filter(str.isalnum, text.casefold())) for text in texts)
+
     @property
     def bos_id(self) -> int:
         return self._named_id("bos_token")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Word:
-    """A word with its times; `confidence` in 0..1 where a decoder gives one."""
+    """A word with its times; `confidence` in 0..1 where something is known of it (`longform/confidence.py`)."""
 
     text: str
     start_s: float
@@ -26,6 +26,12 @@ class Segment:
     end_s: float
     words: tuple[Word, ...] = ()
     speaker: str | None = None
+
+    @property
+    def confidence(self) -> float | None:
+        """Mean confidence of the words, 0..1; None where no word has one."""
+        known = [word.confidence for word in self.words if word.confidence is not None]
+        return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
-import torch
 from torch import Tensor
 
-from lithophone.decode import Greedy, decode_batch, greedy_decode
-from lithophone.errors import OptionError
+from lithophone.decode.batched import decode_batch
+from lithophone.decode.greedy import greedy_decode
+from lithophone.decode.options import Greedy
 from lithophone.model.speech import GraniteSpeech
+from tests.decode.lively import assert_same_replies, with_end
 from tests.tiny import audio_prompt, tiny_frames, tiny_model
 
 LENGTHS = (437, 1, 201, 200, 199, 16, 90, 400)
-OPTIONS = Greedy(40)
+OPTIONS = Greedy(24)
 
 
 @pytest.fixture(scope="module", params=["base", "plus", "lora"])
@@ -24,9 +24,7 @@ def model(request: pytest.FixtureRequest) -> GraniteSpeech:
     model = tiny_model(request.param).requires_grad_(False)
     prompts, counts = prompts_for(model, LENGTHS)
     replies = decode_batch(model, prompts, OPTIONS, counts)
-    eos = Counter(i for reply in replies for i in set(reply.ids)).most_common(1)[0][0]
-    model.config = replace(model.config, text_config=replace(model.config.text_config, eos_token_id=eos))
-    return model
+    return with_end(model, Counter(i for reply in replies for i in set(reply.ids)).most_common(1)[0][0])
 
 
 def prompts_for(model: GraniteSpeech, lengths: tuple[int, ...]) -> tuple[list[Tensor], list[int]]:
@@ -38,10 +36,9 @@ def prompts_for(model: GraniteSpeech, lengths: tuple[int, ...]) -> tuple[list[Te
 def test_a_ragged_batch_of_eight_equals_the_judge_row_by_row(model: GraniteSpeech) -> None:
     prompts, counts = prompts_for(model, LENGTHS)
     replies = decode_batch(model, prompts, OPTIONS, counts)
-    for reply, prompt, n in zip(replies, prompts, counts, strict=True):
-        alone = greedy_decode(model, prompt, OPTIONS, n)
-        assert (reply.ids, reply.finished) == (alone.ids, alone.finished)
-        torch.testing.assert_close(torch.tensor(reply.logprobs), torch.tensor(alone.logprobs), atol=1e-5, rtol=0)
+    judged = [greedy_decode(model, prompt, OPTIONS, n) for prompt, n in zip(prompts, counts, strict=True)]
+    assert_same_replies(replies, judged)
+    assert [reply.passes for reply in replies] == [reply.passes for reply in judged]
     assert len({len(reply.ids) for reply in replies}) > 2, "rows that all end together prove nothing"
 
 
@@ -72,9 +69,10 @@ def test_a_prompt_without_room_gives_an_empty_unfinished_reply() -> None:
     assert short.ids
 
 
-def test_adapters_cannot_be_on_and_off_in_one_batch() -> None:
+def test_adapters_are_on_for_audio_and_off_for_text_in_one_batch() -> None:
     model = tiny_model("lora").requires_grad_(False)
     audio, counts = model.audio_embeddings(*tiny_frames(16))
-    prompts = model.embed([audio_prompt(6)], audio, counts) + model.embed([audio_prompt(0)])
-    with pytest.raises(OptionError, match="1 of 2 prompts hold audio"):
-        decode_batch(model, prompts, OPTIONS, [6, 0])
+    heard, written = model.embed([audio_prompt(6)], audio, counts)[0], model.embed([audio_prompt(0)])[0]
+    prompts, n_audio = [heard, written, heard], [6, 0, 6]
+    judged = [greedy_decode(model, prompt, OPTIONS, n) for prompt, n in zip(prompts, n_audio, strict=True)]
+    assert_same_replies(decode_batch(model, prompts, OPTIONS, n_audio), judged)

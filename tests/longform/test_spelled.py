@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from lithophone.decode.ctc import collapse
-from lithophone.errors import OptionError
-from lithophone.features import log_mel_frames
+from lithophone.decode.ctc import best_path, collapse
+from lithophone.features import batch_frames, log_mel_frames
 from lithophone.labels import labels_text
-from lithophone.longform.options import TranscribeOptions
-from lithophone.longform.spelled import spelled_replies
+from lithophone.longform.spelled import spelled_replies, spelled_texts
 from lithophone.longform.transcriber import Transcriber
 from tests.sounds import noise, tone
 from tests.tiny_checkpoint import tiny_checkpoint
@@ -26,12 +26,13 @@ def test_bpe_labels_are_tokens_and_one() -> None:
     checkpoint = tiny_checkpoint(bpe=True)
     frames = log_mel_frames(torch.from_numpy(CLIP))[None]
     encoded = checkpoint.model.eval().encode(frames)
-    [(text, reply)] = spelled_replies(checkpoint, encoded)
+    [(text, reply)] = spelled_replies(checkpoint, encoded, "bpe")
     head = checkpoint.model.bpe_head
     assert head is not None
     path = collapse(head.logits(encoded)[0][0].argmax(-1).tolist())
     assert path
     assert list(reply.ids) == [label - 1 for label in path]
+    assert len(reply.logprobs) == len(reply.ids)
     assert text == checkpoint.tokenizer.decode(reply.ids)
 
 
@@ -39,9 +40,25 @@ def test_bpe_labels_are_tokens_and_one() -> None:
 def test_without_a_bpe_head_the_characters_spell() -> None:
     checkpoint = tiny_checkpoint()
     encoded = checkpoint.model.eval().encode(log_mel_frames(torch.from_numpy(CLIP))[None])
-    [(text, reply)] = spelled_replies(checkpoint, encoded)
+    [(text, reply)] = spelled_replies(checkpoint, encoded, "characters")
     assert text == labels_text(collapse(encoded.logits[0].argmax(-1).tolist()))
     assert reply.ids == ()
+
+
+def test_a_label_is_as_sure_as_the_best_frame_it_holds() -> None:
+    probs = torch.tensor([[[0.1, 0.6, 0.3], [0.1, 0.8, 0.1], [0.9, 0.05, 0.05], [0.2, 0.1, 0.7], [0.0, 0.0, 1.0]]])
+    path = best_path((probs + 1e-9).log()[0, :4] + 5.0)
+    assert [label for label, _ in path] == [1, 2]
+    assert [score for _, score in path] == pytest.approx([math.log(0.8), math.log(0.7)], abs=1e-5)
+
+
+@torch.inference_mode()
+def test_texts_of_a_batch_are_those_of_its_rows() -> None:
+    model = tiny_checkpoint().model.eval()
+    clips = [log_mel_frames(torch.from_numpy(clip)) for clip in (CLIP, CLIP[: len(CLIP) // 2])]
+    together = spelled_texts(model.encode(*batch_frames(clips)))
+    assert together == [spelled_texts(model.encode(clip[None]))[0] for clip in clips]
+    assert all(together)
 
 
 def test_the_transcriber_batches_it() -> None:
@@ -50,21 +67,6 @@ def test_the_transcriber_batches_it() -> None:
     alone = transcriber.transcribe(long, RATE_HZ, decode="ctc", batch_size=1)
     assert alone.text
     assert transcriber.transcribe(long, RATE_HZ, decode="ctc", batch_size=4) == alone
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"decode": "beam"}, "greedy, ctc"),
-        ({"decode": "ctc", "punctuate": True}, "raw transcripts"),
-        ({"decode": "ctc", "keywords": ("stone",)}, "keywords"),
-        ({"decode": "ctc", "task": "translate", "to": "fr"}, "language model"),
-        ({"task": "translate", "to": "fr", "word_timestamps": True}, "word_timestamps"),
-    ],
-)
-def test_what_does_not_go_together_is_refused(options: dict[str, object], words: str) -> None:
-    with pytest.raises(OptionError, match=words):
-        TranscribeOptions(**options)  # type: ignore[arg-type]
 
 
 def test_words_lie_in_their_segments_in_order(tiny: Transcriber) -> None:

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from lithophone.errors import AudioError, CheckpointError, DownloadError, OptionError, PromptError
-from lithophone.longform import transcriber as transcriber_module
+from lithophone.longform import decoders
 from lithophone.longform.jobs import Piece
 from lithophone.longform.transcriber import Transcriber, load
 from lithophone.transcript import Segment, Transcript
@@ -154,8 +154,8 @@ def test_translation_is_written_in_the_other_language(tiny: Transcriber) -> None
 
 def test_keywords_and_punctuation_reach_the_prompt(tiny: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    build = transcriber_module.build_prompt
-    monkeypatch.setattr(transcriber_module, "build_prompt", lambda task, *rest: seen.append(task) or build(task, *rest))
+    build = decoders.build_prompt
+    monkeypatch.setattr(decoders, "build_prompt", lambda task, *rest: seen.append(task) or build(task, *rest))
     tiny.transcribe(tone(0.5), RATE_HZ, keywords=("granite",), punctuate=False, **SHORT)
     assert seen[0].keywords == ("granite",)
     assert seen[0].punctuate is False

@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lithophone.decode import Greedy, decode_batch, greedy_decode
+from lithophone.decode.batched import decode_batch
+from lithophone.decode.greedy import greedy_decode
+from lithophone.decode.options import Greedy
 from lithophone.model.speech import GraniteSpeech
 from tests.tiny import EOS, audio_prompt, load_reference, reference_model, tiny_config, tiny_frames
 

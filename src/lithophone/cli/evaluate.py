@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from lithophone.cli import terminal
+from lithophone.cli.options import takes_options
 from lithophone.cli.progress import AudioProgress
 from lithophone.errors import OptionError
 from lithophone.hub import DEFAULT_MODEL
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
     from lithophone.evaluate import Evaluation
     from lithophone.longform.jobs import Piece
 
-DEFAULTS = TranscribeOptions()
-
 
 @terminal.with_exit_status
+@takes_options("task", "to", "word_timestamps")
 def evaluate(
     manifest: Annotated[
         Path, typer.Argument(help="JSON lines with audio, text, lang, duration; paths relative to it.")
@@ -32,15 +32,13 @@ def evaluate(
     model: terminal.Model = DEFAULT_MODEL,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many clips.")] = None,
     lang: Annotated[str | None, typer.Option(help="Only clips of this language.")] = None,
-    punctuate: terminal.Punctuate = DEFAULTS.punctuate,
     device: terminal.Device = None,
     dtype: terminal.Dtype = None,
-    batch_size: terminal.BatchSize = DEFAULTS.batch_size,
-    decode: terminal.Decode = DEFAULTS.decode,
     quiet: terminal.Quiet = False,
+    *,
+    options: TranscribeOptions,
 ) -> None:
     """Word error rate (characters for ja, zh) per corpus and language, and the speed."""
-    options = TranscribeOptions(punctuate=punctuate, batch_size=batch_size, decode=decode)
     entries = read_entries(manifest, lang, limit)
     evaluation = measured(entries, options, model, device, dtype, quiet)
     print(json.dumps({"model": model, **evaluation.to_dict()}, indent=2)) if as_json else show(evaluation)

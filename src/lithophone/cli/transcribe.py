@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lithophone.cli import terminal
+from lithophone.cli.options import takes_options
 from lithophone.cli.output import chosen_formats, prepare_folder, segment_line, word_line, write_files
 from lithophone.cli.progress import AudioProgress, summary
 from lithophone.errors import LithophoneError, OptionError
@@ -21,19 +22,14 @@ from lithophone.transcript import Transcript, TranscriptWarning
 if TYPE_CHECKING:
     from lithophone.longform.jobs import Piece
 
-DEFAULTS = TranscribeOptions()
 STDOUT = "-"
 
 
 @terminal.with_exit_status
+@takes_options()
 def transcribe(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings: any audio or video file.")],
     model: terminal.Model = DEFAULT_MODEL,
-    task: Annotated[str, typer.Option(help="transcribe or translate.")] = DEFAULTS.task,
-    language: Annotated[str | None, typer.Option(help="What is spoken: en, fr, de, es, pt, ja.")] = DEFAULTS.language,
-    to: Annotated[str | None, typer.Option(help="What to translate into.")] = DEFAULTS.to,
-    punctuate: terminal.Punctuate = DEFAULTS.punctuate,
-    keywords: Annotated[str, typer.Option(help="Words to expect, separated by commas.")] = ",".join(DEFAULTS.keywords),
     output_format: Annotated[
         str | None,
         typer.Option("--output-format", "-f", help="txt, srt, vtt, tsv, json or all (default: txt in a folder)"),
@@ -43,24 +39,11 @@ def transcribe(
     ] = STDOUT,
     device: terminal.Device = None,
     dtype: terminal.Dtype = None,
-    batch_size: terminal.BatchSize = DEFAULTS.batch_size,
-    decode: terminal.Decode = DEFAULTS.decode,
-    word_timestamps: Annotated[
-        bool, typer.Option("--word-timestamps", help="Give every word its start and end.")
-    ] = DEFAULTS.word_timestamps,
     quiet: terminal.Quiet = False,
+    *,
+    options: TranscribeOptions,
 ) -> None:
     """Transcribe or translate recordings of any length."""
-    options = TranscribeOptions(
-        task=task,
-        language=language,
-        to=to,
-        punctuate=punctuate,
-        keywords=tuple(keywords.split(",")),
-        batch_size=batch_size,
-        decode=decode,
-        word_timestamps=word_timestamps,
-    )
     sink = make_sink(output_dir, output_format, files)
     if run(files, options, sink, model, device, dtype, quiet):
         raise typer.Exit(terminal.FAILED)

@@ -1,50 +1,97 @@
-"""CTC without a language model: collapsing a best path, and forcing a known text onto the posteriors.
+"""CTC without a language model: collapsing a best path, forcing a known text onto the posteriors, comparing the two.
 
-Pure functions over one utterance; label 0 is the blank.
+Pure functions over one utterance; label 0 is the blank where no other one is named.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 BLANK = 0
 WILDCARD = -1
-"""In a text to be aligned: a character outside the label set, said by any label but the blank."""
+"""In a text to be aligned or compared: something that is said, nobody knows with which labels, nor with how many."""
 
 Scores = npt.NDArray[np.floating[Any]]
+Span = tuple[int, int]
+"""The first frame and the frame behind the last one."""
+Path: TypeAlias = list[tuple[int, float]]
+"""Labels, each with the natural log of its probability at the best frame it holds."""
+
+
+def best_path(logits: Tensor, blank: int = BLANK) -> Path:
+    """Logits (T, V) -> the most probable label of each frame, repeats merged, then blanks dropped."""
+    best, labels = logits.float().max(-1)
+    log_probs = (best - logits.float().logsumexp(-1)).tolist()
+    return [(label, max(log_probs[first:end])) for label, (first, end) in runs(labels.tolist(), blank)]
+
+
+def runs(path: Sequence[int], blank: int = BLANK) -> list[tuple[int, Span]]:
+    """A label a frame -> the labels that are said, each with the span it holds: repeats merged, blanks dropped."""
+    edges = [at for at in range(len(path)) if at == 0 or path[at] != path[at - 1]]
+    spans = zip(edges, [*edges[1:], len(path)], strict=False)
+    return [(path[first], (first, end)) for first, end in spans if path[first] != blank]
 
 
 def collapse(path: Sequence[int]) -> list[int]:
     """A label a frame -> labels: repeats merged, then blanks dropped."""
-    merged = (label for at, label in enumerate(path) if at == 0 or label != path[at - 1])
-    return [label for label in merged if label != BLANK]
+    return [label for label, _ in runs(path)]
 
 
-def align(log_probs: Scores, labels: Sequence[int]) -> list[tuple[int, int]] | None:
+def align(log_probs: Scores, labels: Sequence[int]) -> list[Span] | None:
     """Viterbi: the most probable CTC path that spells `labels` through `log_probs` (T, V).
 
-    -> for every label its first frame and the frame behind its last one; None where T frames cannot hold the text.
+    -> the span of every label; None where T frames cannot hold the text. A wildcard takes whatever its neighbours leave
+    over, and its span is cut to the frames where something is heard.
     """
     if not labels:
         return []
+    if len(log_probs) < len(labels):
+        return None
     states = np.full(2 * len(labels) + 1, BLANK)
     states[1::2] = labels
-    emitted = _emissions(log_probs, states)
     skips = np.zeros(len(states), bool)
-    skips[3::2] = (states[3::2] != states[1:-2:2]) | (states[3::2] == WILDCARD)
-    best, came_from = _forward(emitted, skips)
+    skips[3::2] = states[3::2] != states[1:-2:2]
+    best, came_from = _forward(_emissions(log_probs, states), skips)
     last = len(states) - 1 if best[-1] >= best[-2] else len(states) - 2
-    return _spans(came_from, last, len(labels)) if np.isfinite(best[last]) else None
+    if not np.isfinite(best[last]):
+        return None
+    heard = log_probs.argmax(1) != BLANK
+    spans = _spans(came_from, last, len(labels))
+    return [_heard_part(span, heard) if i == WILDCARD else span for i, span in zip(labels, spans, strict=True)]
+
+
+def label_scores(log_probs: Scores, labels: Sequence[int], spans: Sequence[Span]) -> list[float | None]:
+    """Of every aligned label the log posterior at its best frame; None for a wildcard, of which nothing is known."""
+    return [
+        None if label == WILDCARD else float(log_probs[first:end, label].max())
+        for label, (first, end) in zip(labels, spans, strict=True)
+    ]
+
+
+def edit_distance(heard: Sequence[int], labels: Sequence[int]) -> int:
+    """Labels to be changed, put in or left out to make `heard` of `labels`; a wildcard is anything, at no cost."""
+    said = np.asarray(heard, np.int64)
+    places = np.arange(len(said) + 1)
+    row = places
+    for label in labels:
+        if label != WILDCARD:
+            kept_or_changed = row[:-1] + (said != label)
+            row = np.append(row[0] + 1, np.minimum(row[1:] + 1, kept_or_changed)) - places
+            row = np.minimum.accumulate(row) + places
+        else:
+            row = np.minimum.accumulate(row)
+    return int(row[-1])
 
 
 def _emissions(log_probs: Scores, states: npt.NDArray[np.int_]) -> npt.NDArray[np.float64]:
-    """(T, V) and states (S,) -> score of being in a state at a frame (T, S)."""
+    """(T, V) and states (S,) -> score of being in a state at a frame (T, S). A wildcard is the best label there is."""
     emitted = np.asarray(log_probs, np.float64)[:, np.maximum(states, 0)]
-    emitted[:, states == WILDCARD] = log_probs[:, 1:].max(1, keepdims=True)
+    emitted[:, states == WILDCARD] = log_probs.max(1, keepdims=True)
     return emitted
 
 
@@ -53,20 +100,20 @@ def _forward(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int8]]:
     """Best score of every state at the last frame, and for every frame and state how many states back it came from."""
     frames, states = emitted.shape
-    best = np.full(states, -np.inf)
+    no_skip = np.where(skips, 0.0, -np.inf)
+    padded = np.full(states + 2, -np.inf)
+    best = padded[2:]
     best[:2] = emitted[0, :2]
     came_from = np.zeros((frames, states), np.int8)
-    options = np.full((3, states), -np.inf)
     for t in range(1, frames):
-        options[0] = best
-        options[1, 1:] = best[:-1]
-        options[2, 2:] = np.where(skips[2:], best[:-2], -np.inf)
-        came_from[t] = options.argmax(0)
-        best = options.max(0) + emitted[t]
+        step, skip = padded[1:-1], padded[:-2] + no_skip
+        moved = np.maximum(step, skip)
+        came_from[t] = (moved > best).view(np.int8) * ((skip > step).view(np.int8) + np.int8(1))
+        best[:] = np.maximum(best, moved) + emitted[t]
     return best, came_from
 
 
-def _spans(came_from: npt.NDArray[np.int8], state: int, n_labels: int) -> list[tuple[int, int]]:
+def _spans(came_from: npt.NDArray[np.int8], state: int, n_labels: int) -> list[Span]:
     """Walk back from the last frame; odd states are labels."""
     first = [0] * n_labels
     end = [0] * n_labels
@@ -77,3 +124,9 @@ def _spans(came_from: npt.NDArray[np.int8], state: int, n_labels: int) -> list[t
             end[label] = end[label] or t + 1
         state -= int(came_from[t, state])
     return list(zip(first, end, strict=True))
+
+
+def _heard_part(span: Span, heard: npt.NDArray[np.bool_]) -> Span:
+    """The span without blanks at its edges; where all of it is blank, its first frame."""
+    frames = np.flatnonzero(heard[span[0] : span[1]])
+    return (span[0] + int(frames[0]), span[0] + int(frames[-1]) + 1) if len(frames) else (span[0], span[0] + 1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lithophone.decode.options import Greedy, token_budget
+from lithophone.decode.options import Budget, Greedy, token_budget
 from lithophone.model.speech import GraniteSpeech
 
 
@@ -18,12 +18,16 @@ from lithophone.model.speech import GraniteSpeech
 class Reply:
     """What the model said: token ids without the end-of-text token, and the natural log of each one's probability.
 
-    `finished` is False where the reply was cut at its budget, or at the last position the model has.
+    `finished` is False where the reply was cut at its budget, or at the last position the model has. `drafted` tokens
+    of a draft were proposed on the way, `accepted` of them held, and the language model was asked `passes` times.
     """
 
     ids: tuple[int, ...]
     finished: bool
     logprobs: tuple[float, ...]
+    drafted: int = 0
+    accepted: int = 0
+    passes: int = 0
 
 
 @torch.inference_mode()
@@ -40,14 +44,14 @@ def greedy_decode(model: GraniteSpeech, prompt: Tensor, options: Greedy, n_audio
             hidden = model.language_model(prompt[None])
         logprob, token = most_probable(model, hidden[:, -1])
         if token.item() == model.config.text_config.eos_token_id:
-            return Reply(tuple(ids), True, tuple(logprobs))
+            return Reply(tuple(ids), True, tuple(logprobs), passes=len(ids) + 1)
         ids.append(int(token))
         logprobs.append(float(logprob))
         prompt = torch.cat((prompt, model.language_model.embed(token)))
-    return Reply(tuple(ids), False, tuple(logprobs))
+    return Reply(tuple(ids), False, tuple(logprobs), passes=len(ids))
 
 
-def reply_budget(model: GraniteSpeech, prompt_length: int, options: Greedy, n_audio: int) -> int:
+def reply_budget(model: GraniteSpeech, prompt_length: int, options: Budget, n_audio: int) -> int:
     """New tokens a reply may have: the options' budget, or what is left of the model's positions."""
     left = model.config.text_config.max_position_embeddings - prompt_length
     return min(token_budget(options, n_audio), max(left, 0))

@@ -5,27 +5,52 @@ The BPE head where the checkpoint has one, else the characters. Text is raw: low
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from lithophone.checkpoint import Checkpoint
-from lithophone.decode import Reply
-from lithophone.decode.ctc import collapse
+from lithophone.config import ModelConfig
+from lithophone.decode.ctc import BLANK, Path, best_path
+from lithophone.decode.greedy import Reply
 from lithophone.labels import labels_text
 from lithophone.model.conformer import EncoderOutput
+from lithophone.model.nar import GraniteSpeechNar
+from lithophone.nar_config import NarConfig
 
 
-def spelled_replies(checkpoint: Checkpoint, encoded: EncoderOutput) -> list[tuple[str, Reply]]:
-    """Text and reply of every row; a path always ends, so every reply is finished. Characters have no token ids."""
-    head = checkpoint.model.bpe_head
-    if head is None:
-        paths = best_paths(encoded.logits, encoded.lengths)
-        return [(labels_text(path), Reply((), True, ())) for path in paths]
-    replies = [Reply(tuple(label - 1 for label in path), True, ()) for path in best_paths(*head.logits(encoded))]
+def spelled_replies(checkpoint: Checkpoint, encoded: EncoderOutput, head: str) -> list[tuple[str, Reply]]:
+    """Text and reply of every row, by its `head` "bpe" or "characters"; a path always ends, so every reply is finished.
+
+    Characters have no token ids.
+    """
+    if head == "characters":
+        return [(text, Reply((), True, ())) for text in spelled_texts(encoded)]
+    blank, first = _numbering(checkpoint.config)
+    rows = zip(*ctc_logits(checkpoint, encoded, head), strict=True)
+    replies = [_reply(best_path(logits[:n], blank), first) for logits, n in rows]
     return [(checkpoint.tokenizer.decode(reply.ids), reply) for reply in replies]
 
 
-def best_paths(logits: Tensor, lengths: Tensor) -> list[list[int]]:
-    """Logits (B, T, V) and lengths (B,) -> collapsed labels of the most probable label a frame."""
-    best: Tensor = torch.argmax(logits, -1)
-    return [collapse(row[:n].tolist()) for row, n in zip(best, lengths.tolist(), strict=True)]
+def ctc_logits(checkpoint: Checkpoint, encoded: EncoderOutput, head: str) -> tuple[Tensor, Tensor]:
+    """Logits (B, T', labels) of a head, "bpe" or "characters", and the lengths (B,) that go with them."""
+    if head == "characters":
+        return encoded.logits, encoded.lengths
+    network = checkpoint.network
+    bpe_head = network.encoder.out_bpe if isinstance(network, GraniteSpeechNar) else network.bpe_head
+    assert bpe_head is not None, "the checkpoint has no BPE head"
+    return bpe_head.logits(encoded)
+
+
+def _numbering(config: ModelConfig | NarConfig) -> tuple[int, int]:
+    """The BPE head's blank, and its label of token 0."""
+    return (config.blank_label, config.first_label) if isinstance(config, NarConfig) else (BLANK, 1)
+
+
+def _reply(path: Path, first: int) -> Reply:
+    """Labels of a BPE head as tokens."""
+    return Reply(tuple(label - first for label, _ in path), True, tuple(logprob for _, logprob in path))
+
+
+def spelled_texts(encoded: EncoderOutput) -> list[str]:
+    """What the characters of every row spell; "" where nothing was heard."""
+    rows = zip(encoded.logits, encoded.lengths.tolist(), strict=True)
+    return [labels_text([label for label, _ in best_path(logits[:n])]) for logits, n in rows]

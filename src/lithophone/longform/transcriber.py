@@ -10,30 +10,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
 
 from lithophone.audio import RATE_HZ, load_audio
-from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lithophone.decode import Greedy, Reply, decode_batch
+from lithophone.checkpoint import Checkpoint, holds_int8, load_checkpoint, save_checkpoint
+from lithophone.decode.options import Decoder
 from lithophone.devices import torch_device, torch_dtype
 from lithophone.errors import LithophoneError, PromptError
-from lithophone.features import FRAME_S, audio_embedding_count, batch_frames, frame_count, log_mel_frames
+from lithophone.features import FRAME_S, batch_frames, frame_count, log_mel_frames
 from lithophone.hub import DEFAULT_MODEL, resolve
+from lithophone.labels import N_LABELS
 from lithophone.longform.batching import run_in_order
+from lithophone.longform.decoders import check_task, positions_needed, replies_of, settled_decoder
 from lithophone.longform.jobs import Job, Piece, Recording, jobs_of, piece_of, transcript_of
 from lithophone.longform.judge import Heard
 from lithophone.longform.options import TranscribeOptions, options_with
 from lithophone.longform.segment import Window, speech_windows
-from lithophone.longform.spelled import spelled_replies
-from lithophone.longform.words import timed_words
+from lithophone.longform.spelled import spelled_texts
+from lithophone.longform.words import with_words
 from lithophone.model.conformer import EncoderOutput
-from lithophone.prompts import Task, build_prompt, max_new_tokens, parse_reply
-from lithophone.replies import ParsedReply
+from lithophone.prompts import Task, Translate, WordTimes, parse_reply
 from lithophone.transcript import Segment, Transcript, TranscriptWarning
 
 logger = logging.getLogger(__name__)
@@ -49,11 +48,14 @@ def load(
 ) -> Transcriber:
     """Load a model by its name or folder, from the package, the disk or the hub.
 
-    `device` None is the GPU where there is one, else the CPU; `dtype` None is bfloat16 on a GPU, else float32. Raises
+    `device` None is the GPU where there is one, else the CPU; `dtype` None is bfloat16 on a GPU, else int8 where the
+    weights are, else float32. Raises
     DownloadError, CheckpointError or ConfigError for the model, OptionError for a device or dtype that is not there.
     """
-    chosen = torch_device(device)
-    return Transcriber(load_checkpoint(resolve(name_or_folder), chosen, torch_dtype(dtype, chosen)))
+    chosen, folder = torch_device(device), resolve(name_or_folder)
+    if dtype is None and chosen.type == "cpu" and holds_int8(folder):
+        dtype = torch.int8
+    return Transcriber(load_checkpoint(folder, chosen, torch_dtype(dtype, chosen)))
 
 
 class Transcriber:
@@ -64,11 +66,11 @@ class Transcriber:
 
     @property
     def device(self) -> torch.device:
-        return next(self.checkpoint.model.parameters()).device
+        return next(self.checkpoint.network.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.checkpoint.model.parameters()).dtype
+        return next(self.checkpoint.network.parameters()).dtype
 
     def transcribe(
         self,
@@ -128,7 +130,9 @@ class Transcriber:
     def _settled(self, options: TranscribeOptions | None, changes: dict[str, Any]) -> TranscribeOptions:
         """The options, checked against this model: what it cannot do is refused before a recording is opened."""
         asked = options_with(options, changes)
-        self._prompt(asked.task_for(self.checkpoint.config.model_type), n_audio=1)
+        task = asked.task_for(self.checkpoint.config.model_type)
+        check_task(self.checkpoint, task)
+        settled_decoder(self.checkpoint, asked, task)
         return asked
 
     def _transcripts(
@@ -157,12 +161,12 @@ class Transcriber:
     ) -> Iterator[tuple[Job, Piece]]:
         """Every job and what came of it, recording by recording, in the order of time."""
         task = options.task_for(self.checkpoint.config.model_type)
-        budget = options.max_new_tokens or max_new_tokens(task, self.checkpoint.config.model_type)
+        decoder = settled_decoder(self.checkpoint, options, task)
         recordings = (self._recording(source, rate_hz, task, options.limit_s) for source in sources)
         jobs = (job for recording in recordings for job in jobs_of(recording))
 
         def run(batch: list[Job]) -> list[Heard | None]:
-            return self._hear_windows(batch, task, Greedy(budget), options)
+            return self._hear_windows(batch, task, decoder, options)
 
         for job, heard in run_in_order(jobs, run, lambda job: job.size, options.batch_size):
             yield job, piece_of(job, heard)
@@ -171,7 +175,7 @@ class Transcriber:
         """Read and cut one source. What is wrong with it, its error says: the others go on."""
         try:
             samples = load_audio(source, rate_hz)
-            windows = tuple(w for w in speech_windows(samples, limit_s) if frame_count(w.end - w.start))
+            windows = tuple(w for w in speech_windows(samples, limit_s) if self._frames(w))
             self._check_room(task, windows)
         except LithophoneError as error:
             return Recording(source, error=error)
@@ -179,70 +183,49 @@ class Transcriber:
 
     def _check_room(self, task: Task, windows: tuple[Window, ...]) -> None:
         """PromptError where the longest window and its prompt leave the model no position for a reply."""
-        longest = max((window.end - window.start for window in windows), default=0)
+        longest = max((self._frames(window) for window in windows), default=0)
         if not longest:
             return
-        config = self.checkpoint.config
-        n_audio = audio_embedding_count(frame_count(longest), config.window_size, config.downsample_rate)
-        needed, limit = len(self._prompt(task, n_audio)), config.text_config.max_position_embeddings
+        needed = positions_needed(self.checkpoint, task, longest)
+        limit = self.checkpoint.config.text_config.max_position_embeddings
         if needed >= limit:
             raise PromptError(
-                f"a window of {longest / RATE_HZ:.1f} s and its prompt take {needed} positions, the model has {limit}: "
+                f"a window of {longest * FRAME_S:.1f} s and its prompt take {needed} positions, the model has {limit}: "
                 "lower limit_s or name fewer keywords"
             )
 
+    def _frames(self, window: Window) -> int:
+        return frame_count(window.end - window.start, self.checkpoint.config.whole_frames)
+
     def _hear_windows(
-        self, jobs: list[Job], task: Task, greedy: Greedy, options: TranscribeOptions
+        self, jobs: list[Job], task: Task, decoder: Decoder, options: TranscribeOptions
     ) -> list[Heard | None]:
         """Run the model over the jobs that have a window."""
         waiting = [job for job in jobs if job.window is not None]
-        heard = iter(self._hear(waiting, task, greedy, options) if waiting else [])
+        heard = iter(self._hear(waiting, task, decoder, options) if waiting else [])
         return [None if job.window is None else next(heard) for job in jobs]
 
     @torch.inference_mode()
-    def _hear(self, jobs: list[Job], task: Task, greedy: Greedy, options: TranscribeOptions) -> list[Heard]:
+    def _hear(self, jobs: list[Job], task: Task, decoder: Decoder, options: TranscribeOptions) -> list[Heard]:
         """One batch through the model."""
-        frames, lengths = batch_frames([log_mel_frames(job.samples.to(self.device)) for job in jobs])
-        encoded = self.checkpoint.model.encode(frames.to(self.dtype), lengths)
-        spelled = options.decode == "ctc"
-        said = spelled_replies(self.checkpoint, encoded) if spelled else self._replies(encoded, task, greedy)
+        whole = self.checkpoint.config.whole_frames
+        frames, lengths = batch_frames([log_mel_frames(job.samples.to(self.device), whole) for job in jobs])
+        encoded = self.checkpoint.network.encode(frames.to(self.dtype), lengths)
+        said = replies_of(self.checkpoint, encoded, task, decoder)
+        same = not isinstance(task, Translate) and encoded.logits.shape[-1] == N_LABELS
         heard = [
-            Heard(reply, parse_reply(task, text, job.size / RATE_HZ), speech)
-            for job, (text, reply), speech in zip(jobs, said, _has_characters(encoded), strict=True)
+            Heard(reply, parse_reply(task, text, job.size / RATE_HZ), bool(spelling), spelling if same else None)
+            for job, (text, reply), spelling in zip(jobs, said, spelled_texts(encoded), strict=True)
         ]
-        return _with_words(heard, encoded) if options.word_timestamps else heard
+        timed = options.word_timestamps or isinstance(task, WordTimes)
+        return self._with_words(heard, encoded, options.text_language) if timed else heard
 
-    def _replies(self, encoded: EncoderOutput, task: Task, greedy: Greedy) -> list[tuple[str, Reply]]:
-        """Projector and language model: text and reply of every row."""
-        model = self.checkpoint.model
-        audio, counts = model.project(encoded)
-        n_audio = counts.tolist()
-        prompts = model.embed([self._prompt(task, n) for n in n_audio], audio, counts)
-        replies = decode_batch(model, prompts, greedy, n_audio)
-        return [(self.checkpoint.tokenizer.decode(reply.ids), reply) for reply in replies]
-
-    def _prompt(self, task: Task, n_audio: int) -> list[int]:
-        return build_prompt(task, self.checkpoint.tokenizer, self.checkpoint.config.model_type, n_audio)
-
-
-def _has_characters(encoded: EncoderOutput) -> list[bool]:
-    """For every row (B,) whether its most probable characters are anything but blank."""
-    characters = encoded.logits.argmax(dim=-1) != 0
-    return [bool(row[:n].any()) for row, n in zip(characters, encoded.lengths.tolist(), strict=True)]
-
-
-def _with_words(heard: list[Heard], encoded: EncoderOutput) -> list[Heard]:
-    """The same replies with their words timed, where the reply itself brings no times."""
-    return [
-        one if one.parsed.words or one.parsed.turns else replace(one, parsed=_timed(one.parsed, logits[:n]))
-        for one, logits, n in zip(heard, encoded.logits, encoded.lengths.tolist(), strict=True)
-    ]
-
-
-def _timed(parsed: ParsedReply, logits: Tensor) -> ParsedReply:
-    """`parsed` with its text aligned to character logits (T, V)."""
-    log_probs = logits.float().log_softmax(-1).cpu().numpy()
-    return replace(parsed, words=timed_words(parsed.text, log_probs, len(logits) * FRAME_S))
+    def _with_words(self, heard: list[Heard], encoded: EncoderOutput, language: str | None) -> list[Heard]:
+        """The same replies with their words timed and weighed."""
+        log_probs = encoded.logits.float().log_softmax(-1).cpu().numpy()
+        lengths = encoded.lengths.tolist()
+        decode = self.checkpoint.tokenizer.decode
+        return [with_words(h, row[:n], decode, language) for h, row, n in zip(heard, log_probs, lengths, strict=True)]
 
 
 def _ignore(piece: Piece) -> None:

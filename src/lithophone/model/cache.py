@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lithophone.config import TextConfig
 
+BLOCK = 64
+"""`reserve` adds room by blocks of this many positions: every growth copies the whole cache."""
+
 
 class KVCache:
-    """Keys and values of a ragged batch, allocated once.
+    """Keys and values of a ragged batch. It grows where it is told to, in positions and in rows.
 
     Row b holds `lengths[b]` positions, at slots 0..lengths[b]-1; what stands behind them is stale and is never seen.
-    Per layer `(B, key_value_heads, capacity, head_dim)`. For inference only: writing is in place.
+    Per layer one tensor `(2, B, key_value_heads, capacity, head_dim)`: keys, then values. For inference only: writing
+    is in place.
     """
 
     def __init__(
         self, config: TextConfig, batch: int, capacity: int, *, device: torch.device, dtype: torch.dtype
     ) -> None:
-        shape = (batch, config.num_key_value_heads, capacity, config.head_dim)
+        shape = (2, batch, config.num_key_value_heads, capacity, config.head_dim)
         self.capacity = capacity
-        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
-        self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
+        self.layers = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
         self.longest = 0
         """The longest row, as a Python number: asking the device for it at every step would stall it."""
@@ -34,9 +38,10 @@ class KVCache:
         """Store `(B, key_value_heads, n, head_dim)` behind each row; gives all slots up to the longest row's end."""
         end = self.longest + keys.shape[2]
         assert end <= self.capacity, f"the cache holds {self.capacity} positions, {end} are needed"
-        for stored, new in ((self.keys[layer], keys), (self.values[layer], values)):
-            self._store(stored, new)
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+        stored = self.layers[layer]
+        self._store(stored[0], keys)
+        self._store(stored[1], values)
+        return stored[0, :, :, :end], stored[1, :, :, :end]
 
     def _store(self, stored: Tensor, new: Tensor) -> None:
         batch, _, n, _ = new.shape
@@ -59,8 +64,28 @@ class KVCache:
         self.lengths = lengths
         self.longest = int(lengths.max()) if len(lengths) else 0
 
+    def reserve(self, n: int) -> None:
+        """Make room for n more positions behind the longest row."""
+        needed = self.longest + n
+        if needed > self.capacity:
+            self._grow(-(-needed // BLOCK) * BLOCK)
+
     def select(self, rows: Tensor) -> None:
-        """Keep only these rows `(n,)`, in this order."""
-        self.keys = [keys[rows] for keys in self.keys]
-        self.values = [values[rows] for values in self.values]
+        """Keep only these rows `(n,)`, in this order; a row named twice is there twice."""
+        for layer, stored in enumerate(self.layers):
+            self.layers[layer] = stored[:, rows]
         self.rewind(self.lengths[rows])
+
+    def join(self, other: KVCache) -> None:
+        """Append the rows of another cache of the same model; the other one is used up."""
+        self._grow(max(self.capacity, other.capacity))
+        other._grow(self.capacity)
+        for layer, (ours, theirs) in enumerate(zip(self.layers, other.layers, strict=True)):
+            self.layers[layer] = torch.cat((ours, theirs), dim=1)
+        self.rewind(torch.cat((self.lengths, other.lengths)))
+
+    def _grow(self, capacity: int) -> None:
+        more, self.capacity = capacity - self.capacity, capacity
+        if more:
+            for layer, stored in enumerate(self.layers):
+                self.layers[layer] = F.pad(stored, (0, 0, 0, more))

@@ -22,7 +22,7 @@ class EncoderOutput:
     """What the encoder knows of a batch. Everything beyond `lengths` is zero in `states` and `last`, undefined else."""
 
     states: Tensor
-    """(B, T, output_size): what the projector reads; plus: layers of `cat_hidden_layers`, then the last one."""
+    """(B, T, output_size): what the projector reads; plus, nar: layers of `cat_hidden_layers`, then the last one."""
     last: Tensor
     """(B, T, hidden_dim): output of the last block."""
     logits: Tensor
@@ -51,14 +51,14 @@ class Conformer(nn.Module):
         valid = torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]
         x = self.input_linear(frames)
         mid_logits = x
-        kept = []
+        kept = [x] if 0 in self.config.cat_hidden_layers else []
         for number, layer in enumerate(self.layers, 1):
             x = layer(x, valid)
-            if number in self.config.cat_hidden_layers:
-                kept.append(x)
             if number == self.config.mid_layer:
                 mid_logits = self.out(x)
                 x = x + self.out_mid(mid_logits.softmax(-1))
+            if number in self.config.cat_hidden_layers:
+                kept.append(x)
         last = x * valid[..., None]
         states = torch.cat([*(k * valid[..., None] for k in kept), last], -1) if kept else last
         return EncoderOutput(states, last, self.out(last), mid_logits, lengths)

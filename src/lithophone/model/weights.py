@@ -1,8 +1,8 @@
 """safetensors files <-> the parameters of a model, by name, strictly.
 
 Our parameter names are those of the published checkpoints (`encoder.*`, `projector.*`, `language_model.*`). Read are
-also the names newer `transformers` write (`model.encoder.*`, `model.language_model.*`, `lm_head.weight`), the BPE head
-in `out_llm.safetensors`, which no index lists, and peft's `adapter_model.safetensors`. Knows files and tensors only.
+also the other generations' (`names.py`), the BPE head in `out_llm.safetensors`, which no index lists, and peft's
+`adapter_model.safetensors`. Knows files and tensors only.
 
 BatchNorm's running statistics take the wanted number type like all other floating tensors: so does the reference, and
 mixed types are refused by some of torch's kernels.
@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from torch import Tensor, nn
 
 from lithophone.errors import CheckpointError
 from lithophone.model.lora import LoraConfig, LoraLinear, from_peft_name, is_adapter, to_peft_name
+from lithophone.model.names import ANY, PUBLISHED, Names
+from lithophone.model.quantize import COMPUTE_DTYPE, SCALE, dequantize_rows, int8_layers, quantize_rows, set_int8
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -46,14 +48,27 @@ NAMES_SHOWN = 20
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file: where it is and how it is shaped, not yet read."""
+    """A tensor in a file: where it is and how it is shaped, not yet read. With a `scale` it is a weight in int8."""
 
     file: Path
     key: str
     shape: tuple[int, ...]
+    scale: Stored | None = None
 
     def read(self, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Tensor:
-        """A copy of its own. The file is mapped for one tensor at a time, so that it never stays in memory whole."""
+        """The tensor, or the weight that the integers stand for: a copy of its own."""
+        if self.scale is None:
+            return self._copy(dtype, device)
+        return dequantize_rows(*self.read_int8(), dtype or COMPUTE_DTYPE).to(device)
+
+    def read_int8(self, device: str | torch.device = "cpu") -> tuple[Tensor, Tensor]:
+        """The weight in int8, rounded if it is not stored so, and its scales."""
+        if self.scale is None:
+            return quantize_rows(self._copy(None, device))
+        return self._copy(None, device), self.scale.read(torch.float32, device)
+
+    def _copy(self, dtype: torch.dtype | None, device: str | torch.device) -> Tensor:
+        """The file is mapped for one tensor at a time, so that it never stays in memory whole."""
         with safe_open(self.file, framework="pt") as file:
             mapped: Tensor = file.get_tensor(self.key)
             kind = dtype if dtype is not None and mapped.is_floating_point() else mapped.dtype
@@ -82,7 +97,18 @@ def stored_tensors(files: Iterable[Path]) -> dict[str, Stored]:
             if name in found:
                 raise CheckpointError(f"{name} is stored twice: in {found[name].file.name} and in {path.name}")
             found[name] = stored
-    return found
+    return _with_scales(found)
+
+
+def _with_scales(found: Mapping[str, Stored]) -> dict[str, Stored]:
+    """The scales of int8 weights joined to them; a scale that fits no weight stays a tensor by itself."""
+    joined = dict(found)
+    for name, scale in found.items():
+        weight = found.get(f"{name.removesuffix(SCALE)}weight") if name.endswith(f".{SCALE}") else None
+        if weight is not None and scale.shape == weight.shape[:1]:
+            del joined[name]
+            joined[f"{name.removesuffix(SCALE)}weight"] = replace(weight, scale=scale)
+    return joined
 
 
 def our_name(key: str, file_name: str) -> str:
@@ -91,10 +117,7 @@ def our_name(key: str, file_name: str) -> str:
         return f"bpe_head.{key}"
     if file_name == ADAPTER:
         return from_peft_name(key)
-    if key.startswith("lm_head."):
-        return f"language_model.{key}"
-    key = re.sub(r"^model\.(?=encoder\.|projector\.)", "", key)
-    return re.sub(r"^model\.language_model\.", "language_model.model.", key)
+    return ANY.ours(key)
 
 
 def load_weights(
@@ -106,8 +129,9 @@ def load_weights(
 ) -> None:
     """Fill every parameter and buffer of `model`, which may be on the meta device, in `dtype` on `device`.
 
-    All names and shapes are compared before the first tensor is read. At most one tensor is in memory twice. Raises
-    CheckpointError that lists missing, unexpected and wrongly shaped tensors.
+    Files may hold floats or int8, whatever is wanted; int8 is for the layers that `quantize.py` names, and the rest is
+    COMPUTE_DTYPE then. All names and shapes are compared before the first tensor is read. At most one tensor is in
+    memory twice. Raises CheckpointError that lists missing, unexpected and wrongly shaped tensors.
     """
     found = stored_tensors(files)
     wanted = {name: tensor for name, tensor in model.state_dict().items() if not TOLERATED.search(name)}
@@ -115,15 +139,27 @@ def load_weights(
     if LM_HEAD in found and LM_HEAD not in wanted and EMBEDDINGS in found:
         _check_tied(found.pop(LM_HEAD), found[EMBEDDINGS])
     _compare(wanted, found)
+    layers = {f"{path}.weight": layer for path, layer in int8_layers(model).items()} if dtype is torch.int8 else {}
+    kind = COMPUTE_DTYPE if dtype is torch.int8 else dtype
     for name, stored in found.items():
-        _place(model, name, stored.read(dtype, device))
+        if name in layers:
+            set_int8(layers[name], *stored.read_int8(device), kind)
+        else:
+            _place(model, name, stored.read(kind, device))
     _settle_counters(model, device)
+    if layers:
+        model.requires_grad_(False)
 
 
 def save_weights(
-    model: nn.Module, folder: str | Path, *, dtype: torch.dtype | None = None, shard_bytes: int = SHARD_BYTES
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    names: Names = PUBLISHED,
 ) -> None:
-    """Write all tensors of `model` under the published names, in shards of at most `shard_bytes` and one tensor.
+    """Write all tensors of `model` under a generation's `names`, in shards of at most `shard_bytes` and one tensor.
 
     The BPE head and adapters get files of their own. Weight files that were in the folder before are replaced. Raises
     CheckpointError for merged adapters: fold or unmerge them first.
@@ -132,7 +168,7 @@ def save_weights(
     folder.mkdir(parents=True, exist_ok=True)
     adapter_config = _lora_config(model)
     main, head, adapters = _by_file(model.state_dict())
-    written = _write_shards(folder, main, dtype, shard_bytes)
+    written = _write_shards(folder, {names.theirs(name): t for name, t in main.items()}, dtype, shard_bytes)
     written += [_write(folder / BPE_HEAD, head, dtype)] if head else []
     if adapter_config is not None:
         written += [_write(folder / ADAPTER, adapters, dtype)]
@@ -224,13 +260,13 @@ def _lora_config(model: nn.Module) -> LoraConfig | None:
 
 
 def _write_shards(folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype | None, limit: int) -> list[Path]:
-    groups = _split({name: _n_bytes(tensor, dtype) for name, tensor in tensors.items()}, limit)
+    groups = _split({name: _n_bytes(name, tensor, dtype) for name, tensor in tensors.items()}, limit)
     if len(groups) == 1:
         return [_write(folder / SINGLE, tensors, dtype)]
     files = [folder / f"model-{number:05}-of-{len(groups):05}.safetensors" for number in range(1, len(groups) + 1)]
     for file, names in zip(files, groups, strict=True):
         _write(file, {name: tensors[name] for name in names}, dtype)
-    total = sum(_n_bytes(tensor, dtype) for tensor in tensors.values())
+    total = sum(_n_bytes(name, tensor, dtype) for name, tensor in tensors.items())
     places = {name: file.name for file, names in zip(files, groups, strict=True) for name in names}
     return [*files, _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})]
 
@@ -248,17 +284,19 @@ def _split(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
     return groups
 
 
-def _n_bytes(tensor: Tensor, dtype: torch.dtype | None) -> int:
-    return tensor.numel() * _saved_as(tensor, dtype).itemsize
+def _n_bytes(name: str, tensor: Tensor, dtype: torch.dtype | None) -> int:
+    return tensor.numel() * _saved_as(name, tensor, dtype).itemsize
 
 
-def _saved_as(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
-    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+def _saved_as(name: str, tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    """The type that was asked for, except for integers and for the scales that make some of them weights."""
+    asked = dtype is not None and tensor.is_floating_point() and not name.endswith(SCALE)
+    return dtype if dtype is not None and asked else tensor.dtype
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> Path:
     """Complete or not at all: the file takes its name when it is whole."""
-    ready = {name: t.detach().to("cpu", _saved_as(t, dtype)).contiguous() for name, t in tensors.items()}
+    ready = {name: t.detach().to("cpu", _saved_as(name, t, dtype)).contiguous() for name, t in tensors.items()}
     partial = path.with_suffix(".partial")
     save_file(ready, partial, metadata={"format": "pt"})
     os.replace(partial, path)

@@ -1,0 +1,99 @@
+"""Self-speculative decoding (arXiv 2603.11243): a draft, made by the encoder, that the language model verifies.
+
+All of the draft is read in the pass that reads the prompt. Where a token is rejected the model's own takes its place,
+what was taken since is aligned with the rest of the draft, and the remainder is proposed again: a wrong, missing or
+extra word costs a pass or two, and not the whole tail. One row at a time; the engine joins rows into passes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lithophone.decode.options import Speculative
+from lithophone.decode.realign import resume
+from lithophone.model.granite import GraniteForCausalLM
+
+CHUNK = 256
+"""Positions whose logits are held at once: with 100,000 tokens they are 100 MB in float32."""
+
+
+class Verdict(NamedTuple):
+    """What the model says at one position: its own token, that one's log-probability, and that of the one proposed."""
+
+    own: int
+    own_logprob: float
+    logprob: float
+
+
+@torch.inference_mode()
+def confident(logits: Tensor, lengths: Tensor, tau_ctc: float) -> list[bool]:
+    """Whether a draft may go unverified: logits of a CTC head (B, T, V) and lengths (B,) -> an answer a row.
+
+    It may where the entropy of no frame exceeds `tau_ctc`, in nats.
+    """
+    return [bool((_entropies(row[:n]) <= tau_ctc).all()) for row, n in zip(logits, lengths.tolist(), strict=True)]
+
+
+def _entropies(logits: Tensor) -> Tensor:
+    entropies: Tensor = torch.special.entr(logits.float().softmax(-1)).sum(-1)
+    return entropies
+
+
+def verify(language_model: GraniteForCausalLM, hidden: Tensor, proposed: Sequence[int]) -> list[Verdict]:
+    """Hidden states (N, H) and the token proposed after each -> a verdict a position."""
+    tokens = torch.tensor(proposed, device=hidden.device)
+    chunks = [slice(at, at + CHUNK) for at in range(0, len(proposed), CHUNK)]
+    parts = [_verdicts(language_model.logits(hidden[chunk]).float(), tokens[chunk]) for chunk in chunks]
+    columns = (torch.cat(column).tolist() for column in zip(*parts, strict=True))
+    return [Verdict(*row) for row in zip(*columns, strict=True)]
+
+
+def _verdicts(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (N, V) and tokens (N,) -> the fields of the verdicts, (N,) each."""
+    best, own = logits.max(-1)
+    total = logits.logsumexp(-1)
+    return own, best - total, logits.gather(-1, tokens[:, None])[:, 0] - total
+
+
+class Draft:
+    """How far a reply has come in its draft, and what to propose next.
+
+    `fold` gives a token's text as it is compared when aligning. Only accepted tokens move the draft on; it never goes
+    back.
+    """
+
+    def __init__(self, ids: Sequence[int], options: Speculative, fold: Callable[[int], str]) -> None:
+        self.ids, self.texts, self.fold = list(ids), [fold(i) for i in ids], fold
+        self.lookahead = options.lookahead
+        self.threshold = math.inf if options.tau_slm is None else math.log(options.tau_slm)
+        self.at = 0
+        """The next token behind the last accepted one."""
+        self.start = 0
+        """The first token of the running proposal."""
+        self.taken: list[str] = []
+        """Texts of the model's own tokens since the last accepted one."""
+
+    def propose(self, limit: int) -> list[int]:
+        """The next tokens to verify, at most `limit`."""
+        if self.at == len(self.ids):
+            return []
+        self.start = self.at + resume(self.taken, self.texts[self.at :])
+        return self.ids[self.start : self.start + limit]
+
+    def judge(self, proposal: Sequence[int], verdicts: Sequence[Verdict]) -> int:
+        """How many tokens of the proposal hold, from its first one on; what holds, and the next own token, count.
+
+        A token holds where it is the model's own, or probable enough. `verdicts` has an entry for every token of the
+        proposal, and may have one more for the position behind it.
+        """
+        holds = [t == v.own or v.logprob >= self.threshold for t, v in zip(proposal, verdicts, strict=False)]
+        n = [*holds, False].index(False)
+        if n:
+            self.at, self.taken = self.start + n, []
+        self.taken += [self.fold(verdict.own) for verdict in verdicts[n : n + 1]]
+        return n

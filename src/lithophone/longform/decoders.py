@@ -1,0 +1,162 @@
+"""What a model can decode with, and the replies of its decoders to a batch that the encoder has heard.
+
+greedy, beam, sample   the language model alone answers a prompt
+speculative            the same answer as greedy's, of a draft that the encoder's CTC heads make
+edit                   a nar model mends what its encoder spells
+ctc                    what the encoder spells, as it is
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from lithophone.checkpoint import Checkpoint
+from lithophone.decode.batched import decode_batch
+from lithophone.decode.edit import ctc_hypotheses, edit_batch
+from lithophone.decode.greedy import Reply
+from lithophone.decode.options import CTC, BeamSearch, Decoder, Edit, Greedy, Sampling, Speculative
+from lithophone.decode.speculative import confident
+from lithophone.errors import OptionError
+from lithophone.features import audio_embedding_count
+from lithophone.labels import N_LABELS
+from lithophone.longform.options import TranscribeOptions
+from lithophone.longform.spelled import ctc_logits, spelled_replies
+from lithophone.model.conformer import EncoderOutput
+from lithophone.model.nar import GraniteSpeechNar
+from lithophone.nar_config import NarConfig
+from lithophone.prompts import Task, Transcribe, Translate, build_prompt, max_new_tokens
+
+Said: TypeAlias = list[tuple[str, Reply]]
+"""Text and reply of every row."""
+
+
+def possible_decoders(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Names of the decoders this model can do, the one it does by default first."""
+    if isinstance(checkpoint.network, GraniteSpeechNar):
+        return ("edit", "ctc")
+    written = ("greedy", "beam", "sample")
+    return ("speculative", *written, "ctc") if ctc_heads(checkpoint) else written
+
+
+def ctc_heads(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Names of the heads that spell text, the better one first; characters only where they are the family's 348."""
+    bpe = isinstance(checkpoint.network, GraniteSpeechNar) or checkpoint.network.bpe_head is not None
+    characters = checkpoint.config.encoder_config.output_dim == N_LABELS
+    return ("bpe",) * bpe + ("characters",) * characters
+
+
+def settled_decoder(checkpoint: Checkpoint, options: TranscribeOptions, task: Task) -> Decoder:
+    """The decoder that was asked for, or the model's own; OptionError for one that this model cannot do.
+
+    Words of another language are no draft: a translation is decoded greedily unless asked otherwise.
+    """
+    able = possible_decoders(checkpoint)
+    name = options.decode or ("greedy" if isinstance(task, Translate) else able[0])
+    kind = checkpoint.config.model_type
+    if name not in able:
+        raise OptionError(f"this {kind} model cannot do decode={name!r}: it can do {', '.join(able)}")
+    decoder = options.decoder(name, max_new_tokens(task, kind))
+    if isinstance(decoder, CTC) and decoder.ctc_head not in (None, *ctc_heads(checkpoint)):
+        raise OptionError(f"this model has no head {decoder.ctc_head!r}: it has {', '.join(ctc_heads(checkpoint))}")
+    return decoder
+
+
+def check_task(checkpoint: Checkpoint, task: Task) -> None:
+    """OptionError for what this model cannot do, before a recording is opened."""
+    if isinstance(checkpoint.network, GraniteSpeechNar):
+        if not isinstance(task, Transcribe) or task.punctuate or task.keywords:
+            raise OptionError(
+                f"a {checkpoint.config.model_type} model takes no prompt: it gives raw transcripts, and does not "
+                "translate, punctuate, name speakers or heed keywords"
+            )
+    else:
+        prompt_of(checkpoint, task, n_audio=1)
+
+
+def prompt_of(checkpoint: Checkpoint, task: Task, n_audio: int) -> list[int]:
+    """Token ids of the prompt, with `n_audio` slots for audio."""
+    return build_prompt(task, checkpoint.tokenizer, checkpoint.config.model_type, n_audio)
+
+
+def positions_needed(checkpoint: Checkpoint, task: Task, frames: int) -> int:
+    """Positions of the language model that audio of so many frames takes, before the first token of a reply.
+
+    What is edited takes them all at once: audio and, at most, a token and two slots for every window of the BPE head.
+    """
+    config = checkpoint.config
+    n_audio = audio_embedding_count(frames, config.window_size, config.downsample_rate)
+    if isinstance(config, NarConfig):
+        return n_audio + 2 * -(-frames // config.encoder_config.bpe_pooling_window)
+    return len(prompt_of(checkpoint, task, n_audio))
+
+
+def replies_of(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task, decoder: Decoder) -> Said:
+    """What the decoder makes of every row of a batch."""
+    if isinstance(decoder, CTC):
+        return spelled_replies(checkpoint, encoded, decoder.ctc_head or ctc_heads(checkpoint)[0])
+    if isinstance(decoder, Edit):
+        return _edited(checkpoint, encoded, decoder)
+    if isinstance(decoder, Speculative):
+        return _drafted(checkpoint, encoded, task, decoder)
+    return _written(checkpoint, encoded, task, decoder)
+
+
+def _edited(checkpoint: Checkpoint, encoded: EncoderOutput, decoder: Edit) -> Said:
+    model = checkpoint.editor
+    hypotheses = [checkpoint.reread(ids) for ids in ctc_hypotheses(model, encoded)]
+    replies = edit_batch(model, *model.project(encoded), hypotheses, decoder)
+    return [(checkpoint.tokenizer.decode(reply.ids), reply) for reply in replies]
+
+
+def _drafted(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task, decoder: Speculative) -> Said:
+    """Drafts that the encoder is sure of are the replies; the language model verifies the others."""
+    head = ctc_heads(checkpoint)[0]
+    spelled = spelled_replies(checkpoint, encoded, head)
+    sure = [False] * len(spelled)
+    if decoder.tau_ctc is not None:
+        sure = confident(*ctc_logits(checkpoint, encoded, head), decoder.tau_ctc)
+    open_rows = [i for i, (text, _) in enumerate(spelled) if not (sure[i] and text)]
+    drafts = [_draft(checkpoint, *spelled[i]) for i in open_rows]
+    written = _written(checkpoint, _rows(encoded, open_rows), task, decoder, drafts) if open_rows else []
+    verified = dict(zip(open_rows, written, strict=True))
+    return [verified.get(i, said) for i, said in enumerate(spelled)]
+
+
+def _draft(checkpoint: Checkpoint, text: str, reply: Reply) -> Sequence[int]:
+    """Tokens of what a head spells: the BPE head's own, else those of the text."""
+    return reply.ids or checkpoint.tokenizer.encode(text.strip())
+
+
+def _written(
+    checkpoint: Checkpoint,
+    encoded: EncoderOutput,
+    task: Task,
+    decoder: Greedy | Speculative | Sampling | BeamSearch,
+    drafts: Sequence[Sequence[int]] | None = None,
+) -> Said:
+    """Projector and language model."""
+    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    audio, counts = model.project(encoded)
+    n_audio = counts.tolist()
+    prompts = model.embed([prompt_of(checkpoint, task, n) for n in n_audio], audio, counts)
+    folds = _folds(checkpoint) if drafts else None
+    replies = decode_batch(model, prompts, decoder, n_audio, drafts, folds)
+    return [(tokenizer.decode(reply.ids), reply) for reply in replies]
+
+
+def _folds(checkpoint: Checkpoint) -> Sequence[str]:
+    """The tokenizer's, as long as the embedding table, which may hold rows that no token uses."""
+    folds = checkpoint.tokenizer.folds
+    return [*folds, *[""] * (checkpoint.config.text_config.vocab_size - len(folds))]
+
+
+def _rows(encoded: EncoderOutput, rows: Sequence[int]) -> EncoderOutput:
+    """Some rows of a batch."""
+    index = torch.tensor(rows, device=encoded.lengths.device)
+    tensors: dict[str, Tensor] = {name: value[index] for name, value in vars(encoded).items()}
+    return replace(encoded, **tensors)

@@ -1,0 +1,230 @@
+"""int8 weights for CPUs: products of integers, one scale per output channel and one per token. Knows no files.
+
+A weight W (N, K) becomes integers Q in -127..127 and scales s (N,), W ~ s Q. A token x is rounded the same way when it
+arrives, x ~ t q: `y = t s (q . Q) + b`. Sums of integers are exact and no two tokens share a scale, so what a layer
+makes of a token does not depend on the batch around it.
+
+`quantize_` puts an operand in the place of a layer's weight, and the layer stays what it is: the operand answers
+`F.linear` and `F.embedding` itself, by torch's protocol for operands that are no tensors. Linear layers with and
+without adapters, convolutions of width 1, the heads, and the table that is a head as well: none has a second form.
+For inference only. Measured in `bench/int8_linear.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lithophone.errors import ConfigError, OptionError
+from lithophone.model.lora import is_adapter
+
+SCALE = "weight_scale"
+"""The scales of a layer's `weight` in a state dict and in a file: float32 (N,)."""
+QUANTIZATION = {"quant_method": "lithophone_int8"}
+"""`quantization_config` in the `config.json` of a checkpoint whose weights are int8."""
+COMPUTE_DTYPE = torch.float32
+"""What everything else computes in: as fast as bfloat16 here, closer, and no matter for older CPUs."""
+FLOAT_LAYERS = re.compile(r"(^|\.)encoder\.(input_linear|out|out_mid)$")
+"""Layers that stay as they are: the one that reads the frames, and the CTC's, whose posteriors give words their times.
+Together they are less than a hundredth of the encoder."""
+
+LEVELS = 127
+ZERO_POINT = 128
+"""The byte that stands for 0 in a token: CPUs multiply unsigned bytes by signed ones."""
+TINY = 1e-30
+"""Least scale to divide by, for rows and tokens of zeros."""
+ROWS = 4096
+"""Rows rounded at a time: a large table in bfloat16 is never in memory in float32."""
+
+
+def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight `(N, K, ...)` -> int8 of the same shape and scales `(N,)`, float32; the scale of a row of zeros is 0."""
+    values = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+    scale = torch.empty(len(weight), device=weight.device)
+    for rows, into, scales in zip(*(torch.split(t, ROWS) for t in (weight, values, scale)), strict=True):
+        flat = rows.detach().flatten(1).float()
+        scales.copy_(flat.abs().amax(1) / LEVELS)
+        into.copy_((flat / scales.clamp_min(TINY)[:, None]).round_().view_as(rows))
+    return values, scale
+
+
+def dequantize_rows(values: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """int8 `(N, K, ...)` and scales `(N,)` -> the weight they stand for, in `dtype`."""
+    return (values.flatten(1) * scale[:, None]).to(dtype).view(values.shape)
+
+
+def quantize_tokens(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens `(..., K)` -> uint8 `(..., K)` around ZERO_POINT and scales `(..., 1)`, float32.
+
+    Where x is not finite its scale is not either, nor any product. Plain steps: torch's fused broadcasts are slower.
+    """
+    scale = (x.abs().amax(-1, keepdim=True).float() / LEVELS).clamp_min_(TINY)
+    return (x / scale).add_(ZERO_POINT + 0.5).to(torch.uint8), scale
+
+
+class Operand:
+    """What stands where torch expects a weight, in `F.linear` and `F.embedding`. Other functions raise TypeError."""
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # fmt: skip
+        answers: dict[Callable[..., Any], Callable[..., Any]] = {F.linear: _linear, F.embedding: _embedding}
+        answer = answers.get(func)
+        return NotImplemented if answer is None else answer(*args, **(kwargs or {}))
+
+
+class Int8Matrix(Operand):
+    """The weight `(N, K)` of a linear layer, or `(N, K, 1)` of a convolution, laid out for products.
+
+    Immutable, and kept in its packed form alone. Raises OptionError off the CPU, and on CPUs that cannot do it exactly.
+    """
+
+    def __init__(self, values: Tensor, scale: Tensor) -> None:
+        _check_device(values.device)
+        if not products_are_exact():
+            raise OptionError("int8 needs a CPU with VNNI or AMX, or its products overflow: use float32 or bfloat16")
+        self.shape, self.scale = values.shape, scale
+        self._packed = _pack(values.flatten(1))
+        self._zeros = torch.zeros(len(values), dtype=torch.int32)
+
+    @property
+    def values(self) -> Tensor:
+        """The integers, in the shape of the weight: a new tensor."""
+        return self._packed.to_dense().T.contiguous().view(self.shape)
+
+    def squeeze(self, dim: int) -> Int8Matrix:
+        """How a convolution of width 1 asks for its matrix."""
+        assert self.shape[dim] == 1, f"{self.shape} has a width"
+        return self
+
+    def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """`(..., K)` of any float type -> `(..., N)` of the same type."""
+        _check_device(x.device)
+        tokens, scale = quantize_tokens(x)
+        sums = _multiply(tokens, self._packed, self.scale, self._zeros)
+        out = sums.view(*x.shape[:-1], len(self.scale)).mul_(scale)
+        return (out if bias is None else out.add_(bias)).to(x.dtype)
+
+
+class Int8Table(Operand):
+    """The embedding table `(N, K)`, its embeddings in `dtype`; where the head is tied to it, also the head."""
+
+    def __init__(self, values: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
+        _check_device(values.device)
+        self.values, self.scale, self.dtype, self.device = values, scale, dtype, values.device
+
+    @cached_property
+    def matrix(self) -> Int8Matrix:
+        """The table once more, laid out for products; made when the first one is asked for."""
+        return Int8Matrix(self.values, self.scale)
+
+    def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """`(..., K)` -> `(..., N)`, as `Int8Matrix` does."""
+        return self.matrix.product(x, bias)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Ids `(...)` -> embeddings `(..., K)`."""
+        _check_device(ids.device)
+        return (self.values[ids] * self.scale[ids][..., None]).to(self.dtype)
+
+
+def quantize_(model: nn.Module) -> None:
+    """Round the weights of `int8_layers` in place, one after the other, and freeze the model."""
+    for layer in int8_layers(model).values():
+        weight = layer.get_parameter("weight")
+        set_int8(layer, *quantize_rows(weight), weight.dtype)
+    model.requires_grad_(False)
+
+
+def int8_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Path -> layer: all whose weights are, or would be, int8.
+
+    These are linear layers, convolutions of width 1 and the table of token embeddings. `FLOAT_LAYERS` and adapters
+    stay as they are.
+    """
+    layers = {path: layer for path, layer in model.named_modules() if _is_matrix(path, layer)}
+    return {path: layer for path, layer in layers.items() if not (FLOAT_LAYERS.search(path) or is_adapter(path))}
+
+
+def set_int8(layer: nn.Module, values: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
+    """Put int8 `(N, K, ...)` and scales `(N,)` in the place of a layer's weight; `dtype` is that of embeddings.
+
+    The layer's state dict then holds them as `weight` and `weight_scale`.
+    """
+    is_table = isinstance(layer, nn.Embedding)
+    operand = Int8Table(values, scale, dtype) if is_table else Int8Matrix(values, scale)
+    del layer.weight
+    layer.weight = operand  # type: ignore[assignment]
+    layer.register_state_dict_post_hook(_write_state)  # type: ignore[no-untyped-call]
+
+
+def has_int8(model: nn.Module) -> bool:
+    """Whether any layer has an int8 weight."""
+    return any(isinstance(layer.weight, Operand) for layer in int8_layers(model).values())
+
+
+def is_quantized(config: Mapping[str, Any]) -> bool:
+    """Whether a `config.json` says that weights are int8; ConfigError for another kind of quantisation."""
+    method = config.get("quantization_config")
+    if method not in (None, QUANTIZATION):
+        raise ConfigError(f"quantization_config is {method!r}: only {QUANTIZATION} is built")
+    return method is not None
+
+
+@cache
+def products_are_exact() -> bool:
+    """Whether oneDNN adds products of bytes without overflow: not where AVX2 makes do with sums in 16 bits."""
+    tokens = torch.full((1, 64), 255, dtype=torch.uint8)
+    ones = torch.ones(16)
+    try:
+        packed = _pack(torch.full((16, 64), LEVELS, dtype=torch.int8))
+        sums = _multiply(tokens, packed, ones, torch.zeros(16, dtype=torch.int32))
+    except (AttributeError, RuntimeError):  # torch was built without oneDNN
+        return False
+    return torch.equal(sums, ones.expand(1, -1) * (64 * LEVELS * (255 - ZERO_POINT)))
+
+
+def _pack(values: Tensor) -> Tensor:
+    """int8 `(N, K)` -> oneDNN's layout for products with unsigned bytes that have a zero point."""
+    packed: Tensor = torch.ops.onednn.qlinear_prepack(values.contiguous(), None)  # which reads past strides
+    return packed
+
+
+def _multiply(tokens: Tensor, packed: Tensor, scale: Tensor, zeros: Tensor) -> Tensor:
+    """uint8 `(..., K)` around ZERO_POINT times packed `(N, K)`, times scales `(N,)` -> float32 `(..., N)`."""
+    out: Tensor = torch.ops.onednn.qlinear_pointwise(
+        tokens, 1.0, ZERO_POINT, packed, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return out
+
+
+def _linear(x: Tensor, weight: Int8Matrix | Int8Table, bias: Tensor | None = None) -> Tensor:
+    return weight.product(x, bias)
+
+
+def _embedding(ids: Tensor, table: Int8Table, **_for_training: object) -> Tensor:
+    return table.rows(ids)
+
+
+def _is_matrix(path: str, layer: nn.Module) -> bool:
+    if isinstance(layer, nn.Embedding):
+        return path.rpartition(".")[2] == "embed_tokens"
+    return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv1d) and layer.kernel_size == (1,))
+
+
+def _write_state(layer: nn.Module, state: dict[str, Any], prefix: str, _metadata: Mapping[str, Any]) -> None:
+    operand: Any = layer.weight
+    state[f"{prefix}weight"], state[f"{prefix}{SCALE}"] = operand.values, operand.scale
+
+
+def _check_device(device: torch.device) -> None:
+    if device.type != "cpu":
+        raise OptionError(f"int8 weights are for CPUs, and this is {device}: use bfloat16 there")

@@ -1,0 +1,139 @@
+"""Which decoder a model takes, and what each makes of one batch: the fast ones give greedy's words."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from lithophone.checkpoint import Checkpoint
+from lithophone.decode.greedy import Reply
+from lithophone.decode.options import CTC, BeamSearch, Decoder, Edit, Greedy, Sampling, Speculative
+from lithophone.errors import OptionError
+from lithophone.longform import decoders
+from lithophone.longform.decoders import ctc_heads, possible_decoders, replies_of, settled_decoder
+from lithophone.longform.options import TranscribeOptions
+from lithophone.longform.transcriber import Transcriber
+from lithophone.model.conformer import EncoderOutput
+from lithophone.prompts import Task, Transcribe, Translate
+from tests.sounds import tone
+from tests.tiny import tiny_frames
+from tests.tiny_checkpoint import tiny_checkpoint, tiny_nar_checkpoint
+
+RAW, PUNCTUATED = Transcribe(punctuate=False), Transcribe()
+LENGTHS = (220, 41, 137, 301)
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    made = tiny_checkpoint(bpe=True)
+    made.network.eval()
+    return made
+
+
+@pytest.fixture(scope="module")
+def encoded(checkpoint: Checkpoint) -> EncoderOutput:
+    with torch.inference_mode():
+        return checkpoint.network.encode(*tiny_frames(*LENGTHS))
+
+
+def test_a_model_names_what_it_can_do(checkpoint: Checkpoint) -> None:
+    assert possible_decoders(checkpoint) == ("speculative", "greedy", "beam", "sample", "ctc")
+    assert possible_decoders(tiny_nar_checkpoint("G2")) == ("edit", "ctc")
+    assert ctc_heads(checkpoint)[0] == "bpe"
+
+
+def test_the_default_is_the_fast_one_and_greedy_for_translations(checkpoint: Checkpoint) -> None:
+    options = TranscribeOptions()
+    assert settled_decoder(checkpoint, options, PUNCTUATED) == Speculative()
+    assert settled_decoder(checkpoint, options, Translate(to="fr")) == Greedy()
+    assert settled_decoder(tiny_nar_checkpoint("G1"), options, RAW) == Edit()
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"decode": "edit"}, "cannot do decode='edit': it can do speculative, greedy, beam, sample, ctc"),
+        ({"decode": "ctc", "ctc_head": "characters"}, "no head 'characters': it has bpe"),
+    ],
+)
+def test_what_a_model_cannot_do_is_refused(checkpoint: Checkpoint, asked: dict[str, str], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        settled_decoder(checkpoint, TranscribeOptions(**asked), RAW)  # type: ignore[arg-type]
+
+
+def test_labels_of_another_set_make_no_drafts() -> None:
+    assert ctc_heads(tiny_checkpoint()) == ()
+    assert possible_decoders(tiny_checkpoint()) == ("greedy", "beam", "sample")
+
+
+def test_a_model_that_edits_takes_no_prompt() -> None:
+    transcriber = Transcriber(tiny_nar_checkpoint("G2"))
+    for asked in ({"punctuate": True}, {"keywords": ("stone",)}, {"task": "translate", "to": "fr"}):
+        with pytest.raises(OptionError, match="takes no prompt"):
+            transcriber.transcribe(tone(1.0), 16_000, **asked)
+    with pytest.raises(OptionError, match="it can do edit, ctc"):
+        transcriber.transcribe(tone(1.0), 16_000, decode="greedy")
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("task", [RAW, PUNCTUATED, Transcribe(punctuate=False, keywords=("stone",))])
+def test_drafts_change_no_word(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task) -> None:
+    greedy = replies_of(checkpoint, encoded, task, Greedy(20))
+    drafted = replies_of(checkpoint, encoded, task, Speculative(20))
+    assert [(text, reply.ids) for text, reply in drafted] == [(text, reply.ids) for text, reply in greedy]
+    assert all(reply.drafted for _, reply in drafted)
+
+
+@torch.inference_mode()
+def test_a_good_draft_saves_passes(
+    checkpoint: Checkpoint, encoded: EncoderOutput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greedy = replies_of(checkpoint, encoded, RAW, Greedy(20))
+
+    def all_but_one_right(_: Checkpoint, text: str, reply: Reply) -> Sequence[int]:
+        ids = list(right.pop(0))
+        ids[random.Random(0).randrange(len(ids))] += 1
+        return ids
+
+    right = [reply.ids for _, reply in greedy]
+    monkeypatch.setattr(decoders, "_draft", all_but_one_right)
+    drafted = replies_of(checkpoint, encoded, RAW, Speculative(20))
+    assert [reply.ids for _, reply in drafted] == [reply.ids for _, reply in greedy]
+    assert sum(reply.passes for _, reply in drafted) < sum(reply.passes for _, reply in greedy) / 3
+
+
+@torch.inference_mode()
+def test_what_the_encoder_is_sure_of_needs_no_language_model(checkpoint: Checkpoint, encoded: EncoderOutput) -> None:
+    spelled = replies_of(checkpoint, encoded, RAW, CTC())
+    assert all(text for text, _ in spelled)
+    assert replies_of(checkpoint, encoded, RAW, Speculative(20, tau_ctc=99.0)) == spelled
+    greedy = replies_of(checkpoint, encoded, RAW, Greedy(20))
+    unsure = replies_of(checkpoint, encoded, RAW, Speculative(20, tau_ctc=0.0))
+    assert [text for text, _ in unsure] == [text for text, _ in greedy]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    "decoder", [Greedy(8), Speculative(8), BeamSearch(8), Sampling(8), CTC("bpe"), CTC("characters")]
+)
+def test_a_batch_is_its_rows(checkpoint: Checkpoint, encoded: EncoderOutput, decoder: Decoder) -> None:
+    together = replies_of(checkpoint, encoded, RAW, decoder)
+    for i, length in enumerate(LENGTHS):
+        alone = checkpoint.network.encode(
+            *tiny_frames(*LENGTHS)[0][i : i + 1, :length].split(1), torch.tensor([length])
+        )
+        [(text, reply)] = replies_of(checkpoint, alone, RAW, decoder)
+        assert (text, reply.ids) == (together[i][0], together[i][1].ids)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("generation", ["G1", "G2", "G3"])
+def test_models_that_edit_transcribe(generation: str) -> None:
+    transcriber = Transcriber(tiny_nar_checkpoint(generation))  # type: ignore[arg-type]
+    samples = tone(2.5)
+    assert transcriber.transcribe(samples, 16_000, word_timestamps=True).duration_s == pytest.approx(2.5)
+    spelled = transcriber.transcribe(samples, 16_000, decode="ctc")
+    assert transcriber.transcribe(samples, 16_000, decode="edit", editing_steps=3).duration_s == spelled.duration_s

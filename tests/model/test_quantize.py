@@ -1,0 +1,250 @@
+"""int8 weights: exact products of rounded numbers, tokens that do not know of each other, and every kind of layer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lithophone.decode.batched import decode_batch
+from lithophone.decode.options import Greedy
+from lithophone.errors import ConfigError, OptionError
+from lithophone.model import quantize
+from lithophone.model.lora import LoraLinear
+from lithophone.model.quantize import (
+    QUANTIZATION,
+    ROWS,
+    SCALE,
+    ZERO_POINT,
+    Int8Matrix,
+    dequantize_rows,
+    has_int8,
+    int8_layers,
+    is_quantized,
+    products_are_exact,
+    quantize_,
+    quantize_rows,
+    quantize_tokens,
+    set_int8,
+)
+from lithophone.model.speech import GraniteSpeech
+from tests.tiny import KINDS, audio_prompt, randomise, tiny_frames, tiny_model
+
+pytestmark = pytest.mark.skipif(not products_are_exact(), reason="this CPU has no exact int8 products")
+
+FRAMES = 70
+N_AUDIO = 15
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def int8_model(kind: str = "base", *, bpe: bool = False, seed: int | None = None) -> GraniteSpeech:
+    model = tiny_model(kind, bpe=bpe) if seed is None else tiny_model(kind, bpe=bpe, seed=seed)
+    quantize_(model)
+    return model
+
+
+def logits(model: GraniteSpeech) -> Tensor:
+    with torch.no_grad():
+        return model([audio_prompt(N_AUDIO)], *tiny_frames(FRAMES))[0]
+
+
+def closeness(a: Tensor, b: Tensor) -> float:
+    """The least cosine between two sets of vectors."""
+    return float(F.cosine_similarity(a.detach().flatten(0, -2), b.detach().flatten(0, -2), -1).min())
+
+
+def slow_product(x: Tensor, values: Tensor, scale: Tensor) -> Tensor:
+    """What `Int8Matrix` computes, in integers and spelled out: the judge of the fast one."""
+    tokens, token_scale = quantize_tokens(x)
+    sums = (tokens.long() - ZERO_POINT) @ values.flatten(1).long().T
+    return (sums.double() * scale.double() * token_scale.double()).to(x.dtype)
+
+
+@pytest.mark.parametrize("shape", [(48, 32), (99, 64), (512, 8192), (ROWS + 3, 5), (1, 1), (24, 16, 1)])
+@pytest.mark.parametrize("n", [0, 1, 2, 9])
+def test_products_are_those_of_integers(shape: tuple[int, ...], n: int) -> None:
+    values, scale = quantize_rows(noise(*shape))
+    x = noise(2, n, shape[1], seed=1)
+    out = Int8Matrix(values, scale).product(x)
+    torch.testing.assert_close(out, slow_product(x, values, scale), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_layer_is_close_to_its_float_self(dtype: torch.dtype) -> None:
+    layer = randomise(nn.Linear(256, 384)).to(dtype).requires_grad_(False)
+    x = noise(5, 256).to(dtype)
+    wanted = layer(x)
+    quantize_(layer)
+    out = layer(x)
+    assert out.dtype == dtype
+    assert 0 < float((out - wanted).norm() / wanted.norm()) < 0.015
+
+
+def test_rows_are_rounded_to_the_nearest_of_255_steps() -> None:
+    weight = noise(6, 40)
+    weight[2] *= 1e-3
+    values, scale = quantize_rows(weight)
+    assert values.abs().amax(1).tolist() == [127] * 6
+    assert ((dequantize_rows(values, scale, torch.float32) - weight).abs() <= 0.5001 * scale[:, None]).all()
+
+
+def test_tokens_are_rounded_by_their_own_scale() -> None:
+    x = noise(4, 40) * torch.tensor([[1.0], [1e-3], [1e4], [1.0]])
+    tokens, scale = quantize_tokens(x)
+    steps = tokens.int() - ZERO_POINT
+    assert steps.abs().amax(1).tolist() == [127] * 4
+    assert ((steps * scale - x).abs() <= 0.5001 * scale).all()
+
+
+def test_integers_come_out_of_the_packed_form_as_they_went_in() -> None:
+    values, scale = quantize_rows(noise(99, 64))
+    assert torch.equal(Int8Matrix(values, scale).values, values)
+    assert torch.equal(Int8Matrix(values.T.contiguous().T, scale).values, values)
+
+
+def test_a_token_does_not_know_its_batch() -> None:
+    matrix = Int8Matrix(*quantize_rows(noise(70, 64)))
+    x = noise(40, 64, seed=1)
+    x[7] *= 1000
+    together = matrix.product(x)
+    assert all(torch.equal(matrix.product(x[i : i + 1])[0], together[i]) for i in range(40))
+    assert torch.equal(matrix.product(x[3:20]), together[3:20])
+
+
+def test_zeros_stay_zeros_and_what_is_not_finite_stays_so() -> None:
+    weight = noise(6, 32)
+    weight[4] = 0.0
+    x = noise(3, 32, seed=1)
+    x[0], x[1, 3] = 0.0, float("nan")
+    out = Int8Matrix(*quantize_rows(weight)).product(x)
+    assert (out[0] == 0).all()
+    assert out[1].isnan().all()
+    assert out[2, 4] == 0
+    assert out[2].isfinite().all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_gives_nearly_the_same_logits(kind: str) -> None:
+    wanted, found = logits(tiny_model(kind)), logits(int8_model(kind))
+    assert closeness(found, wanted) > 0.99
+    assert not torch.equal(found, wanted)
+
+
+def test_the_projector_gives_nearly_the_same_embeddings() -> None:
+    with torch.no_grad():
+        wanted, found = (m.audio_embeddings(*tiny_frames(FRAMES))[0] for m in (tiny_model(), int8_model()))
+    assert closeness(found, wanted) > 0.995
+
+
+@pytest.mark.parametrize("kind", ["base", "plus"])
+def test_the_head_is_int8_tied_or_not(kind: str) -> None:
+    model = int8_model(kind).language_model
+    assert (model.lm_head is None) == (kind == "plus")
+    table = model.model.embed_tokens.weight if model.lm_head is None else model.lm_head.weight
+    hidden = noise(3, 64)
+    wanted = slow_product(hidden, table.values, table.scale) / model.config.logits_scaling
+    torch.testing.assert_close(model.logits(hidden), wanted)
+
+
+def test_embeddings_are_rows_of_the_table() -> None:
+    model = int8_model("plus").language_model
+    ids = torch.tensor([[3, 96], [0, 3]])
+    found, wanted = model.embed(ids), tiny_model("plus").language_model.embed(ids)
+    assert found.shape == wanted.shape
+    assert torch.equal(found[0, 0], found[1, 1])
+    assert closeness(found, wanted) > 0.9999
+
+
+def test_the_bpe_head_and_layers_with_adapters_are_int8_as_well() -> None:
+    model = int8_model("lora", bpe=True)
+    adapted = [path for path, layer in model.named_modules() if isinstance(layer, LoraLinear)]
+    assert adapted
+    assert {"bpe_head", *adapted} <= int8_layers(model).keys()
+    assert all(isinstance(layer.lora_A.weight, nn.Parameter) for layer in map(model.get_submodule, adapted))
+
+
+def test_what_stays_as_it_was() -> None:
+    left = {name for name, tensor in int8_model("base", bpe=True).named_parameters() if tensor.dim() > 1}
+    layers = {name.partition(".layers.")[2].partition(".")[2] for name in left if ".layers." in name}
+    assert layers == {"attn.rel_pos_emb.weight", "conv.depth_conv.conv.weight"}
+    others = {name for name in left if ".layers." not in name}
+    assert others == {
+        "encoder.input_linear.weight", "encoder.out.weight", "encoder.out_mid.weight", "projector.query",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_everything_else_keeps_its_number_type(dtype: torch.dtype) -> None:
+    model = tiny_model().to(dtype)
+    quantize_(model)
+    frames, lengths = tiny_frames(FRAMES)
+    with torch.no_grad():
+        audio, _ = model.audio_embeddings(frames.to(dtype), lengths)
+    assert audio.dtype == dtype
+    assert model.language_model.embed(torch.tensor([1])).dtype == dtype
+    assert {p.dtype for p in model.parameters()} == {dtype}
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_a_batch_is_decoded_as_its_rows_are() -> None:
+    model = int8_model()
+    options = Greedy(max_new_tokens=8)
+    prompts = [noise(n, 64, seed=n) for n in (5, 9, 17)]
+    together = decode_batch(model, prompts, options, [0, 0, 0])
+    assert [reply.ids for reply in together] == [decode_batch(model, [p], options, [0])[0].ids for p in prompts]
+
+
+@pytest.mark.parametrize("kind", ["base", "plus", "lora"])
+def test_a_state_dict_there_and_back(kind: str) -> None:
+    model, again = int8_model(kind, bpe=True), tiny_model(kind, bpe=True, seed=1)
+    assert not has_int8(again)
+    shapes = {name: tensor.shape for name, tensor in again.state_dict().items()}
+    state = model.state_dict()
+    assert {name: t.shape for name, t in state.items() if not name.endswith(SCALE)} == shapes
+    for path, layer in int8_layers(again).items():
+        values, scale = state.pop(f"{path}.weight"), state.pop(f"{path}.{SCALE}")
+        assert (values.dtype, scale.dtype, scale.shape) == (torch.int8, torch.float32, values.shape[:1])
+        set_int8(layer, values, scale, torch.float32)
+    again.load_state_dict(state)
+    assert has_int8(again)
+    assert torch.equal(logits(again), logits(model))
+
+
+def test_a_configuration_says_so() -> None:
+    assert is_quantized({"quantization_config": QUANTIZATION})
+    assert not is_quantized({"model_type": "granite_speech"})
+    with pytest.raises(ConfigError, match="'gptq'"):
+        is_quantized({"quantization_config": {"quant_method": "gptq"}})
+
+
+def test_other_devices_are_refused_and_the_layer_is_left_whole() -> None:
+    layer = nn.Linear(8, 4, device="meta")
+    with pytest.raises(OptionError, match="this is meta: use bfloat16"):
+        quantize_(layer)
+    assert isinstance(layer.weight, nn.Parameter)
+    with pytest.raises(OptionError, match="this is meta"):
+        Int8Matrix(*quantize_rows(noise(4, 8))).product(torch.empty(2, 8, device="meta"))
+
+
+def test_a_cpu_without_exact_products_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = quantize._multiply
+    monkeypatch.setattr(quantize, "_multiply", lambda *operands: exact(*operands).clamp(max=2**15))
+    products_are_exact.cache_clear()
+    try:
+        with pytest.raises(OptionError, match="VNNI or AMX"):
+            quantize_(nn.Linear(8, 4))
+    finally:
+        products_are_exact.cache_clear()
+
+
+def test_nothing_else_is_done_with_an_int8_weight() -> None:
+    layer = nn.Linear(8, 4)
+    quantize_(layer)
+    with pytest.raises(TypeError, match="Int8Matrix"):
+        torch.matmul(noise(2, 8), layer.weight)
+    with pytest.raises(AssertionError, match="width"):
+        Int8Matrix(*quantize_rows(noise(4, 8, 3))).squeeze(-1)
