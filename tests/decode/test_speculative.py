@@ -16,7 +16,7 @@ from lithophone.decode.batched import decode_batch
 from lithophone.decode.greedy import Reply, greedy_decode
 from lithophone.decode.options import Greedy, Speculative
 from lithophone.decode.realign import resume
-from lithophone.decode.speculative import confident, verify
+from lithophone.decode.speculative import Draft, Verdict, confident, verify
 from lithophone.errors import OptionError
 from lithophone.model.speech import GraniteSpeech
 from tests.decode.lively import assert_same_replies, decided_model, lively_model, prompts_for
@@ -274,3 +274,17 @@ def test_a_certain_frame_has_no_entropy_at_all() -> None:
     logits = torch.full((1, 2, 4), -math.inf)
     logits[..., 1] = 0.0
     assert confident(logits, torch.tensor([2]), 0.0) == [True]
+
+
+def test_a_draft_that_never_holds_is_read_less_and_less() -> None:
+    draft = Draft(range(100, 200), Speculative(lookahead=16), chr)
+    never = Verdict(own=7, own_logprob=-1.0, logprob=-9.0)
+    sizes = []
+    for _ in range(8):
+        proposal = draft.propose(draft.lookahead + 1)
+        assert draft.judge(proposal, [never] * len(proposal)) == 0
+        sizes.append(len(proposal))
+    assert sizes == [17, 17, 9, 5, 3, 2, 1, 1]
+    proposal = draft.propose(1)
+    assert draft.judge(proposal, [Verdict(proposal[0], -0.1, -0.1)]) == 1
+    assert draft.lookahead == 16

@@ -64,12 +64,13 @@ class Draft:
     """How far a reply has come in its draft, and what to propose next.
 
     `fold` gives a token's text as it is compared when aligning. Only accepted tokens move the draft on; it never goes
-    back.
+    back. Where nothing of two proposals in a row holds the next is half as long, and so on down to the one token that
+    costs nothing, because no position is read for it: a bad draft makes a pass little dearer than none.
     """
 
     def __init__(self, ids: Sequence[int], options: Speculative, fold: Callable[[int], str]) -> None:
         self.ids, self.texts, self.fold = list(ids), [fold(i) for i in ids], fold
-        self.lookahead = options.lookahead
+        self.most, self.misses = options.lookahead, 0
         self.threshold = math.inf if options.tau_slm is None else math.log(options.tau_slm)
         self.at = 0
         """The next token behind the last accepted one."""
@@ -77,6 +78,11 @@ class Draft:
         """The first token of the running proposal."""
         self.taken: list[str] = []
         """Texts of the model's own tokens since the last accepted one."""
+
+    @property
+    def lookahead(self) -> int:
+        """Tokens that the next proposal may have read."""
+        return self.most >> max(0, self.misses - 1)
 
     def propose(self, limit: int) -> list[int]:
         """The next tokens to verify, at most `limit`."""
@@ -94,6 +100,8 @@ class Draft:
         holds = [t == v.own or v.logprob >= self.threshold for t, v in zip(proposal, verdicts, strict=False)]
         n = [*holds, False].index(False)
         if n:
-            self.at, self.taken = self.start + n, []
+            self.at, self.taken, self.misses = self.start + n, [], 0
+        elif proposal:
+            self.misses += 1
         self.taken += [self.fold(verdict.own) for verdict in verdicts[n : n + 1]]
         return n
