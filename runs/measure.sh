@@ -7,7 +7,10 @@ mkdir -p runs/results
 measure() { .venv/bin/lithophone evaluate "$2" --lang en --raw --json --quiet "${@:3}" > "runs/results/$1.json" || true; }
 measure dev-en "$speech/dev.jsonl"
 measure dev-en-ctc "$speech/dev.jsonl" --decode ctc
+measure dev-en-beam "$speech/dev.jsonl" --decode beam --num-beams 4
 measure unseen-voices data/unseen/kokoro-en.jsonl
 measure unseen-voices-ctc data/unseen/kokoro-en.jsonl --decode ctc
+measure unseen-voices-beam data/unseen/kokoro-en.jsonl --decode beam --num-beams 4
 measure demo src/lithophone/assets/demo/demo.jsonl
 measure demo-ctc src/lithophone/assets/demo/demo.jsonl --decode ctc
+measure demo-beam src/lithophone/assets/demo/demo.jsonl --decode beam --num-beams 4
