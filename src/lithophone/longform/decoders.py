@@ -152,7 +152,8 @@ def _written(
 def _folds(checkpoint: Checkpoint) -> Sequence[str]:
     """The tokenizer's, as long as the embedding table, which may hold rows that no token uses."""
     folds = checkpoint.tokenizer.folds
-    return [*folds, *[""] * (checkpoint.config.text_config.vocab_size - len(folds))]
+    unused = checkpoint.config.text_config.vocab_size - len(folds)
+    return (*folds, *[""] * unused) if unused > 0 else folds
 
 
 def _rows(encoded: EncoderOutput, rows: Sequence[int]) -> EncoderOutput:

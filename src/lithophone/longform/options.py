@@ -47,8 +47,8 @@ class TranscribeOptions:
     max_new_tokens: int | None = _option(None, "Tokens of a reply at most (default: 200 per 30 s, as the family's).")
     decode: str | None = _option(
         None,
-        f"{', '.join(DECODERS)} (default: the quickest with the same words as greedy, speculative where the model "
-        "has drafts; ctc is the encoder alone).",
+        f"{', '.join(DECODERS)} (default: greedy's words, by speculative where the model has drafts; "
+        "ctc is the encoder alone).",
     )
     tau_ctc: float | None = _option(
         Speculative.tau_ctc, "speculative: entropy in nats up to which the encoder's own text is the reply."
