@@ -63,25 +63,32 @@ def texts_of(manifests: list[Path]) -> set[str]:
     return {json.loads(line)["text"] for path in manifests for line in path.read_text(encoding="utf-8").splitlines()}
 
 
-def plan(engine: str, lang: str, sentences: list[str], clips: int, seed: int, voices: tuple[str, ...]) -> list[Clip]:
+def plan(
+    engine: str, lang: str, sentences: list[str], clips: int, seed: int, voices: tuple[str, ...], foreign: float = 0.0
+) -> list[Clip]:
     """The whole corpus, decided before a sample is made. Sentences are drawn without repeats until they run out."""
     order = sentences[:]
     random.Random(f"{seed}:{lang}").shuffle(order)
     made = []
     for index in range(clips):
         rng = random.Random(f"{seed}:{engine}:{lang}:{index}")
-        voice = blend(rng, lang, voices) if engine == "kokoro" else rng.choice(voices)
+        voice = blend(rng, lang, voices, foreign) if engine == "kokoro" else rng.choice(voices)
         made.append(Clip(index, order[index % len(order)], voice, round(rng.uniform(0.85, 1.15), 2)))
     return made
 
 
-def blend(rng: random.Random, lang: str, voices: tuple[str, ...]) -> str:
-    """Half the clips take a voice as it is, half a convex blend of two: `0.63*af_sky+0.37*am_puck`."""
-    native = [v for v in voices if v.startswith(NATIVE_PREFIX[lang]) and v not in HELD_OUT]
+def blend(rng: random.Random, lang: str, voices: tuple[str, ...], foreign: float = 0.0) -> str:
+    """Half the clips take a voice as it is, half a convex blend of two: `0.63*af_sky+0.37*am_puck`.
+
+    Of the clips, the share `foreign` draws from the voices of every language, the others from those of `lang`.
+    """
+    allowed = [v for v in voices if v not in HELD_OUT]
+    if foreign == 0.0 or rng.random() >= foreign:
+        allowed = [v for v in allowed if v.startswith(NATIVE_PREFIX[lang])]
     if rng.random() < 0.5:
-        return rng.choice(native)
+        return rng.choice(allowed)
     share = round(rng.uniform(0.3, 0.7), 2)
-    first, second = rng.sample(native, 2)
+    first, second = rng.sample(allowed, 2)
     return f"{share:.2f}*{first}+{1 - share:.2f}*{second}"
 
 
@@ -238,14 +245,16 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("data/voices/kokoro"))
     parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="manifests whose texts are not spoken")
     parser.add_argument("--voices", help="comma-separated: speak with these voices, unblended (to make a test set)")
+    parser.add_argument(
+        "--foreign", type=float, default=0.0, help="share of Kokoro's clips with voices of any language"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
 
     voices = voices_of(args.engine, args.lang, args.models)
-    clips = plan(
-        args.engine, args.lang, read_sentences(args.text, texts_of(args.exclude)), args.clips, args.seed, voices
-    )
+    sentences = read_sentences(args.text, texts_of(args.exclude))
+    clips = plan(args.engine, args.lang, sentences, args.clips, args.seed, voices, args.foreign)
     if args.voices:
         chosen = args.voices.split(",")
         clips = [Clip(c.index, c.text, chosen[c.index % len(chosen)], c.speed) for c in clips]

@@ -67,3 +67,11 @@ def test_the_encoder_alone_is_understood_too(bundled: Transcriber) -> None:
     entries = read_entries(DEMO.parent / "demo.jsonl")
     said = [(e.text, bundled.transcribe(e.audio, decode="ctc").text) for e in entries]
     assert score(said, "en").rate < 0.5
+
+
+def test_beams_that_heed_the_encoder_say_more_of_what_it_spells(bundled: Transcriber) -> None:
+    spelled = bundled.transcribe(DEMO, decode="ctc", ctc_head="characters").text
+    replies = {w: bundled.transcribe(DEMO, decode="beam", num_beams=4, ctc_weight=w).text for w in (0.0, 0.3)}
+    rates = {w: score([(spelled, text)], "en").rate for w, text in replies.items()}
+    assert rates[0.3] < rates[0.0]
+    assert bundled.transcribe(DEMO).text not in ("", spelled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lithophone.decode.edit import ctc_hypotheses, edit_batch
 from lithophone.decode.greedy import greedy_decode
-from lithophone.decode.options import Edit, Greedy
+from lithophone.decode.options import BeamSearch, Edit, Greedy
 from lithophone.errors import CheckpointError, ConfigError, OptionError
 from tests.tiny import GENERATIONS, KINDS, tiny_frames
 from tests.tiny_checkpoint import reference_checkpoint, tiny_checkpoint, tiny_nar_checkpoint
@@ -164,6 +165,31 @@ def test_another_front_end_is_refused(folder: Path, name: str, change: dict[str,
 def test_no_preprocessor_file_is_no_error(folder: Path) -> None:
     (folder / "preprocessor_config.json").unlink()
     assert load_checkpoint(folder).config.window_size == 15
+
+
+BEAMS = BeamSearch(num_beams=3, length_penalty=0.5, ctc_weight=0.25)
+
+
+def test_beams_there_and_back_and_in_transformers(tmp_path: Path) -> None:
+    from transformers import GenerationConfig
+
+    save_checkpoint(dataclasses.replace(tiny_checkpoint(), beams=BEAMS), tmp_path)
+    assert load_checkpoint(tmp_path).beams == BEAMS
+    theirs = GenerationConfig.from_pretrained(tmp_path)
+    assert (theirs.num_beams, theirs.length_penalty) == (BEAMS.num_beams, BEAMS.length_penalty)
+
+
+@pytest.mark.parametrize("values", [None, {}, {"num_beams": 1, "length_penalty": 1.0}, {"eos_token_id": 2}])
+def test_without_beams_in_the_folder_there_are_none(folder: Path, values: dict[str, Any] | None) -> None:
+    if values is not None:
+        (folder / "generation_config.json").write_text(json.dumps(values))
+    assert load_checkpoint(folder).beams is None
+
+
+def test_beams_that_cannot_be_are_refused(folder: Path) -> None:
+    (folder / "generation_config.json").write_text(json.dumps({"num_beams": 4, "ctc_weight": 1.5}))
+    with pytest.raises(ConfigError, match=r"generation_config.json: ctc_weight is 1.5: it must be from 0 to below 1"):
+        load_checkpoint(folder)
 
 
 def test_adapters_and_configuration_have_to_agree(folder: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 
 from lithophone import features
 from lithophone.config import ModelConfig
+from lithophone.decode.options import BeamSearch
 from lithophone.errors import CheckpointError, ConfigError, OptionError
 from lithophone.model.lora import LoraConfig
 from lithophone.model.names import NATIVE, NLE, PUBLISHED, Names
@@ -36,7 +37,11 @@ from lithophone.tokenizer import AUDIO_TOKEN, Tokenizer, read_json
 
 CONFIG = "config.json"
 QUANTIZED = "quantization_config"
+GENERATION = "generation_config.json"
 PREPROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+BEAM_SETTINGS = ("num_beams", "length_penalty", "ctc_weight")
+"""What is heeded of a generation configuration; transformers knows the first two."""
 
 FRONT_END = {
     "sample_rate": features.RATE_HZ, "n_fft": features.N_FFT, "win_length": features.WIN_LENGTH,
@@ -53,13 +58,15 @@ NAR_NAMES: dict[Generation, Names] = {"G1": NLE, "G2": PUBLISHED, "G3": NATIVE}
 class Checkpoint:
     """A model with all that belongs to it; `folder` is where it was read from.
 
-    There are two kinds of `network`: `model` and `editor` give it as the kind it is.
+    There are two kinds of `network`: `model` and `editor` give it as the kind it is. `beams` is how a transcript is
+    decoded where nobody asks for another way, by the folder's `generation_config.json`; None leaves it greedy.
     """
 
     network: GraniteSpeech | GraniteSpeechNar
     tokenizer: Tokenizer
     config: ModelConfig | NarConfig
     folder: Path
+    beams: BeamSearch | None = None
 
     @property
     def model(self) -> GraniteSpeech:
@@ -107,12 +114,13 @@ def load_checkpoint(
     check_front_end(folder, config)
     tokenizer = Tokenizer.from_folder(folder)
     _check_tokenizer(tokenizer, config)
+    beams = read_beams(folder)
     files = weight_files(folder)
     with torch.device("meta"):
         network = _network(folder, config)
     load_weights(network, files, dtype=dtype, device=device)
     network.eval()
-    return Checkpoint(network, tokenizer, config, folder)
+    return Checkpoint(network, tokenizer, config, folder, beams)
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -125,12 +133,30 @@ def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dty
     save_weights(checkpoint.network, folder, dtype=dtype, names=names)
     _write_json(folder / CONFIG, config.to_dict() | ({QUANTIZED: QUANTIZATION} if has_int8(checkpoint.network) else {}))
     _write_json(folder / PREPROCESSOR_FILES[0], _preprocessor(config))
+    if checkpoint.beams:
+        _write_json(folder / GENERATION, {name: getattr(checkpoint.beams, name) for name in BEAM_SETTINGS})
     checkpoint.tokenizer.save(folder)
 
 
 def read_config(folder: Path) -> ModelConfig | NarConfig:
     """The model's configuration; raises CheckpointError without `config.json`, ConfigError for what it says."""
     return config_from_dict({key: value for key, value in read_json(folder / CONFIG).items() if key != QUANTIZED})
+
+
+def read_beams(folder: Path) -> BeamSearch | None:
+    """The beam search that `generation_config.json` asks for, by `num_beams` and, of ours, `ctc_weight`.
+
+    None where there is no such file, or one beam; ConfigError for values that are not allowed.
+    """
+    path = folder / GENERATION
+    values = read_json(path) if path.is_file() else {}
+    asked = {name: values[name] for name in BEAM_SETTINGS if values.get(name) is not None}
+    if asked.get("num_beams", 1) == 1:
+        return None
+    try:
+        return BeamSearch(**asked)
+    except OptionError as error:
+        raise ConfigError(f"{path.name}: {error}") from error
 
 
 def holds_int8(folder: Path) -> bool:

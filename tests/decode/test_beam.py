@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 BUDGET = 12
 
 
+def beam(model: GraniteSpeech, prompt: torch.Tensor, options: BeamSearch, n_audio: int = 0) -> Reply:
+    """One prompt by itself."""
+    (reply,) = beam_decode(model, [prompt], options, [n_audio])
+    return reply
+
+
 def random_ids(n: int, seed: int) -> torch.Tensor:
     return torch.randint(PAD, (n,), generator=torch.Generator().manual_seed(seed))
 
@@ -59,8 +65,8 @@ def test_the_sequences_of_transformers(kind: str, num_beams: int, length_penalty
     for seed in range(3):
         (model, reference), ids = pair(kind, seed), random_ids(5 + seed, seed)
         (prompt,) = model.embed([ids])
-        eos = beam_decode(with_end(model, AUDIO), prompt, options, 0).ids[3 + seed]
-        reply = beam_decode(with_end(model, eos), prompt, options, 0)
+        eos = beam(with_end(model, AUDIO), prompt, options).ids[3 + seed]
+        reply = beam(with_end(model, eos), prompt, options)
         assert [*reply.ids, *[eos] * reply.finished] == theirs(reference, ids, options, eos)
         endings.add(reply.finished)
     assert True in endings, "no reply that ends by itself proves little"
@@ -70,7 +76,7 @@ def test_the_sequences_of_transformers(kind: str, num_beams: int, length_penalty
 def test_probabilities_are_those_of_a_slow_loop(seed: int) -> None:
     model = lively_model(seed=seed)
     (prompt,) = model.embed([random_ids(6, seed)])
-    reply = beam_decode(model, prompt, BeamSearch(BUDGET, num_beams=3), 0)
+    reply = beam(model, prompt, BeamSearch(BUDGET, num_beams=3))
     torch.testing.assert_close(torch.tensor(reply.logprobs), torch.tensor(slow(model, prompt, reply)))
     assert reply.passes >= len(reply.ids)
 
@@ -90,29 +96,41 @@ def test_more_beams_find_what_is_more_probable_than_the_greedy_reply() -> None:
     model = decided_model()
     (prompt,) = model.embed([random_ids(6, 0)])
     greedy = greedy_decode(model, prompt, Greedy(BUDGET), 0)
-    beams = beam_decode(model, prompt, BeamSearch(BUDGET, num_beams=8), 0)
+    beams = beam(model, prompt, BeamSearch(BUDGET, num_beams=8))
     assert len(beams.ids) == len(greedy.ids)
     assert sum(beams.logprobs) > sum(greedy.logprobs)
 
 
-def test_batches_of_prompts_go_one_by_one() -> None:
-    model, options = lively_model(), BeamSearch(BUDGET)
-    prompts = model.embed([random_ids(n, n) for n in (3, 9)])
-    assert decode_batch(model, prompts, options, [0, 0]) == [beam_decode(model, p, options, 0) for p in prompts]
+@pytest.mark.parametrize("kind", ["base", "lora"])
+def test_a_ragged_batch_is_answered_as_its_prompts_alone(kind: str) -> None:
+    model, options = lively_model(kind), BeamSearch(BUDGET, num_beams=3)
+    prompts, n_audio = model.embed([random_ids(n, n) for n in (3, 9, 1, 6)]), [0, 3, 3, 0]
+    batch = decode_batch(model, prompts, options, n_audio)
+    alone = [beam(model, prompt, options, n) for prompt, n in zip(prompts, n_audio, strict=True)]
+    assert [(r.ids, r.finished, r.passes) for r in batch] == [(r.ids, r.finished, r.passes) for r in alone]
+    for ours, theirs in zip(batch, alone, strict=True):
+        torch.testing.assert_close(torch.tensor(ours.logprobs), torch.tensor(theirs.logprobs), atol=1e-5, rtol=1e-4)
+
+
+def test_prompts_of_a_batch_have_their_own_budgets() -> None:
+    model = with_end(lively_model(), AUDIO)
+    room = model.config.text_config.max_position_embeddings - 4
+    prompts = model.embed([random_ids(n, 1) for n in (room, 5)])
+    assert [len(reply.ids) for reply in beam_decode(model, prompts, BeamSearch(BUDGET), [0, 0])] == [4, BUDGET]
 
 
 def test_adapters_follow_the_audio() -> None:
     model = lively_model("lora")
     (prompt,) = model.embed([random_ids(6, 0)])
-    with_audio, without = (beam_decode(model, prompt, BeamSearch(BUDGET), n) for n in (3, 0))
+    with_audio, without = (beam(model, prompt, BeamSearch(BUDGET), n) for n in (3, 0))
     assert with_audio.logprobs[0] != without.logprobs[0]
-    assert without == beam_decode(model, prompt, BeamSearch(BUDGET), 0)
+    assert without == beam(model, prompt, BeamSearch(BUDGET))
 
 
 def test_a_prompt_without_room_gives_an_empty_unfinished_reply() -> None:
     model = lively_model()
     (prompt,) = model.embed([random_ids(model.config.text_config.max_position_embeddings, 0)])
-    assert beam_decode(model, prompt, BeamSearch(), 0) == Reply((), False, ())
+    assert beam(model, prompt, BeamSearch()) == Reply((), False, ())
 
 
 def test_beams_read_no_drafts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -52,9 +53,19 @@ def test_the_default_is_the_fast_one_and_greedy_for_translations(checkpoint: Che
     assert settled_decoder(tiny_nar_checkpoint("G1"), options, RAW) == Edit()
 
 
+def test_the_beams_of_the_folder_are_the_default_for_transcripts(checkpoint: Checkpoint) -> None:
+    model = replace(checkpoint, beams=BeamSearch(num_beams=3, length_penalty=0.5))
+    assert settled_decoder(model, TranscribeOptions(), RAW) == model.beams
+    asked = TranscribeOptions(max_new_tokens=7)
+    assert settled_decoder(model, asked, PUNCTUATED) == BeamSearch(7, num_beams=3, length_penalty=0.5)
+    assert settled_decoder(model, TranscribeOptions(), Translate(to="fr")) == Greedy()
+    assert settled_decoder(model, TranscribeOptions(decode="greedy"), RAW) == Greedy()
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
+        ({"decode": "beam", "ctc_weight": 0.3}, "ctc_weight needs the family's character head"),
         ({"decode": "edit"}, "cannot do decode='edit': it can do speculative, greedy, beam, sample, ctc"),
         ({"decode": "ctc", "ctc_head": "characters"}, "no head 'characters': it has bpe"),
     ],

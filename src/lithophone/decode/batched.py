@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from lithophone.decode.beam import beam_decode
+from lithophone.decode.beam import Listener, beam_decode
 from lithophone.decode.engine import Engine
 from lithophone.decode.greedy import Reply
 from lithophone.decode.options import BeamSearch
@@ -25,18 +25,20 @@ def decode_batch(
     n_audio: Sequence[int],
     drafts: Sequence[Sequence[int]] | None = None,
     folds: Sequence[str] | None = None,
+    listeners: Sequence[Listener] | None = None,
 ) -> list[Reply]:
     """Decode prompts of embeddings `(L_i, H)`, of which `n_audio[i]` are audio; replies come in the order of prompts.
 
-    `drafts[i]` are token ids for Speculative to verify, aligned by `folds` as Engine describes. Beams go one prompt
-    after another, all else together. Raises OptionError for drafts that the decoder does not read.
+    `drafts[i]` are token ids for Speculative to verify, aligned by `folds` as Engine describes; `listeners[i]` is what
+    BeamSearch asks about the replies where it has a `ctc_weight`. Raises OptionError for drafts that the decoder does
+    not read.
     """
     assert len(prompts) == len(n_audio), "one count of audio embeddings per prompt"
     drafts = [()] * len(prompts) if drafts is None else drafts
     if isinstance(options, BeamSearch):
         if any(len(draft) for draft in drafts):
             raise OptionError("a draft was given to BeamSearch: only Speculative reads it")
-        return [beam_decode(model, prompt, options, n) for prompt, n in zip(prompts, n_audio, strict=True)]
+        return beam_decode(model, prompts, options, n_audio, listeners)
     engine = Engine(model, max(len(prompts), 1), folds)
     rows = [engine.submit(Request(p, n, options, d)) for p, n, d in zip(prompts, n_audio, drafts, strict=True)]
     while engine.busy:

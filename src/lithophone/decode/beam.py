@@ -1,90 +1,170 @@
-"""Beam search, one prompt at a time: the beams are the rows of its cache.
+"""Beam search, many prompts at once: the beams of all of them are the rows of one cache.
 
-Equals transformers' `generate(num_beams=n, do_sample=False, early_stopping=False)`, with its rule of when no beam can
-win any more: it compares the best running score at its present length. Knows no text, no files, no seconds.
+Without the encoder's help it equals transformers' `generate(num_beams=n, do_sample=False, early_stopping=False)`, with
+its rule of when no beam can win any more: it compares the best running score at its present length. With `ctc_weight`
+the encoder's labels have their say in every step (see `prefix`). Knows no text, no files, no seconds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from lithophone.decode.greedy import Reply, reply_budget
 from lithophone.decode.options import BeamSearch
-from lithophone.model.cache import KVCache
-from lithophone.model.granite import GraniteForCausalLM
+from lithophone.decode.prefix import Prefix, PrefixScorer
+from lithophone.model.granite import GraniteForCausalLM, pad_rows
 from lithophone.model.speech import GraniteSpeech
+
+Spell: TypeAlias = Callable[[Sequence[int]], Sequence[int]]
+"""Token ids of a reply, or of its beginning -> the labels that an encoder hears when it is said."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """The encoder's opinion of one prompt's replies: its scorer, and what it hears of token ids."""
+
+    scorer: PrefixScorer
+    spell: Spell
 
 
 @dataclass(frozen=True)
 class Beam:
-    """A reply so far, with the end-of-text token where it has come; `score` is the sum of its log-probabilities."""
+    """A reply so far, with the end-of-text token where it has come.
+
+    `score` is what beams are compared by: the sum of its log-probabilities, or its weighted mean with the score of
+    `heard`, the same reply as the encoder has it.
+    """
 
     ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     score: float = 0.0
     parent: int = 0
     """Which of the beams of the step before it extends: the row of its past in the cache."""
+    heard: Prefix | None = None
+
+
+class Search:
+    """The beams of one prompt, longer by a token with every step."""
+
+    def __init__(self, options: BeamSearch, budget: int, eos: int, listener: Listener | None = None) -> None:
+        self.options, self.budget, self.eos, self.listener = options, budget, eos, listener
+        self.beams = [Beam(heard=listener.scorer.nothing if listener else None)]
+        self.ended: list[Beam] = []
+        self.passes = 0
+
+    def step(self, logprobs: Tensor) -> None:
+        """Take the log-probabilities (B, V) of the tokens that may follow each beam."""
+        n = self.options.num_beams
+        self.passes += 1
+        longer = self._extend(logprobs, 2 * n)
+        last = self.passes == self.budget
+        ended = self.ended + [beam for beam in longer[:n] if beam.ids[-1] == self.eos or last]
+        self.ended = sorted(ended, key=self._merit, reverse=True)[:n]
+        self.beams = [beam for beam in longer if beam.ids[-1] != self.eos][:n]
+
+    @property
+    def done(self) -> bool:
+        if self.passes == self.budget or not self.beams:
+            return True
+        return len(self.ended) == self.options.num_beams and self._merit(self.beams[0]) <= self._merit(self.ended[-1])
+
+    def reply(self) -> Reply:
+        """The best beam of all, ended or cut at the budget."""
+        if not self.budget:
+            return Reply((), False, ())
+        best = self.ended[0]
+        finished = best.ids[-1] == self.eos
+        n = len(best.ids) - finished
+        return Reply(best.ids[:n], finished, best.logprobs[:n], passes=self.passes)
+
+    def _merit(self, beam: Beam) -> float:
+        return beam.score / math.pow(len(beam.ids), self.options.length_penalty)
+
+    def _extend(self, logprobs: Tensor, n: int) -> list[Beam]:
+        """The n best beams longer by one, best first."""
+        if self.listener:
+            return self._extend_heard(logprobs, n, self.listener)
+        scores = torch.tensor([beam.score for beam in self.beams], dtype=logprobs.dtype, device=logprobs.device)
+        return self._longer(logprobs, (logprobs + scores[:, None]).flatten().topk(min(n, logprobs.numel())).indices)
+
+    def _longer(self, logprobs: Tensor, places: Tensor) -> list[Beam]:
+        """The beams that `places` in the flat (B * V) stand for."""
+        parents, tokens = places // logprobs.shape[1], places % logprobs.shape[1]
+        steps = logprobs[parents, tokens]
+        return [
+            Beam((*past.ids, token), (*past.logprobs, step), past.score + step, parent, past.heard)
+            for parent, token, step in zip(parents.tolist(), tokens.tolist(), steps.tolist(), strict=True)
+            for past in (self.beams[parent],)
+        ]
+
+    def _extend_heard(self, logprobs: Tensor, n: int, listener: Listener) -> list[Beam]:
+        """The n best by both scores, of the `num_beams + 1` tokens the language model likes best behind each beam."""
+        tokens = logprobs.topk(min(self.options.num_beams + 1, logprobs.shape[1])).indices
+        first = torch.arange(len(tokens), device=tokens.device)[:, None] * logprobs.shape[1]
+        longer = self._longer(logprobs, (first + tokens).flatten())
+        spelled = [listener.spell(beam.ids[:-1] if beam.ids[-1] == self.eos else beam.ids) for beam in longer]
+        heard = listener.scorer.extend([beam.heard or listener.scorer.nothing for beam in longer], spelled)
+        weight = self.options.ctc_weight
+        scored = []
+        for beam, prefix in zip(longer, heard, strict=True):
+            by_ear = prefix.whole if beam.ids[-1] == self.eos else prefix.score
+            score = (1 - weight) * math.fsum(beam.logprobs) + weight * by_ear
+            scored.append(replace(beam, score=score, heard=prefix))
+        return sorted(scored, key=lambda beam: beam.score, reverse=True)[:n]
 
 
 @torch.inference_mode()
-def beam_decode(model: GraniteSpeech, prompt: Tensor, options: BeamSearch, n_audio: int) -> Reply:
-    """Decode one prompt of embeddings `(L, H)`, as `model.embed` gives it, with `n_audio` audio embeddings in it.
+def beam_decode(
+    model: GraniteSpeech,
+    prompts: Sequence[Tensor],
+    options: BeamSearch,
+    n_audio: Sequence[int],
+    listeners: Sequence[Listener] | None = None,
+) -> list[Reply]:
+    """Decode prompts of embeddings `(L_i, H)`, of which `n_audio[i]` are audio; every one as if it were alone.
 
-    `n_audio` sets the budget, and adapters are on where it is not 0.
+    `n_audio` sets the budgets, and adapters are on where it is not 0. `listeners` are needed where `ctc_weight` is
+    above 0.
     """
-    budget = reply_budget(model, len(prompt), options, n_audio)
-    if not budget:
-        return Reply((), False, ())
+    assert listeners is not None or not options.ctc_weight, "ctc_weight needs listeners"
     eos = model.config.text_config.eos_token_id
-    with model.adapters(n_audio > 0):
-        best, passes = _search(model.language_model, prompt, options, eos, budget)
-    n, finished = len(best.ids), best.ids[-1] == eos
-    return Reply(best.ids[: n - finished], finished, best.logprobs[: n - finished], passes=passes)
+    heard: Sequence[Listener | None] = listeners if listeners and options.ctc_weight else [None] * len(prompts)
+    budgets = [reply_budget(model, len(prompt), options, n) for prompt, n in zip(prompts, n_audio, strict=True)]
+    searches = [Search(options, budget, eos, ear) for budget, ear in zip(budgets, heard, strict=True)]
+    for audio in (True, False):
+        rows = [i for i, search in enumerate(searches) if search.budget and (n_audio[i] > 0) == audio]
+        if rows:
+            with model.adapters(audio):
+                _search(model.language_model, [prompts[i] for i in rows], [searches[i] for i in rows])
+    return [search.reply() for search in searches]
 
 
-def _search(lm: GraniteForCausalLM, prompt: Tensor, options: BeamSearch, eos: int, budget: int) -> tuple[Beam, int]:
-    """-> the best beam of all, ended or cut at the budget, and the number of passes it took."""
-    cache = lm.new_cache(1, len(prompt))
-    hidden = lm(prompt[None], cache)[:, -1]
-    beams, ended = [Beam()], list[Beam]()
-
-    def merit(beam: Beam) -> float:
-        return beam.score / math.pow(len(beam.ids), options.length_penalty)
-
-    for length in range(1, budget + 1):
-        longer = _extend(beams, lm.logits(hidden).float().log_softmax(-1), 2 * options.num_beams)
-        ended += [beam for beam in longer[: options.num_beams] if beam.ids[-1] == eos or length == budget]
-        ended = sorted(ended, key=merit, reverse=True)[: options.num_beams]
-        beams = [beam for beam in longer if beam.ids[-1] != eos][: options.num_beams]
-        if length == budget or (len(ended) == options.num_beams and merit(beams[0]) <= merit(ended[-1])):
-            break
-        hidden = _advance(lm, cache, beams)
-    return ended[0], length
-
-
-def _extend(beams: Sequence[Beam], logprobs: Tensor, n: int) -> list[Beam]:
-    """Beams and the log-probabilities (B, V) of their next tokens -> the n best beams longer by one, best first."""
-    scores = torch.tensor([beam.score for beam in beams], dtype=logprobs.dtype, device=logprobs.device)
-    best = (logprobs + scores[:, None]).flatten().topk(min(n, logprobs.numel()))
-    parents, tokens = best.indices // logprobs.shape[1], best.indices % logprobs.shape[1]
-    steps = logprobs[parents, tokens]
-    found = zip(parents.tolist(), tokens.tolist(), steps.tolist(), best.values.tolist(), strict=True)
-    return [
-        Beam((*beams[parent].ids, token), (*beams[parent].logprobs, step), score, parent)
-        for parent, token, step, score in found
-    ]
-
-
-def _advance(lm: GraniteForCausalLM, cache: KVCache, beams: Sequence[Beam]) -> Tensor:
-    """Bring the cache into the beams' order and read their last tokens -> hidden states (B, H)."""
-    device = cache.lengths.device
-    cache.select(torch.tensor([beam.parent for beam in beams], device=device))
-    cache.reserve(1)
-    tokens = torch.tensor([[beam.ids[-1]] for beam in beams], device=device)
-    hidden: Tensor = lm(lm.embed(tokens), cache)
-    return hidden[:, 0]
+def _search(lm: GraniteForCausalLM, prompts: Sequence[Tensor], searches: list[Search]) -> None:
+    """Run searches, each behind its prompt, to their ends."""
+    embeddings, lengths = pad_rows(prompts)
+    cache = lm.new_cache(len(prompts), embeddings.shape[1])
+    states: Tensor = lm(embeddings, cache)
+    cache.rewind(lengths)
+    hidden = states[torch.arange(len(prompts), device=states.device), lengths - 1]
+    while True:
+        sizes = [len(search.beams) for search in searches]
+        logprobs = lm.logits(hidden).float().log_softmax(-1)
+        for search, own in zip(searches, torch.split(logprobs, sizes), strict=True):
+            search.step(own)
+        starts = [0, *accumulate(sizes)]
+        going = [(search, start) for search, start in zip(searches, starts, strict=False) if not search.done]
+        if not going:
+            return
+        searches = [search for search, _ in going]
+        past = [start + beam.parent for search, start in going for beam in search.beams]
+        tokens = [[beam.ids[-1]] for search in searches for beam in search.beams]
+        cache.select(torch.tensor(past, device=hidden.device))
+        cache.reserve(1)
+        hidden = lm(lm.embed(torch.tensor(tokens, device=hidden.device)), cache)[:, 0]

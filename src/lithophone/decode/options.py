@@ -82,15 +82,21 @@ class Sampling(Budget):
 
 @dataclass(frozen=True, kw_only=True)
 class BeamSearch(Budget):
-    """The best of `num_beams` replies, by the sum of log-probabilities over `length ** length_penalty`."""
+    """The best of `num_beams` replies, by the sum of log-probabilities over `length ** length_penalty`.
+
+    With `ctc_weight` w, from 0 to below 1, a reply's log-probability is (1 - w) times that of the language model plus w
+    times that of the encoder's characters, at every step.
+    """
 
     num_beams: int = 2
     length_penalty: float = 1.0
+    ctc_weight: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("num_beams", self.num_beams, least=2)
         _check_number("length_penalty", self.length_penalty, lambda value: -10 <= value <= 10, "from -10 to 10")
+        _check_number("ctc_weight", self.ctc_weight, lambda value: 0 <= value < 1, "from 0 to below 1")
 
 
 @dataclass(frozen=True)

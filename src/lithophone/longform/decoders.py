@@ -17,15 +17,18 @@ from torch import Tensor
 
 from lithophone.checkpoint import Checkpoint
 from lithophone.decode.batched import decode_batch
+from lithophone.decode.beam import Listener
 from lithophone.decode.edit import ctc_hypotheses, edit_batch
 from lithophone.decode.greedy import Reply
 from lithophone.decode.options import CTC, BeamSearch, Decoder, Edit, Greedy, Sampling, Speculative
+from lithophone.decode.prefix import PrefixScorer
 from lithophone.decode.speculative import confident
 from lithophone.errors import OptionError
 from lithophone.features import audio_embedding_count
 from lithophone.labels import N_LABELS
 from lithophone.longform.options import TranscribeOptions
 from lithophone.longform.spelled import ctc_logits, spelled_replies
+from lithophone.longform.spoken import heard_labels
 from lithophone.model.conformer import EncoderOutput
 from lithophone.model.nar import GraniteSpeechNar
 from lithophone.nar_config import NarConfig
@@ -53,17 +56,32 @@ def ctc_heads(checkpoint: Checkpoint) -> tuple[str, ...]:
 def settled_decoder(checkpoint: Checkpoint, options: TranscribeOptions, task: Task) -> Decoder:
     """The decoder that was asked for, or the model's own; OptionError for one that this model cannot do.
 
-    Words of another language are no draft: a translation is decoded greedily unless asked otherwise.
+    Its own are the beams of its folder, for a transcript, or the first of `possible_decoders`. Words of another
+    language are no draft: a translation is decoded greedily unless asked otherwise.
     """
-    able = possible_decoders(checkpoint)
-    name = options.decode or ("greedy" if isinstance(task, Translate) else able[0])
-    kind = checkpoint.config.model_type
-    if name not in able:
-        raise OptionError(f"this {kind} model cannot do decode={name!r}: it can do {', '.join(able)}")
-    decoder = options.decoder(name, max_new_tokens(task, kind))
+    able, kind = possible_decoders(checkpoint), checkpoint.config.model_type
+    budget = max_new_tokens(task, kind)
+    if options.decode is None and checkpoint.beams and isinstance(task, Transcribe):
+        decoder: Decoder = replace(checkpoint.beams, max_new_tokens=options.max_new_tokens or budget)
+    else:
+        name = options.decode or ("greedy" if isinstance(task, Translate) else able[0])
+        if name not in able:
+            raise OptionError(f"this {kind} model cannot do decode={name!r}: it can do {', '.join(able)}")
+        decoder = options.decoder(name, budget)
+    _check_encoder(checkpoint, decoder, task)
+    return decoder
+
+
+def _check_encoder(checkpoint: Checkpoint, decoder: Decoder, task: Task) -> None:
+    """OptionError where the encoder cannot do its part: a head to spell with, characters to judge a transcript by."""
     if isinstance(decoder, CTC) and decoder.ctc_head not in (None, *ctc_heads(checkpoint)):
         raise OptionError(f"this model has no head {decoder.ctc_head!r}: it has {', '.join(ctc_heads(checkpoint))}")
-    return decoder
+    if not (isinstance(decoder, BeamSearch) and decoder.ctc_weight):
+        return
+    if "characters" not in ctc_heads(checkpoint):
+        raise OptionError("ctc_weight needs the family's character head, which this model's encoder does not have")
+    if not isinstance(task, Transcribe):
+        raise OptionError("ctc_weight goes with task 'transcribe': the encoder hears words, not what stands for them")
 
 
 def check_task(checkpoint: Checkpoint, task: Task) -> None:
@@ -145,8 +163,21 @@ def _written(
     n_audio = counts.tolist()
     prompts = model.embed([prompt_of(checkpoint, task, n) for n in n_audio], audio, counts)
     folds = _folds(checkpoint) if drafts else None
-    replies = decode_batch(model, prompts, decoder, n_audio, drafts, folds)
+    listeners = (
+        _listeners(checkpoint, encoded, task) if isinstance(decoder, BeamSearch) and decoder.ctc_weight else None
+    )
+    replies = decode_batch(model, prompts, decoder, n_audio, drafts, folds, listeners)
     return [(tokenizer.decode(reply.ids), reply) for reply in replies]
+
+
+def _listeners(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task) -> list[Listener]:
+    """What the encoder's characters have to say of replies to every row of a batch."""
+
+    def spell(ids: Sequence[int]) -> list[int]:
+        return heard_labels(checkpoint.tokenizer.decode(ids), task.language)
+
+    rows = zip(encoded.logits, encoded.lengths.tolist(), strict=True)
+    return [Listener(PrefixScorer(logits[:n].double().log_softmax(-1)), spell) for logits, n in rows]
 
 
 def _folds(checkpoint: Checkpoint) -> Sequence[str]:

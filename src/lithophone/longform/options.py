@@ -47,8 +47,8 @@ class TranscribeOptions:
     max_new_tokens: int | None = _option(None, "Tokens of a reply at most (default: 200 per 30 s, as the family's).")
     decode: str | None = _option(
         None,
-        f"{', '.join(DECODERS)} (default: greedy's words, by speculative where the model has drafts; "
-        "ctc is the encoder alone).",
+        f"{', '.join(DECODERS)} (default: the beams of the model's generation_config.json, else greedy's words, by "
+        "speculative where the model has drafts; ctc is the encoder alone).",
     )
     tau_ctc: float | None = _option(
         Speculative.tau_ctc, "speculative: entropy in nats up to which the encoder's own text is the reply."
@@ -59,6 +59,9 @@ class TranscribeOptions:
     lookahead: int = _option(Speculative.lookahead, "speculative: drafted tokens verified in a pass.")
     num_beams: int = _option(BeamSearch.num_beams, "beam: hypotheses kept.")
     length_penalty: float = _option(BeamSearch.length_penalty, "beam: power of the length that scores are divided by.")
+    ctc_weight: float = _option(
+        BeamSearch.ctc_weight, "beam: share, 0 to below 1, of the encoder's characters in the score of a hypothesis."
+    )
     temperature: float = _option(Sampling.temperature, "sample: what logits are divided by.")
     top_p: float = _option(Sampling.top_p, "sample: probability mass to draw from.")
     top_k: int | None = _option(Sampling.top_k, "sample: number of tokens to draw from.")

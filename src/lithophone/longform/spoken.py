@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 
 from lithophone.decode.ctc import WILDCARD
@@ -19,6 +20,9 @@ from lithophone.longform import kana
 
 MAX_UNKNOWN = 0.5
 """Share of letters without a label beyond which an alignment would mean nothing."""
+
+CACHED_WORDS = 1 << 14
+"""A beam search spells the same words over and over, with one more behind them each time."""
 
 SPACE = ord(" ")
 _UNSPELLED = "0"
@@ -66,6 +70,13 @@ def spoken_text(text: str, language: str | None = None) -> SpokenText:
     return SpokenText(tuple(_stretches([(word, _spelled(sound)) for word, sound in sounds])), spaced=not japanese)
 
 
+def heard_labels(text: str, language: str | None = None) -> list[int]:
+    """Labels of all that is said of `text`; a single wildcard where nobody can tell, nothing where it says nothing."""
+    labels = spoken_text(text, language).labels
+    return labels or [WILDCARD] * any(map(str.isalnum, text))
+
+
+@lru_cache(CACHED_WORDS)
 def _spelled(sound: str) -> str:
     """A word as the heads were trained on it, raw, with one `_UNSPELLED` for each stretch that is not spelled."""
     raw = raw_text(_SIGNS.sub(f" {_UNSPELLED} ", katakana(sound))).translate(_LIGATURES)
@@ -82,6 +93,7 @@ def _in_the_set(character: str) -> str:
     return "".join(part for part in parts if character_label(part) is not None) or _UNSPELLED
 
 
+@lru_cache(CACHED_WORDS)
 def _labels(spelled: str) -> tuple[int, ...]:
     labels = (None if character == _UNSPELLED else character_label(character) for character in spelled)
     return tuple(WILDCARD if label is None else label for label in labels)
@@ -89,8 +101,15 @@ def _labels(spelled: str) -> tuple[int, ...]:
 
 def _unknown_share(sounds: Iterable[str]) -> float:
     """Share of the letters that `_in_the_set` finds no label for."""
-    letters = [c for sound in sounds for c in katakana(raw_text(sound)).translate(_LIGATURES) if c.isalpha()]
-    return sum(_in_the_set(letter) == _UNSPELLED for letter in letters) / max(len(letters), 1)
+    counts = [_letter_counts(sound) for sound in sounds]
+    return sum(unknown for _, unknown in counts) / max(sum(letters for letters, _ in counts), 1)
+
+
+@lru_cache(CACHED_WORDS)
+def _letter_counts(sound: str) -> tuple[int, int]:
+    """Letters of a word, and how many of them have no label."""
+    letters = [c for c in katakana(raw_text(sound)).translate(_LIGATURES) if c.isalpha()]
+    return len(letters), sum(_in_the_set(letter) == _UNSPELLED for letter in letters)
 
 
 def _stretches(spelled: list[tuple[str, str]]) -> Iterator[Stretch]:

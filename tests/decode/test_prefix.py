@@ -1,0 +1,138 @@
+"""CTC prefix scores: sums over all paths, by brute force and by PyTorch's CTC loss."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lithophone.decode.beam import Listener, beam_decode
+from lithophone.decode.ctc import WILDCARD, collapse
+from lithophone.decode.greedy import Reply
+from lithophone.decode.options import BeamSearch
+from lithophone.decode.prefix import PrefixScorer
+from lithophone.model.speech import GraniteSpeech
+from tests.decode.lively import lively_model, with_end
+from tests.tiny import AUDIO
+
+LABELS = 4
+
+
+def posteriors(frames: int, labels: int = LABELS, seed: int = 0) -> torch.Tensor:
+    logits = torch.randn(frames, labels, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (2 * logits).log_softmax(-1)
+
+
+def every_path(log_probs: torch.Tensor) -> dict[tuple[int, ...], float]:
+    """Probability of every text, summed over all its paths."""
+    found: dict[tuple[int, ...], float] = {}
+    for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
+        text = tuple(collapse(path))
+        found[text] = found.get(text, 0.0) + math.exp(sum(float(log_probs[t, label]) for t, label in enumerate(path)))
+    return found
+
+
+@pytest.mark.parametrize("wanted", [[1], [2, 2], [1, 2, 1], [3, 3, 3], [1, 2, 3, 1, 2]])
+def test_scores_are_sums_over_all_paths(wanted: list[int]) -> None:
+    log_probs = posteriors(6)
+    texts = every_path(log_probs)
+    scorer = PrefixScorer(log_probs)
+    (prefix,) = scorer.extend([scorer.nothing], [wanted])
+    beginning = sum(p for text, p in texts.items() if list(text[: len(wanted)]) == wanted)
+    assert math.exp(prefix.score) == pytest.approx(beginning, rel=1e-9)
+    assert math.exp(prefix.whole) == pytest.approx(texts.get(tuple(wanted), 0.0), rel=1e-9)
+
+
+def test_the_whole_text_has_the_probability_of_the_ctc_loss() -> None:
+    log_probs, text = posteriors(400, 30, seed=1), [3, 3, 7, 1, 1, 1, 29, 5] * 4
+    scorer = PrefixScorer(log_probs)
+    (prefix,) = scorer.extend([scorer.nothing], [text])
+    loss = F.ctc_loss(
+        log_probs[:, None], torch.tensor([text]), torch.tensor([400]), torch.tensor([len(text)]), reduction="sum"
+    )
+    assert prefix.whole == pytest.approx(-float(loss), rel=1e-9)
+
+
+def test_a_prefix_is_as_probable_as_all_that_may_follow() -> None:
+    scorer = PrefixScorer(posteriors(120, seed=2))
+    (prefix,) = scorer.extend([scorer.nothing], [[1, 2, 2, 3]])
+    longer = scorer.extend([prefix] * 3, [[1, 2, 2, 3, label] for label in (1, 2, 3)])
+    parts = torch.tensor([prefix.whole, *(p.score for p in longer)], dtype=torch.float64)
+    assert prefix.score == pytest.approx(float(parts.logsumexp(0)), rel=1e-9)
+    assert scorer.nothing.score == 0.0
+
+
+def test_many_prefixes_at_once_and_step_by_step() -> None:
+    scorer = PrefixScorer(posteriors(50, seed=3))
+    wanted = [[1], [1, 2, 3], [], [2, 2], [1, 2, 1]]
+    together = scorer.extend([scorer.nothing] * len(wanted), wanted)
+    for labels, prefix in zip(wanted, together, strict=True):
+        alone = scorer.nothing
+        for n in range(len(labels) + 1):
+            (alone,) = scorer.extend([alone], [labels[:n]])
+        assert prefix.labels == alone.labels == tuple(labels)
+        assert (prefix.score, prefix.whole) == pytest.approx((alone.score, alone.whole))
+
+
+def test_another_beginning_is_scored_from_the_start() -> None:
+    scorer = PrefixScorer(posteriors(50, seed=4))
+    (one,) = scorer.extend([scorer.nothing], [[1, 2, 3]])
+    (other,) = scorer.extend([one], [[1, 3]])
+    (fresh,) = scorer.extend([scorer.nothing], [[1, 3]])
+    assert (other.score, other.whole) == (fresh.score, fresh.whole)
+
+
+def test_a_wildcard_is_at_least_as_probable_as_any_label() -> None:
+    scorer = PrefixScorer(posteriors(30, seed=5))
+    prefixes = scorer.extend([scorer.nothing] * 4, [[1, label, 2] for label in (WILDCARD, 1, 2, 3)])
+    assert prefixes[0].whole > max(prefix.whole for prefix in prefixes[1:])
+
+
+def test_more_labels_than_frames_are_impossible() -> None:
+    scorer = PrefixScorer(posteriors(3))
+    (prefix,) = scorer.extend([scorer.nothing], [[1, 2, 3, 1]])
+    assert (prefix.score, prefix.whole) == (-math.inf, -math.inf)
+
+
+# --- in the beam search ----------------------------------------------------------------------------------------------
+
+
+def spelled(ids: Sequence[int]) -> list[int]:
+    """Every token is a label of its own."""
+    return [1 + i for i in ids]
+
+
+def says(ids: Sequence[int], vocabulary: int) -> torch.Tensor:
+    """Posteriors of an encoder that is sure of these tokens, at three frames each, with a blank between them."""
+    frames = [label for i in ids for label in (1 + i, 1 + i, 0)]
+    return (12.0 * F.one_hot(torch.tensor(frames), vocabulary + 1)).log_softmax(-1)
+
+
+def decode(model: GraniteSpeech, heard: torch.Tensor, weight: float) -> Reply:
+    (prompt,) = model.embed([[5, 6, 7]])
+    options = BeamSearch(12, num_beams=model.config.text_config.vocab_size, ctc_weight=weight)
+    (reply,) = beam_decode(model, [prompt], options, [0], [Listener(PrefixScorer(heard), spelled)])
+    return reply
+
+
+@pytest.mark.parametrize("eos", [AUDIO - 1, AUDIO - 2])
+def test_what_the_encoder_hears_is_said_and_then_ends(eos: int) -> None:
+    model = with_end(lively_model(), eos)
+    heard = says([3, 1, 4, 1, 5], model.config.text_config.vocab_size)
+    assert decode(model, heard, 0.95) == Reply((3, 1, 4, 1, 5), True, decode(model, heard, 0.95).logprobs, passes=7)
+    assert decode(model, heard, 0.0).ids != (3, 1, 4, 1, 5)
+
+
+def test_the_log_probabilities_are_the_language_models() -> None:
+    model = lively_model()
+    heard = says([3, 1, 4], model.config.text_config.vocab_size)
+    reply = decode(model, heard, 0.9)
+    (prompt,) = model.embed([[5, 6, 7, *reply.ids]])
+    with torch.inference_mode():
+        logprobs = model.language_model.logits(model.language_model(prompt[None]))[0, 2:-1].log_softmax(-1)
+    expected = logprobs[torch.arange(len(reply.ids)), torch.tensor(reply.ids)]
+    torch.testing.assert_close(torch.tensor(reply.logprobs), expected, atol=1e-5, rtol=1e-4)
