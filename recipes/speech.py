@@ -24,7 +24,7 @@ from torch import nn
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lithophone.config import EncoderConfig, ModelConfig, ProjectorConfig, TextConfig
 from lithophone.decode.batched import decode_batch
-from lithophone.decode.options import Greedy
+from lithophone.decode.options import BeamSearch, Greedy
 from lithophone.features import batch_frames
 from lithophone.hub import resolve
 from lithophone.labels import raw_text
@@ -42,6 +42,9 @@ from lithophone.train.replies import draw_task, make_pair, reply_loss
 
 MODEL_TYPE = "granite_speech"
 WEIGHTS = {"reply": 1.0, "ctc": 0.3}
+
+BEAMS = BeamSearch(num_beams=4, ctc_weight=0.3)
+"""What the model decodes with by default: at this size the encoder spells better than the language model listens."""
 
 HARDER = Augment(
     room_p=0.2, noise_p=0.5, noise_snr_db=(2.0, 25.0), spec_p=1.0, time_masks_per_s=0.8, time_mask_frames=16,
@@ -225,7 +228,8 @@ def main() -> None:
     averaged = {n.removeprefix("model."): t for n, t in trainer.averaged_state().items() if n.startswith("model.")}
     final = GraniteSpeech(model.config, bpe_labels=len(tokenizer) + 1)
     final.load_state_dict(averaged)
-    save_checkpoint(Checkpoint(final, tokenizer, model.config, args.out), args.out / "model", dtype=torch.bfloat16)
+    checkpoint = Checkpoint(final, tokenizer, model.config, args.out, BEAMS)
+    save_checkpoint(checkpoint, args.out / "model", dtype=torch.bfloat16)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import torch
 from lithophone.decode.ctc import best_path, collapse
 from lithophone.features import batch_frames, log_mel_frames
 from lithophone.labels import labels_text
-from lithophone.longform.spelled import spelled_replies, spelled_texts
+from lithophone.longform.spelled import ctc_logits, spelled_replies, spelled_texts
 from lithophone.longform.transcriber import Transcriber
 from tests.sounds import noise, tone
 from tests.tiny_checkpoint import tiny_checkpoint
@@ -26,7 +26,7 @@ def test_bpe_labels_are_tokens_and_one() -> None:
     checkpoint = tiny_checkpoint(bpe=True)
     frames = log_mel_frames(torch.from_numpy(CLIP))[None]
     encoded = checkpoint.model.eval().encode(frames)
-    [(text, reply)] = spelled_replies(checkpoint, encoded, "bpe")
+    [(text, reply)] = spelled_replies(checkpoint, *ctc_logits(checkpoint, encoded, "bpe"), "bpe")
     head = checkpoint.model.bpe_head
     assert head is not None
     path = collapse(head.logits(encoded)[0][0].argmax(-1).tolist())
@@ -40,7 +40,7 @@ def test_bpe_labels_are_tokens_and_one() -> None:
 def test_without_a_bpe_head_the_characters_spell() -> None:
     checkpoint = tiny_checkpoint()
     encoded = checkpoint.model.eval().encode(log_mel_frames(torch.from_numpy(CLIP))[None])
-    [(text, reply)] = spelled_replies(checkpoint, encoded, "characters")
+    [(text, reply)] = spelled_replies(checkpoint, encoded.logits, encoded.lengths, "characters")
     assert text == labels_text(collapse(encoded.logits[0].argmax(-1).tolist()))
     assert reply.ids == ()
 

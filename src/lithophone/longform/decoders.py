@@ -116,7 +116,8 @@ def positions_needed(checkpoint: Checkpoint, task: Task, frames: int) -> int:
 def replies_of(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task, decoder: Decoder) -> Said:
     """What the decoder makes of every row of a batch."""
     if isinstance(decoder, CTC):
-        return spelled_replies(checkpoint, encoded, decoder.ctc_head or ctc_heads(checkpoint)[0])
+        head = decoder.ctc_head or ctc_heads(checkpoint)[0]
+        return spelled_replies(checkpoint, *ctc_logits(checkpoint, encoded, head), head)
     if isinstance(decoder, Edit):
         return _edited(checkpoint, encoded, decoder)
     if isinstance(decoder, Speculative):
@@ -134,10 +135,11 @@ def _edited(checkpoint: Checkpoint, encoded: EncoderOutput, decoder: Edit) -> Sa
 def _drafted(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task, decoder: Speculative) -> Said:
     """Drafts that the encoder is sure of are the replies; the language model verifies the others."""
     head = ctc_heads(checkpoint)[0]
-    spelled = spelled_replies(checkpoint, encoded, head)
+    logits, lengths = ctc_logits(checkpoint, encoded, head)
+    spelled = spelled_replies(checkpoint, logits, lengths, head)
     sure = [False] * len(spelled)
     if decoder.tau_ctc is not None:
-        sure = confident(*ctc_logits(checkpoint, encoded, head), decoder.tau_ctc)
+        sure = confident(logits, lengths, decoder.tau_ctc)
     open_rows = [i for i, (text, _) in enumerate(spelled) if not (sure[i] and text)]
     drafts = [_draft(checkpoint, *spelled[i]) for i in open_rows]
     written = _written(checkpoint, _rows(encoded, open_rows), task, decoder, drafts) if open_rows else []

@@ -17,16 +17,15 @@ from lithophone.model.nar import GraniteSpeechNar
 from lithophone.nar_config import NarConfig
 
 
-def spelled_replies(checkpoint: Checkpoint, encoded: EncoderOutput, head: str) -> list[tuple[str, Reply]]:
-    """Text and reply of every row, by its `head` "bpe" or "characters"; a path always ends, so every reply is finished.
+def spelled_replies(checkpoint: Checkpoint, logits: Tensor, lengths: Tensor, head: str) -> list[tuple[str, Reply]]:
+    """Text and reply of every row, by the `ctc_logits` of a `head`; a path always ends, so every reply is finished.
 
     Characters have no token ids.
     """
     if head == "characters":
-        return [(text, Reply((), True, ())) for text in spelled_texts(encoded)]
+        return [(text, Reply((), True, ())) for text in _texts(logits, lengths)]
     blank, first = _numbering(checkpoint.config)
-    rows = zip(*ctc_logits(checkpoint, encoded, head), strict=True)
-    replies = [_reply(best_path(logits[:n], blank), first) for logits, n in rows]
+    replies = [_reply(best_path(own[:n], blank), first) for own, n in zip(logits, lengths.tolist(), strict=True)]
     return [(checkpoint.tokenizer.decode(reply.ids), reply) for reply in replies]
 
 
@@ -52,5 +51,9 @@ def _reply(path: Path, first: int) -> Reply:
 
 def spelled_texts(encoded: EncoderOutput) -> list[str]:
     """What the characters of every row spell; "" where nothing was heard."""
-    rows = zip(encoded.logits, encoded.lengths.tolist(), strict=True)
-    return [labels_text([label for label, _ in best_path(logits[:n])]) for logits, n in rows]
+    return _texts(encoded.logits, encoded.lengths)
+
+
+def _texts(logits: Tensor, lengths: Tensor) -> list[str]:
+    rows = zip(logits, lengths.tolist(), strict=True)
+    return [labels_text([label for label, _ in best_path(own[:n])]) for own, n in rows]
