@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lithophone.train.optim import Average, MasterAdamW, Schedule
+from lithophone.train.optim import Average, Cosine, MasterAdamW, Schedule
 
 
 def test_schedule_rises_stays_and_falls_to_zero() -> None:
@@ -15,6 +15,16 @@ def test_schedule_rises_stays_and_falls_to_zero() -> None:
     assert schedule.at(9) == schedule.at(50) == schedule.at(80) == 2.0
     assert schedule.at(90) == pytest.approx(1.0)
     assert schedule.at(100) == 0.0
+
+
+def test_a_cosine_rises_and_falls_to_zero() -> None:
+    schedule = Cosine(peak=2.0, steps=110, warmup=10)
+    assert schedule.at(0) == pytest.approx(0.2)
+    assert schedule.at(9) == schedule.at(10) == 2.0
+    assert schedule.at(35) == pytest.approx(1.0 + 0.5**0.5)
+    assert schedule.at(60) == pytest.approx(1.0)
+    assert schedule.at(110) == schedule.at(200) == 0.0
+    assert Cosine(1.0, 1, 0).at(0) == 1.0
 
 
 def test_small_steps_are_not_lost_in_bfloat16() -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from lithophone.train.losses import Loss
-from lithophone.train.optim import Average, MasterAdamW, Schedule
+from lithophone.train.optim import Average, LearningRate, MasterAdamW
 from lithophone.train.ranks import copy_from_first, sum_gradients, sum_over_ranks
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ AnyBatch = TypeVar("AnyBatch", bound=TrainingBatch)
 class LoopOptions:
     """How to train. `precision` is the model's type while computing; weights and averages are kept in float32."""
 
-    schedule: Schedule
+    schedule: LearningRate
     folder: Path
     device: str = "cpu"
     precision: torch.dtype = torch.float32

@@ -1,12 +1,23 @@
-"""Optimisation: warm-up, a long plateau, a linear way down; AdamW on float32 masters; a running average of weights."""
+"""Optimisation: learning rates over steps; AdamW on float32 masters; a running average of weights."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+
+class LearningRate(Protocol):
+    """A learning rate for every one of `steps` steps."""
+
+    @property
+    def steps(self) -> int: ...
+
+    def at(self, step: int) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,24 @@ class Schedule:
         rising = min(1.0, (step + 1) / max(1, self.warmup))
         falling = min(1.0, (self.steps - step) / max(1, self.cooldown))
         return self.peak * max(0.0, min(rising, falling))
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Learning rate over steps: up in `warmup`, then half a cosine down to zero at `steps`.
+
+    Every step depends on where the run ends: a run that is prolonged does not equal a longer one.
+    """
+
+    peak: float
+    steps: int
+    warmup: int
+
+    def at(self, step: int) -> float:
+        if step < self.warmup:
+            return self.peak * (step + 1) / self.warmup
+        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        return self.peak * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 class MasterAdamW:

@@ -1,0 +1,292 @@
+"""Stage 4: a model that edits (nar; NLE, arXiv 2603.08397): recording and hypothesis in, all tokens out at once.
+
+    python recipes/nar.py --init lithophone-tiny --data ../shared/speech/train.jsonl:en \\
+        --data data/synth/pico.jsonl:fr+de+es --dev ../shared/speech/dev.jsonl --out checkpoints/nar
+
+Loss = CTC(slots, reference) + 0.02 CE(slots, what they hold), on hypotheses that the encoder's BPE head spells. Encoder
+and head are held still and come, with the language model, from a trained model (`--init`) or from the parts of stages 1
+and 2a (`--encoder`, `--language-model`, `--tokenizer`); the projector is new. The family trains adapters of rank 128 at
+3e-5; here the whole of a small language model learns, at a rate of its own. The cosine ends where the run ends: a run
+that was stopped goes on from its last checkpoint, but with the same `--steps`.
+
+`OUT/model` is the finished folder, of the third generation (`train/editing.py` says why), for `--decode edit`;
+`OUT/data.json` says what was trained on, and what was dropped and why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from encoder import CACHE
+from speech import HARDER, assemble
+from torch import Tensor, nn
+
+from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from lithophone.decode.edit import edit_batch
+from lithophone.decode.options import Edit
+from lithophone.errors import ManifestError, OptionError
+from lithophone.features import FRAME_S, RATE_HZ, batch_frames, log_mel_frames
+from lithophone.hub import resolve
+from lithophone.labels import raw_text
+from lithophone.manifest import Entry, read_entries
+from lithophone.metrics.wer import score
+from lithophone.model.nar import GraniteSpeechNar
+from lithophone.tokenizer import Tokenizer
+from lithophone.train.augment import Augment, seeded
+from lithophone.train.data import Batch, Corpus, Mixture, Source
+from lithophone.train.editing import WEIGHTS, Corruption, corrupt, editing_losses, editor_from, frames_that_fit, hear
+from lithophone.train.loop import LoopOptions, Trainer
+from lithophone.train.losses import Loss
+from lithophone.train.optim import Cosine
+from lithophone.train.ranks import join_ranks
+
+WARMUP_SHARE = 0.05
+LONGEST_S = 80.0
+ALPHA = 0.65
+
+PARTS = {
+    "projector": "projector",
+    "language_model": "language_model",
+    "embeddings": "language_model.model.embed_tokens",
+}
+"""What may be held still besides the encoder: names on the command line, and in the model."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One corpus in one language: the clips that are trained on, and how many were dropped for which reason."""
+
+    name: str
+    corpus: Corpus
+    dropped: dict[str, int]
+
+
+def read_parts(text: str, longest_s: float, cache: Path) -> list[Part]:
+    """`MANIFEST[:LANGS[@CORPORA]]`, LANGS and CORPORA joined by `+`: a part for every corpus and language in it."""
+    manifest, _, which = text.partition(":")
+    langs, _, corpora = which.partition("@")
+    groups: dict[str, list[Entry]] = {}
+    for entry in read_entries(manifest):
+        if (not langs or entry.lang in langs.split("+")) and (not corpora or entry.corpus in corpora.split("+")):
+            groups.setdefault(f"{entry.corpus or Path(manifest).stem}:{entry.lang}", []).append(entry)
+    if not groups:
+        raise ManifestError(
+            f"{manifest} has no clips of {which!r}: name languages, and behind @ corpora, that it holds"
+        )
+    return [read_part(name, entries, longest_s, cache) for name, entries in groups.items()]
+
+
+def read_part(name: str, entries: Sequence[Entry], longest_s: float, cache: Path) -> Part:
+    """Decode what is short enough by the manifest, and keep what is short enough in truth."""
+    with_text = [entry for entry in entries if raw_text(entry.text)]
+    short = [entry for entry in with_text if (entry.duration_s or 0.0) <= longest_s]
+    corpus = copy.copy(Corpus(short, cache)) if short else None
+    decoded = corpus.clips if corpus else []
+    kept = [clip for clip in decoded if clip.length <= longest_s * RATE_HZ]
+    dropped = {
+        "no text": len(entries) - len(with_text),
+        f"longer than {longest_s:.4g} s": len(with_text) - len(short) + len(decoded) - len(kept),
+        "unreadable": len(short) - len(decoded),
+    }
+    if corpus is None or not kept:
+        raise ManifestError(f"nothing is left of the {len(entries)} clips of {name}; dropped were: {dropped}")
+    corpus.clips, corpus.hours = kept, sum(clip.length for clip in kept) / RATE_HZ / 3600
+    return Part(name, corpus, dropped)
+
+
+def corpus_shares(hours: Sequence[float], alpha: float) -> list[float]:
+    """Shares of the rows, by hours ** alpha: small corpora are heard more often than their size would let them."""
+    powers = [h**alpha for h in hours]
+    return [power / sum(powers) for power in powers]
+
+
+def data_report(parts: Sequence[Part], shares: Sequence[float], longest_row_s: float) -> list[dict[str, Any]]:
+    """What is trained on and what is not. Clips that are longer than a row wait until nothing shorter is drawn."""
+    return [
+        {
+            "name": part.name, "clips": len(part.corpus.clips), "hours": round(part.corpus.hours, 3),
+            "share": round(share, 4), "dropped": part.dropped,
+            "longer than a row": sum(clip.length > longest_row_s * RATE_HZ for clip in part.corpus.clips),
+        }
+        for part, share in zip(parts, shares, strict=True)
+    ]  # fmt: skip
+
+
+class EditingTask(nn.Module):
+    """A whole model that edits; its encoder is held still, in evaluation mode, and so are the `frozen` of PARTS."""
+
+    def __init__(self, checkpoint: Checkpoint, corruption: Corruption, frozen: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.model = checkpoint.editor
+        self.checkpoint = checkpoint
+        self.corruption = corruption
+        for path in ("encoder", *(PARTS[name] for name in frozen)):
+            self.model.get_submodule(path).requires_grad_(False)
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            raise OptionError(f"--freeze {' '.join(frozen)} leaves nothing to train: leave one of them out")
+
+    def train(self, mode: bool = True) -> EditingTask:
+        super().train(mode)
+        self.model.encoder.eval()
+        return self
+
+    def hear(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, list[list[int]]]:
+        """Audio embeddings and their counts, with gradients, and the hypotheses to be edited."""
+        weight = self.model.projector.out_linear.weight
+        encoded, spelt = hear(self.model, frames.to(weight.device, weight.dtype), lengths.to(weight.device))
+        return *self.model.project(encoded), [self.checkpoint.reread(ids) for ids in spelt]
+
+    def losses(self, batch: Batch) -> Mapping[str, Loss]:
+        """How a hypothesis is bent depends on the step and on its text alone, not on who else is in the batch."""
+        tokenizer, step = self.checkpoint.tokenizer, int(torch.initial_seed()) % 2**31
+        audio, counts, hypotheses = self.hear(batch.frames, batch.lengths)
+        bent = [
+            corrupt(ids, self.corruption, tokenizer, seeded(step, "corrupt", text))
+            for ids, text in zip(hypotheses, batch.texts, strict=True)
+        ]
+        references = [tokenizer.encode(raw_text(text)) for text in batch.texts]
+        return editing_losses(self.model, audio, counts, bent, references)
+
+
+class EditingDevSet:
+    """Clips that are never trained on: error rates per language before (`heard`) and after one pass of editing."""
+
+    def __init__(self, manifest: Path, langs: Sequence[str], clips: int, cache: Path) -> None:
+        self.sets: dict[str, list[tuple[Tensor, str]]] = {}
+        for lang in langs:
+            entries = read_entries(manifest, lang)
+            corpus = Corpus(entries[:: max(1, len(entries) // clips)][:clips], cache)
+            frames = [(log_mel_frames(torch.from_numpy(corpus.samples(c)), whole=True), c.text) for c in corpus.clips]
+            self.sets[lang] = sorted(frames, key=lambda clip: len(clip[0]))
+
+    def evaluate(self, task: EditingTask) -> dict[str, float]:
+        result = {}
+        for lang, clips in self.sets.items():
+            rows = [row for i in range(0, len(clips), 8) for row in self._edit(task, clips[i : i + 8])]
+            result[f"wer_heard_{lang}"] = score([(text, heard) for text, heard, _ in rows], lang).rate
+            result[f"wer_{lang}"] = score([(text, edited) for text, _, edited in rows], lang).rate
+            print(rows[len(rows) // 2], rows[-1], flush=True)
+        return result
+
+    def _edit(self, task: EditingTask, clips: Sequence[tuple[Tensor, str]]) -> list[tuple[str, str, str]]:
+        audio, counts, hypotheses = task.hear(*batch_frames([frames for frames, _ in clips]))
+        replies = edit_batch(task.model, audio, counts, hypotheses, Edit())
+        decode = task.checkpoint.tokenizer.decode
+        rows = zip(clips, hypotheses, replies, strict=True)
+        return [(text, decode(heard), decode(reply.ids)) for (_, text), heard, reply in rows]
+
+
+def start(args: argparse.Namespace) -> Checkpoint:
+    """The model before its first step, from a trained one or from parts."""
+    if args.init:
+        return editor_from(load_checkpoint(resolve(args.init)))
+    tokenizer = Tokenizer.from_folder(args.tokenizer)
+    model = assemble(args.encoder, args.language_model, tokenizer)
+    return editor_from(Checkpoint(model.eval(), tokenizer, model.config, args.encoder))
+
+
+def save_model(trainer: Trainer[Batch], checkpoint: Checkpoint, folder: Path) -> None:
+    """The averaged weights as a folder that `lithophone.load` reads."""
+    averaged = {n.removeprefix("model."): tensor for n, tensor in trainer.averaged_state().items()}
+    final = GraniteSpeechNar(checkpoint.editor.config)
+    final.load_state_dict(averaged)
+    save_checkpoint(dataclasses.replace(checkpoint, network=final), folder, dtype=torch.bfloat16)
+
+
+def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", action="append", required=True, help="MANIFEST[:LANGS[@CORPORA]]")
+    parser.add_argument("--alpha", type=float, default=ALPHA, help="corpora are sampled with hours ** alpha")
+    parser.add_argument(
+        "--longest-s",
+        type=float,
+        default=LONGEST_S,
+        help="longer clips are dropped, and those beyond the model's positions",
+    )
+    parser.add_argument("--dev", type=Path, required=True)
+    parser.add_argument("--dev-langs", nargs="+", default=["en"])
+    parser.add_argument("--dev-clips", type=int, default=60, help="of each language")
+    parser.add_argument("--init", help="start from a trained model, by name or folder: lithophone-tiny")
+    parser.add_argument("--encoder", type=Path, help="or from parts: the folder of stage 1,")
+    parser.add_argument("--language-model", type=Path, help="the folder of stage 2a,")
+    parser.add_argument("--tokenizer", type=Path, help="and the tokenizer of both")
+    parser.add_argument("--freeze", nargs="+", choices=PARTS, default=[], help="what is not trained")
+    parser.add_argument("--corrupt", type=float, default=Corruption().row_p, help="share of hypotheses that are bent")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of decoded samples")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--batch-seconds", type=float, default=60.0)
+    parser.add_argument("--row-frames", type=int, nargs="+", default=(200, 400, 600, 800))
+    parser.add_argument("--plain", action="store_true", help="no augmentation")
+    parser.add_argument("--seed", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--log-every", type=int, default=20)
+    parser.add_argument("--evaluate-every", type=int, default=500)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--fp32", action="store_true", help="compute in float32 instead of bfloat16")
+    args = parser.parse_args(argv)
+    parts = [args.encoder, args.language_model, args.tokenizer]
+    if any(parts) if args.init else not all(parts):
+        parser.error("give either --init, or all of --encoder, --language-model and --tokenizer")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = read_arguments(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.manual_seed(args.seed)
+    ranks = join_ranks(args.device)
+    checkpoint = start(args)
+    augment = Augment.none() if args.plain else HARDER
+    longest_s = min(args.longest_s, augment.speed_range[0] * frames_that_fit(checkpoint.editor.config) * FRAME_S)
+    parts = [part for text in args.data for part in read_parts(text, longest_s, args.cache)]
+    shares = corpus_shares([part.corpus.hours for part in parts], args.alpha)
+    report = data_report(parts, shares, max(args.row_frames) * FRAME_S)
+    print(*report, sep="\n", flush=True)
+    sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in checkpoint.editor.named_children()}
+    print({name: f"{size:.2f} M" for name, size in sizes.items()}, flush=True)
+    task = EditingTask(checkpoint, Corruption(row_p=args.corrupt), args.freeze)
+    options = LoopOptions(
+        schedule=Cosine(args.lr, args.steps, round(WARMUP_SHARE * args.steps)),
+        folder=args.out,
+        device=ranks.device,
+        leads=ranks.leads,
+        precision=torch.float32 if args.fp32 else torch.bfloat16,
+        log_every=args.log_every,
+        evaluate_every=args.evaluate_every,
+    )
+    trainer = Trainer(task, task.losses, WEIGHTS, options)
+    if ranks.leads:
+        (args.out / "data.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    trainer.resume()
+    mixture = Mixture(
+        [Source(part.corpus, share) for part, share in zip(parts, shares, strict=True)],
+        seconds=args.batch_seconds,
+        row_frames=args.row_frames,
+        augment=augment,
+        seed=args.seed,
+        start=trainer.step,
+        rank=ranks.rank,
+        world=ranks.world,
+    )
+    batches = torch.utils.data.DataLoader(
+        mixture, batch_size=None, num_workers=args.workers, prefetch_factor=8 if args.workers else None
+    )
+    dev = EditingDevSet(args.dev, args.dev_langs, args.dev_clips, args.cache)
+    trainer.run(batches, lambda: dev.evaluate(task))
+    if ranks.leads:
+        save_model(trainer, checkpoint, args.out / "model")
+
+
+if __name__ == "__main__":
+    main()
