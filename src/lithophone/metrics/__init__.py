@@ -1,1 +1,1 @@
-"""Measures: counts that add, normalisers with names, word and character error rates."""
+"""Measures: counts that add, normalisers with names, and the rates and scores made of them; knows texts, not audio."""

@@ -1,9 +1,14 @@
 """Normalisers: what two texts must have in common to count as the same words. Each has a name and a version.
 
-`english` is the pipeline of the Open ASR Leaderboard: lower case; brackets with what they hold and fillers dropped;
-contractions and titles written out; numbers and currency spelled one way; British spelling made American; symbols and
-white space collapsed. `basic` is for all others: lower case, brackets and punctuation dropped, diacritics kept.
-Both are OpenAI's published normalisers as packaged in `whisper-normalizer`.
+`english`       the pipeline of the Open ASR Leaderboard for English (`english.py`): lower case; brackets with what they
+                hold and fillers dropped; contractions and titles written out; numbers and currency spelled one way;
+                British spelling made American; symbols and white space collapsed.
+`basic`         every other language: lower case, brackets, symbols and punctuation dropped, diacritics kept. OpenAI's
+                published normaliser as packaged in `whisper-normalizer`, which keeps combining marks since 0.1.15.
+`characters`    Japanese and Mandarin, for character error rates (`characters.py`).
+`multilingual`  the Leaderboard's pipeline for languages other than English (`multilingual.py`), for comparison with it.
+
+`normalizer_for` chooses among the first three; any can be had by its name.
 """
 
 from __future__ import annotations
@@ -14,9 +19,13 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from whisper_normalizer.basic import BasicTextNormalizer
-from whisper_normalizer.english import EnglishTextNormalizer
 
-PACKAGE = "whisper-normalizer"
+from lithophone.errors import OptionError
+from lithophone.metrics.characters import CHARACTER_FORMS, to_characters
+from lithophone.metrics.english import ENGLISH_PIPELINE, English
+
+CHARACTER_LANGUAGES = frozenset({"ja", "zh"})
+NAMES = ("english", "basic", "characters", "multilingual")
 
 
 @dataclass(frozen=True)
@@ -37,18 +46,49 @@ class Normalizer:
 @functools.cache
 def english() -> Normalizer:
     """The Open ASR Leaderboard's pipeline for English."""
-    return Normalizer("english", package_version(), EnglishTextNormalizer())
+    return Normalizer("english", f"{package_version('whisper-normalizer')}, {ENGLISH_PIPELINE}", English())
 
 
 @functools.cache
 def basic() -> Normalizer:
     """Any other language: brackets, symbols and punctuation removed, diacritics kept."""
-    return Normalizer("basic", package_version(), BasicTextNormalizer(remove_diacritics=False, preserve_marks=True))
+    apply = BasicTextNormalizer(remove_diacritics=False, preserve_marks=True)
+    return Normalizer("basic", package_version("whisper-normalizer"), apply)
+
+
+@functools.cache
+def characters() -> Normalizer:
+    """Japanese and Mandarin: one form of every character, and no white space, symbols or punctuation between them."""
+    return Normalizer("characters", CHARACTER_FORMS, to_characters)
+
+
+@functools.cache
+def multilingual(lang: str) -> Normalizer:
+    """The Open ASR Leaderboard's pipeline for a language other than English, given by its code.
+
+    Raises OptionError for a language in which num2words cannot say numbers.
+    """
+    from lithophone.metrics.multilingual import MULTILINGUAL_PIPELINE, Multilingual
+
+    version = f"{MULTILINGUAL_PIPELINE}, {package_version('num2words')}"
+    return Normalizer("multilingual", version, Multilingual(base_language(lang)))
 
 
 def normalizer_for(lang: str | None) -> Normalizer:
     """The normaliser of a language given by its code (`en`, `pt`, `zh-CN`)."""
-    return english() if base_language(lang) == "en" else basic()
+    base = base_language(lang)
+    if base in CHARACTER_LANGUAGES:
+        return characters()
+    return english() if base == "en" else basic()
+
+
+def normalizer_named(name: str, lang: str | None) -> Normalizer:
+    """The normaliser of that name; `lang` matters to `multilingual` alone. Raises OptionError for an unknown name."""
+    if name not in NAMES:
+        raise OptionError(f"there is no normaliser {name!r}: choose one of {', '.join(NAMES)}")
+    if name == "multilingual":
+        return multilingual(lang or "")
+    return {"english": english, "basic": basic, "characters": characters}[name]()
 
 
 def base_language(lang: str | None) -> str:
@@ -56,5 +96,5 @@ def base_language(lang: str | None) -> str:
     return (lang or "").lower().replace("_", "-").split("-")[0]
 
 
-def package_version() -> str:
-    return f"{PACKAGE} {metadata.version(PACKAGE)}"
+def package_version(package: str) -> str:
+    return f"{package} {metadata.version(package)}"

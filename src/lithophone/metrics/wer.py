@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lithophone.metrics.counts import ErrorCounts, count_errors
-from lithophone.metrics.normalize import base_language, normalizer_for
-
-CHARACTER_LANGUAGES = frozenset({"ja", "zh"})
+from lithophone.metrics.normalize import CHARACTER_LANGUAGES, Normalizer, base_language, normalizer_for
 
 
 def measure_name(lang: str | None) -> str:
@@ -15,13 +13,19 @@ def measure_name(lang: str | None) -> str:
     return "CER" if base_language(lang) in CHARACTER_LANGUAGES else "WER"
 
 
-def units(text: str, lang: str | None) -> list[str]:
-    """Normalised text as the tokens that are counted: characters without white space, or words."""
-    words = normalizer_for(lang)(text).split()
+def units(text: str, lang: str | None, normalizer: Normalizer | None = None) -> list[str]:
+    """Normalised text as the tokens that are counted: characters without white space, or words.
+
+    The normaliser is the language's own unless another one is given.
+    """
+    words = (normalizer or normalizer_for(lang))(text).split()
     return list("".join(words)) if measure_name(lang) == "CER" else words
 
 
-def score(pairs: Iterable[tuple[str, str]], lang: str | None) -> ErrorCounts:
+def score(pairs: Iterable[tuple[str, str]], lang: str | None, normalizer: Normalizer | None = None) -> ErrorCounts:
     """Sum the errors over (reference, hypothesis) pairs, both normalised the same way."""
-    counted = (count_errors(units(reference, lang), units(hypothesis, lang)) for reference, hypothesis in pairs)
-    return sum(counted, ErrorCounts())
+    chosen = normalizer or normalizer_for(lang)
+    total = ErrorCounts()
+    for reference, hypothesis in pairs:
+        total += count_errors(units(reference, lang, chosen), units(hypothesis, lang, chosen))
+    return total

@@ -1,0 +1,110 @@
+"""Keywords: how many of a list are found (precision, recall, F1), and the errors on it and beside it (B-WER, U-WER).
+
+Both texts and the keywords go through the normaliser of the language. A keyword may have several words and counts as
+one; where keywords overlap, the first and longest is taken. Which common words do not belong on the list is for its
+maker to decide and to say: every keyword that is given is counted.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from lithophone.errors import OptionError
+from lithophone.metrics.alignment import Op, Step, align
+from lithophone.metrics.counts import ErrorCounts, F1Counts, count_steps
+from lithophone.metrics.normalize import normalizer_for
+from lithophone.metrics.wer import units
+
+Span = tuple[int, int]
+"""First unit of a keyword in a text, and the first after it."""
+
+
+@dataclass(frozen=True)
+class BiasedCounts:
+    """Errors on the words of the list (B-WER) and on all others (U-WER); their sum is the plain count of errors."""
+
+    biased: ErrorCounts = field(default_factory=ErrorCounts)
+    unbiased: ErrorCounts = field(default_factory=ErrorCounts)
+
+    def __add__(self, other: BiasedCounts) -> BiasedCounts:
+        return BiasedCounts(self.biased + other.biased, self.unbiased + other.unbiased)
+
+
+def keyword_counts(reference: str, hypothesis: str, keywords: Sequence[str], lang: str | None) -> F1Counts:
+    """Found where it was said (tp), found where it was not (fp), said and not found there (fn).
+
+    Texts are aligned with every keyword in them as one unit, so that a keyword in the wrong place is no hit. Raises
+    OptionError for a keyword of which the normaliser leaves nothing.
+    """
+    phrases = keyword_units(keywords, lang)
+    said, heard = (_merged(units(text, lang), phrases) for text in (reference, hypothesis))
+    hits = sum(step.op is Op.HIT and _is_keyword(said, step.reference) for step in align(*map(_joined, (said, heard))))
+    return F1Counts(hits, sum(is_key for _, is_key in heard) - hits, sum(is_key for _, is_key in said) - hits)
+
+
+def biased_counts(reference: str, hypothesis: str, keywords: Sequence[str], lang: str | None) -> BiasedCounts:
+    """Errors inside and outside the list, from one alignment (Le et al. 2021, arXiv 2104.02194).
+
+    A word of the reference is biased if it is part of a keyword there, an inserted word if it is part of a keyword in
+    the hypothesis. Raises OptionError for a keyword of which the normaliser leaves nothing.
+    """
+    phrases = keyword_units(keywords, lang)
+    said, heard = units(reference, lang), units(hypothesis, lang)
+    on_list = _covered(said, phrases), _covered(heard, phrases)
+    biased: list[Step] = []
+    unbiased: list[Step] = []
+    for step in align(said, heard):
+        inside = step.reference in on_list[0] if step.reference is not None else step.hypothesis in on_list[1]
+        (biased if inside else unbiased).append(step)
+    return BiasedCounts(count_steps(biased), count_steps(unbiased))
+
+
+def keyword_units(keywords: Sequence[str], lang: str | None) -> frozenset[tuple[str, ...]]:
+    """The different keywords as they are searched: normalised, as words or characters."""
+    return frozenset(_keyword_units(keyword, lang) for keyword in keywords)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _keyword_units(keyword: str, lang: str | None) -> tuple[str, ...]:
+    found = tuple(units(keyword, lang))
+    if not found:
+        raise OptionError(
+            f"the keyword {keyword!r} is empty after the normaliser {normalizer_for(lang)}: take it off the list"
+        )
+    return found
+
+
+def _spans(tokens: Sequence[str], phrases: frozenset[tuple[str, ...]]) -> Iterator[Span]:
+    """Keywords in a text from left to right, the longest at every place, without overlaps."""
+    lengths = sorted({len(phrase) for phrase in phrases}, reverse=True)
+    start = 0
+    while start < len(tokens):
+        length = next((n for n in lengths if tuple(tokens[start : start + n]) in phrases), 0)
+        if length:
+            yield start, start + length
+        start += length or 1
+
+
+def _covered(tokens: Sequence[str], phrases: frozenset[tuple[str, ...]]) -> frozenset[int]:
+    return frozenset(n for start, end in _spans(tokens, phrases) for n in range(start, end))
+
+
+def _merged(tokens: Sequence[str], phrases: frozenset[tuple[str, ...]]) -> list[tuple[str, bool]]:
+    """The text as units, every keyword being one, and whether each is a keyword."""
+    merged: list[tuple[str, bool]] = []
+    done = 0
+    for start, end in _spans(tokens, phrases):
+        merged += [(token, False) for token in tokens[done:start]]
+        merged.append((" ".join(tokens[start:end]), True))
+        done = end
+    return merged + [(token, False) for token in tokens[done:]]
+
+
+def _joined(merged: Sequence[tuple[str, bool]]) -> list[str]:
+    return [token for token, _ in merged]
+
+
+def _is_keyword(merged: Sequence[tuple[str, bool]], index: int | None) -> bool:
+    return index is not None and merged[index][1]

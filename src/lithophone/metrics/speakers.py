@@ -1,0 +1,77 @@
+"""Speakers: words in the right mouth (WDER), and the errors of all that everyone said (cpWER).
+
+Names of speakers mean nothing between reference and hypothesis: both measures take the pairing that is best for the
+hypothesis. Words come normalised.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+from scipy.optimize import linear_sum_assignment
+
+from lithophone.metrics.alignment import align
+from lithophone.metrics.counts import ErrorCounts, count_errors
+
+
+@dataclass(frozen=True)
+class SpeakerCounts:
+    """Words that were heard, rightly or not, and those of them that were given to the wrong speaker."""
+
+    words: int = 0
+    wrong: int = 0
+
+    def __add__(self, other: SpeakerCounts) -> SpeakerCounts:
+        return SpeakerCounts(self.words + other.words, self.wrong + other.wrong)
+
+    @property
+    def rate(self) -> float:
+        """WDER, 0..1; nan where no word was heard."""
+        return self.wrong / self.words if self.words else math.nan
+
+
+def cpwer(reference: Mapping[str, Sequence[str]], hypothesis: Mapping[str, Sequence[str]]) -> ErrorCounts:
+    """Concatenated minimum-permutation errors (Watanabe et al. 2020, arXiv 2004.09249), of one recording.
+
+    Both map a speaker to all of their words in order. A speaker without a partner is paired with silence.
+    """
+    said, heard = _padded(list(reference.values()), list(hypothesis.values()))
+    distances = [[Levenshtein.distance(a, b) for b in heard] for a in said]
+    pairs = _best_pairs(np.array(distances, dtype=np.int64).reshape(len(said), len(heard)))
+    return sum((count_errors(said[i], heard[j]) for i, j in pairs), ErrorCounts())
+
+
+def wder(reference: Sequence[tuple[str, str]], hypothesis: Sequence[tuple[str, str]]) -> SpeakerCounts:
+    """Word diarisation errors (El Shafey et al. 2019, arXiv 1907.05337), of one recording.
+
+    Both are (word, speaker) in order. Words are aligned without their speakers; of those that meet, equal or
+    substituted, the wrong ones are those whose speakers are no pair. Words that were inserted or deleted are left to
+    cpWER.
+    """
+    steps = align([word for word, _ in reference], [word for word, _ in hypothesis])
+    met = Counter(
+        (reference[step.reference][1], hypothesis[step.hypothesis][1])
+        for step in steps
+        if step.reference is not None and step.hypothesis is not None
+    )
+    said, heard = (sorted({pair[side] for pair in met}) for side in (0, 1))
+    together = np.array([[met[a, b] for b in heard] for a in said], dtype=np.int64).reshape(len(said), len(heard))
+    right = sum(int(together[i, j]) for i, j in _best_pairs(-together))
+    words = sum(met.values())
+    return SpeakerCounts(words, words - right)
+
+
+def _padded(said: list[Sequence[str]], heard: list[Sequence[str]]) -> tuple[list[Sequence[str]], list[Sequence[str]]]:
+    size = max(len(said), len(heard))
+    return said + [()] * (size - len(said)), heard + [()] * (size - len(heard))
+
+
+def _best_pairs(costs: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> list[tuple[int, int]]:
+    """Pairs of row and column with the smallest sum of `costs` (rows, columns)."""
+    rows, columns = linear_sum_assignment(costs)
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))

@@ -1,0 +1,44 @@
+"""Speed: seconds of audio per second of processing, and the seconds that single requests took."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lithophone.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of audio, and of processing with the decoding of files included."""
+
+    audio_s: float = 0.0
+    processing_s: float = 0.0
+
+    def __add__(self, other: Speed) -> Speed:
+        return Speed(self.audio_s + other.audio_s, self.processing_s + other.processing_s)
+
+    @property
+    def rtfx(self) -> float:
+        """Seconds of audio per second of processing; nan where nothing was processed."""
+        return self.audio_s / self.processing_s if self.processing_s else math.nan
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds within which so many of 100 requests were answered."""
+
+    p50_s: float
+    p90_s: float
+    p95_s: float
+    p99_s: float
+
+
+def latency(seconds: Sequence[float]) -> Latency:
+    """Percentiles, interpolated linearly between the two nearest requests. Raises OptionError where there is none."""
+    if not seconds:
+        raise OptionError("no latencies: measure one request at least")
+    return Latency(*(float(value) for value in np.percentile(np.asarray(seconds, dtype=np.float64), (50, 90, 95, 99))))

@@ -1,0 +1,44 @@
+"""Translation: corpus BLEU and chrF++ by sacrebleu, with the signatures that make a score comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+
+from lithophone.errors import OptionError
+from lithophone.metrics.normalize import base_language
+
+TOKENIZERS = {"ja": "ja-mecab", "zh": "zh"}
+DEFAULT_TOKENIZER = "13a"
+CHRF_WORD_ORDER = 2
+"""Word bigrams beside the characters: chrF++ (Popović 2017)."""
+
+
+@dataclass(frozen=True)
+class TranslationScore:
+    """Scores of a whole corpus, 0..100. They do not add: both are made of counts over all sentences."""
+
+    bleu: float
+    chrf: float
+    bleu_signature: str
+    chrf_signature: str
+
+
+def translation_score(references: Sequence[str], hypotheses: Sequence[str], lang: str) -> TranslationScore:
+    """Score texts as they are written, case and punctuation included; `lang` is the language they are written in.
+
+    BLEU splits words with `ja-mecab` for Japanese, `zh` for Mandarin, `13a` for all others. Raises OptionError where
+    there is nothing to score, or where the two lists differ in length.
+    """
+    if len(references) != len(hypotheses) or not references:
+        raise OptionError(
+            f"{len(references)} references and {len(hypotheses)} hypotheses: there must be one of each for every clip, "
+            "and at least one clip"
+        )
+    bleu = BLEU(tokenize=TOKENIZERS.get(base_language(lang), DEFAULT_TOKENIZER))
+    chrf = CHRF(word_order=CHRF_WORD_ORDER)
+    bleu_score, chrf_score = (metric.corpus_score(hypotheses, [references]).score for metric in (bleu, chrf))
+    return TranslationScore(bleu_score, chrf_score, str(bleu.get_signature()), str(chrf.get_signature()))
