@@ -79,7 +79,7 @@ def test_a_table_on_the_command_line(manifest: Path, tiny_folder: Path) -> None:
     done = CliRunner().invoke(app, ["evaluate", str(manifest), "--model", str(tiny_folder), "--lang", "ja"])
     assert done.exit_code == 0, done.output
     assert "CER" in done.stdout
-    assert "basic (whisper-normalizer" in done.stdout
+    assert "characters (lithophone 1, Unicode" in done.stdout
     assert "RTFx" in done.stdout
 
 

@@ -8,13 +8,16 @@ from typing import Annotated, ParamSpec
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from lithophone.errors import LithophoneError, OptionError
 
 P = ParamSpec("P")
 
-PIPE_WIDTH = 160
+UNBOUNDED = 10_000
+"""Columns, more than any table has."""
+
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 Model = Annotated[str, typer.Option(help="Name of a model, or its folder (`lithophone models` lists names).")]
@@ -31,9 +34,11 @@ def stderr() -> Console:
 
 
 def print_table(table: Table) -> None:
-    """A table on stdout, wide where no terminal bounds it."""
+    """A table on stdout; where no terminal bounds it, as wide as its cells."""
     console = Console()
-    (console if console.is_terminal else Console(width=PIPE_WIDTH)).print(table)
+    if not console.is_terminal:
+        console.width = Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).maximum
+    console.print(table)
 
 
 def say(message: str, label: str = "", style: str = "") -> None:
