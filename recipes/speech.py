@@ -43,7 +43,7 @@ from lithophone.train.replies import draw_task, make_pair, reply_loss
 MODEL_TYPE = "granite_speech"
 WEIGHTS = {"reply": 1.0, "ctc": 0.3}
 
-BEAMS = BeamSearch(num_beams=4, ctc_weight=0.3)
+BEAMS = BeamSearch(num_beams=8, ctc_weight=0.3)
 """What the model decodes with by default: at this size the encoder spells better than the language model listens."""
 
 HARDER = Augment(

@@ -16,7 +16,7 @@ LEVELS = (
     {"config", "transcript"},
     {
         "formats", "audio", "features", "tokenizer", "hub", "metrics", "devices", "labels", "manifest", "replies",
-        "nar_config",
+        "nar_config", "memory",
     },
     {"prompts", "model"},
     {"decode"},

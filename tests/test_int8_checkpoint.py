@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lithophone.checkpoint import holds_int8, load_checkpoint, save_checkpoint
+from lithophone.checkpoint import holds_int8, load_checkpoint, save_checkpoint, suits_int8
 from lithophone.devices import torch_dtype
 from lithophone.errors import CheckpointError, ConfigError, OptionError
 from lithophone.longform.transcriber import load
@@ -57,6 +57,17 @@ def test_there_and_back(tmp_path: Path, kind: str) -> None:
     assert len(our_tokens(again)) == 12
     scales = {name: t for name, t in load_file(tmp_path / "model.safetensors").items() if name.endswith(SCALE)}
     assert {t.dtype for t in scales.values()} == {torch.float32}
+
+
+def test_large_models_and_integers_suit_int8(floats: Path, integers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert suits_int8(integers)
+    assert not suits_int8(floats)
+    assert load(floats, "cpu").dtype == torch.float32
+    monkeypatch.setattr("lithophone.checkpoint.MANY_WEIGHTS", 10_000)
+    assert suits_int8(floats)
+    assert has_int8(load(floats, "cpu").checkpoint.network)
+    monkeypatch.setattr("lithophone.checkpoint.products_are_exact", lambda: False)
+    assert not suits_int8(floats)
 
 
 def test_a_folder_of_integers_can_be_read_as_floats(floats: Path, integers: Path) -> None:

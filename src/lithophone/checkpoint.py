@@ -7,6 +7,7 @@ compute differently from how the model was trained raises here, before the first
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from lithophone.errors import CheckpointError, ConfigError, OptionError
 from lithophone.model.lora import LoraConfig
 from lithophone.model.names import NATIVE, NLE, PUBLISHED, Names
 from lithophone.model.nar import GraniteSpeechNar
-from lithophone.model.quantize import QUANTIZATION, has_int8, is_quantized
+from lithophone.model.quantize import QUANTIZATION, has_int8, is_quantized, products_are_exact
 from lithophone.model.speech import GraniteSpeech
 from lithophone.model.weights import (
     ADAPTER,
@@ -39,6 +40,9 @@ CONFIG = "config.json"
 QUANTIZED = "quantization_config"
 GENERATION = "generation_config.json"
 PREPROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+MANY_WEIGHTS = 100_000_000
+"""From so many on a model is loaded in int8 where nothing else is asked for: smaller ones are as fast in float32."""
 
 BEAM_SETTINGS = ("num_beams", "length_penalty", "ctc_weight")
 """What is heeded of a generation configuration; transformers knows the first two."""
@@ -162,6 +166,14 @@ def read_beams(folder: Path) -> BeamSearch | None:
 def holds_int8(folder: Path) -> bool:
     """Whether a folder's weights are int8, by its `config.json`; ConfigError where they are of another small kind."""
     return is_quantized(read_json(folder / CONFIG))
+
+
+def suits_int8(folder: Path) -> bool:
+    """Whether a CPU does best by a folder's weights in int8: they are int8, or many, and products are exact here."""
+    if holds_int8(folder):
+        return True
+    sizes = (math.prod(stored.shape) for stored in stored_tensors(weight_files(folder)).values())
+    return products_are_exact() and sum(sizes) >= MANY_WEIGHTS
 
 
 def check_front_end(folder: Path, config: ModelConfig | NarConfig) -> None:

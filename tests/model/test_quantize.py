@@ -10,13 +10,12 @@ from torch.nn import functional as F
 from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import Greedy
 from lithophone.errors import ConfigError, OptionError
-from lithophone.model import quantize
 from lithophone.model.lora import LoraLinear
+from lithophone.model.packed import FBGEMM, OneDNN, is_exact, token_scales
 from lithophone.model.quantize import (
     QUANTIZATION,
-    ROWS,
+    ROUNDED_AT_ONCE,
     SCALE,
-    ZERO_POINT,
     Int8Matrix,
     dequantize_rows,
     has_int8,
@@ -25,7 +24,6 @@ from lithophone.model.quantize import (
     products_are_exact,
     quantize_,
     quantize_rows,
-    quantize_tokens,
     set_int8,
 )
 from lithophone.model.speech import GraniteSpeech
@@ -59,18 +57,29 @@ def closeness(a: Tensor, b: Tensor) -> float:
 
 def slow_product(x: Tensor, values: Tensor, scale: Tensor) -> Tensor:
     """What `Int8Matrix` computes, in integers and spelled out: the judge of the fast one."""
-    tokens, token_scale = quantize_tokens(x)
-    sums = (tokens.long() - ZERO_POINT) @ values.flatten(1).long().T
+    token_scale = token_scales(x)
+    sums = (x / token_scale).round().long() @ values.flatten(1).long().T
     return (sums.double() * scale.double() * token_scale.double()).to(x.dtype)
 
 
-@pytest.mark.parametrize("shape", [(48, 32), (99, 64), (512, 8192), (ROWS + 3, 5), (1, 1), (24, 16, 1)])
+@pytest.mark.parametrize("few_rows", [False, True])
+@pytest.mark.parametrize("shape", [(48, 32), (99, 64), (512, 8192), (ROUNDED_AT_ONCE // 8 + 3, 8), (1, 1), (24, 16, 1)])
 @pytest.mark.parametrize("n", [0, 1, 2, 9])
-def test_products_are_those_of_integers(shape: tuple[int, ...], n: int) -> None:
+def test_products_are_those_of_integers(shape: tuple[int, ...], n: int, few_rows: bool) -> None:
     values, scale = quantize_rows(noise(*shape))
     x = noise(2, n, shape[1], seed=1)
-    out = Int8Matrix(values, scale).product(x)
+    out = Int8Matrix(values, scale, few_rows=few_rows).product(x)
     torch.testing.assert_close(out, slow_product(x, values, scale), rtol=1e-6, atol=1e-6)
+
+
+def test_decoder_layers_are_laid_out_for_few_rows_and_others_for_many() -> None:
+    model = int8_model(bpe=True)
+    kinds = {
+        path: type(layer.weight.packed) for path, layer in int8_layers(model).items() if hasattr(layer.weight, "packed")
+    }
+    few = FBGEMM if is_exact(FBGEMM) else OneDNN
+    assert {kind for path, kind in kinds.items() if path.startswith("language_model.model.layers.")} == {few}
+    assert {kind for path, kind in kinds.items() if path.startswith(("encoder.", "projector."))} == {OneDNN}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -92,22 +101,22 @@ def test_rows_are_rounded_to_the_nearest_of_255_steps() -> None:
     assert ((dequantize_rows(values, scale, torch.float32) - weight).abs() <= 0.5001 * scale[:, None]).all()
 
 
-def test_tokens_are_rounded_by_their_own_scale() -> None:
+def test_tokens_have_a_scale_of_their_own() -> None:
     x = noise(4, 40) * torch.tensor([[1.0], [1e-3], [1e4], [1.0]])
-    tokens, scale = quantize_tokens(x)
-    steps = tokens.int() - ZERO_POINT
-    assert steps.abs().amax(1).tolist() == [127] * 4
-    assert ((steps * scale - x).abs() <= 0.5001 * scale).all()
+    steps = x / token_scales(x)
+    torch.testing.assert_close(steps.abs().amax(1), torch.full((4,), 127.0))
 
 
-def test_integers_come_out_of_the_packed_form_as_they_went_in() -> None:
+@pytest.mark.parametrize("few_rows", [False, True])
+def test_integers_come_out_of_the_packed_form_as_they_went_in(few_rows: bool) -> None:
     values, scale = quantize_rows(noise(99, 64))
-    assert torch.equal(Int8Matrix(values, scale).values, values)
-    assert torch.equal(Int8Matrix(values.T.contiguous().T, scale).values, values)
+    assert torch.equal(Int8Matrix(values, scale, few_rows=few_rows).values, values)
+    assert torch.equal(Int8Matrix(values.T.contiguous().T, scale, few_rows=few_rows).values, values)
 
 
-def test_a_token_does_not_know_its_batch() -> None:
-    matrix = Int8Matrix(*quantize_rows(noise(70, 64)))
+@pytest.mark.parametrize("few_rows", [False, True])
+def test_a_token_does_not_know_its_batch(few_rows: bool) -> None:
+    matrix = Int8Matrix(*quantize_rows(noise(70, 64)), few_rows=few_rows)
     x = noise(40, 64, seed=1)
     x[7] *= 1000
     together = matrix.product(x)
@@ -115,12 +124,13 @@ def test_a_token_does_not_know_its_batch() -> None:
     assert torch.equal(matrix.product(x[3:20]), together[3:20])
 
 
-def test_zeros_stay_zeros_and_what_is_not_finite_stays_so() -> None:
+@pytest.mark.parametrize("few_rows", [False, True])
+def test_zeros_stay_zeros_and_what_is_not_finite_stays_so(few_rows: bool) -> None:
     weight = noise(6, 32)
     weight[4] = 0.0
     x = noise(3, 32, seed=1)
     x[0], x[1, 3] = 0.0, float("nan")
-    out = Int8Matrix(*quantize_rows(weight)).product(x)
+    out = Int8Matrix(*quantize_rows(weight), few_rows=few_rows).product(x)
     assert (out[0] == 0).all()
     assert out[1].isnan().all()
     assert out[2, 4] == 0
@@ -208,7 +218,7 @@ def test_a_state_dict_there_and_back(kind: str) -> None:
     for path, layer in int8_layers(again).items():
         values, scale = state.pop(f"{path}.weight"), state.pop(f"{path}.{SCALE}")
         assert (values.dtype, scale.dtype, scale.shape) == (torch.int8, torch.float32, values.shape[:1])
-        set_int8(layer, values, scale, torch.float32)
+        set_int8(path, layer, values, scale, torch.float32)
     again.load_state_dict(state)
     assert has_int8(again)
     assert torch.equal(logits(again), logits(model))
@@ -231,14 +241,14 @@ def test_other_devices_are_refused_and_the_layer_is_left_whole() -> None:
 
 
 def test_a_cpu_without_exact_products_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = quantize._multiply
-    monkeypatch.setattr(quantize, "_multiply", lambda *operands: exact(*operands).clamp(max=2**15))
-    products_are_exact.cache_clear()
+    exact = OneDNN.multiply
+    monkeypatch.setattr(OneDNN, "multiply", lambda matrix, steps: exact(matrix, steps).clamp(max=2**15))
+    is_exact.cache_clear()
     try:
         with pytest.raises(OptionError, match="VNNI or AMX"):
             quantize_(nn.Linear(8, 4))
     finally:
-        products_are_exact.cache_clear()
+        is_exact.cache_clear()
 
 
 def test_nothing_else_is_done_with_an_int8_weight() -> None:

@@ -11,6 +11,7 @@ from lithophone.cli.evaluate import evaluate
 from lithophone.cli.models import models
 from lithophone.cli.train import train
 from lithophone.cli.transcribe import transcribe
+from lithophone.memory import keep_freed_memory
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(transcribe)
@@ -39,4 +40,5 @@ def about(
 
 def main() -> None:
     """Entry point of the command `lithophone`."""
+    keep_freed_memory()
     app()

@@ -23,7 +23,10 @@ FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 Model = Annotated[str, typer.Option(help="Name of a model, or its folder (`lithophone models` lists names).")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ... (default: the GPU where there is one)")]
 Dtype = Annotated[
-    str | None, typer.Option(help="float32, bfloat16, float16, int8 (default: bfloat16 on a GPU, else float32)")
+    str | None,
+    typer.Option(
+        help="float32, bfloat16, float16, int8 (default: bfloat16 on a GPU; else int8 for large models, or float32)"
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
 

@@ -32,7 +32,7 @@ CHUNKS_PER_RUN = 256
 SPEECH_STARTS, SPEECH_ENDS = 0.5, 0.35
 """Speech begins at the first probability and lasts while the second is reached."""
 
-PADDING_S = 0.2
+PADDING_S = 0.4
 """Silence kept on each side of a window: soft onsets and final consonants lie below the thresholds."""
 
 JOINING_S = 1.0
@@ -120,7 +120,7 @@ def speech_windows(samples: Samples, limit_s: float = 30.0, *, detector: SpeechD
 
 
 def speech_stretches(probabilities: NDArray[np.float32], n_samples: int) -> list[tuple[int, int]]:
-    """Speech as [start, end) in samples: short silences closed, padded by 0.2 s, in order and without overlap."""
+    """Speech as [start, end) in samples: short silences closed, padded by 0.4 s, in order and without overlap."""
     joining, padding = int(JOINING_S * RATE_HZ), int(PADDING_S * RATE_HZ)
     joined: list[tuple[int, int]] = []
     for start, end in _speech_runs(probabilities):

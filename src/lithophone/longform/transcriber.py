@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import torch
 
 from lithophone.audio import RATE_HZ, load_audio
-from lithophone.checkpoint import Checkpoint, holds_int8, load_checkpoint, save_checkpoint
+from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, suits_int8
 from lithophone.decode.options import Decoder
 from lithophone.devices import torch_device, torch_dtype
 from lithophone.errors import LithophoneError, PromptError
@@ -48,12 +48,12 @@ def load(
 ) -> Transcriber:
     """Load a model by its name or folder, from the package, the disk or the hub.
 
-    `device` None is the GPU where there is one, else the CPU; `dtype` None is bfloat16 on a GPU, else int8 where the
-    weights are, else float32. Raises
-    DownloadError, CheckpointError or ConfigError for the model, OptionError for a device or dtype that is not there.
+    `device` None is the GPU where there is one, else the CPU; `dtype` None is bfloat16 on a GPU, and on a CPU int8 for
+    large models where it has VNNI or AMX, and for weights that are int8, else float32. Raises DownloadError,
+    CheckpointError or ConfigError for the model, OptionError for a device or dtype that is not there.
     """
     chosen, folder = torch_device(device), resolve(name_or_folder)
-    if dtype is None and chosen.type == "cpu" and holds_int8(folder):
+    if dtype is None and chosen.type == "cpu" and suits_int8(folder):
         dtype = torch.int8
     return Transcriber(load_checkpoint(folder, chosen, torch_dtype(dtype, chosen)))
 

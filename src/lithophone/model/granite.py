@@ -32,17 +32,20 @@ class Layout:
 
 
 def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines `(B, 1, L, head_dim)` in float32 for positions `(B, L)`; the two halves are equal."""
+    """Cosines and sines `(B, 1, L, head_dim)` in float32 for positions `(B, L)`, as `rotate` takes them.
+
+    The two halves of the channels turn alike; sines of the first one are negative.
+    """
     powers = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    angles = positions[..., None].float() / theta**powers
-    angles = torch.cat((angles, angles), dim=-1)[:, None]
-    return angles.cos(), angles.sin()
+    angles = (positions[..., None].float() / theta**powers)[:, None]
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn `(B, heads, L, head_dim)` by its positions: channel i is paired with channel i + head_dim / 2."""
-    first, second = x.float().chunk(2, dim=-1)
-    return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+    wide = x.float()
+    return torch.addcmul(wide * cos, wide.roll(x.shape[-1] // 2, -1), sin).to(x.dtype)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, dropout: float) -> Tensor:
@@ -127,9 +130,8 @@ class DecoderLayer(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, layout: Layout, cache: KVCache | None) -> Tensor:
-        x = x + self.residual_multiplier * self.self_attn(self.input_layernorm(x), layout, cache)
-        x = x + self.residual_multiplier * self.mlp(self.post_attention_layernorm(x))
-        return x
+        x = torch.add(x, self.self_attn(self.input_layernorm(x), layout, cache), alpha=self.residual_multiplier)
+        return torch.add(x, self.mlp(self.post_attention_layernorm(x)), alpha=self.residual_multiplier)
 
 
 class GraniteModel(nn.Module):

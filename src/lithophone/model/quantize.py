@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from lithophone.errors import ConfigError, OptionError
 from lithophone.model.lora import is_adapter
+from lithophone.model.packed import LEVELS, TINY, OneDNN, is_exact, packed, token_scales
 
 SCALE = "weight_scale"
 """The scales of a layer's `weight` in a state dict and in a file: float32 (N,)."""
@@ -34,38 +35,27 @@ FLOAT_LAYERS = re.compile(r"(^|\.)encoder\.(input_linear|out|out_mid)$")
 """Layers that stay as they are: the one that reads the frames, and the CTC's, whose posteriors give words their times.
 Together they are less than a hundredth of the encoder."""
 
-LEVELS = 127
-ZERO_POINT = 128
-"""The byte that stands for 0 in a token: CPUs multiply unsigned bytes by signed ones."""
-TINY = 1e-30
-"""Least scale to divide by, for rows and tokens of zeros."""
-ROWS = 4096
-"""Rows rounded at a time: a large table in bfloat16 is never in memory in float32."""
+FEW_ROWS = re.compile(r"(^|\.)language_model\.model\.layers\.")
+"""Layers that mostly multiply few rows at a time: they take part in every step of a decoder."""
+ROUNDED_AT_ONCE = 2**19
+"""Numbers: what is rounded stays in the processor's cache, and no large table is ever in memory in float32."""
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Weight `(N, K, ...)` -> int8 of the same shape and scales `(N,)`, float32; the scale of a row of zeros is 0."""
     values = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
     scale = torch.empty(len(weight), device=weight.device)
-    for rows, into, scales in zip(*(torch.split(t, ROWS) for t in (weight, values, scale)), strict=True):
-        flat = rows.detach().flatten(1).float()
-        scales.copy_(flat.abs().amax(1) / LEVELS)
-        into.copy_((flat / scales.clamp_min(TINY)[:, None]).round_().view_as(rows))
+    rows_at_once = max(1, ROUNDED_AT_ONCE // max(1, weight[:1].numel()))
+    flat = (weight.detach().flatten(1), values.view(len(weight), -1), scale)
+    for rows, into, scales in zip(*(torch.split(t, rows_at_once) for t in flat), strict=True):
+        scales.copy_(rows.abs().amax(1)).div_(LEVELS)
+        into.copy_((rows / scales.clamp_min(TINY)[:, None]).round_())
     return values, scale
 
 
 def dequantize_rows(values: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     """int8 `(N, K, ...)` and scales `(N,)` -> the weight they stand for, in `dtype`."""
     return (values.flatten(1) * scale[:, None]).to(dtype).view(values.shape)
-
-
-def quantize_tokens(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens `(..., K)` -> uint8 `(..., K)` around ZERO_POINT and scales `(..., 1)`, float32.
-
-    Where x is not finite its scale is not either, nor any product. Plain steps: torch's fused broadcasts are slower.
-    """
-    scale = (x.abs().amax(-1, keepdim=True).float() / LEVELS).clamp_min_(TINY)
-    return (x / scale).add_(ZERO_POINT + 0.5).to(torch.uint8), scale
 
 
 class Operand:
@@ -87,18 +77,17 @@ class Int8Matrix(Operand):
     Immutable, and kept in its packed form alone. Raises OptionError off the CPU, and on CPUs that cannot do it exactly.
     """
 
-    def __init__(self, values: Tensor, scale: Tensor) -> None:
+    def __init__(self, values: Tensor, scale: Tensor, *, few_rows: bool = False) -> None:
         _check_device(values.device)
         if not products_are_exact():
             raise OptionError("int8 needs a CPU with VNNI or AMX, or its products overflow: use float32 or bfloat16")
         self.shape, self.scale = values.shape, scale
-        self._packed = _pack(values.flatten(1))
-        self._zeros = torch.zeros(len(values), dtype=torch.int32)
+        self.packed = packed(values.flatten(1), scale, few_rows=few_rows)
 
     @property
     def values(self) -> Tensor:
         """The integers, in the shape of the weight: a new tensor."""
-        return self._packed.to_dense().T.contiguous().view(self.shape)
+        return self.packed.values.view(self.shape)
 
     def squeeze(self, dim: int) -> Int8Matrix:
         """How a convolution of width 1 asks for its matrix."""
@@ -108,9 +97,8 @@ class Int8Matrix(Operand):
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """`(..., K)` of any float type -> `(..., N)` of the same type."""
         _check_device(x.device)
-        tokens, scale = quantize_tokens(x)
-        sums = _multiply(tokens, self._packed, self.scale, self._zeros)
-        out = sums.view(*x.shape[:-1], len(self.scale)).mul_(scale)
+        scale = token_scales(x)
+        out = self.packed.multiply(x / scale).view(*x.shape[:-1], len(self.scale)).mul_(scale)
         return (out if bias is None else out.add_(bias)).to(x.dtype)
 
 
@@ -138,9 +126,9 @@ class Int8Table(Operand):
 
 def quantize_(model: nn.Module) -> None:
     """Round the weights of `int8_layers` in place, one after the other, and freeze the model."""
-    for layer in int8_layers(model).values():
+    for path, layer in int8_layers(model).items():
         weight = layer.get_parameter("weight")
-        set_int8(layer, *quantize_rows(weight), weight.dtype)
+        set_int8(path, layer, *quantize_rows(weight), weight.dtype)
     model.requires_grad_(False)
 
 
@@ -154,13 +142,17 @@ def int8_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {path: layer for path, layer in layers.items() if not (FLOAT_LAYERS.search(path) or is_adapter(path))}
 
 
-def set_int8(layer: nn.Module, values: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
+def set_int8(path: str, layer: nn.Module, values: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
     """Put int8 `(N, K, ...)` and scales `(N,)` in the place of a layer's weight; `dtype` is that of embeddings.
 
-    The layer's state dict then holds them as `weight` and `weight_scale`.
+    The layer's place in the model, its `path`, tells how it will be used. Its state dict then holds them as `weight`
+    and `weight_scale`.
     """
-    is_table = isinstance(layer, nn.Embedding)
-    operand = Int8Table(values, scale, dtype) if is_table else Int8Matrix(values, scale)
+    operand: Operand
+    if isinstance(layer, nn.Embedding):
+        operand = Int8Table(values, scale, dtype)
+    else:
+        operand = Int8Matrix(values, scale, few_rows=FEW_ROWS.search(path) is not None)
     del layer.weight
     layer.weight = operand  # type: ignore[assignment]
     layer.register_state_dict_post_hook(_write_state)  # type: ignore[no-untyped-call]
@@ -179,31 +171,9 @@ def is_quantized(config: Mapping[str, Any]) -> bool:
     return method is not None
 
 
-@cache
 def products_are_exact() -> bool:
-    """Whether oneDNN adds products of bytes without overflow: not where AVX2 makes do with sums in 16 bits."""
-    tokens = torch.full((1, 64), 255, dtype=torch.uint8)
-    ones = torch.ones(16)
-    try:
-        packed = _pack(torch.full((16, 64), LEVELS, dtype=torch.int8))
-        sums = _multiply(tokens, packed, ones, torch.zeros(16, dtype=torch.int32))
-    except (AttributeError, RuntimeError):  # torch was built without oneDNN
-        return False
-    return torch.equal(sums, ones.expand(1, -1) * (64 * LEVELS * (255 - ZERO_POINT)))
-
-
-def _pack(values: Tensor) -> Tensor:
-    """int8 `(N, K)` -> oneDNN's layout for products with unsigned bytes that have a zero point."""
-    packed: Tensor = torch.ops.onednn.qlinear_prepack(values.contiguous(), None)  # which reads past strides
-    return packed
-
-
-def _multiply(tokens: Tensor, packed: Tensor, scale: Tensor, zeros: Tensor) -> Tensor:
-    """uint8 `(..., K)` around ZERO_POINT times packed `(N, K)`, times scales `(N,)` -> float32 `(..., N)`."""
-    out: Tensor = torch.ops.onednn.qlinear_pointwise(
-        tokens, 1.0, ZERO_POINT, packed, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
-    )
-    return out
+    """Whether this CPU multiplies bytes without overflow."""
+    return is_exact(OneDNN)
 
 
 def _linear(x: Tensor, weight: Int8Matrix | Int8Table, bias: Tensor | None = None) -> Tensor:

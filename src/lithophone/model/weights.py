@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,15 +65,20 @@ class Stored:
     def read_int8(self, device: str | torch.device = "cpu") -> tuple[Tensor, Tensor]:
         """The weight in int8, rounded if it is not stored so, and its scales."""
         if self.scale is None:
-            return quantize_rows(self._copy(None, device))
+            with self._mapped() as weight:
+                return quantize_rows(weight.to(device))
         return self._copy(None, device), self.scale.read(torch.float32, device)
 
     def _copy(self, dtype: torch.dtype | None, device: str | torch.device) -> Tensor:
-        """The file is mapped for one tensor at a time, so that it never stays in memory whole."""
-        with safe_open(self.file, framework="pt") as file:
-            mapped: Tensor = file.get_tensor(self.key)
+        with self._mapped() as mapped:
             kind = dtype if dtype is not None and mapped.is_floating_point() else mapped.dtype
             return torch.empty(self.shape, dtype=kind, device=device).copy_(mapped)
+
+    @contextmanager
+    def _mapped(self) -> Iterator[Tensor]:
+        """The tensor in the file, which is mapped for one tensor at a time and so never stays in memory whole."""
+        with safe_open(self.file, framework="pt") as file:
+            yield file.get_tensor(self.key)
 
 
 def weight_files(folder: str | Path) -> list[Path]:
@@ -143,7 +149,7 @@ def load_weights(
     kind = COMPUTE_DTYPE if dtype is torch.int8 else dtype
     for name, stored in found.items():
         if name in layers:
-            set_int8(layers[name], *stored.read_int8(device), kind)
+            set_int8(name, layers[name], *stored.read_int8(device), kind)
         else:
             _place(model, name, stored.read(kind, device))
     _settle_counters(model, device)

@@ -1,0 +1,119 @@
+"""int8 matrices as two libraries inside torch lay them out for products with bytes, and the rounding of tokens.
+
+`OneDNN` is the faster one where many rows are multiplied at once: an encoder, a head that judges a draft. `FBGEMM` is
+1.5 times as fast where rows are few and a product is the reading of its weights: a decoder's steps. Both add integers
+exactly, so that which one a layer has, and how many rows come together, decides about speed alone. Measured in
+`bench/int8_linear.py`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+LEVELS = 127
+ZERO_POINT = 128
+"""The byte that stands for 0 in a token: CPUs multiply unsigned bytes by signed ones."""
+TINY = 1e-30
+"""Least scale to divide by, for rows and tokens of zeros."""
+
+
+class Packed(Protocol):
+    """A matrix of int8 `(N, K)` with a scale `(N,)` for each row of it, in a layout of its own. Immutable."""
+
+    def __init__(self, values: Tensor, scale: Tensor) -> None: ...
+
+    @property
+    def values(self) -> Tensor:
+        """The integers, `(N, K)`: a new tensor."""
+        ...
+
+    def multiply(self, steps: Tensor) -> Tensor:
+        """Tokens `(..., K)` in float32, in steps of their scale and used up -> float32 `(..., N)`.
+
+        Steps are rounded to the nearest whole one, and to the even one of two.
+        """
+        ...
+
+
+class OneDNN:
+    """oneDNN's layout, by way of the operators that `torch.compile` uses."""
+
+    def __init__(self, values: Tensor, scale: Tensor) -> None:
+        self.scale = scale
+        self.zeros = torch.zeros(len(values), dtype=torch.int32)
+        self.matrix: Tensor = torch.ops.onednn.qlinear_prepack(values.contiguous(), None)  # which reads past strides
+
+    @property
+    def values(self) -> Tensor:
+        return self.matrix.to_dense().T.contiguous()
+
+    def multiply(self, steps: Tensor) -> Tensor:
+        tokens = steps.round_().to(torch.int8).view(torch.uint8).add_(ZERO_POINT)  # thrice as fast as .to(torch.uint8)
+        out: Tensor = torch.ops.onednn.qlinear_pointwise.default(
+            tokens, 1.0, ZERO_POINT, self.matrix, self.scale, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return out
+
+
+class FBGEMM:
+    """fbgemm's layout, by way of torch's quantised tensors, on x86."""
+
+    def __init__(self, values: Tensor, scale: Tensor) -> None:
+        self.rows = len(values)
+        zeros = torch.zeros(self.rows, dtype=torch.int64)
+        with _engine("fbgemm"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*deprecated")  # where torch has dropped it, OneDNN serves
+            weight = torch._make_per_channel_quantized_tensor(values.contiguous(), scale.double(), zeros, 0)
+            self.matrix: Any = torch.ops.quantized.linear_prepack(weight, None)
+
+    @property
+    def values(self) -> Tensor:
+        weight, _bias = torch.ops.quantized.linear_unpack(self.matrix)
+        values: Tensor = weight.int_repr()
+        return values
+
+    def multiply(self, steps: Tensor) -> Tensor:
+        if not steps.numel():
+            return steps.new_zeros(*steps.shape[:-1], self.rows)  # which fbgemm refuses
+        multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
+        out: Tensor = multiply(steps, 1.0, ZERO_POINT, self.matrix)
+        return out
+
+
+def packed(values: Tensor, scale: Tensor, *, few_rows: bool) -> Packed:
+    """int8 `(N, K)` and scales `(N,)` in the layout for products of few rows, or of many."""
+    return (FBGEMM if few_rows and is_exact(FBGEMM) else OneDNN)(values, scale)
+
+
+def token_scales(x: Tensor) -> Tensor:
+    """Tokens `(..., K)` -> what a step is worth in each, `(..., 1)`, float32; not finite where the token is not."""
+    return (x.abs().amax(-1, keepdim=True).float() / LEVELS).clamp_min_(TINY)
+
+
+@cache
+def is_exact(kind: type[Packed]) -> bool:
+    """Whether products of bytes are added without overflow: not where AVX2 makes do with sums in 16 bits."""
+    steps, ones = torch.full((1, 64), float(LEVELS)), torch.ones(16)
+    try:
+        sums = kind(torch.full((16, 64), LEVELS, dtype=torch.int8), ones).multiply(steps)
+    except (AttributeError, RuntimeError):  # torch was built without the library
+        return False
+    return torch.equal(sums, ones.expand(1, -1) * (64 * LEVELS * LEVELS))
+
+
+@contextmanager
+def _engine(name: str) -> Iterator[None]:
+    """Torch's choice of library for what is packed meanwhile."""
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = name
+    try:
+        yield
+    finally:
+        torch.backends.quantized.engine = before
