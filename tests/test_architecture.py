@@ -22,7 +22,7 @@ LEVELS = (
     {"decode"},
     {"checkpoint"},
     {"longform", "train", "scale"},
-    {"evaluate"},
+    {"evaluation"},
     {"cli", "server", "__init__", "__main__"},
 )  # fmt: skip
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import lithophone
-from lithophone.evaluate import evaluate
+from lithophone.evaluation import evaluate
 from lithophone.hub import DEFAULT_MODEL, bundled_models
 from lithophone.longform.options import TranscribeOptions
 from lithophone.longform.transcriber import Transcriber

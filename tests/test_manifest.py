@@ -1,4 +1,4 @@
-"""Manifests: what is read, and the line that is to blame."""
+"""Manifests: what is read and written, and the line that is to blame."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lithophone.errors import ManifestError
-from lithophone.manifest import Entry, read_entries
+from lithophone.manifest import Entry, read_entries, write_entries
+from lithophone.transcript import Word
 
 GOOD = {"audio": "a.wav", "text": "Hello.", "lang": "en", "duration": 1.5, "corpus": "c", "speaker": "s"}
 
@@ -30,6 +31,43 @@ def test_entries(tmp_path: Path) -> None:
     assert [entry.lang for entry in read_entries(path, limit=1)] == ["en"]
 
 
+def test_everything_that_may_be_known(tmp_path: Path) -> None:
+    words = [{"text": "Red", "start": 0, "end": 0.5, "speaker": 2}, {"text": "stone", "start": 0.5, "end": 1.0}]
+    path = manifest(
+        tmp_path,
+        json.dumps(GOOD | {"id": "first", "keywords": ["Saliez"], "words": words, "start": 3, "end": 4.5}),
+        json.dumps({"audio": "a.wav", "text": "", "lang": "en", "start": 4.5, "end": 6, "speaker": None, "other": 1}),
+    )
+    first, second = read_entries(path)
+    assert first.name == "first"
+    assert first.keywords == ("Saliez",)
+    assert first.words == (Word("Red", 0.0, 0.5, speaker="2"), Word("stone", 0.5, 1.0))
+    assert (first.start_s, first.end_s, first.duration_s) == (3.0, 4.5, 1.5)
+    assert (second.name, second.speaker) == ("a.wav#t=4.5,6", "")
+    assert second.duration_s == 1.5
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for name in ("clips/a.wav", "b.wav"):
+        (tmp_path / name).touch()
+    words = (Word("Só", 0.25, 0.5, speaker="A"), Word("você.", 0.5, 1.0))
+    entries = [
+        Entry(tmp_path / "clips" / "a.wav", "Só você.", "pt", 1.0, "c", "s", "clips/a.wav", ("Só",), words),
+        Entry(tmp_path / "b.wav", "", "en", 0.5, name="b.wav#t=1,1.5", start_s=1.0, end_s=1.5),
+        Entry(tmp_path / "b.wav", "Red\u2028stone.", "en", 0.5, name="its own", start_s=1.5, end_s=2.0),
+    ]
+    write_entries(tmp_path / "manifest.jsonl", entries)
+    assert read_entries(tmp_path / "manifest.jsonl") == entries
+    lines = (tmp_path / "manifest.jsonl").read_text(encoding="utf-8").split("\n")
+    assert [json.loads(line).get("id") for line in lines[:3]] == [None, None, "its own"]
+    (tmp_path / "elsewhere").mkdir()
+    write_entries(tmp_path / "elsewhere" / "manifest.jsonl", entries)
+    assert read_entries(tmp_path / "elsewhere" / "manifest.jsonl") == entries
+    with pytest.raises(ManifestError, match="cannot be written"):
+        write_entries(tmp_path / "none" / "manifest.jsonl", entries)
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -40,6 +78,18 @@ def test_entries(tmp_path: Path) -> None:
         ('{"audio": "b.wav", "text": "", "lang": "en"}', "line 2: there is no file"),
         (json.dumps(GOOD | {"duration": "long"}), "line 2: duration is 'long'"),
         (json.dumps(GOOD | {"duration": -1}), "line 2: duration is -1"),
+        ('{"audio": "a.wav", "text": "", "lang": "en", "duration": NaN}', "line 2: duration is nan"),
+        ('{"audio": "a.wav", "text": "", "lang": "en", "duration": Infinity}', "line 2: duration is inf"),
+        (json.dumps(GOOD | {"id": 7}), "line 2: id is 7"),
+        (json.dumps(GOOD | {"start": 1.0}), "line 2: start is 1.0 and end None"),
+        (json.dumps(GOOD | {"start": 2.0, "end": 1.0}), "line 2: start is 2.0 and end 1.0"),
+        (json.dumps(GOOD | {"start": True, "end": 1.0}), "line 2: start is True"),
+        (json.dumps(GOOD | {"keywords": "red"}), "line 2: keywords is a str: it must be a list"),
+        (json.dumps(GOOD | {"keywords": ["red", " "]}), "line 2: keywords has ' '"),
+        (json.dumps(GOOD | {"words": {}}), "line 2: words is a dict: it must be a list"),
+        (json.dumps(GOOD | {"words": [{"start": 0, "end": 1}]}), "line 2: words has .* must be an object"),
+        (json.dumps(GOOD | {"words": [{"text": "a"}]}), "line 2: words has .* without start and end"),
+        (json.dumps(GOOD | {"words": [{"text": "a", "start": 2, "end": 1}]}), "line 2: start is 2.0 and end 1.0"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, words: str) -> None:

@@ -1,24 +1,52 @@
-"""Manifests: JSON lines with `audio`, `text`, `lang` and, where known, `duration`, `corpus`, `speaker`.
+"""Manifests: JSON lines, one clip a line. Knows the files, not what is in them.
 
-Paths of audio are relative to the manifest. Knows the files, not what is in them.
+    {"audio": "clips/a.wav", "text": "Hello there.", "lang": "en", "duration": 1.5, "corpus": "demo", "speaker": "s1"}
+
+Always there:
+
+    audio     path of the recording, relative to the manifest, or absolute
+    text      what is said, as text; empty where nothing is. Of a translation: the translation
+    lang      code of the language that is spoken (`en`, `pt`, `zh-CN`)
+
+Where known; a key that is missing or null is as good as unknown:
+
+    id        name of the clip. Without it the clip is called as `audio` is written, a stretch `AUDIO#t=START,END`
+    duration  seconds of the clip
+    corpus    name of the set, to count by
+    speaker   who speaks, where it is one person
+    start     a stretch of a longer recording: its first second
+    end       and its last; one without the other is an error, and no file is cut
+    keywords  list of texts: the words and names that a recogniser is told of, for the measures of keywords
+    words     [{"text": "Hello", "start": 0.1, "end": 0.4, "speaker": "s1"}, ...]: words of the reference; times in
+              seconds from the start of the clip (of the stretch, not of the recording); speaker where known
+
+Other keys are left to whoever wrote them. Empty lines are passed over.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lithophone.errors import ManifestError
+from lithophone.transcript import Word
 
 REQUIRED = ("audio", "text", "lang")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One clip: the file, what is said in it, and the language it is said in."""
+    """One clip: the file, what is said in it, and the language it is said in.
+
+    With `start_s` and `end_s` (both or none) the clip is that stretch of the file, in seconds from the file's start:
+    only these samples are to be heard. `duration_s`, `text` and `words` are the clip's, not the file's.
+    """
 
     audio: Path
     text: str
@@ -27,65 +55,176 @@ class Entry:
     corpus: str = ""
     speaker: str = ""
     name: str = ""
-    """The path as the manifest writes it."""
+    """The id, or the path as the manifest writes it."""
+    keywords: tuple[str, ...] = ()
+    words: tuple[Word, ...] = ()
+    """The reference's words; times from the start of the clip."""
+    start_s: float | None = None
+    end_s: float | None = None
 
 
 def read_entries(path: str | Path, lang: str | None = None, limit: int | None = None) -> list[Entry]:
     """Entries of a manifest, those of `lang` only, the first `limit` of them.
 
-    Raises ManifestError with the number of the line that is no JSON object, lacks a key, or names a missing file; also
-    where nothing is left.
+    Raises ManifestError with the number of the line that is no JSON object, lacks a key, has a value of the wrong kind,
+    or names a missing file; also where nothing is left.
     """
     path = Path(path)
-    found = [entry for entry in _entries(path) if lang in (None, entry.lang)][:limit]
+    entries = (entry for _, entry in parsed_lines(path, lambda line: _entry(line, path.parent)))
+    found = [entry for entry in entries if lang in (None, entry.lang)][:limit]
     if not found:
         what = "no entries" if lang is None else f"no entries with lang {lang!r}"
         raise ManifestError(f"{path} has {what}")
     return found
 
 
-def _entries(path: Path) -> Iterator[Entry]:
-    for number, line in enumerate(_lines(path), start=1):
+def write_entries(path: str | Path, entries: Iterable[Entry]) -> None:
+    """Write a manifest that `read_entries` reads back; files below its folder are named relative to it.
+
+    Raises ManifestError if it cannot be written.
+    """
+    path = Path(path)
+    lines = [json.dumps(_to_dict(entry, path.parent), ensure_ascii=False) for entry in entries]
+    try:
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be written: {error}") from error
+
+
+def json_object(line: str, needed: str) -> dict[str, Any]:
+    """The object in a line. Raises ManifestError, saying what is needed in it."""
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise ManifestError(f"not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise ManifestError(f"a {type(values).__name__}, not an object with {needed}")
+    return values
+
+
+def json_list(value: object, key: str, of: str) -> list[Any]:
+    """The list under a key, empty where the key is not there. Raises ManifestError if it is something else."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ManifestError(f"{key} is a {type(value).__name__}: it must be a list of {of}")
+    return value
+
+
+def timed_words(value: object) -> tuple[Word, ...]:
+    """`words` of a line. Raises ManifestError where it is no list of objects with text, start and end in seconds."""
+    return tuple(_word(item) for item in json_list(value, "words", "objects with text, start and end"))
+
+
+def seconds(value: object, key: str) -> float | None:
+    """A time or duration; None where it is not known. Raises ManifestError if it is no number of 0 or more."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ManifestError(f"{key} is {value!r}: it must be seconds, 0 or more")
+    return float(value)
+
+
+def stretch(values: Mapping[str, Any]) -> tuple[float, float] | None:
+    """`start` and `end`; None where neither is there.
+
+    Raises ManifestError where only one is, or the end lies before the start.
+    """
+    start_s, end_s = seconds(values.get("start"), "start"), seconds(values.get("end"), "end")
+    if start_s is None and end_s is None:
+        return None
+    if start_s is None or end_s is None or end_s < start_s:
+        raise ManifestError(f"start is {start_s} and end {end_s}: both must be there, the end not before the start")
+    return start_s, end_s
+
+
+def parsed_lines(path: Path, parse: Callable[[str], T]) -> Iterator[tuple[int, T]]:
+    """Every line of a UTF-8 file that is not empty: its number, from 1, and what `parse` makes of it.
+
+    Only line feeds end a line, as in editors. Raises ManifestError if the file cannot be read, and those of `parse`
+    with the file and the number of the line in front.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                yield _entry(line, path.parent)
+                yield number, parse(line)
             except ManifestError as error:
                 raise ManifestError(f"{path}, line {number}: {error}") from error
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} cannot be read as a manifest: {error}") from error
-
-
 def _entry(line: str, root: Path) -> Entry:
-    values = _object(line)
+    values = json_object(line, ", ".join(REQUIRED))
     wrong = [key for key in REQUIRED if not isinstance(values.get(key), str)]
     if wrong:
         raise ManifestError(f"{', '.join(wrong)} must be there, as text; the keys are {', '.join(values) or 'none'}")
     audio = root / values["audio"]
     if not audio.is_file():
         raise ManifestError(f"there is no file {audio}")
-    corpus, speaker = str(values.get("corpus", "")), str(values.get("speaker", ""))
-    duration_s = _duration(values.get("duration"))
-    return Entry(audio, values["text"], values["lang"], duration_s, corpus, speaker, values["audio"])
+    corpus, speaker = str(values.get("corpus") or ""), str(values.get("speaker") or "")
+    duration_s = seconds(values.get("duration"), "duration")
+    span = stretch(values)
+    start_s, end_s = span or (None, None)
+    name = _name(values, span)
+    keywords, words = _keywords(values.get("keywords")), timed_words(values.get("words"))
+    if duration_s is None and span:
+        duration_s = span[1] - span[0]
+    text, lang = values["text"], values["lang"]
+    return Entry(audio, text, lang, duration_s, corpus, speaker, name, keywords, words, start_s, end_s)
 
 
-def _object(line: str) -> dict[str, Any]:
-    try:
-        values = json.loads(line)
-    except ValueError as error:
-        raise ManifestError(f"not JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise ManifestError(f"a {type(values).__name__}, not an object with {', '.join(REQUIRED)}")
-    return values
+def _name(values: Mapping[str, Any], span: tuple[float, float] | None) -> str:
+    name = values.get("id")
+    if name is None:
+        return f"{values['audio']}#t={span[0]:.10g},{span[1]:.10g}" if span else str(values["audio"])
+    if not isinstance(name, str) or not name:
+        raise ManifestError(f"id is {name!r}: it must be text")
+    return name
 
 
-def _duration(value: object) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise ManifestError(f"duration is {value!r}: it must be seconds, 0 or more")
-    return float(value)
+def _keywords(value: object) -> tuple[str, ...]:
+    keywords = json_list(value, "keywords", "texts")
+    for keyword in keywords:
+        if not isinstance(keyword, str) or not keyword.strip():
+            raise ManifestError(f"keywords has {keyword!r}: every keyword must be text with something in it")
+    return tuple(keywords)
+
+
+def _word(item: object) -> Word:
+    if not isinstance(item, dict) or not isinstance(item.get("text"), str):
+        raise ManifestError(f"words has {item!r}: every word must be an object with text, start and end")
+    span, speaker = stretch(item), item.get("speaker")
+    if span is None:
+        raise ManifestError(f"words has {item!r} without start and end: without times leave words out")
+    return Word(item["text"], *span, speaker=None if speaker is None else str(speaker))
+
+
+def _to_dict(entry: Entry, root: Path) -> dict[str, Any]:
+    """The line of an entry, without the keys that say nothing."""
+    values: dict[str, Any] = {"audio": _written(entry.audio, root), "text": entry.text, "lang": entry.lang}
+    span = None if entry.start_s is None or entry.end_s is None else (entry.start_s, entry.end_s)
+    if entry.name and entry.name != _name(values, span):
+        values["id"] = entry.name
+    known = {
+        "duration": entry.duration_s,
+        "corpus": entry.corpus or None,
+        "speaker": entry.speaker or None,
+        "start": entry.start_s,
+        "end": entry.end_s,
+        "keywords": entry.keywords or None,
+        "words": [_word_dict(word) for word in entry.words] or None,
+    }
+    return values | {key: value for key, value in known.items() if value is not None}
+
+
+def _word_dict(word: Word) -> dict[str, Any]:
+    values: dict[str, Any] = {"text": word.text, "start": word.start_s, "end": word.end_s}
+    return values if word.speaker is None else values | {"speaker": word.speaker}
+
+
+def _written(audio: Path, root: Path) -> str:
+    audio, root = audio.resolve(), root.resolve()
+    return audio.relative_to(root).as_posix() if audio.is_relative_to(root) else str(audio)

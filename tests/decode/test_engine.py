@@ -23,6 +23,12 @@ def model() -> GraniteSpeech:
     return lively_model()
 
 
+@pytest.fixture(params=[False, True], ids=["growing", "fixed"])
+def fixed(request: pytest.FixtureRequest) -> bool:
+    """Whether steps have fixed shapes, as on a GPU."""
+    return bool(request.param)
+
+
 @pytest.fixture(scope="module")
 def requests(model: GraniteSpeech) -> list[Request]:
     """Rows of every kind, of many lengths, and with drafts that are partly right."""
@@ -53,9 +59,9 @@ def assert_clean(engine: Engine) -> None:
 
 
 def test_rows_of_all_kinds_in_one_batch_are_answered_as_if_alone(
-    model: GraniteSpeech, requests: list[Request], alone: list[Reply]
+    model: GraniteSpeech, requests: list[Request], alone: list[Reply], fixed: bool
 ) -> None:
-    replies = dict(Engine(model, 12).run(enumerate(requests)))
+    replies = dict(Engine(model, 12, fixed=fixed).run(enumerate(requests)))
     assert_same_replies([replies[i] for i in range(12)], alone)
     for i, reply in replies.items():
         assert (reply.drafted, reply.accepted, reply.passes) == (alone[i].drafted, alone[i].accepted, alone[i].passes)
@@ -63,9 +69,9 @@ def test_rows_of_all_kinds_in_one_batch_are_answered_as_if_alone(
 
 @pytest.mark.parametrize("gap", [1, 3])
 def test_rows_that_join_in_mid_flight_are_answered_as_if_alone(
-    model: GraniteSpeech, requests: list[Request], alone: list[Reply], gap: int
+    model: GraniteSpeech, requests: list[Request], alone: list[Reply], gap: int, fixed: bool
 ) -> None:
-    engine = Engine(model, 12)
+    engine = Engine(model, 12, fixed=fixed)
     rows = []
     for request in requests:
         rows.append(engine.submit(request))
@@ -77,9 +83,9 @@ def test_rows_that_join_in_mid_flight_are_answered_as_if_alone(
 
 
 def test_no_more_rows_than_allowed_and_requests_taken_when_there_is_room(
-    model: GraniteSpeech, requests: list[Request], alone: list[Reply]
+    model: GraniteSpeech, requests: list[Request], alone: list[Reply], fixed: bool
 ) -> None:
-    engine, taken, answered = Engine(model, 3), 0, {}
+    engine, taken, answered = Engine(model, 3, fixed=fixed), 0, {}
 
     def coming() -> Iterator[tuple[int, Request]]:
         nonlocal taken
@@ -96,9 +102,9 @@ def test_no_more_rows_than_allowed_and_requests_taken_when_there_is_room(
 
 
 def test_a_cancelled_row_leaves_and_disturbs_nobody(
-    model: GraniteSpeech, requests: list[Request], alone: list[Reply]
+    model: GraniteSpeech, requests: list[Request], alone: list[Reply], fixed: bool
 ) -> None:
-    engine = Engine(model, 6)
+    engine = Engine(model, 6, fixed=fixed)
     rows = [engine.submit(request) for request in requests[:8]]
     engine.step()
     assert len(engine.waiting) == 2
@@ -114,9 +120,9 @@ def test_a_cancelled_row_leaves_and_disturbs_nobody(
 
 
 def test_an_abandoned_run_leaves_a_clean_engine(
-    model: GraniteSpeech, requests: list[Request], alone: list[Reply]
+    model: GraniteSpeech, requests: list[Request], alone: list[Reply], fixed: bool
 ) -> None:
-    engine = Engine(model, 4)
+    engine = Engine(model, 4, fixed=fixed)
     run = engine.run(enumerate(requests))
     next(run)
     assert engine.busy
@@ -125,21 +131,21 @@ def test_an_abandoned_run_leaves_a_clean_engine(
     assert_same_replies([reply for _, reply in engine.run([(0, requests[0])])], alone[:1])
 
 
-def test_requests_that_raise_leave_a_clean_engine(model: GraniteSpeech, requests: list[Request]) -> None:
+def test_requests_that_raise_leave_a_clean_engine(model: GraniteSpeech, requests: list[Request], fixed: bool) -> None:
     def coming() -> Iterator[tuple[int, Request]]:
         yield from enumerate(requests[:6])
         raise OSError("no more")
 
-    engine = Engine(model, 2)
+    engine = Engine(model, 2, fixed=fixed)
     with pytest.raises(OSError, match="no more"):
         list(engine.run(coming()))
     assert_clean(engine)
 
 
 def test_two_interleaved_runs_get_their_own_replies(
-    model: GraniteSpeech, requests: list[Request], alone: list[Reply]
+    model: GraniteSpeech, requests: list[Request], alone: list[Reply], fixed: bool
 ) -> None:
-    engine = Engine(model, 3)
+    engine = Engine(model, 3, fixed=fixed)
     runs = [engine.run(enumerate(requests[:6])), engine.run(enumerate(requests[6:], start=6))]
     seen: list[dict[int, Reply]] = [{}, {}]
     for _ in range(6):

@@ -159,7 +159,7 @@ def test_short_silences_are_closed_and_long_ones_are_not() -> None:
     samples = silence(20.0)
     windows = speech_windows(samples, detector=Told((2.0, 4.0), (4.8, 6.0), (7.2, 7.3), (12.0, 15.0)))
     edges = [(round(w.start_s, 1), round(w.end_s, 1)) for w in windows]
-    assert edges == [(1.8, 6.2), (7.0, 7.5), (11.8, 15.2)]
+    assert edges == [(1.6, 6.4), (6.8, 7.7), (11.6, 15.4)]
 
 
 def test_padding_stays_inside_the_recording() -> None:

@@ -18,6 +18,7 @@ import torch
 from lithophone.decode.greedy import Reply, reply_budget
 from lithophone.decode.options import check_whole
 from lithophone.decode.rows import Batch, Request, Row
+from lithophone.model.fixed import fixed_steps
 from lithophone.model.lora import has_lora
 from lithophone.model.speech import GraniteSpeech
 
@@ -30,16 +31,25 @@ class Engine:
     `folds[id]` is the text of a token as drafts are aligned with replies: lower case, without punctuation and spaces;
     without the table the ids are aligned. In a model with LoRA adapters requests with and without audio share no pass:
     they take turns, in the order they came.
+
+    `fixed` says whether steps have fixed shapes, and are recorded as graphs on a GPU; None means on a GPU, and not for
+    models with adapters, whose passes are of two kinds.
     """
 
-    def __init__(self, model: GraniteSpeech, max_rows: int, folds: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, model: GraniteSpeech, max_rows: int, folds: Sequence[str] | None = None, *, fixed: bool | None = None
+    ) -> None:
         check_whole("max_rows", max_rows)
         assert folds is None or len(folds) >= model.config.text_config.vocab_size, "a text for every token"
         self.model, self.max_rows = model, max_rows
         self.fold = chr if folds is None else folds.__getitem__
         self.adapted = has_lora(model)
         self.waiting: deque[Row] = deque()
-        self.batch = Batch(model.language_model)
+        lm = model.language_model
+        if fixed is None:
+            fixed = lm.model.norm.weight.device.type == "cuda" and not self.adapted
+        assert not (fixed and self.adapted), "recorded passes have their adapters on, or off, for good"
+        self.batch = Batch(lm, steps=fixed_steps(lm, max_rows, self) if fixed else None)
 
     @property
     def busy(self) -> bool:

@@ -19,6 +19,7 @@ from lithophone.decode.options import Greedy, Sampling, Speculative
 from lithophone.decode.sampling import Sampler, draw
 from lithophone.decode.speculative import Draft, Verdict, verify
 from lithophone.errors import OptionError
+from lithophone.model.fixed import FixedSteps
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
 
 RowOptions: TypeAlias = Greedy | Speculative | Sampling
@@ -106,16 +107,20 @@ class Row:
 class Batch:
     """Rows that go through the language model together, each at its own place, and their cache."""
 
-    def __init__(self, language_model: GraniteForCausalLM, rows: Sequence[Row] = ()) -> None:
-        self.language_model, self.rows = language_model, list(rows)
-        self.cache = language_model.new_cache(len(rows), 0)
+    def __init__(
+        self, language_model: GraniteForCausalLM, rows: Sequence[Row] = (), steps: FixedSteps | None = None
+    ) -> None:
+        self.language_model, self.rows, self.steps = language_model, list(rows), steps
+        self.cache = steps.cache if steps else language_model.new_cache(len(rows), 0)
 
     def prefill(self) -> None:
         """The first pass of all rows: their prompts, and behind them their drafts."""
         embed, device = self.language_model.embed, self.rows[0].prompt.device
         drafts = [torch.tensor(row.propose(), dtype=torch.int64, device=device) for row in self.rows]
         inputs = [torch.cat((row.prompt, embed(ids))) for row, ids in zip(self.rows, drafts, strict=True)]
-        self._pass(pad_rows(inputs)[0], [len(row.prompt) - 1 for row in self.rows])
+        embeddings = pad_rows(inputs)[0]
+        self.cache.reserve(embeddings.shape[1])
+        self._judge(self.language_model(embeddings, self.cache), [len(row.prompt) - 1 for row in self.rows])
 
     def advance(self) -> None:
         """One more pass: the last token of every row, and behind it what it proposes."""
@@ -123,11 +128,11 @@ class Batch:
         width = max(map(len, inputs))
         padded = [ids + [0] * (width - len(ids)) for ids in inputs]
         tokens = torch.tensor(padded, device=self.cache.lengths.device)
-        self._pass(self.language_model.embed(tokens), [0] * len(inputs))
+        self._judge(self._read(tokens), [0] * len(inputs))
 
     def join(self, other: Batch) -> None:
         """Take in the rows of another batch, which is used up."""
-        if self.rows:
+        if self.rows or self.steps:
             self.cache.join(other.cache)
         else:
             self.cache = other.cache
@@ -140,10 +145,16 @@ class Batch:
             self.cache.select(torch.tensor(kept, dtype=torch.int64, device=self.cache.lengths.device))
             self.rows = [self.rows[i] for i in kept]
 
-    def _pass(self, embeddings: Tensor, first: Sequence[int]) -> None:
-        """Read `(B, n, H)` and judge each row from its `first` position on; what does not hold is forgotten."""
-        self.cache.reserve(embeddings.shape[1])
-        hidden = self.language_model(embeddings, self.cache)
+    def _read(self, tokens: Tensor) -> Tensor:
+        """Token ids (B, n) behind what the cache holds -> hidden states (B, n, H)."""
+        if self.steps:
+            return self.steps(tokens)
+        self.cache.reserve(tokens.shape[1])
+        hidden: Tensor = self.language_model(self.language_model.embed(tokens), self.cache)
+        return hidden
+
+    def _judge(self, hidden: Tensor, first: Sequence[int]) -> None:
+        """Judge each row of `(B, n, H)` from its `first` position on; what does not hold is forgotten."""
         judged = [
             (row, states[at : at + row.positions]) for row, states, at in zip(self.rows, hidden, first, strict=True)
         ]

@@ -34,6 +34,15 @@ class KVCache:
         """The slots `(B, n)` that the next n positions of every row will take."""
         return self.lengths[:, None] + torch.arange(n, device=self.lengths.device)
 
+    def sight(self, slots: Tensor) -> tuple[Tensor | None, bool]:
+        """Who sees whom from `slots` `(B, n)`: a mask `(B, 1, n, keys)` or None for all; and is it plainly causal?"""
+        if self.longest == 0:
+            return None, True
+        if slots.shape == (1, 1):
+            return None, False
+        keys = torch.arange(self.longest + slots.shape[1], device=slots.device)
+        return (keys <= slots[..., None])[:, None], False
+
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store `(B, key_value_heads, n, head_dim)` behind each row; gives all slots up to the longest row's end."""
         end = self.longest + keys.shape[2]

@@ -184,7 +184,7 @@ class GraniteForCausalLM(nn.Module):
         n = embeddings.shape[1]
         slots = torch.arange(n, device=embeddings.device)[None] if cache is None else cache.slots(n)
         tables = rotary_tables(slots if positions is None else positions, self.config.head_dim, self.config.rope_theta)
-        layout = Layout(*tables, *_sight(slots, cache, lengths, causal))
+        layout = Layout(*tables, *(_sight(slots, lengths, causal) if cache is None else cache.sight(slots)))
         x = embeddings * self.config.embedding_multiplier
         for layer in self.model.layers:
             x = layer(x, layout, cache)
@@ -199,21 +199,11 @@ class GraniteForCausalLM(nn.Module):
         return F.linear(hidden, weight) / self.config.logits_scaling
 
 
-def _sight(slots: Tensor, cache: KVCache | None, lengths: Tensor | None, causal: bool) -> tuple[Tensor | None, bool]:
-    """Who sees whom: a mask `(B, 1, n or 1, keys)`, True for seen, or None; and whether the pass is plainly causal."""
-    if cache is not None and cache.longest:
-        return _cache_mask(cache, slots), False
-    if causal:
-        return None, True
-    return None if lengths is None else (slots < lengths[:, None])[:, None, None], False
-
-
-def _cache_mask(cache: KVCache, slots: Tensor) -> Tensor | None:
-    """True where the position at a slot `(B, n)` sees a key: `(B, 1, n, longest + n)`; None where it sees all."""
-    if slots.shape == (1, 1):
-        return None
-    keys = torch.arange(cache.longest + slots.shape[1], device=slots.device)
-    return (keys <= slots[..., None])[:, None]
+def _sight(slots: Tensor, lengths: Tensor | None, causal: bool) -> tuple[Tensor | None, bool]:
+    """Who sees whom without a cache, as `KVCache.sight` tells it."""
+    if causal or lengths is None:
+        return None, causal
+    return (slots < lengths[:, None])[:, None, None], False
 
 
 def _initialise(module: nn.Module) -> None:

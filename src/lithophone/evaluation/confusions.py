@@ -1,0 +1,56 @@
+"""Errors one by one: texts aligned as they are counted, and which words are taken for which."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lithophone.evaluation.summary import Clip
+from lithophone.evaluation.tally import Texts
+from lithophone.metrics.alignment import Op, align
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One step of an alignment in its words, or characters; what is not there is empty."""
+
+    op: Op
+    reference: str
+    hypothesis: str
+
+
+@dataclass(frozen=True)
+class Confusions:
+    """How often a word was taken for another one, lost, or heard where it was not said."""
+
+    substitutions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    deletions: Counter[str] = field(default_factory=Counter)
+    insertions: Counter[str] = field(default_factory=Counter)
+
+
+def aligned(clip: Clip, texts: Texts) -> list[Pair]:
+    """Reference and hypothesis of a clip after the normaliser, step by step."""
+    said, heard = (texts.units(text, clip.entry.lang) for text in (clip.entry.text, clip.text))
+    return [
+        Pair(
+            step.op,
+            "" if step.reference is None else said[step.reference],
+            "" if step.hypothesis is None else heard[step.hypothesis],
+        )
+        for step in align(said, heard)
+    ]
+
+
+def confusions(clips: Iterable[Clip], texts: Texts) -> Confusions:
+    """The errors of many clips, counted by their words."""
+    found = Confusions()
+    for clip in clips:
+        for pair in aligned(clip, texts) if clip.tally.counts.errors else ():
+            if pair.op is Op.SUBSTITUTE:
+                found.substitutions[pair.reference, pair.hypothesis] += 1
+            elif pair.op is Op.DELETE:
+                found.deletions[pair.reference] += 1
+            elif pair.op is Op.INSERT:
+                found.insertions[pair.hypothesis] += 1
+    return found

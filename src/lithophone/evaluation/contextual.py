@@ -1,0 +1,168 @@
+"""Contextual sets: a keyword list for every clip, as papers on biasing make them (Le et al. 2021, arXiv 2104.02194).
+
+A list holds the rare words of the clip's reference, which a recogniser is to be helped with, and distractors, which are
+rare words of other references. Rare is what is not common, and which words are common decides what is measured, so they
+are named with every result. Words are compared as they are scored, normalised, and listed as the reference writes them,
+without the marks around them.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lithophone.errors import ManifestError, OptionError
+from lithophone.manifest import Entry, parsed_lines
+from lithophone.metrics.normalize import CHARACTER_LANGUAGES, base_language
+from lithophone.metrics.wer import units
+
+COMMON_SHARE = 0.9
+"""Of all words that are said; Le et al. call common what makes up this share of their training text."""
+
+EDGES = re.compile(r"^\W+|\W+$")
+
+
+@dataclass(frozen=True)
+class CommonWords:
+    """Words that are no keywords, normalised, and what to call them in a report."""
+
+    name: str
+    words: frozenset[str]
+
+
+@dataclass(frozen=True)
+class ContextualSets:
+    """Every entry with its keywords, in the manifest's order, and how the lists were made."""
+
+    pairs: tuple[tuple[Entry, tuple[str, ...]], ...]
+    common: tuple[str, ...]
+    """Names of the lists of common words, one for every language."""
+    distractors: int
+    seed: int
+
+    def __iter__(self) -> Iterator[tuple[Entry, tuple[str, ...]]]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The entries with their keywords, for `write_entries`."""
+        return [replace(entry, keywords=keywords) for entry, keywords in self.pairs]
+
+    def __str__(self) -> str:
+        return f"{self.distractors} distractors, seed {self.seed}; common words: {'; '.join(self.common)}"
+
+
+def contextual_sets(
+    entries: Sequence[Entry], *, distractors: int, seed: int = 0, common: CommonWords | None = None
+) -> ContextualSets:
+    """Keyword lists: all rare words of the entry's own reference and `distractors` of the other references, shuffled.
+
+    common: what is not rare; by default the most common words of the references, which together are COMMON_SHARE of
+        what is said, for every language on its own.
+
+    A list depends on the seed, the entry's name and the references, not on the order of the manifest. Raises
+    OptionError where the other references have too few rare words, for languages that write no spaces between words,
+    and for several languages with one list.
+    """
+    if distractors < 0:
+        raise OptionError(f"{distractors} distractors: take 0 or more")
+    languages = sorted({base_language(entry.lang) for entry in entries})
+    unspaced = [lang for lang in languages if lang in CHARACTER_LANGUAGES]
+    if unspaced:
+        raise OptionError(f"keyword lists are of words, which {', '.join(unspaced)} does not write apart: leave it out")
+    if common is not None and len(languages) > 1:
+        raise OptionError(f"{common.name} is of one language, and the manifest has {', '.join(languages)}: take one")
+    lists: dict[int, tuple[str, ...]] = {}
+    names = []
+    for lang in languages:
+        mine = {n: entry for n, entry in enumerate(entries) if base_language(entry.lang) == lang}
+        known = common or most_common(list(mine.values()))
+        names.append(known.name if len(languages) == 1 else f"{lang}: {known.name}")
+        lists |= _lists(mine, known, distractors, seed)
+    pairs = tuple((entry, lists[n]) for n, entry in enumerate(entries))
+    return ContextualSets(pairs, tuple(names), distractors, seed)
+
+
+def most_common(entries: Sequence[Entry], count: int | None = None) -> CommonWords:
+    """The most common words of the references: `count` of them, or as many as are COMMON_SHARE of what is said.
+
+    Words that are said equally often are taken in the order of the alphabet. Raises OptionError for a count below 0.
+    """
+    if count is not None and count < 0:
+        raise OptionError(f"{count} common words: take 0 or more")
+    counts = Counter(word for entry in entries for word in units(entry.text, entry.lang))
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    if count is None:
+        sums = itertools.accumulate(counts[word] for word in ranked)
+        wanted = COMMON_SHARE * counts.total()
+        count = sum(before < wanted for before in itertools.islice(itertools.chain([0], sums), len(ranked)))
+    words = frozenset(ranked[:count])
+    share = sum(counts[word] for word in words) / max(counts.total(), 1)
+    name = f"the {len(words)} most common words of the references, {100 * share:.0f} % of what is said"
+    return CommonWords(name, words)
+
+
+def read_common_words(path: str | Path, lang: str, count: int | None = None) -> CommonWords:
+    """A list of words, one a line and the most common first (what follows a word on its line is passed over).
+
+    count: so many of them; all by default. Raises ManifestError if the file cannot be read, or has fewer.
+    """
+    path = Path(path)
+    listed = [word for _, word in parsed_lines(path, lambda line: line.split()[0])]
+    if not listed or len(listed) < (count or 0):
+        raise ManifestError(f"{path} has {len(listed)} words, not {count or 'one or more'}")
+    chosen = listed[:count]
+    return CommonWords(f"the first {len(chosen)} of {path.name}", frozenset(u for w in chosen for u in units(w, lang)))
+
+
+def _lists(entries: dict[int, Entry], common: CommonWords, distractors: int, seed: int) -> dict[int, tuple[str, ...]]:
+    """Keywords by the number of the entry, of one language."""
+    rare = {n: _rare_words(entry, common.words) for n, entry in entries.items()}
+    pool = {word: written for words in rare.values() for word, written in words.items()}
+    drawn = sorted(pool)
+    return {n: _list(entry, rare[n], pool, drawn, distractors, seed) for n, entry in entries.items()}
+
+
+def _list(
+    entry: Entry, own: dict[str, str], pool: dict[str, str], drawn: Sequence[str], distractors: int, seed: int
+) -> tuple[str, ...]:
+    """The own rare words and those drawn from the pool, none of which the reference has."""
+    name = entry.name or str(entry.audio)
+    if len(pool) - len(own) < distractors:
+        raise OptionError(
+            f"{distractors} distractors for {name}, but the other references have only {len(pool) - len(own)} rare "
+            "words: ask for fewer, take more clips, or call fewer words common"
+        )
+    chance = random.Random(f"{seed} {name}")
+    others = [word for word in chance.sample(drawn, distractors + len(own)) if word not in own][:distractors]
+    keywords = [*own.values(), *(pool[word] for word in others)]
+    chance.shuffle(keywords)
+    return tuple(keywords)
+
+
+def _rare_words(entry: Entry, common: frozenset[str]) -> dict[str, str]:
+    """Rare words of the reference: normalised -> as they are written."""
+    said = set(units(entry.text, entry.lang))
+    found: dict[str, str] = {}
+    for token in entry.text.split():
+        written = EDGES.sub("", token)
+        word = _single_word(written, base_language(entry.lang))
+        if word in said and word not in common:
+            found.setdefault(word, written)
+    return found
+
+
+@functools.lru_cache(maxsize=1 << 18)
+def _single_word(written: str, lang: str) -> str:
+    """The word that is scored; empty where it is none or several, as `it's` is, or has no letter, as numbers."""
+    words = units(written, lang)
+    return words[0] if len(words) == 1 and any(map(str.isalpha, words[0])) else ""

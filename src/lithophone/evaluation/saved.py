@@ -1,0 +1,98 @@
+"""Hypotheses on disk, clip by clip: a run that was stopped goes on where it was.
+
+JSON lines that `read_hypotheses` reads as any system's, with what it takes to score them again: the seconds of
+processing, the seconds of audio, and what made them. Clips that failed are not written, so that they are tried again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lithophone.errors import ManifestError, OptionError
+from lithophone.evaluation.hypotheses import Hypothesis
+from lithophone.transcript import Segment, Word
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one clip gave: the hypothesis, seconds of processing, and seconds of audio."""
+
+    hypothesis: Hypothesis
+    processing_s: float
+    audio_s: float
+
+
+class SavedAnswers:
+    """A file that grows by a line a clip. `made_by` names the model and its options: others may not write into it."""
+
+    def __init__(self, path: Path, made_by: str) -> None:
+        self.path, self.made_by = path, made_by
+
+    def read(self) -> dict[str, Answer]:
+        """What is there already, by the clip's name; nothing where there is no file.
+
+        A last line without its end was being written when the run was stopped, and is cut off. Raises ManifestError
+        with the number of a broken line, OptionError for a file of another model or other options.
+        """
+        if not self.path.exists():
+            return {}
+        self._drop_torn_line()
+        return {answer.hypothesis.name: answer for answer in self._answers()}
+
+    def append(self, answer: Answer) -> None:
+        """Write one answer; it is on disk when this returns."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(self._line(answer), ensure_ascii=False) + "\n")
+
+    def _drop_torn_line(self) -> None:
+        data = self.path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            self.path.write_bytes(whole)
+
+    def _answers(self) -> Iterator[Answer]:
+        for number, line in enumerate(self.path.read_text(encoding="utf-8").split("\n"), start=1):
+            if line.strip():
+                try:
+                    values = json.loads(line)
+                    made_by, answer = values["made_by"], _answer(values)
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise ManifestError(
+                        f"{self.path}, line {number}: not a line that was saved by this command ({error!r}); "
+                        "name another file, or score it with --hypotheses"
+                    ) from error
+                if made_by != self.made_by:
+                    raise OptionError(
+                        f"{self.path} was made by {made_by!r}, this run is {self.made_by!r}: name another file"
+                    )
+                yield answer
+
+    def _line(self, answer: Answer) -> dict[str, Any]:
+        h = answer.hypothesis
+        words = [_word_dict(word) for word in h.words]
+        turns = [{"text": t.text, "start": t.start_s, "end": t.end_s, "speaker": t.speaker} for t in h.turns]
+        return {
+            "audio": h.name, "hyp": h.text, **({"words": words} if words else {}),
+            **({"segments": turns} if turns else {}), "seconds": answer.processing_s, "duration": answer.audio_s,
+            "made_by": self.made_by,
+        }  # fmt: skip
+
+
+def _answer(values: dict[str, Any]) -> Answer:
+    words = tuple(_word(word) for word in values.get("words", ()))
+    turns = tuple(Segment(t["text"], t["start"], t["end"], (), t["speaker"]) for t in values.get("segments", ()))
+    return Answer(Hypothesis(values["audio"], values["hyp"], words, turns), values["seconds"], values["duration"])
+
+
+def _word_dict(word: Word) -> dict[str, Any]:
+    speaker = {} if word.speaker is None else {"speaker": word.speaker}
+    return {"text": word.text, "start": word.start_s, "end": word.end_s, **speaker}
+
+
+def _word(values: dict[str, Any]) -> Word:
+    return Word(values["text"], values["start"], values["end"], None, values.get("speaker"))

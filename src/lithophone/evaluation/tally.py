@@ -1,0 +1,214 @@
+"""Everything that is counted of one clip, in counts that add: a corpus is the sum of its clips.
+
+Knows references and hypotheses, not where they come from. What the reference cannot judge stays at zero: marks and
+capitals where neither text has any, keywords without a list, times and speakers without timed or named words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from lithophone.evaluation.hypotheses import Hypothesis
+from lithophone.manifest import Entry
+from lithophone.metrics.counts import ErrorCounts, F1Counts, count_errors
+from lithophone.metrics.keywords import BiasedCounts, biased_counts, keyword_counts
+from lithophone.metrics.normalize import Normalizer, normalizer_for, normalizer_named
+from lithophone.metrics.punctuation import MARKS, PunctuationCounts, capital_counts, punctuation_counts
+from lithophone.metrics.speakers import SpeakerCounts, cpwer, wder
+from lithophone.metrics.times import TimeErrors, time_errors
+from lithophone.metrics.wer import measure_name, units
+from lithophone.transcript import Word
+
+NO_ERRORS, NO_MARKS, NOTHING_FOUND = ErrorCounts(), PunctuationCounts(), F1Counts()
+NO_BIAS, NO_TIMES, NO_SPEAKERS = BiasedCounts(NO_ERRORS, NO_ERRORS), TimeErrors(), SpeakerCounts()
+A_MARK = re.compile(f"[{re.escape(MARKS)}。、，？]")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """How texts are compared.
+
+    to: code of the language of both where it is not the spoken one, as in translation.
+    normalizer: name of the one for all languages, instead of each language's own.
+    """
+
+    to: str | None = None
+    normalizer: str | None = None
+
+    def language(self, spoken: str) -> str:
+        return self.to or spoken
+
+    def measure(self, spoken: str) -> str:
+        """`WER` or `CER`."""
+        return measure_name(self.language(spoken))
+
+    def normalizer_of(self, spoken: str) -> Normalizer:
+        """What both texts go through. Raises OptionError for an unknown name."""
+        lang = self.language(spoken)
+        return normalizer_named(self.normalizer, lang) if self.normalizer else normalizer_for(lang)
+
+    def units(self, text: str, spoken: str) -> list[str]:
+        """Words, or characters, as they are counted."""
+        return units(text, self.language(spoken), self.normalizer_of(spoken))
+
+
+AS_SPOKEN = Texts()
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts of a clip, or of many. `counts` is of words, of characters for Japanese and Mandarin."""
+
+    counts: ErrorCounts = NO_ERRORS
+    characters: ErrorCounts = NO_ERRORS
+    """Of the normalised text; for languages of words single spaces count, as in jiwer's CER."""
+    punctuation: PunctuationCounts = NO_MARKS
+    capitals: F1Counts = NOTHING_FOUND
+    keywords: F1Counts = NOTHING_FOUND
+    biased: BiasedCounts = NO_BIAS
+    times: TimeErrors = NO_TIMES
+    speakers: SpeakerCounts = NO_SPEAKERS
+    permuted: ErrorCounts = NO_ERRORS
+    """cpWER."""
+    clips: int = 0
+    failed: int = 0
+    """Clips without a hypothesis, counted as empty ones."""
+    empty_references: int = 0
+    """Clips whose reference the normaliser leaves nothing of: all that is heard there is an insertion."""
+    audio_s: float = 0.0
+
+    def __add__(self, other: Tally) -> Tally:
+        return total((self, other))
+
+    @property
+    def is_punctuated(self) -> bool:
+        """Do both sides have marks? Only then is there a PER to speak of."""
+        p = self.punctuation
+        return p.correct + p.substitutions > 0 or (p.deletions > 0 and p.insertions > 0)
+
+    @property
+    def is_cased(self) -> bool:
+        """Do both sides have capitals?"""
+        c = self.capitals
+        return c.tp > 0 or (c.fp > 0 and c.fn > 0)
+
+    @property
+    def has_keywords(self) -> bool:
+        """Was a keyword said, or heard?"""
+        return self.keywords != NOTHING_FOUND
+
+
+def total(tallies: Iterable[Tally]) -> Tally:
+    """The sum of many tallies."""
+    some = list(tallies)
+    return Tally(**{name: _summed([getattr(tally, name) for tally in some], zero) for name, zero in ZEROS.items()})
+
+
+def _summed(values: Sequence[Any], zero: Any) -> Any:
+    # Most counts of most clips are the default itself, and need no adding.
+    return sum((value for value in values if value is not zero), zero)
+
+
+ZEROS: Mapping[str, Any] = {field.name: field.default for field in fields(Tally)}
+
+
+def count_clip(
+    entry: Entry,
+    hypothesis: Hypothesis | None,
+    *,
+    texts: Texts = AS_SPOKEN,
+    keywords: Sequence[str] = (),
+    timed: bool = False,
+    named: bool = False,
+    audio_s: float | None = None,
+) -> Tally:
+    """Count one clip.
+
+    hypothesis: None where there is none: it counts as empty.
+    keywords: the list of the clip; empty where keywords are not measured. They, and speakers' words, always go through
+        the language's own normaliser.
+    timed: the system gives times to words, so that an output without them is malformed.
+    named: the system says who spoke, so that words without a speaker count as not heard.
+    audio_s: the length where the entry does not know it.
+    """
+    lang = texts.language(entry.lang)
+    text = hypothesis.text if hypothesis else ""
+    said, heard = (texts.units(one, entry.lang) for one in (entry.text, text))
+    counts = count_errors(said, heard)
+    characters = counts if measure_name(lang) == "CER" else count_errors(" ".join(said), " ".join(heard))
+    return Tally(
+        counts=counts,
+        characters=characters,
+        clips=1,
+        failed=int(hypothesis is None),
+        empty_references=int(not said),
+        audio_s=audio_s if audio_s is not None else entry.duration_s or 0.0,
+        **_written(entry.text, text),
+        **_listed(entry.text, text, keywords, lang),
+        **_timed(entry.words, hypothesis, timed),
+        **_spoken(entry.words, hypothesis, lang, named),
+    )
+
+
+def _written(reference: str, text: str) -> dict[str, Any]:
+    """Marks and capitals, of clips that have any."""
+    if _is_plain(reference) and _is_plain(text):
+        return {}
+    return {"punctuation": punctuation_counts(reference, text), "capitals": capital_counts(reference, text)}
+
+
+def _is_plain(text: str) -> bool:
+    return text == text.lower() and not A_MARK.search(text)
+
+
+def _listed(reference: str, text: str, keywords: Sequence[str], lang: str) -> dict[str, Any]:
+    if not keywords:
+        return {}
+    return {
+        "keywords": keyword_counts(reference, text, keywords, lang),
+        "biased": biased_counts(reference, text, keywords, lang),
+    }
+
+
+def _timed(words: Sequence[Word], hypothesis: Hypothesis | None, timed: bool) -> dict[str, Any]:
+    if not words or not timed:
+        return {}
+    heard = hypothesis.words if hypothesis else ()
+    return {"times": time_errors(words, heard, malformed=not heard)}
+
+
+def _spoken(words: Sequence[Word], hypothesis: Hypothesis | None, lang: str, named: bool) -> dict[str, Any]:
+    """WDER and cpWER where both sides say who spoke."""
+    said = [(word.text, word.speaker) for word in words if word.speaker]
+    if not said or not named:
+        return {}
+    heard = named_words(hypothesis) if hypothesis else []
+    ours, theirs = (_normalized(side, lang) for side in (said, heard))
+    return {"speakers": wder(ours, theirs), "permuted": cpwer(_by_speaker(ours), _by_speaker(theirs))}
+
+
+def named_words(hypothesis: Hypothesis) -> list[tuple[str, str]]:
+    """Words with their speakers, in order: those of the words, else of the turns."""
+    words = [(word.text, word.speaker) for word in hypothesis.words if word.speaker]
+    return words or [(text, turn.speaker) for turn in hypothesis.turns if turn.speaker for text in turn.text.split()]
+
+
+def _normalized(words: Sequence[tuple[str, str]], lang: str) -> list[tuple[str, str]]:
+    """Runs of one speaker are normalised together: a number or contraction may be several words."""
+    runs: list[tuple[str, list[str]]] = []
+    for text, speaker in words:
+        if not runs or runs[-1][0] != speaker:
+            runs.append((speaker, []))
+        runs[-1][1].append(text)
+    return [(unit, speaker) for speaker, texts in runs for unit in units(" ".join(texts), lang)]
+
+
+def _by_speaker(words: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    spoken: dict[str, list[str]] = defaultdict(list)
+    for word, speaker in words:
+        spoken[speaker].append(word)
+    return dict(spoken)
