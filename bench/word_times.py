@@ -6,7 +6,8 @@
 The right text is aligned to what the model's encoder hears, so nothing but the alignment is measured.
 
     voice    flite (Debian's package `flite`) says sentences and tells where each of its segments ends; how many of them
-             belong to a word it tells when it says the word alone. Ends and starts of all words are compared.
+             belong to a word it tells when it says the word alone. Ends and starts of all words are compared; then
+             once more with the sentences one behind the other, without a gap, in windows of at most 30 s.
     joined   English recordings stand one behind the other, without a gap, in windows of at most 30 s. The last word of
              each must end, and the first begin, where its sound does. Where that is, is not sharp: the power of 50 ms
              comes within 35 dB of the loudest, and 10 dB above the quietest twentieth. Breath and noise count as sound.
@@ -21,9 +22,10 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, cycle
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -71,6 +73,7 @@ SENTENCES = (
     "The girl at the booth sold fifty bonds.",
 )
 
+Item = TypeVar("Item")
 Times = list[tuple[float, float]]
 """Start and end in seconds."""
 
@@ -106,15 +109,14 @@ def said_by(voice: str, text: str) -> tuple[Samples, Times] | None:
 # --- recordings one behind the other
 
 
-def windows(entries: Sequence[Entry]) -> Iterator[list[tuple[str, Samples]]]:
-    """Texts and samples of the entries, as many together as fit into a window."""
-    window: list[tuple[str, Samples]] = []
-    for entry in entries:
-        samples = load_audio(entry.audio)
-        if window and sum(len(s) for _, s in window) + len(samples) > WINDOW_S * RATE_HZ:
+def in_windows(items: Iterable[Item], length: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """As many items together, in their order, as fit into a window; `length` is in samples."""
+    window: list[Item] = []
+    for item in items:
+        if window and sum(map(length, window)) + length(item) > WINDOW_S * RATE_HZ:
             yield window
             window = []
-        window.append((entry.text, samples))
+        window.append(item)
     if window:
         yield window
 
@@ -172,20 +174,28 @@ def _statistics(errors: NDArray[np.float64]) -> dict[str, float]:
 
 
 def measure_voice(transcriber: Transcriber, sentences: Sequence[str]) -> dict[str, object]:
-    pairs: list[tuple[Word, tuple[float, float]]] = []
-    skipped = 0
-    for text, voice in zip(sentences, cycle(VOICES), strict=False):
-        said = said_by(voice, text)
-        if said is None:
-            skipped += 1
-            continue
-        pairs += zip(aligned(transcriber, text, said[0]), said[1], strict=True)
-    return {"voices": VOICES, "sentences": len(sentences) - skipped, "skipped": skipped, **summary(pairs)}
+    told = [(text, said_by(voice, text)) for text, voice in zip(sentences, cycle(VOICES), strict=False)]
+    said = [(text, *known) for text, known in told if known is not None]
+    alone = [pair for one in said for pair in compared(transcriber, [one])]
+    joined = [pair for some in in_windows(said, lambda one: len(one[1])) for pair in compared(transcriber, some)]
+    counts = {"voices": VOICES, "sentences": len(said), "skipped": len(told) - len(said)}
+    return {**counts, **summary(alone), "one behind the other": summary(joined)}
+
+
+def compared(
+    transcriber: Transcriber, said: Sequence[tuple[str, Samples, Times]]
+) -> Iterator[tuple[Word, tuple[float, float]]]:
+    """The words of sentences that stand one behind the other, and their true times."""
+    starts_s = accumulate((len(samples) / RATE_HZ for _, samples, _ in said), initial=0.0)
+    times = [(s + at, e + at) for at, (_, _, times) in zip(starts_s, said, strict=False) for s, e in times]
+    samples = np.concatenate([samples for _, samples, _ in said])
+    return zip(aligned(transcriber, " ".join(text for text, _, _ in said), samples), times, strict=True)
 
 
 def measure_joined(transcriber: Transcriber, entries: Sequence[Entry]) -> dict[str, object]:
     pairs: list[tuple[Word, tuple[float, float]]] = []
-    for window in windows(entries):
+    recordings = ((entry.text, load_audio(entry.audio)) for entry in entries)
+    for window in in_windows(recordings, lambda recording: len(recording[1])):
         samples = np.concatenate([samples for _, samples in window])
         pairs += edge_words(aligned(transcriber, " ".join(text for text, _ in window), samples), window)
     return summary(pairs)
