@@ -10,7 +10,7 @@ import pytest
 
 from lithophone.errors import OptionError
 from lithophone.evaluation.hypotheses import Hypothesis
-from lithophone.evaluation.tally import Tally, Texts, count_clip, total
+from lithophone.evaluation.tally import NO_MARKS, NOTHING_FOUND, Tally, Texts, count_clip, total
 from lithophone.manifest import Entry
 from lithophone.metrics.counts import ErrorCounts
 from lithophone.transcript import Segment, Word
@@ -119,3 +119,10 @@ def test_speakers_are_paired_at_their_best() -> None:
     assert (wrong.speakers.rate, wrong.permuted.rate) == (0.5, 1.0)
     silent = count_clip(said, None, named=True)
     assert silent.permuted == ErrorCounts(deletions=2)
+
+
+@pytest.mark.parametrize("reference", ["IT WAS A LIFE", "it was a life"])
+def test_a_reference_without_marks_in_one_case_judges_neither(reference: str) -> None:
+    tally = count_clip(entry(reference), heard("It was, a life."))
+    assert tally.counts.errors == 0
+    assert (tally.punctuation, tally.capitals) == (NO_MARKS, NOTHING_FOUND)

@@ -155,14 +155,10 @@ def count_clip(
 
 
 def _written(reference: str, text: str) -> dict[str, Any]:
-    """Marks and capitals, of clips that have any."""
-    if _is_plain(reference) and _is_plain(text):
+    """Marks and capitals, of clips whose reference has marks, or is written in both cases."""
+    if reference in (reference.lower(), reference.upper()) and not A_MARK.search(reference):
         return {}
     return {"punctuation": punctuation_counts(reference, text), "capitals": capital_counts(reference, text)}
-
-
-def _is_plain(text: str) -> bool:
-    return text == text.lower() and not A_MARK.search(text)
 
 
 def _listed(reference: str, text: str, keywords: Sequence[str], lang: str) -> dict[str, Any]:
