@@ -17,6 +17,7 @@ from lithophone.decode.edit import ctc_hypotheses, edit_batch
 from lithophone.decode.greedy import greedy_decode
 from lithophone.decode.options import BeamSearch, Edit, Greedy
 from lithophone.errors import CheckpointError, ConfigError, OptionError
+from lithophone.model.lora import merge_lora
 from tests.tiny import GENERATIONS, KINDS, tiny_frames
 from tests.tiny_checkpoint import reference_checkpoint, tiny_checkpoint, tiny_nar_checkpoint
 from tests.tiny_tokenizer import save_tiny_tokenizer
@@ -82,6 +83,26 @@ def test_transformers_reads_what_we_write(tmp_path: Path, kind: str) -> None:
         tokens = our_tokens(checkpoint)
         assert len(set(tokens)) > 2
         assert their_tokens(reference, checkpoint) == tokens
+
+
+def test_peft_reads_our_adapters_into_transformers(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    checkpoint = tiny_checkpoint("lora")
+    save_checkpoint(checkpoint, tmp_path)
+    cls = transformers.GraniteSpeechForConditionalGeneration
+    reference, info = cls.from_pretrained(tmp_path, output_loading_info=True)
+    assert {key: list(value) for key, value in info.items() if value} == {}
+    frames, lengths = tiny_frames(FRAMES)
+    ids = prompt(checkpoint, 15)
+    scaling = checkpoint.config.text_config.logits_scaling
+    with torch.no_grad():
+        wanted = reference(input_ids=torch.tensor([ids]), input_features=frames).logits / scaling
+        torch.testing.assert_close(checkpoint.model([ids], frames, lengths)[0], wanted, rtol=1e-5, atol=1e-5)
+        merge_lora(checkpoint.model)
+        torch.testing.assert_close(checkpoint.model([ids], frames, lengths)[0], wanted, rtol=1e-5, atol=1e-5)
+        reference.disable_adapters()
+        without = reference(input_ids=torch.tensor([ids]), input_features=frames).logits / scaling
+    assert (without - wanted).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("kind", ["base", "plus", "wide"])
