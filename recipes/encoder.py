@@ -1,13 +1,16 @@
 """Stage 1: the conformer encoder with both CTC heads, helped by the states of a teacher.
 
-    python recipes/encoder.py --data ../shared/speech/train.jsonl:en:1.0:data/teacher/train-en \\
-        --data data/synth/kokoro-en.jsonl:en:2.0:data/teacher/kokoro-en --dev ../shared/speech/dev.jsonl \\
-        --tokenizer checkpoints/tokenizer --out checkpoints/encoder --steps 6000
+    python recipes/encoder.py --data ../shared/speech/train.jsonl:en:1:data/teacher/train-en \\
+        --data ../shared/speech/train.jsonl:fr+de --data data/synth/kokoro-en.jsonl:en:2:data/teacher/kokoro-en \\
+        --dev ../shared/speech/dev.jsonl --dev-langs en fr de \\
+        --tokenizer checkpoints/tokenizer --out checkpoints/encoder
 
 Loss = 0.8 CTC(characters, last layer) + 0.2 CTC(characters, middle layer) + 0.3 CTC(BPE, pooled) + 5 distance to the
 teacher's states. The first two shares are those of the family's paper; the other two are ours: the BPE head has to
 follow the characters without leading them, and the dense target carries the run while CTC is still on its plateau.
-Stopped and started again, a run goes on from its last checkpoint; `--steps` may have grown meanwhile.
+Both heads spell what is heard: the raw form of a text, and Japanese in kana (`train/heard.py`). A row is drawn from a
+corpus by its weight and hours ** alpha. Stopped and started again, a run goes on from its last checkpoint; `--steps`
+may have grown meanwhile. `OUT/data.json` says what was trained on, and what was dropped and why.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import argparse
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,23 +29,26 @@ from torch import Tensor, nn
 from lithophone.checkpoint import load_checkpoint
 from lithophone.config import EncoderConfig
 from lithophone.decode.ctc import collapse
-from lithophone.features import batch_frames, log_mel_frames
+from lithophone.features import FRAME_S, batch_frames, log_mel_frames
 from lithophone.hub import resolve
-from lithophone.labels import character_labels, labels_text, raw_text
-from lithophone.manifest import read_entries
-from lithophone.metrics.wer import score
+from lithophone.labels import character_labels, hiragana, labels_text
+from lithophone.manifest import Entry, read_entries
+from lithophone.metrics.wer import measure_name, score
 from lithophone.model.conformer import Conformer
 from lithophone.model.heads import BPEHead
 from lithophone.tokenizer import Tokenizer
 from lithophone.train.augment import Augment
-from lithophone.train.data import Batch, Corpus, Mixture, Source, Teacher
+from lithophone.train.corpora import ALPHA, CACHE, DATA_SYNTAX, as_sources, data_report, read_parts
+from lithophone.train.data import Batch, Corpus, Mixture
+from lithophone.train.heard import heard_text
 from lithophone.train.loop import LoopOptions, Trainer
 from lithophone.train.losses import Loss, ctc, regression
 from lithophone.train.optim import Schedule
 from lithophone.train.ranks import join_ranks
+from lithophone.train.vocabulary import carry_over
 
 TINY = EncoderConfig(hidden_dim=192, num_layers=8, num_heads=4, dim_head=48, feedforward_mult=3, dropout=0.0)
-CACHE = Path("data/pcm")
+LONGEST_S = 30.0
 WEIGHTS = {"ctc": 0.8, "ctc_mid": 0.2, "ctc_bpe": 0.3, "teacher": 5.0}
 
 
@@ -59,8 +66,9 @@ class EncoderTask(nn.Module):
 def encoder_losses(task: EncoderTask, tokenizer: Tokenizer) -> Callable[[Batch], Mapping[str, Loss]]:
     def losses(batch: Batch) -> Mapping[str, Loss]:
         output = task.encoder(batch.frames.to(task.to_teacher.weight.dtype), batch.lengths)
-        characters = [character_labels(raw_text(text)) for text in batch.texts]
-        tokens = [[i + 1 for i in tokenizer.encode(raw_text(text))] for text in batch.texts]
+        heard = [heard_text(text, lang) for text, lang in zip(batch.texts, batch.langs, strict=True)]
+        characters = [character_labels(text) for text in heard]
+        tokens = [[i + 1 for i in tokenizer.encode(text)] for text in heard]
         pooled, pooled_lengths = task.bpe_head.pool(output)
         found = {
             "ctc": ctc(output.logits, output.lengths, characters),
@@ -74,56 +82,70 @@ def encoder_losses(task: EncoderTask, tokenizer: Tokenizer) -> Callable[[Batch],
     return losses
 
 
-class DevSet:
-    """A few clips that are never trained on; WER of both heads by best path, no language model."""
+@dataclass(frozen=True)
+class DevClip:
+    """Frames (T, 160) of a clip, and what is said in it."""
 
-    def __init__(self, manifest: Path, corpora: Sequence[str], clips: int, tokenizer: Tokenizer) -> None:
-        self.sets = {}
+    frames: Tensor
+    text: str
+    lang: str
+
+
+class DevSet:
+    """A few clips that are never trained on, by corpus and language; error rates by best path, no language model."""
+
+    def __init__(self, manifest: Path, langs: Sequence[str], clips: int, tokenizer: Tokenizer, cache: Path) -> None:
         self.tokenizer = tokenizer
-        for name in corpora:
-            entries = [e for e in read_entries(manifest, "en") if e.corpus == name]
-            corpus = Corpus(entries[:: max(1, len(entries) // clips)][:clips], CACHE)
-            self.sets[name] = [(log_mel_frames(torch.from_numpy(corpus.samples(c))), c.text) for c in corpus.clips]
+        groups: dict[str, list[Entry]] = {}
+        for entry in read_entries(manifest):
+            if entry.lang in langs:
+                groups.setdefault(f"{entry.corpus}_{entry.lang}", []).append(entry)
+        self.sets = {name: self._read(entries, clips, cache) for name, entries in groups.items()}
+
+    def _read(self, entries: list[Entry], clips: int, cache: Path) -> list[DevClip]:
+        """So many clips from all over the corpus, the shortest first."""
+        corpus = Corpus(entries[:: max(1, len(entries) // clips)][:clips], cache)
+        read = [
+            DevClip(log_mel_frames(torch.from_numpy(corpus.samples(clip))), clip.text, clip.lang)
+            for clip in corpus.clips
+        ]
+        return sorted(read, key=lambda clip: len(clip.frames))
 
     def evaluate(self, task: EncoderTask) -> dict[str, float]:
+        """`wer_<corpus>_<lang>` of the characters and `wer_bpe_...` of the tokens, `cer_...` for Japanese."""
         result = {}
         for name, clips in self.sets.items():
-            ordered = sorted(clips, key=lambda clip: len(clip[0]))
-            pairs = [pair for i in range(0, len(ordered), 8) for pair in self._decode(task, ordered[i : i + 8])]
-            result[f"wer_{name}"] = score([(text, chars) for text, chars, _ in pairs], "en").rate
-            result[f"wer_bpe_{name}"] = score([(text, bpe) for text, _, bpe in pairs], "en").rate
-        print(pairs[0], pairs[-1], flush=True)
+            rows = [row for i in range(0, len(clips), 8) for row in self._decode(task, clips[i : i + 8])]
+            lang = clips[0].lang
+            measure = measure_name(lang).lower()
+            result[f"{measure}_{name}"] = score([(text, chars) for text, chars, _ in rows], lang).rate
+            result[f"{measure}_bpe_{name}"] = score([(text, bpe) for text, _, bpe in rows], lang).rate
+            print(rows[len(rows) // 2], flush=True)
         return result
 
-    def _decode(self, task: EncoderTask, clips: list[tuple[Tensor, str]]) -> list[tuple[str, str, str]]:
-        frames, lengths = batch_frames([f for f, _ in clips])
+    def _decode(self, task: EncoderTask, clips: list[DevClip]) -> list[tuple[str, str, str]]:
+        """What is heard in every clip, and what characters and tokens spell."""
+        frames, lengths = batch_frames([clip.frames for clip in clips])
         weight = task.to_teacher.weight
         output = task.encoder(frames.to(weight.device, weight.dtype), lengths.to(weight.device))
         bpe, bpe_lengths = task.bpe_head.logits(output)
         decoded = []
-        for i, (_, text) in enumerate(clips):
+        for i, clip in enumerate(clips):
             chars = labels_text(collapse(output.logits[i, : lengths[i]].argmax(-1).tolist()))
             tokens = self.tokenizer.decode([t - 1 for t in collapse(bpe[i, : bpe_lengths[i]].argmax(-1).tolist())])
-            decoded.append((text, chars, tokens))
+            spelt = hiragana(chars) if clip.lang == "ja" else chars
+            decoded.append((heard_text(clip.text, clip.lang), spelt, tokens))
         return decoded
 
 
-def read_source(text: str) -> Source:
-    """`MANIFEST:LANGS[@CORPORA]:WEIGHT[:TEACHER]`, LANGS and CORPORA joined by `+`."""
-    manifest, which, weight, *teacher = text.split(":")
-    langs, _, corpora = which.partition("@")
-    wanted = [e for e in read_entries(manifest) if e.lang in langs.split("+")]
-    corpus = Corpus([e for e in wanted if not corpora or e.corpus in corpora.split("+")], CACHE)
-    print(f"{manifest} {which}: {len(corpus.clips)} clips, {corpus.hours:.2f} h, weight {weight}", flush=True)
-    return Source(corpus, float(weight), Teacher(Path(teacher[0])) if teacher else None)
-
-
-def start_from(task: EncoderTask, name: str) -> None:
-    """Take the encoder and BPE head of a trained model with the same sizes and tokenizer."""
-    model = load_checkpoint(resolve(name)).model
-    task.encoder.load_state_dict(model.encoder.state_dict())
-    if model.bpe_head is not None:
-        task.bpe_head.load_state_dict(model.bpe_head.state_dict())
+def start_from(task: EncoderTask, name: str, tokenizer: Tokenizer) -> None:
+    """Take the encoder and BPE head of a trained model with the same sizes; its tokenizer may be another one."""
+    trained = load_checkpoint(resolve(name))
+    task.encoder.load_state_dict(trained.model.encoder.state_dict())
+    head = trained.model.bpe_head
+    if head is not None:
+        for mine, theirs in ((task.bpe_head.weight, head.weight), (task.bpe_head.bias, head.bias)):
+            mine.data = torch.cat([theirs[:1], carry_over(theirs[1:], trained.tokenizer, tokenizer)]).to(mine.dtype)
 
 
 def save_weights(trainer: Trainer[Batch], task: EncoderTask, folder: Path) -> None:
@@ -134,15 +156,18 @@ def save_weights(trainer: Trainer[Batch], task: EncoderTask, folder: Path) -> No
     (folder / "encoder_config.json").write_text(json.dumps(task.encoder.config.to_dict()))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", action="append", required=True, help="MANIFEST:LANGS[@CORPORA]:WEIGHT[:TEACHER]")
+    parser.add_argument("--data", action="append", required=True, help=DATA_SYNTAX)
+    parser.add_argument("--alpha", type=float, default=ALPHA, help="corpora are sampled with weight * hours ** alpha")
+    parser.add_argument("--longest-s", type=float, default=LONGEST_S, help="longer clips are dropped")
     parser.add_argument("--dev", type=Path, required=True)
-    parser.add_argument("--dev-corpora", default="librispeech_devclean_mp3,cv_delta_en")
-    parser.add_argument("--dev-clips", type=int, default=60)
+    parser.add_argument("--dev-langs", nargs="+", default=["en"])
+    parser.add_argument("--dev-clips", type=int, default=60, help="of each corpus and language")
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--init", help="start from the encoder of a model, by name or folder: lithophone-tiny")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of decoded samples")
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--warmup", type=int, default=300)
     parser.add_argument("--cooldown", type=int, default=1500)
@@ -152,32 +177,38 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true", help="no augmentation")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--log-every", type=int, default=20)
     parser.add_argument("--evaluate-every", type=int, default=500)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--fp32", action="store_true", help="compute in float32 instead of bfloat16")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(args.seed)
     ranks = join_ranks(args.device)
-    sources = [read_source(text) for text in args.data]
+    parts = [part for text in args.data for part in read_parts(text, args.longest_s, args.cache)]
+    report = data_report(parts, args.alpha, max(args.row_frames) * FRAME_S)
+    print(*report, sep="\n", flush=True)
     tokenizer = Tokenizer.from_folder(args.tokenizer)
-    teacher_size = next((s.teacher.size for s in sources if s.teacher), 0)
+    teacher_size = next((part.teacher.size for part in parts if part.teacher), 0)
     task = EncoderTask(TINY, len(tokenizer), teacher_size)
     if args.init:
-        start_from(task, args.init)
+        start_from(task, args.init, tokenizer)
     options = LoopOptions(
         schedule=Schedule(args.lr, args.steps, args.warmup, args.cooldown),
         folder=args.out,
         device=ranks.device,
         leads=ranks.leads,
         precision=torch.float32 if args.fp32 else torch.bfloat16,
+        log_every=args.log_every,
         evaluate_every=args.evaluate_every,
     )
     trainer = Trainer(task, encoder_losses(task, tokenizer), WEIGHTS, options)
+    if ranks.leads:
+        (args.out / "data.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     trainer.resume()
     mixture = Mixture(
-        sources,
+        as_sources(parts, args.alpha),
         seconds=args.batch_seconds,
         row_frames=args.row_frames,
         augment=Augment.none() if args.plain else Augment(),
@@ -189,7 +220,7 @@ def main() -> None:
     batches = torch.utils.data.DataLoader(
         mixture, batch_size=None, num_workers=args.workers, prefetch_factor=8 if args.workers else None
     )
-    dev = DevSet(args.dev, args.dev_corpora.split(","), args.dev_clips, tokenizer)
+    dev = DevSet(args.dev, args.dev_langs, args.dev_clips, tokenizer, args.cache)
     print(f"{sum(p.numel() for p in task.encoder.parameters()) / 1e6:.2f} M parameters in the encoder", flush=True)
     trainer.run(batches, lambda: dev.evaluate(task))
     if ranks.leads:

@@ -1,7 +1,10 @@
 """Stage 2a: the language model learns from text to read speech-like slots, before the projector joins it.
 
-    python recipes/language_model.py --text ../shared/text/en.txt --exclude ../shared/speech/dev.jsonl \\
+    python recipes/language_model.py --text en=en.txt ja=ja.txt --pairs ja-en=ja-en.tsv --exclude dev.jsonl \\
         --tokenizer checkpoints/tokenizer --out checkpoints/language_model --steps 4000
+
+It is asked what a speech model is asked: to transcribe raw or punctuated, with keywords, and to translate where a
+translation is known. A language is drawn by its number of sentences ** alpha.
 """
 
 from __future__ import annotations
@@ -9,30 +12,44 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from lithophone.train.keywords import KeywordLists
 from safetensors.torch import save_file
 from torch import nn
 
+from lithophone.checkpoint import load_checkpoint
 from lithophone.config import TextConfig
+from lithophone.hub import resolve
 from lithophone.labels import raw_text
 from lithophone.manifest import read_entries
 from lithophone.model.granite import GraniteForCausalLM
 from lithophone.tokenizer import Tokenizer
 from lithophone.train.augment import seeded
+from lithophone.train.corpora import ALPHA
+from lithophone.train.data import join_texts
+from lithophone.train.heard import heard_text
 from lithophone.train.loop import LoopOptions, Trainer
 from lithophone.train.losses import Loss
 from lithophone.train.optim import Schedule
 from lithophone.train.pseudo import Disguise, misspell, spread
 from lithophone.train.ranks import Ranks, join_ranks
-from lithophone.train.replies import Pair, draw_task, make_pair, reply_loss
+from lithophone.train.replies import Pair, Said, TaskMix, draw_request, make_pair, reply_loss
+from lithophone.train.sentences import read_lines, read_pairs
+from lithophone.train.vocabulary import carry_over
 
 GROWING_STEPS = 800
 """Steps until sentences of all lengths are read."""
+
+NEIGHBOURS = 0.03
+"""Sentences of a batch lie within this share of their language's list, sorted by length."""
+
+JOINED = 0.33
+"""Share of the rows that hold two sentences."""
 
 
 def tiny(tokenizer: Tokenizer) -> TextConfig:
@@ -75,10 +92,16 @@ class Sentences(torch.utils.data.IterableDataset[TextBatch]):
     """
 
     def __init__(
-        self, lines: list[str], tokenizer: Tokenizer, tokens: int, seed: int, start: int, ranks: Ranks
-    ) -> None:
-        self.lines = sorted(lines, key=len)
+        self, said: Mapping[str, Sequence[Said]], tokenizer: Tokenizer, mix: TaskMix,
+        keywords: Mapping[str, KeywordLists], *, alpha: float, tokens: int, seed: int, start: int, ranks: Ranks,
+    ) -> None:  # fmt: skip
+        self.langs = sorted(said)
+        self.said = {lang: sorted(said[lang], key=lambda one: len(one.text)) for lang in self.langs}
+        powers = np.array([len(self.said[lang]) ** alpha for lang in self.langs])
+        self.shares = powers / powers.sum()
         self.tokenizer = tokenizer
+        self.mix = mix
+        self.keywords = keywords
         self.tokens = tokens
         self.seed = seed
         self.start = start
@@ -92,8 +115,7 @@ class Sentences(torch.utils.data.IterableDataset[TextBatch]):
 
     def batch(self, step: int) -> TextBatch:
         rng = seeded(self.seed, "text", step * self.ranks.world + self.ranks.rank)
-        known = min(1.0, 0.1 + step / GROWING_STEPS)
-        centre = int(rng.integers(int(len(self.lines) * known)))
+        centre = rng.random() * min(1.0, 0.1 + step / GROWING_STEPS)
         pairs, slots, used = [], [], 0
         while used < self.tokens:
             pair, row = self._row(centre, rng)
@@ -102,14 +124,22 @@ class Sentences(torch.utils.data.IterableDataset[TextBatch]):
             used += len(pair.prompt) + len(pair.reply)
         return TextBatch(pairs, slots, step)
 
-    def _row(self, centre: int, rng: np.random.Generator) -> tuple[Pair, list[int]]:
-        near = np.clip(centre + rng.integers(-1500, 1501, size=2 if rng.random() < 0.33 else 1), 0, len(self.lines) - 1)
-        text = " ".join(self.lines[i] for i in near)
+    def _row(self, centre: float, rng: np.random.Generator) -> tuple[Pair, list[int]]:
+        said = self._draw(centre, rng)
         disguise = Disguise(word_p=float(rng.uniform(0.0, 0.45)))
-        heard = self.tokenizer.encode(misspell(raw_text(text), disguise, rng))
+        heard = self.tokenizer.encode(misspell(heard_text(said.text, said.lang), disguise, rng))
         row = spread(heard, self.tokenizer.pad_id, disguise, rng)
-        task = draw_task(text, rng)
-        return make_pair(task, text, self.tokenizer, "granite_speech", len(row)), row
+        request = draw_request(said, self.mix, rng, self.keywords)
+        return make_pair(request, self.tokenizer, "granite_speech", len(row)), row
+
+    def _draw(self, centre: float, rng: np.random.Generator) -> Said:
+        lang = str(rng.choice(self.langs, p=self.shares))
+        known = self.said[lang]
+        places = centre + rng.uniform(-NEIGHBOURS, NEIGHBOURS, size=2 if rng.random() < JOINED else 1)
+        found = [known[i] for i in np.clip((places * len(known)).astype(int), 0, len(known) - 1)]
+        common = set.intersection(*(set(one.translations) for one in found))
+        translations = {to: join_texts([one.translations[to] for one in found], to) for to in sorted(common)}
+        return Said(join_texts([one.text for one in found], lang), lang, translations)
 
 
 class TextTask(nn.Module):
@@ -128,11 +158,24 @@ class TextTask(nn.Module):
         return {"reply": reply_loss(self.language_model, rows, batch.pairs)}
 
 
-def main() -> None:
+def start_from(task: TextTask, name: str, tokenizer: Tokenizer) -> None:
+    """Take the language model of a trained model with the same sizes; its tokenizer may be another one."""
+    trained = load_checkpoint(resolve(name))
+    state = trained.model.language_model.state_dict()
+    tables = {n for n in state if n in ("model.embed_tokens.weight", "lm_head.weight")}
+    new = {n: carry_over(t, trained.tokenizer, tokenizer) if n in tables else t for n, t in state.items()}
+    task.language_model.load_state_dict(new)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", type=Path, nargs="+", required=True)
+    parser.add_argument("--text", nargs="+", required=True, help="LANG=PATH, one sentence a line")
+    parser.add_argument("--pairs", nargs="*", default=[], help="FROM-TO=PATH, sentence, tab, translation")
     parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="manifests whose texts are not learned")
+    parser.add_argument("--mix", nargs="*", default=[], help=TaskMix.SYNTAX)
+    parser.add_argument("--alpha", type=float, default=ALPHA, help="languages are sampled with sentences ** alpha")
     parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--init", help="start from the language model of a model, by name or folder: lithophone-tiny")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--warmup", type=int, default=200)
@@ -140,30 +183,44 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--batch-tokens", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--log-every", type=int, default=20)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--fp32", action="store_true", help="compute in float32 instead of bfloat16")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(args.seed)
     ranks = join_ranks(args.device)
     tokenizer = Tokenizer.from_folder(args.tokenizer)
     held_out = {raw_text(entry.text) for path in args.exclude for entry in read_entries(path)}
-    lines = [line.strip() for path in args.text for line in path.read_text(encoding="utf-8").splitlines()]
-    lines = [line for line in lines if len(line) > 3 and raw_text(line) not in held_out]
+    said = read_pairs(args.pairs, held_out)
+    for lang, lines in read_lines(args.text, held_out).items():
+        said.setdefault(lang, []).extend(Said(line, lang) for line in lines)
+    print({lang: len(known) for lang, known in said.items()}, flush=True)
     task = TextTask(tiny(tokenizer), tokenizer.audio_id)
+    if args.init:
+        start_from(task, args.init, tokenizer)
     options = LoopOptions(
         schedule=Schedule(args.lr, args.steps, args.warmup, args.cooldown),
         folder=args.out,
         device=ranks.device,
         leads=ranks.leads,
         precision=torch.float32 if args.fp32 else torch.bfloat16,
+        log_every=args.log_every,
         save_every=500,
     )
     trainer = Trainer(task, task.losses, {"reply": 1.0}, options)
     trainer.resume()
-    sentences = Sentences(lines, tokenizer, args.batch_tokens, args.seed, trainer.step, ranks)
-    trainer.run(torch.utils.data.DataLoader(sentences, batch_size=None, num_workers=1, prefetch_factor=8))
+    keywords = {lang: KeywordLists([one.text for one in known], lang) for lang, known in said.items()}
+    sentences = Sentences(
+        said, tokenizer, TaskMix.parse(args.mix), keywords,
+        alpha=args.alpha, tokens=args.batch_tokens, seed=args.seed, start=trainer.step, ranks=ranks,
+    )  # fmt: skip
+    batches = torch.utils.data.DataLoader(
+        sentences, batch_size=None, num_workers=args.workers, prefetch_factor=8 if args.workers else None
+    )
+    trainer.run(batches)
     if not ranks.leads:
         return
     state = {n: t.contiguous() for n, t in trainer.averaged_state().items()}

@@ -16,33 +16,30 @@ that was stopped goes on from its last checkpoint, but with the same `--steps`.
 from __future__ import annotations
 
 import argparse
-import copy
 import dataclasses
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from encoder import CACHE
 from speech import HARDER, assemble
 from torch import Tensor, nn
 
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lithophone.decode.edit import edit_batch
 from lithophone.decode.options import Edit
-from lithophone.errors import ManifestError, OptionError
-from lithophone.features import FRAME_S, RATE_HZ, batch_frames, log_mel_frames
+from lithophone.errors import OptionError
+from lithophone.features import FRAME_S, batch_frames, log_mel_frames
 from lithophone.hub import resolve
 from lithophone.labels import raw_text
-from lithophone.manifest import Entry, read_entries
+from lithophone.manifest import read_entries
 from lithophone.metrics.wer import score
 from lithophone.model.nar import GraniteSpeechNar
 from lithophone.tokenizer import Tokenizer
 from lithophone.train.augment import Augment, seeded
-from lithophone.train.data import Batch, Corpus, Mixture, Source
+from lithophone.train.corpora import CACHE, DATA_SYNTAX, as_sources, data_report, read_parts
+from lithophone.train.data import Batch, Corpus, Mixture
 from lithophone.train.editing import WEIGHTS, Corruption, corrupt, editing_losses, editor_from, frames_that_fit, hear
 from lithophone.train.loop import LoopOptions, Trainer
 from lithophone.train.losses import Loss
@@ -59,66 +56,6 @@ PARTS = {
     "embeddings": "language_model.model.embed_tokens",
 }
 """What may be held still besides the encoder: names on the command line, and in the model."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One corpus in one language: the clips that are trained on, and how many were dropped for which reason."""
-
-    name: str
-    corpus: Corpus
-    dropped: dict[str, int]
-
-
-def read_parts(text: str, longest_s: float, cache: Path) -> list[Part]:
-    """`MANIFEST[:LANGS[@CORPORA]]`, LANGS and CORPORA joined by `+`: a part for every corpus and language in it."""
-    manifest, _, which = text.partition(":")
-    langs, _, corpora = which.partition("@")
-    groups: dict[str, list[Entry]] = {}
-    for entry in read_entries(manifest):
-        if (not langs or entry.lang in langs.split("+")) and (not corpora or entry.corpus in corpora.split("+")):
-            groups.setdefault(f"{entry.corpus or Path(manifest).stem}:{entry.lang}", []).append(entry)
-    if not groups:
-        raise ManifestError(
-            f"{manifest} has no clips of {which!r}: name languages, and behind @ corpora, that it holds"
-        )
-    return [read_part(name, entries, longest_s, cache) for name, entries in groups.items()]
-
-
-def read_part(name: str, entries: Sequence[Entry], longest_s: float, cache: Path) -> Part:
-    """Decode what is short enough by the manifest, and keep what is short enough in truth."""
-    with_text = [entry for entry in entries if raw_text(entry.text)]
-    short = [entry for entry in with_text if (entry.duration_s or 0.0) <= longest_s]
-    corpus = copy.copy(Corpus(short, cache)) if short else None
-    decoded = corpus.clips if corpus else []
-    kept = [clip for clip in decoded if clip.length <= longest_s * RATE_HZ]
-    dropped = {
-        "no text": len(entries) - len(with_text),
-        f"longer than {longest_s:.4g} s": len(with_text) - len(short) + len(decoded) - len(kept),
-        "unreadable": len(short) - len(decoded),
-    }
-    if corpus is None or not kept:
-        raise ManifestError(f"nothing is left of the {len(entries)} clips of {name}; dropped were: {dropped}")
-    corpus.clips, corpus.hours = kept, sum(clip.length for clip in kept) / RATE_HZ / 3600
-    return Part(name, corpus, dropped)
-
-
-def corpus_shares(hours: Sequence[float], alpha: float) -> list[float]:
-    """Shares of the rows, by hours ** alpha: small corpora are heard more often than their size would let them."""
-    powers = [h**alpha for h in hours]
-    return [power / sum(powers) for power in powers]
-
-
-def data_report(parts: Sequence[Part], shares: Sequence[float], longest_row_s: float) -> list[dict[str, Any]]:
-    """What is trained on and what is not. Clips that are longer than a row wait until nothing shorter is drawn."""
-    return [
-        {
-            "name": part.name, "clips": len(part.corpus.clips), "hours": round(part.corpus.hours, 3),
-            "share": round(share, 4), "dropped": part.dropped,
-            "longer than a row": sum(clip.length > longest_row_s * RATE_HZ for clip in part.corpus.clips),
-        }
-        for part, share in zip(parts, shares, strict=True)
-    ]  # fmt: skip
 
 
 class EditingTask(nn.Module):
@@ -204,8 +141,8 @@ def save_model(trainer: Trainer[Batch], checkpoint: Checkpoint, folder: Path) ->
 
 def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", action="append", required=True, help="MANIFEST[:LANGS[@CORPORA]]")
-    parser.add_argument("--alpha", type=float, default=ALPHA, help="corpora are sampled with hours ** alpha")
+    parser.add_argument("--data", action="append", required=True, help=DATA_SYNTAX)
+    parser.add_argument("--alpha", type=float, default=ALPHA, help="corpora are sampled with weight * hours ** alpha")
     parser.add_argument(
         "--longest-s",
         type=float,
@@ -250,8 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     augment = Augment.none() if args.plain else HARDER
     longest_s = min(args.longest_s, augment.speed_range[0] * frames_that_fit(checkpoint.editor.config) * FRAME_S)
     parts = [part for text in args.data for part in read_parts(text, longest_s, args.cache)]
-    shares = corpus_shares([part.corpus.hours for part in parts], args.alpha)
-    report = data_report(parts, shares, max(args.row_frames) * FRAME_S)
+    report = data_report(parts, args.alpha, max(args.row_frames) * FRAME_S)
     print(*report, sep="\n", flush=True)
     sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in checkpoint.editor.named_children()}
     print({name: f"{size:.2f} M" for name, size in sizes.items()}, flush=True)
@@ -270,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         (args.out / "data.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     trainer.resume()
     mixture = Mixture(
-        [Source(part.corpus, share) for part, share in zip(parts, shares, strict=True)],
+        as_sources(parts, args.alpha),
         seconds=args.batch_seconds,
         row_frames=args.row_frames,
         augment=augment,

@@ -1,11 +1,13 @@
-"""Stage 2b: projector and language model learn together to transcribe what the encoder hears; the encoder is frozen.
+"""Stage 2b: projector and language model learn together to answer prompts on what the encoder hears, which is frozen.
 
     python recipes/speech.py --data ... --dev ../shared/speech/dev.jsonl --tokenizer checkpoints/tokenizer \\
         --encoder checkpoints/encoder --language-model checkpoints/language_model --out checkpoints/speech
 
-Loss = cross-entropy of the reply + 0.3 CTC over the projector's output, read with the language model's own embedding
-table and its padding token as the blank. The second term tells every audio embedding which token it stands for: stage
-2a has taught the language model to read just that, so the two halves meet instead of searching for each other.
+Prompts are drawn by the shares of `--mix`: raw, punctuated, with keywords, and translation where the manifest has
+translations, a part of it transcribing first. Loss = cross-entropy of the reply + 0.3 CTC over the projector's output,
+read with the language model's own embedding table and its padding token as the blank. The second term tells every audio
+embedding which token it stands for: stage 2a has taught the language model to read just that, so the two halves meet
+instead of searching for each other.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from encoder import DevSet, read_source
+from encoder import LONGEST_S, DevClip, DevSet
+from lithophone.train.keywords import KeywordLists
 from safetensors.torch import load_file
 from torch import nn
 
@@ -25,22 +28,24 @@ from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lithophone.config import EncoderConfig, ModelConfig, ProjectorConfig, TextConfig
 from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import BeamSearch, Greedy
-from lithophone.features import batch_frames
+from lithophone.features import FRAME_S, batch_frames
 from lithophone.hub import resolve
-from lithophone.labels import raw_text
-from lithophone.metrics.wer import score
+from lithophone.metrics.wer import measure_name, score
 from lithophone.model.speech import GraniteSpeech
 from lithophone.prompts import Transcribe, build_prompt
 from lithophone.tokenizer import Tokenizer
 from lithophone.train.augment import Augment, seeded
+from lithophone.train.corpora import ALPHA, CACHE, DATA_SYNTAX, Part, as_sources, data_report, read_parts
 from lithophone.train.data import Batch, Mixture
+from lithophone.train.heard import heard_text
 from lithophone.train.loop import LoopOptions, Trainer
 from lithophone.train.losses import Loss, ctc
 from lithophone.train.optim import Schedule
 from lithophone.train.ranks import join_ranks
-from lithophone.train.replies import draw_task, make_pair, reply_loss
+from lithophone.train.replies import Said, TaskMix, draw_request, make_pair, reply_loss
 
 MODEL_TYPE = "granite_speech"
+PARTS = ("projector", "language_model")
 WEIGHTS = {"reply": 1.0, "ctc": 0.3}
 
 BEAMS = BeamSearch(num_beams=8, ctc_weight=0.3)
@@ -85,11 +90,11 @@ def assemble(encoder: Path, language_model: Path, tokenizer: Tokenizer) -> Grani
     return model
 
 
-def start_from(model: GraniteSpeech, name: str) -> None:
-    """Take projector and language model of a trained model with the same sizes and tokenizer; keep the encoder."""
+def start_from(model: GraniteSpeech, name: str, parts: Sequence[str]) -> None:
+    """Take these of PARTS from a trained model with the same sizes, the language model also with the same tokenizer."""
     trained = load_checkpoint(resolve(name)).model
-    model.projector.load_state_dict(trained.projector.state_dict())
-    model.language_model.load_state_dict(trained.language_model.state_dict())
+    for part in parts:
+        model.get_submodule(part).load_state_dict(trained.get_submodule(part).state_dict())
 
 
 @torch.no_grad()
@@ -106,10 +111,14 @@ def match_scale(model: GraniteSpeech) -> None:
 class SpeechTask(nn.Module):
     """The whole model; the encoder and its head are held still, in evaluation mode."""
 
-    def __init__(self, model: GraniteSpeech, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, model: GraniteSpeech, tokenizer: Tokenizer, mix: TaskMix, keywords: Mapping[str, KeywordLists]
+    ) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
+        self.mix = mix
+        self.keywords = keywords
         self.temperature = nn.Parameter(torch.tensor([4.0]))
         for part in (model.encoder, model.bpe_head):
             part.requires_grad_(False)
@@ -125,16 +134,17 @@ class SpeechTask(nn.Module):
             encoded = self.model.encode(batch.frames.to(weight.dtype), batch.lengths)
         audio, counts = self.model.project(encoded)
         rng = seeded(0, "tasks", int(torch.initial_seed()) % 2**31)
+        said = [Said(*known) for known in zip(batch.texts, batch.langs, batch.translations, strict=True)]
         pairs = [
-            make_pair(draw_task(text, rng), text, self.tokenizer, MODEL_TYPE, count)
-            for text, count in zip(batch.texts, counts.tolist(), strict=True)
+            make_pair(draw_request(one, self.mix, rng, self.keywords), self.tokenizer, MODEL_TYPE, count)
+            for one, count in zip(said, counts.tolist(), strict=True)
         ]
         rows = self.model.embed([p.prompt + p.reply[:-1] for p in pairs], audio, counts)
         language_model = self.model.language_model
         table = language_model.model.embed_tokens.weight
-        tokens = [self.tokenizer.encode(raw_text(text)) for text in batch.texts]
-        said = nn.functional.layer_norm(audio.float(), audio.shape[-1:]).to(table.dtype)
-        logits = said @ table.T * self.temperature
+        tokens = [self.tokenizer.encode(heard_text(one.text, one.lang)) for one in said]
+        spoken = nn.functional.layer_norm(audio.float(), audio.shape[-1:]).to(table.dtype)
+        logits = spoken @ table.T * self.temperature
         return {
             "reply": reply_loss(language_model, rows, pairs),
             "ctc": ctc(logits, counts, tokens, blank=self.tokenizer.pad_id),
@@ -147,45 +157,61 @@ class ReplyDevSet(DevSet):
     def evaluate_replies(self, task: SpeechTask) -> dict[str, float]:
         result = {}
         for name, clips in self.sets.items():
-            ordered = sorted(clips, key=lambda clip: len(clip[0]))
-            pairs = [pair for i in range(0, len(ordered), 8) for pair in self._replies(task.model, ordered[i : i + 8])]
-            result[f"wer_{name}"] = score(pairs, "en").rate
-            print(pairs[len(pairs) // 2], pairs[-1], flush=True)
+            pairs = [pair for i in range(0, len(clips), 8) for pair in self._replies(task.model, clips[i : i + 8])]
+            lang = clips[0].lang
+            result[f"{measure_name(lang).lower()}_{name}"] = score(pairs, lang).rate
+            print(pairs[len(pairs) // 2], flush=True)
         return result
 
-    def _replies(self, model: GraniteSpeech, clips: list[tuple[torch.Tensor, str]]) -> list[tuple[str, str]]:
+    def _replies(self, model: GraniteSpeech, clips: list[DevClip]) -> list[tuple[str, str]]:
         weight = model.projector.linear.weight
-        frames, lengths = batch_frames([f for f, _ in clips])
+        frames, lengths = batch_frames([clip.frames for clip in clips])
         audio, counts = model.audio_embeddings(frames.to(weight.device, weight.dtype), lengths.to(weight.device))
         sizes = counts.tolist()
         prompts = [build_prompt(Transcribe(punctuate=False), self.tokenizer, MODEL_TYPE, n) for n in sizes]
         replies = decode_batch(model, model.embed(prompts, audio, counts), Greedy(), sizes)
-        return [(text, self.tokenizer.decode(reply.ids)) for (_, text), reply in zip(clips, replies, strict=True)]
+        return [(clip.text, self.tokenizer.decode(reply.ids)) for clip, reply in zip(clips, replies, strict=True)]
 
 
-def main() -> None:
+def keyword_lists(parts: Sequence[Part]) -> dict[str, KeywordLists]:
+    """Lists for every language, of the words in its training texts."""
+    texts: dict[str, list[str]] = {}
+    for part in parts:
+        for clip in part.corpus.clips:
+            texts.setdefault(clip.lang, []).append(clip.text)
+    return {lang: KeywordLists(known, lang) for lang, known in texts.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", action="append", required=True, help="MANIFEST:LANGS[@CORPORA]:WEIGHT[:TEACHER]")
+    parser.add_argument("--data", action="append", required=True, help=DATA_SYNTAX)
+    parser.add_argument("--alpha", type=float, default=ALPHA, help="corpora are sampled with weight * hours ** alpha")
+    parser.add_argument("--longest-s", type=float, default=LONGEST_S, help="longer clips are dropped")
+    parser.add_argument("--mix", nargs="*", default=[], help=TaskMix.SYNTAX)
     parser.add_argument("--dev", type=Path, required=True)
-    parser.add_argument("--dev-corpora", default="librispeech_devclean_mp3,cv_delta_en")
-    parser.add_argument("--dev-clips", type=int, default=60)
+    parser.add_argument("--dev-langs", nargs="+", default=["en"])
+    parser.add_argument("--dev-clips", type=int, default=60, help="of each corpus and language")
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--encoder", type=Path, required=True)
     parser.add_argument("--language-model", type=Path, required=True)
-    parser.add_argument("--init", help="projector and language model of a trained model, by name or folder")
+    parser.add_argument("--init", help="take --init-parts from a trained model, by name or folder")
+    parser.add_argument("--init-parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of decoded samples")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--warmup", type=int, default=150)
     parser.add_argument("--cooldown", type=int, default=1000)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--batch-seconds", type=float, default=60.0)
     parser.add_argument("--row-frames", type=int, nargs="+", default=(200, 400, 600, 800))
+    parser.add_argument("--plain", action="store_true", help="no augmentation")
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--log-every", type=int, default=20)
     parser.add_argument("--evaluate-every", type=int, default=500)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--fp32", action="store_true", help="compute in float32 instead of bfloat16")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(args.seed)
@@ -193,31 +219,37 @@ def main() -> None:
     tokenizer = Tokenizer.from_folder(args.tokenizer)
     model = assemble(args.encoder, args.language_model, tokenizer)
     if args.init:
-        start_from(model, args.init)
+        start_from(model, args.init, args.init_parts)
     sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
     print({name: f"{size:.2f} M" for name, size in sizes.items()}, flush=True)
-    task = SpeechTask(model, tokenizer)
+    parts = [part for text in args.data for part in read_parts(text, args.longest_s, args.cache)]
+    report = data_report(parts, args.alpha, max(args.row_frames) * FRAME_S)
+    print(*report, sep="\n", flush=True)
+    task = SpeechTask(model, tokenizer, TaskMix.parse(args.mix), keyword_lists(parts))
     options = LoopOptions(
         schedule=Schedule(args.lr, args.steps, args.warmup, args.cooldown),
         folder=args.out,
         device=ranks.device,
         leads=ranks.leads,
         precision=torch.float32 if args.fp32 else torch.bfloat16,
+        log_every=args.log_every,
         evaluate_every=args.evaluate_every,
     )
     trainer = Trainer(task, task.losses, WEIGHTS, options)
+    if ranks.leads:
+        (args.out / "data.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     trainer.resume()
     mixture = Mixture(
-        [read_source(text) for text in args.data],
+        as_sources(parts, args.alpha),
         seconds=args.batch_seconds,
         row_frames=args.row_frames,
-        augment=HARDER,
+        augment=Augment.none() if args.plain else HARDER,
         seed=args.seed,
         start=trainer.step,
         rank=ranks.rank,
         world=ranks.world,
     )
-    dev = ReplyDevSet(args.dev, args.dev_corpora.split(","), args.dev_clips, tokenizer)
+    dev = ReplyDevSet(args.dev, args.dev_langs, args.dev_clips, tokenizer, args.cache)
     batches = torch.utils.data.DataLoader(
         mixture, batch_size=None, num_workers=args.workers, prefetch_factor=8 if args.workers else None
     )

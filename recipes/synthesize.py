@@ -3,6 +3,7 @@
     python recipes/synthesize.py kokoro --text sentences.txt --lang en --clips 4000 --out data/synth --workers 2
     python recipes/synthesize.py pico   --text sentences.txt --lang en --clips 8000 --out data/synth
     python recipes/synthesize.py flite  --text sentences.txt --lang en --clips 8000 --out data/synth
+    python recipes/synthesize.py openjtalk --text sentences.txt --lang ja --clips 3000 --out data/synth
 
 Every clip is a pure function of (engine, language, index, seed): which sentence, which voice, which speed. A clip whose
 file exists is not made again, so a run that was stopped goes on where it was. The manifest is written from the files
@@ -33,14 +34,19 @@ import soundfile
 import soxr
 
 RATE_HZ = 16_000
-ENGINES = ("kokoro", "pico", "flite")
+ENGINES = ("kokoro", "pico", "flite", "openjtalk")
 ESPEAK_NAME = {"en": "en-us", "fr": "fr-fr", "es": "es", "it": "it", "pt": "pt-br", "de": "de"}
 PICO_NAME = {"en": ("en-US", "en-GB"), "de": ("de-DE",), "fr": ("fr-FR",), "es": ("es-ES",), "it": ("it-IT",)}
 FLITE_VOICES = ("kal", "awb", "rms", "slt")
+LANGUAGES = (*ESPEAK_NAME, "ja")
+GERMAN_SOUNDS = str.maketrans({"ɜ": "ɐ", "ʏ": "y", "ɑ": "a", "ɾ": "ʁ", "r": "ʁ"})
+GERMAN_VOICE = "ff_siwis"
 # Never heard in training: the voices that measure how well an unseen speaker is understood.
 HELD_OUT = ("pm_alex", "em_alex", "im_nicola", "jm_kumo", "zm_yunyang", "hf_alpha", "hf_beta", "hm_omega", "hm_psi")
 NATIVE_PREFIX = {"en": ("a", "b"), "es": ("e",), "fr": ("f",), "it": ("i",), "pt": ("p",), "ja": ("j",), "zh": ("z",)}
-SPEAKABLE = re.compile(r"[^\W\d_](?:[^\W\d_]|[ ',.?!;:\"’-])+")
+SPEAKABLE = re.compile(r"[^\W\d_](?:[^\W\d_]|[ ',.?!;:\"’、。！？・-])+")
+LETTERS_PER_SIGN = 3
+"""A Japanese sentence of 10 signs takes as long to say as an English one of 30 letters."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,11 @@ class Clip:
     speed: float
 
 
-def read_sentences(path: Path, exclude: set[str], low: int = 15, high: int = 160) -> list[str]:
-    """Sentences of `low` to `high` characters that any voice can read aloud: letters and plain punctuation only."""
+def read_sentences(path: Path, lang: str, exclude: set[str], low: int = 15, high: int = 160) -> list[str]:
+    """Sentences of `low` to `high` letters that any voice can read aloud: letters and plain punctuation only."""
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return [s for s in lines if low <= len(s) <= high and SPEAKABLE.fullmatch(s) and s not in exclude]
+    weight = LETTERS_PER_SIGN if lang == "ja" else 1
+    return [s for s in lines if low <= weight * len(s) <= high and SPEAKABLE.fullmatch(s) and s not in exclude]
 
 
 def texts_of(manifests: list[Path]) -> set[str]:
@@ -80,9 +87,12 @@ def plan(
 def blend(rng: random.Random, lang: str, voices: tuple[str, ...], foreign: float = 0.0) -> str:
     """Half the clips take a voice as it is, half a convex blend of two: `0.63*af_sky+0.37*am_puck`.
 
-    Of the clips, the share `foreign` draws from the voices of every language, the others from those of `lang`.
+    Of the clips, the share `foreign` draws from the voices of every language, the others from those of `lang`. German
+    has no voice of its own: every clip is half the voice that comes nearest to it, half any other.
     """
     allowed = [v for v in voices if v not in HELD_OUT]
+    if lang == "de":
+        return f"0.50*{rng.choice([v for v in allowed if v != GERMAN_VOICE])}+0.50*{GERMAN_VOICE}"
     if foreign == 0.0 or rng.random() >= foreign:
         allowed = [v for v in allowed if v.startswith(NATIVE_PREFIX[lang])]
     if rng.random() < 0.5:
@@ -92,7 +102,7 @@ def blend(rng: random.Random, lang: str, voices: tuple[str, ...], foreign: float
     return f"{share:.2f}*{first}+{1 - share:.2f}*{second}"
 
 
-# --- Kokoro: StyleTTS2 in ONNX, phonemes from espeak-ng ------------------------------------------------------------
+# --- Kokoro: StyleTTS2 in ONNX, phonemes from espeak-ng, for Japanese from Open JTalk ---------------------------------
 
 
 def fetch_kokoro(folder: Path) -> None:
@@ -130,9 +140,21 @@ def _kokoro(folder: Path) -> tuple[object, dict[str, int]]:
 
 @functools.cache
 def _phonemizer(lang: str) -> Callable[[str], tuple[str, object]]:
+    if lang == "ja":
+        from misaki import ja
+
+        return ja.JAG2P(version="pyopenjtalk")
     from misaki import espeak
 
     return espeak.EspeakG2P(language=ESPEAK_NAME[lang])
+
+
+def phonemes_of(text: str, lang: str) -> str:
+    """What Kokoro is to say. Japanese comes with its pitch accent behind the sounds, which the voice does not read."""
+    phonemes = _phonemizer(lang)(text)[0]
+    if lang == "de":
+        return phonemes.translate(GERMAN_SOUNDS)
+    return re.split(r"[\^_]", phonemes)[0] if lang == "ja" else phonemes
 
 
 @functools.cache
@@ -150,8 +172,7 @@ def style_of(folder: Path, voice: str) -> np.ndarray:
 def kokoro(clip: Clip, lang: str, folder: Path) -> np.ndarray:
     """One sentence -> samples (n,) at 16 kHz."""
     session, vocab = _kokoro(folder)
-    phonemes, _ = _phonemizer(lang)(clip.text)
-    ids = [vocab[p] for p in phonemes if p in vocab][:508]
+    ids = [vocab[p] for p in phonemes_of(clip.text, lang) if p in vocab][:508]
     feeds = {
         "tokens": np.array([[0, *ids, 0]], np.int64),
         "style": style_of(folder, clip.voice)[len(ids)][None].astype(np.float32),
@@ -179,6 +200,13 @@ def flite(clip: Clip, lang: str, folder: Path) -> np.ndarray:
         return decode_wav(Path(out.name).read_bytes())
 
 
+def openjtalk(clip: Clip, lang: str, folder: Path) -> np.ndarray:
+    import pyopenjtalk
+
+    samples, rate_hz = pyopenjtalk.tts(clip.text, speed=clip.speed, half_tone=float(clip.voice.removeprefix("mei:")))
+    return soxr.resample(samples.astype(np.float32) / 32768.0, rate_hz, RATE_HZ)
+
+
 def decode_wav(data: bytes) -> np.ndarray:
     samples, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32")
     return soxr.resample(samples, rate_hz, RATE_HZ) if rate_hz != RATE_HZ else samples
@@ -193,6 +221,8 @@ def voices_of(engine: str, lang: str, models: Path) -> tuple[str, ...]:
         return tuple(sorted(path.stem for path in (models / "voices").glob("*.bin")))
     if engine == "pico":
         return tuple(f"{name}:{pitch}" for name in PICO_NAME[lang] for pitch in (0.75, 0.9, 1.0, 1.1, 1.3))
+    if engine == "openjtalk":
+        return tuple(f"mei:{half_tones}" for half_tones in (-6, -4, -2, 0, 2))
     return FLITE_VOICES
 
 
@@ -200,7 +230,7 @@ def write_clip(clip: Clip, *, engine: str, lang: str, out: Path, models: Path) -
     path = clip_path(out, engine, lang, clip.index)
     if path.exists():
         return
-    speak = {"kokoro": kokoro, "pico": pico, "flite": flite}[engine]
+    speak = {"kokoro": kokoro, "pico": pico, "flite": flite, "openjtalk": openjtalk}[engine]
     samples = speak(clip, lang, models)
     peak = float(np.abs(samples).max(initial=0.0))
     if len(samples) < RATE_HZ // 4 or peak < 1e-3:
@@ -239,7 +269,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("engine", choices=ENGINES)
     parser.add_argument("--text", type=Path, required=True, help="sentences, one a line")
-    parser.add_argument("--lang", default="en", choices=sorted(ESPEAK_NAME))
+    parser.add_argument("--lang", default="en", choices=sorted(LANGUAGES))
     parser.add_argument("--clips", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path("data/synth"))
     parser.add_argument("--models", type=Path, default=Path("data/voices/kokoro"))
@@ -253,7 +283,7 @@ def main() -> None:
     args = parser.parse_args()
 
     voices = voices_of(args.engine, args.lang, args.models)
-    sentences = read_sentences(args.text, texts_of(args.exclude))
+    sentences = read_sentences(args.text, args.lang, texts_of(args.exclude))
     clips = plan(args.engine, args.lang, sentences, args.clips, args.seed, voices, args.foreign)
     if args.voices:
         chosen = args.voices.split(",")

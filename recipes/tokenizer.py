@@ -1,6 +1,7 @@
-"""A byte-level BPE tokenizer in the family's form, from sentences: cased as they stand, and raw as transcripts are.
+"""A byte-level BPE tokenizer in the family's form, from sentences: cased as they stand, raw as transcripts are, and as
+they are heard, which is another thing in Japanese.
 
-    python recipes/tokenizer.py --text ../shared/text/en.txt --vocab 1024 --out checkpoints/tokenizer
+    python recipes/tokenizer.py --text en=en.txt fr=fr.txt ja=ja.txt --lines 30000 --out checkpoints/tokenizer
 
 The special tokens close the vocabulary in the family's order; `<|audio|>` is the last one.
 """
@@ -9,13 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lithophone.labels import raw_text
 from lithophone.prompts import KEYWORDS, LANGUAGES, PUNCTUATED, RAW
+from lithophone.train.heard import heard_text
+from lithophone.train.sentences import read_lines
 
 SPECIAL = ("<|pad|>", "<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<|audio|>")
 CHAT_TEMPLATE = (
@@ -31,38 +35,45 @@ PROMPT_REPEATS = 2000
 """Every prompt carries an instruction: weighed like this, most of its words become single tokens."""
 
 
-def sentences(paths: list[Path]) -> Iterator[str]:
+def sentences(lines: dict[str, list[str]]) -> Iterator[str]:
     for _ in range(PROMPT_REPEATS):
         yield from ("USER:", f"{RAW}\n ASSISTANT:", PUNCTUATED, f"{KEYWORDS} Keywords:", "translate the speech to")
+        yield "[Transcription] [Translation]"
     for name in LANGUAGES.values():
         yield from [f" {name}"] * PROMPT_REPEATS
-    for path in paths:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            yield line.strip()
-            yield raw_text(line)
+    for lang, texts in lines.items():
+        for line in texts:
+            yield from (line, raw_text(line))
+            if lang == "ja":
+                yield heard_text(line, lang)
 
 
-def build(paths: list[Path], vocab: int) -> Tokenizer:
+def build(lines: dict[str, list[str]], vocab: int) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab - len(SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
-    tokenizer.train_from_iterator(sentences(paths), trainer)
+    tokenizer.train_from_iterator(sentences(lines), trainer)
     tokenizer.add_special_tokens(list(SPECIAL))
     return tokenizer
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", type=Path, nargs="+", required=True)
+    parser.add_argument("--text", nargs="+", required=True, help="LANG=PATH, one sentence a line")
+    parser.add_argument("--lines", type=int, help="of each language at most so many, drawn at random")
     parser.add_argument("--vocab", type=int, default=1024)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     args.out.mkdir(parents=True, exist_ok=True)
-    tokenizer = build(args.text, args.vocab)
+    lines = read_lines(args.text)
+    for texts in lines.values():
+        random.Random(args.seed).shuffle(texts)
+    tokenizer = build({lang: texts[: args.lines] for lang, texts in lines.items()}, args.vocab)
     tokenizer.save(str(args.out / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",

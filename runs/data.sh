@@ -1,38 +1,27 @@
 #!/usr/bin/env bash
-# The synthetic part of the training data, and the teacher's states. Run from the repository root; clips that are there are kept.
-# Sentences: Common Voice's sentence list (CC0), without those of the dev set. Two hours on two cores, nearly all of
-# it Kokoro. The teacher behind the bundled model was stopped after 4,218 clips of train.jsonl (all of English but a part of
-# speechocean762) and its index put together from the rows written till then; this script goes through all of them.
+# What version 1 of lithophone-tiny needs beyond the data of version 0 (runs/english/data.sh): a tokenizer for six
+# languages, and speech in five of them. Run from the repository root; clips that are there are kept. Sentences: Common
+# Voice's lists and, for Japanese, those of the Tanaka corpus (CC BY 2.0), without those of the dev set. An hour and a
+# half on two cores, nearly all of it Kokoro.
 set -eu
 speech=${SPEECH:-../shared/speech}
 text=${TEXT:-../shared/text}
-.venv/bin/pip install --quiet py-nanotts misaki espeakng-loader phonemizer-fork faster-whisper
+.venv/bin/pip install --quiet py-nanotts misaki espeakng-loader phonemizer-fork pyopenjtalk-plus
 
-.venv/bin/python recipes/tokenizer.py --text "$text/en.txt" --vocab 1024 --out checkpoints/tokenizer
-.venv/bin/python recipes/synthesize.py kokoro --text "$text/en.txt" --exclude "$speech/dev.jsonl" --clips 1394
-.venv/bin/python recipes/synthesize.py pico --text "$text/en.txt" --exclude "$speech/dev.jsonl" --seed 2 --clips 2000
-.venv/bin/python recipes/teacher_states.py "$speech/train.jsonl" --langs en --out data/teacher/train-en
-.venv/bin/python recipes/teacher_states.py "$speech/synth.jsonl" --langs en --out data/teacher/synth-en
-.venv/bin/python recipes/teacher_states.py data/synth/kokoro-en.jsonl --out data/teacher/kokoro-en
+mkdir -p data/text
+cut -f 2 "$text/en-ja.tsv" > data/text/tanaka-ja.txt
+sentences=(ja=data/text/tanaka-ja.txt)
+for lang in en fr de es pt ja; do sentences+=("$lang=$text/$lang.txt"); done
+.venv/bin/python recipes/tokenizer.py --vocab 1792 --lines 30000 --out checkpoints/tokenizer6 --text "${sentences[@]}"
 
-# Voices and sentences that no training clip has: the test of an unseen speaker.
-.venv/bin/python recipes/synthesize.py kokoro --text "$text/en.txt" --exclude "$speech"/{dev,synth,train}.jsonl \
-  data/synth/kokoro-en.jsonl data/synth/pico-en.jsonl \
-  --voices hf_alpha,hm_omega,em_alex,pm_alex,im_nicola --seed 99 --clips 50 --workers 1 --out data/unseen
-
-# A second helping, with other sentences: more of Kokoro, and four old, small voices for the variety of their text.
-for engine in "kokoro 893" "flite 1400"; do
-  read -r name clips <<< "$engine"
-  .venv/bin/python recipes/synthesize.py "$name" --text "$text/en.txt" --seed 7 --clips "$clips" --out data/synth2 \
-    --exclude "$speech/dev.jsonl" data/unseen/kokoro-en.jsonl src/lithophone/assets/demo/demo.jsonl data/synth/kokoro-en.jsonl
+synthesize() {
+  .venv/bin/python recipes/synthesize.py "$1" --lang "$2" --text "$3" --clips "$4" --seed "$5" --out data/langs "${@:6}"
+}
+for lang in de fr es; do
+  synthesize pico "$lang" "$text/$lang.txt" 4000 41 --exclude "$speech/dev.jsonl"
 done
-.venv/bin/python recipes/teacher_states.py data/synth2/kokoro-en.jsonl --out data/teacher/kokoro2-en
-
-# A third helping. Kokoro with voices of every language, since an unseen voice may have any; and text, text, text: what
-# the encoder lacked by now was spelling, and the small voices read ten thousand sentences in minutes.
-known=("$speech/dev.jsonl" data/unseen/kokoro-en.jsonl src/lithophone/assets/demo/demo.jsonl data/synth/kokoro-en.jsonl data/synth2/kokoro-en.jsonl)
-.venv/bin/python recipes/synthesize.py pico --text "$text/en.txt" --exclude "${known[@]}" --seed 11 --clips 5000 --out data/synth3
-.venv/bin/python recipes/synthesize.py flite --text "$text/en.txt" --exclude "${known[@]}" --seed 31 --clips 2000 --out data/synth3
-.venv/bin/python recipes/synthesize.py kokoro --text "$text/en.txt" --exclude "${known[@]}" "$speech/synth.jsonl" \
-  --foreign 0.5 --seed 21 --clips 1704 --out data/synth4
-.venv/bin/python recipes/teacher_states.py data/synth4/kokoro-en.jsonl --out data/teacher/kokoro4-en
+known=("$speech/dev.jsonl" "$speech/synth.jsonl")
+synthesize openjtalk ja data/text/tanaka-ja.txt 3000 44 --exclude "${known[@]}"
+synthesize kokoro es "$text/es.txt" 400 43 --foreign 0.5 --exclude "${known[@]}"
+synthesize kokoro pt "$text/pt.txt" 785 43 --foreign 0.5 --exclude "${known[@]}"
+synthesize kokoro ja "$text/ja.txt" 400 43 --foreign 0.4 --exclude "${known[@]}"

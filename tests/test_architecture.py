@@ -13,7 +13,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 LEVELS = (
     {"errors"},
-    {"config", "transcript"},
+    {"config", "transcript", "kana"},
     {
         "formats", "audio", "features", "tokenizer", "hub", "metrics", "devices", "labels", "manifest", "replies",
         "nar_config", "memory",

@@ -47,6 +47,18 @@ def test_everything_that_may_be_known(tmp_path: Path) -> None:
     assert second.duration_s == 1.5
 
 
+def test_translations(tmp_path: Path) -> None:
+    known = {"fr": "Bonjour.", "ja": "こんにちは。"}
+    lines = [GOOD | {"translations": known}, GOOD | {"translations": None}, GOOD]
+    path = manifest(tmp_path, *(json.dumps(line, ensure_ascii=False) for line in lines))
+    entries = read_entries(path)
+    assert [dict(entry.translations) for entry in entries] == [known, {}, {}]
+    write_entries(tmp_path / "again.jsonl", entries)
+    assert read_entries(tmp_path / "again.jsonl") == entries
+    written = (tmp_path / "again.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line).get("translations") for line in written] == [known, None, None]
+
+
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     for name in ("clips/a.wav", "b.wav"):
@@ -86,6 +98,11 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         (json.dumps(GOOD | {"start": True, "end": 1.0}), "line 2: start is True"),
         (json.dumps(GOOD | {"keywords": "red"}), "line 2: keywords is a str: it must be a list"),
         (json.dumps(GOOD | {"keywords": ["red", " "]}), "line 2: keywords has ' '"),
+        (json.dumps(GOOD | {"translations": ["Bonjour."]}), "line 2: translations is a list: it must be an object"),
+        (json.dumps(GOOD | {"translations": {"fr": " "}}), "line 2: translations has ' ' for 'fr'"),
+        (json.dumps(GOOD | {"translations": {"fr": 3}}), "line 2: translations has 3 for 'fr'"),
+        (json.dumps(GOOD | {"translations": {"en": "Hi."}}), "line 2: translations has 'en': .* other than 'en'"),
+        (json.dumps(GOOD | {"translations": {"": "Hi."}}), "line 2: translations has ''"),
         (json.dumps(GOOD | {"words": {}}), "line 2: words is a dict: it must be a list"),
         (json.dumps(GOOD | {"words": [{"start": 0, "end": 1}]}), "line 2: words has .* must be an object"),
         (json.dumps(GOOD | {"words": [{"text": "a"}]}), "line 2: words has .* without start and end"),

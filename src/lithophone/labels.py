@@ -12,16 +12,24 @@ N_LABELS = 348
 BLANK = 0
 KATAKANA_START = 0x30A1
 _TO_KATAKANA = {code: code + 0x60 for code in (*range(0x3041, 0x3097), 0x309D, 0x309E)}
+LIGATURES = str.maketrans({"œ": "oe", "ł": "l", "đ": "d", "ı": "i"})
+"""Small letters that have no label of their own, nor one without its marks."""
+
+_TO_HIRAGANA = {katakana: hiragana for hiragana, katakana in _TO_KATAKANA.items()}
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "´": "'", "`": "'"})
 _MARKS = re.compile(r"[^\w\s']|_")
 _LOOSE_APOSTROPHE = re.compile(r"(?<!\w)'|'(?!\w)")
+_JAPANESE_GAP = re.compile(r"(?<=[\u3005-\u30ff\u3400-\u9fff]) (?=[\u3005-\u30ff\u3400-\u9fff])")
 
 
 def raw_text(text: str) -> str:
-    """Lower case, no punctuation but apostrophes inside words, single spaces: the form of a raw transcript."""
+    """Lower case, no punctuation but apostrophes inside words, single spaces: the form of a raw transcript.
+
+    A mark between kana or kanji leaves no space behind: Japanese and Mandarin write none.
+    """
     text = unicodedata.normalize("NFC", text).translate(_QUOTES).lower()
     text = _LOOSE_APOSTROPHE.sub(" ", _MARKS.sub(" ", text))
-    return " ".join(text.split())
+    return _JAPANESE_GAP.sub("", " ".join(text.split()))
 
 
 def katakana(text: str) -> str:
@@ -29,9 +37,14 @@ def katakana(text: str) -> str:
     return text.translate(_TO_KATAKANA)
 
 
+def hiragana(text: str) -> str:
+    """Katakana as Hiragana, where there is one; everything else as it is."""
+    return text.translate(_TO_HIRAGANA)
+
+
 def character_labels(text: str) -> list[int]:
-    """One label a character; characters outside the set are left out."""
-    labels = (character_label(character) for character in text)
+    """One label a character, Hiragana as Katakana; characters outside the set are left out."""
+    labels = (character_label(character) for character in katakana(text).translate(LIGATURES))
     return [label for label in labels if label is not None]
 
 

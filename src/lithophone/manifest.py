@@ -19,6 +19,8 @@ Where known; a key that is missing or null is as good as unknown:
     keywords  list of texts: the words and names that a recogniser is told of, for the measures of keywords
     words     [{"text": "Hello", "start": 0.1, "end": 0.4, "speaker": "s1"}, ...]: words of the reference; times in
               seconds from the start of the clip (of the stretch, not of the recording); speaker where known
+    translations  {"fr": "Bonjour.", ...}: code of another language -> what the text means in it, to train on.
+              Not for the measures of translation: there `text` is the translation
 
 Other keys are left to whoever wrote them. Empty lines are passed over.
 """
@@ -28,7 +30,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,6 +63,8 @@ class Entry:
     """The reference's words; times from the start of the clip."""
     start_s: float | None = None
     end_s: float | None = None
+    translations: Mapping[str, str] = field(default_factory=dict)
+    """Language code -> what `text` means in that language."""
 
 
 def read_entries(path: str | Path, lang: str | None = None, limit: int | None = None) -> list[Entry]:
@@ -173,7 +177,8 @@ def _entry(line: str, root: Path) -> Entry:
     if duration_s is None and span:
         duration_s = span[1] - span[0]
     text, lang = values["text"], values["lang"]
-    return Entry(audio, text, lang, duration_s, corpus, speaker, name, keywords, words, start_s, end_s)
+    translations = _translations(values.get("translations"), lang)
+    return Entry(audio, text, lang, duration_s, corpus, speaker, name, keywords, words, start_s, end_s, translations)
 
 
 def _name(values: Mapping[str, Any], span: tuple[float, float] | None) -> str:
@@ -191,6 +196,21 @@ def _keywords(value: object) -> tuple[str, ...]:
         if not isinstance(keyword, str) or not keyword.strip():
             raise ManifestError(f"keywords has {keyword!r}: every keyword must be text with something in it")
     return tuple(keywords)
+
+
+def _translations(value: object, lang: str) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ManifestError(
+            f"translations is a {type(value).__name__}: it must be an object of language codes and texts"
+        )
+    for code, text in value.items():
+        if not isinstance(text, str) or not text.strip():
+            raise ManifestError(f"translations has {text!r} for {code!r}: it must be text with something in it")
+        if not code or code == lang:
+            raise ManifestError(f"translations has {code!r}: it must be the code of a language other than {lang!r}")
+    return dict(value)
 
 
 def _word(item: object) -> Word:
@@ -216,6 +236,7 @@ def _to_dict(entry: Entry, root: Path) -> dict[str, Any]:
         "end": entry.end_s,
         "keywords": entry.keywords or None,
         "words": [_word_dict(word) for word in entry.words] or None,
+        "translations": dict(entry.translations) or None,
     }
     return values | {key: value for key, value in known.items() if value is not None}
 

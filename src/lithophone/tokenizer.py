@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 import tokenizers
-from jinja2 import TemplateError
+from jinja2 import Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lithophone.errors import CheckpointError
@@ -64,6 +64,12 @@ class Tokenizer:
         return int(self._core.get_vocab_size(with_added_tokens=True))
 
     @cached_property
+    def pieces(self) -> tuple[str, ...]:
+        """Every token as the vocabulary writes it (bytes as visible characters), in the order of the ids."""
+        names = (self._core.id_to_token(i) for i in range(len(self)))
+        return tuple("" if name is None else name for name in names)
+
+    @cached_property
     def special_tokens(self) -> tuple[str, ...]:
         """The added tokens that are marks rather than text, in the order of their ids."""
         added = self._core.get_added_tokens_decoder()
@@ -101,8 +107,9 @@ class Tokenizer:
             raise CheckpointError("the checkpoint has no chat template: neither a file nor a key in the tokenizer")
         names = {name: self._named_token(name) for name in SPECIAL_NAMES if self._named_token(name)}
         try:
-            template = _environment().from_string(self.chat_template)
-            return template.render(messages=list(messages), add_generation_prompt=add_generation_prompt, **names)
+            return _compiled(self.chat_template).render(
+                messages=list(messages), add_generation_prompt=add_generation_prompt, **names
+            )
         except TemplateError as error:
             raise CheckpointError(f"the chat template cannot be rendered: {error}") from error
 
@@ -159,6 +166,12 @@ def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     if isinstance(found, list):
         found = {entry["name"]: entry["template"] for entry in found}.get("default")
     return found
+
+
+@lru_cache(16)
+def _compiled(template: str) -> Template:
+    """Compiling takes a hundred times as long as rendering."""
+    return _environment().from_string(template)
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lithophone import kana
 from lithophone.decode.ctc import WILDCARD
 from lithophone.labels import labels_text
-from lithophone.longform import kana
 from lithophone.longform.spoken import SpokenText, spoken_text
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from lithophone import kana
 from lithophone.decode.greedy import Reply
 from lithophone.labels import N_LABELS
-from lithophone.longform import kana
 from lithophone.longform.judge import Heard, segments_of
 from lithophone.longform.words import REACH_S, timed_words, with_words
 from lithophone.replies import ParsedReply, parse_turns, parse_word_times

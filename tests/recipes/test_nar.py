@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 import lithophone
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lithophone.errors import ManifestError, OptionError
+from lithophone.errors import OptionError
 from lithophone.features import RATE_HZ, batch_frames, log_mel_frames
 from lithophone.model.speech import GraniteSpeech
 from lithophone.train.augment import seeded
@@ -180,39 +180,6 @@ def test_the_encoder_stays_in_evaluation_mode(nar: ModuleType) -> None:
 def test_something_has_to_learn(nar: ModuleType) -> None:
     with pytest.raises(OptionError, match="--freeze projector language_model leaves nothing to train"):
         nar.EditingTask(editor_from(tiny_checkpoint(bpe=True)), Corruption(), ["projector", "language_model"])
-
-
-def test_what_is_dropped_is_counted_by_reason(nar: ModuleType, tmp_path: Path) -> None:
-    """Too long by the manifest, too long in truth, without words, unreadable, and in another language."""
-    rows = [
-        {"corpus": "a"}, {"corpus": "a", "duration": 81.0}, {"corpus": "a", "text": "?!"}, {"corpus": "a"},
-        {"corpus": "b"}, {"corpus": "b", "lang": "fr"}, {"corpus": "c"},
-    ]  # fmt: skip
-    path = write_manifest(tmp_path / "data", rows, 0.3)
-    soundfile.write(tmp_path / "data" / "0.wav", melody(0, 0.6), RATE_HZ)
-    (tmp_path / "data" / "3.wav").write_text("no sound")
-    soundfile.write(tmp_path / "data" / "4.wav", melody(4, 0.5), RATE_HZ)
-    parts = nar.read_parts(f"{path}:en@a+b", 80.0, tmp_path / "cache")
-    assert [part.name for part in parts] == ["a:en", "b:en"]
-    assert parts[0].dropped == {"no text": 1, "longer than 80 s": 1, "unreadable": 1}
-    assert [clip.name for clip in parts[0].corpus.clips] == ["0.wav"]
-    assert parts[0].corpus.hours == pytest.approx(0.6 / 3600)
-    report = nar.data_report(parts, [0.5, 0.5], 0.55)
-    assert [row["longer than a row"] for row in report] == [1, 0]
-    assert [part.name for part in nar.read_parts(str(path), 80.0, tmp_path / "cache")] == [
-        "a:en", "b:en", "b:fr", "c:en",
-    ]  # fmt: skip
-    with pytest.raises(ManifestError, match=r"nothing is left of the 4 clips of a:en; .*'longer than 0.4 s': 2"):
-        nar.read_parts(f"{path}:en@a", 0.4, tmp_path / "cache")
-    with pytest.raises(ManifestError, match=r"has no clips of 'de'"):
-        nar.read_parts(f"{path}:de", 80.0, tmp_path / "cache")
-
-
-def test_small_corpora_are_heard_more_often_than_their_size(nar: ModuleType) -> None:
-    assert nar.corpus_shares([1.0, 100.0], 1.0) == pytest.approx([1 / 101, 100 / 101])
-    assert nar.corpus_shares([1.0, 100.0], 0.0) == pytest.approx([0.5, 0.5])
-    small, large = nar.corpus_shares([1.0, 100.0], 0.65)
-    assert large / small == pytest.approx(100**0.65)
 
 
 @pytest.mark.parametrize(

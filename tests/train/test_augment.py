@@ -7,15 +7,18 @@ import pytest
 import torch
 
 from lithophone.train.augment import (
+    CODECS,
     Augment,
     add_noise,
     add_room,
     change_speed,
     coloured_noise,
     distort,
+    recode,
     seeded,
     spec_augment,
 )
+from tests.sounds import tone
 
 TONE = np.sin(np.arange(8000) * 0.2).astype(np.float32) * 0.3
 
@@ -67,3 +70,18 @@ def test_masks_stay_inside_the_utterance_and_leave_the_input_alone() -> None:
     assert torch.equal(frames, before)
     assert not torch.equal(masked[0], frames[0])
     assert torch.equal(masked[1, 30:], frames[1, 30:])
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_codec_keeps_the_speech_in_its_place(codec: str) -> None:
+    samples = sum(tone(0.7, frequency_hz=hz, peak=0.2) for hz in (300.0, 800.0, 1700.0)) * np.hanning(11_200)
+    received = recode(samples.astype(np.float32), codec)
+    assert len(received) == len(samples)
+    assert received.dtype == np.float32
+    assert np.corrcoef(samples, received)[0, 1] > 0.9
+    assert not np.array_equal(samples, received)
+
+
+def test_a_telephone_has_no_high_sounds() -> None:
+    high = tone(0.5, frequency_hz=6000.0)
+    assert np.abs(recode(high, "ULAW")).mean() < 0.02 * np.abs(high).mean()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +116,55 @@ def test_teacher_states_follow_their_samples(tmp_path: Path, speed: float) -> No
     heard = np.arange(int(batch.lengths[0])) * 0.02 * speed
     np.testing.assert_allclose(seconds[: len(heard), 0], heard, atol=0.03)
     assert batch.teacher_valid[0].sum() == batch.lengths[0]
+
+
+def write_row(folder: Path, **values: object) -> Path:
+    write_corpus(folder, [2.0])
+    row = {"audio": "0.wav", "text": "one", "lang": "en"} | values
+    (folder / "manifest.jsonl").write_text(json.dumps(row))
+    return folder / "manifest.jsonl"
+
+
+def test_a_stretch_of_a_recording_is_all_that_is_heard(tmp_path: Path) -> None:
+    path = write_row(tmp_path, start=0.5, end=1.25)
+    corpus = Corpus(read_entries(path), tmp_path / "cache")
+    whole, _ = soundfile.read(tmp_path / "0.wav", dtype="float32")
+    np.testing.assert_allclose(corpus.samples(corpus.clips[0]), whole[8_000:20_000], atol=1e-4)
+    write_row(tmp_path, start=1.0, end=1.25)
+    assert Corpus(read_entries(path), tmp_path / "cache").clips[0].length == 4_000
+
+
+def test_translations_of_all_clips_are_those_of_the_row(tmp_path: Path) -> None:
+    write_corpus(tmp_path, [0.5, 0.5])
+    rows = [
+        {"audio": "0.wav", "text": "one", "lang": "en", "translations": {"fr": "un", "de": "eins", "ja": "一。"}},
+        {"audio": "1.wav", "text": "two", "lang": "en", "translations": {"fr": "deux", "ja": "二。"}},
+    ]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    source = Source(Corpus(read_entries(tmp_path / "manifest.jsonl"), tmp_path / "cache"), 1.0)
+    found = {
+        (text, *sorted(meanings.items()))
+        for step in range(8)
+        for batch in [mixture(source, row_frames=(50,), seconds=2.0).batch(step)]
+        for text, meanings in zip(batch.texts, batch.translations, strict=True)
+    }
+    assert ("one two", ("fr", "un deux"), ("ja", "一。二。")) in found
+    assert ("one one", ("de", "eins eins"), ("fr", "un un"), ("ja", "一。一。")) in found
+
+
+def test_japanese_sentences_are_joined_without_a_space(tmp_path: Path) -> None:
+    corpus = Corpus(read_entries(write_row(tmp_path, text="一。", lang="ja", end=0.4, start=0.0)), tmp_path / "cache")
+    batch = mixture(Source(corpus, 1.0), row_frames=(50,), seconds=1.0, augment=Augment.none()).batch(0)
+    assert set(batch.texts) == {"一。一。"}
+
+
+def test_babble_is_made_of_the_clips_at_the_ratio_asked_for(tmp_path: Path) -> None:
+    source = Source(corpus_of(tmp_path, [0.5, 0.8, 1.0]), 1.0)
+    quiet = replace(Augment.none(), babble_p=0.0)
+    loud = replace(quiet, babble_p=1.0, babble_snr_db=(0.0, 0.0))
+    babble = mixture(source, augment=loud)._babble(16_000, np.random.default_rng(1))
+    assert babble.shape == (16_000,)
+    assert float(np.mean(babble**2)) + 1.0 >= 3.0
+    clean, noisy = (mixture(source, augment=a, row_frames=(100,)).batch(3).frames for a in (quiet, loud))
+    assert clean.shape == noisy.shape
+    assert not torch.allclose(clean, noisy, atol=0.05)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
+from lithophone import kana
 from lithophone.decode.ctc import WILDCARD
-from lithophone.labels import character_label, katakana, raw_text
-from lithophone.longform import kana
+from lithophone.labels import LIGATURES, character_label, katakana, raw_text
 
 MAX_UNKNOWN = 0.5
 """Share of letters without a label beyond which an alignment would mean nothing."""
@@ -30,7 +30,6 @@ _UNSPELLED = "0"
 
 _SIGNS = re.compile("[%&@#§°+=×÷<>$€£¥]")
 _UNSPELLED_RUN = re.compile(f"{_UNSPELLED}(?: *{_UNSPELLED})*")
-_LIGATURES = str.maketrans({"œ": "oe", "ł": "l", "đ": "d", "ı": "i"})
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def heard_labels(text: str, language: str | None = None) -> list[int]:
 @lru_cache(CACHED_WORDS)
 def _spelled(sound: str) -> str:
     """A word as the heads were trained on it, raw, with one `_UNSPELLED` for each stretch that is not spelled."""
-    raw = raw_text(_SIGNS.sub(f" {_UNSPELLED} ", katakana(sound))).translate(_LIGATURES)
+    raw = raw_text(_SIGNS.sub(f" {_UNSPELLED} ", katakana(sound))).translate(LIGATURES)
     return _UNSPELLED_RUN.sub(_UNSPELLED, "".join(map(_in_the_set, raw)))
 
 
@@ -108,7 +107,7 @@ def _unknown_share(sounds: Iterable[str]) -> float:
 @lru_cache(CACHED_WORDS)
 def _letter_counts(sound: str) -> tuple[int, int]:
     """Letters of a word, and how many of them have no label."""
-    letters = [c for c in katakana(raw_text(sound)).translate(_LIGATURES) if c.isalpha()]
+    letters = [c for c in katakana(raw_text(sound)).translate(LIGATURES) if c.isalpha()]
     return len(letters), sum(_in_the_set(letter) == _UNSPELLED for letter in letters)
 
 

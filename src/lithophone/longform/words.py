@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from lithophone import kana
 from lithophone.decode.ctc import Span, align, label_scores
 from lithophone.features import FRAME_S
 from lithophone.labels import N_LABELS
-from lithophone.longform import kana
 from lithophone.longform.confidence import confidence_of, token_pieces, with_written
 from lithophone.longform.judge import Heard
 from lithophone.longform.spoken import SpokenText, Stretch, spoken_text

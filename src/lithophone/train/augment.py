@@ -1,14 +1,16 @@
-"""Augmentation: speed, rooms, noise, gain on samples; SpecAugment on frames. Randomness comes from the caller.
+"""Augmentation: speed, rooms, noise, codecs, gain on samples; SpecAugment on frames. Randomness comes from the caller.
 
 Samples are numpy float32 (n,) at 16 kHz, frames torch (B, T, 160).
 """
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import soundfile
 import soxr
 from torch import Tensor
 
@@ -28,6 +30,10 @@ class Augment:
     room_direct_db: tuple[float, float] = (3.0, 20.0)
     noise_p: float = 0.2
     noise_snr_db: tuple[float, float] = (8.0, 30.0)
+    babble_p: float = 0.05
+    babble_snr_db: tuple[float, float] = (10.0, 30.0)
+    babble_voices: tuple[int, int] = (3, 7)
+    codec_p: float = 0.1
     gain_db: tuple[float, float] = (-12.0, 6.0)
     spec_p: float = 0.9
     time_masks_per_s: float = 0.3
@@ -37,7 +43,7 @@ class Augment:
 
     @staticmethod
     def none() -> Augment:
-        return Augment(speed_p=0, room_p=0, noise_p=0, gain_db=(0, 0), spec_p=0)
+        return Augment(speed_p=0, room_p=0, noise_p=0, babble_p=0, codec_p=0, gain_db=(0, 0), spec_p=0)
 
 
 def change_speed(samples: Samples, speed: float) -> Samples:
@@ -47,14 +53,14 @@ def change_speed(samples: Samples, speed: float) -> Samples:
 
 
 def distort(samples: Samples, augment: Augment, rng: np.random.Generator) -> Samples:
-    """Room, then noise, then gain, each with its own probability."""
+    """Room, then noise, then gain, then a codec, each with its own probability."""
     if rng.random() < augment.room_p:
         samples = add_room(samples, rng.uniform(*augment.room_decay_s), rng.uniform(*augment.room_direct_db), rng)
     if rng.random() < augment.noise_p:
         samples = add_noise(samples, coloured_noise(len(samples), rng), rng.uniform(*augment.noise_snr_db))
     gain = 10.0 ** (rng.uniform(*augment.gain_db) / 20.0)
     clipped: Samples = np.clip(samples * gain, -1.0, 1.0).astype(np.float32)
-    return clipped
+    return recode(clipped, CODECS[int(rng.integers(len(CODECS)))]) if rng.random() < augment.codec_p else clipped
 
 
 def add_room(samples: Samples, decay_s: float, direct_db: float, rng: np.random.Generator) -> Samples:
@@ -84,6 +90,29 @@ def add_noise(samples: Samples, noise: Samples, snr_db: float) -> Samples:
     scale = np.sqrt(wanted / max(float(np.mean(noise**2)), 1e-12))
     noisy: Samples = (samples + scale * noise).astype(np.float32)
     return noisy
+
+
+CODECS = ("ULAW", "ALAW", "GSM610", "VORBIS", "MPEG_LAYER_III")
+"""Subtypes of libsndfile; the first three are those of telephones, at 8 kHz. Its Opus takes thrice as long as MP3."""
+
+_CONTAINERS = {"VORBIS": "OGG", "MPEG_LAYER_III": "MP3"}
+LOWEST_QUALITY = 0.9
+"""Of libsndfile's compression level, 0 to 1: 10 kbit/s and upwards, by codec."""
+
+
+def recode(samples: Samples, codec: str) -> Samples:
+    """What is left of (n,) samples behind a codec: n samples again, in their old place to within a few."""
+    telephone = codec not in _CONTAINERS
+    rate_hz = 8_000 if telephone else RATE_HZ
+    sent = soxr.resample(samples, RATE_HZ, rate_hz, quality="LQ") if telephone else samples
+    file = io.BytesIO()
+    quality = {} if telephone else {"compression_level": LOWEST_QUALITY}
+    soundfile.write(file, sent, rate_hz, format=_CONTAINERS.get(codec, "WAV"), subtype=codec, **quality)
+    file.seek(0)
+    received, rate_hz = soundfile.read(file, dtype="float32")
+    back = soxr.resample(received, rate_hz, RATE_HZ, quality="LQ") if rate_hz != RATE_HZ else received
+    fitted: Samples = np.pad(back, (0, max(0, len(samples) - len(back))))[: len(samples)].astype(np.float32)
+    return fitted
 
 
 def spec_augment(frames: Tensor, lengths: Tensor, augment: Augment, rng: np.random.Generator) -> Tensor:

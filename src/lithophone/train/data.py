@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,8 @@ from lithophone.audio import load_audio
 from lithophone.errors import AudioError
 from lithophone.features import FRAME_S, RATE_HZ, batch_frames, frame_count, log_mel_frames
 from lithophone.manifest import Entry
-from lithophone.train.augment import Augment, Samples, change_speed, distort, seeded, spec_augment
+from lithophone.metrics.normalize import CHARACTER_LANGUAGES
+from lithophone.train.augment import Augment, Samples, add_noise, change_speed, distort, seeded, spec_augment
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +43,15 @@ class Clip:
     speaker: str
     start: int
     length: int
+    translations: Mapping[str, str] = field(default_factory=dict)
+    """Language code -> what the text means."""
 
 
 class Corpus:
     """Clips of a manifest with their samples decoded once into a memory-mapped int16 file under `cache`."""
 
     def __init__(self, entries: Sequence[Entry], cache: Path) -> None:
-        known = [[str(e.audio.resolve()), e.text, e.lang, e.speaker] for e in entries]
+        known = [_identity(entry) for entry in entries]
         key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
         index, pcm = cache / f"{key}.json", cache / f"{key}.i16"
         if not index.exists():
@@ -62,6 +65,13 @@ class Corpus:
         return self.pcm[clip.start : clip.start + clip.length].astype(np.float32) / 32768.0
 
 
+def _identity(entry: Entry) -> list[object]:
+    """What a cached clip depends on."""
+    plain: list[object] = [str(entry.audio.resolve()), entry.text, entry.lang, entry.speaker]
+    span = [] if entry.start_s is None else [entry.start_s, entry.end_s]
+    return [*plain, *span, *([dict(entry.translations)] if entry.translations else [])]
+
+
 def _decode_all(entries: Sequence[Entry], index: Path, pcm: Path) -> None:
     """Write the samples of all readable clips; what cannot be read is named in the log and left out."""
     index.parent.mkdir(parents=True, exist_ok=True)
@@ -69,14 +79,22 @@ def _decode_all(entries: Sequence[Entry], index: Path, pcm: Path) -> None:
     with pcm.open("wb") as file:
         for entry in entries:
             try:
-                samples = load_audio(entry.audio)
+                samples = _stretch(load_audio(entry.audio), entry)
             except AudioError as error:
                 log.warning("left out: %s", error)
                 continue
             file.write((samples.clip(-1, 1) * 32767).astype(np.int16).tobytes())
-            clips.append(asdict(Clip(entry.name, entry.text, entry.lang, entry.speaker, at, len(samples))))
+            clip = Clip(entry.name, entry.text, entry.lang, entry.speaker, at, len(samples), dict(entry.translations))
+            clips.append(asdict(clip))
             at += len(samples)
     index.write_text(json.dumps(clips), encoding="utf-8")
+
+
+def _stretch(samples: Samples, entry: Entry) -> Samples:
+    """The part of the recording that the entry means."""
+    if entry.start_s is None or entry.end_s is None:
+        return samples
+    return samples[round(entry.start_s * RATE_HZ) : round(entry.end_s * RATE_HZ)]
 
 
 class Teacher:
@@ -109,7 +127,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Batch:
-    """B rows: frames (B, T, 160), lengths (B,), texts; teacher (B, T, size) with teacher_valid (B, T)."""
+    """B rows: frames (B, T, 160), lengths (B,), texts; teacher (B, T, size) with teacher_valid (B, T).
+
+    `translations` has for every row the languages in which the whole of its text is known; it may be left empty.
+    """
 
     frames: Tensor
     lengths: Tensor
@@ -117,14 +138,18 @@ class Batch:
     langs: list[str]
     teacher: Tensor | None
     teacher_valid: Tensor | None
+    translations: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
         return float(self.lengths.sum()) / 50.0
 
     def to(self, device: torch.device | str) -> Batch:
-        moved = [None if t is None else t.to(device) for t in (self.teacher, self.teacher_valid)]
-        return Batch(self.frames.to(device), self.lengths.to(device), self.texts, self.langs, *moved)
+        tensors = {
+            "frames": self.frames, "lengths": self.lengths, "teacher": self.teacher, "teacher_valid": self.teacher_valid
+        }  # fmt: skip
+        moved = {name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None}
+        return replace(self, **moved)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -134,6 +159,7 @@ class Row:
     samples: Samples
     text: str
     lang: str
+    translations: dict[str, str]
     teacher: npt.NDArray[np.float16] | None
 
 
@@ -183,16 +209,32 @@ class Mixture(torch.utils.data.IterableDataset[Batch]):
         frames = F.pad(frames, (0, 0, 0, -frames.shape[1] % size))
         frames = spec_augment(frames, lengths, self.augment, rng)
         teacher, valid = self._stack_teacher(rows, frames.shape[1])
-        return Batch(frames, lengths, [r.text for r in rows], [r.lang for r in rows], teacher, valid)
+        texts, langs, translations = ([getattr(r, name) for r in rows] for name in ("text", "lang", "translations"))
+        return Batch(frames, lengths, texts, langs, teacher, valid, translations)
 
     def _row(self, target_s: float, rng: np.random.Generator) -> Row:
-        weights = np.array([source.weight for source in self.sources])
-        source = self.sources[int(rng.choice(len(self.sources), p=weights / weights.sum()))]
+        source = self._source(rng)
         speed = rng.uniform(*self.augment.speed_range) if rng.random() < self.augment.speed_p else 1.0
         clips = _fill(source, int(target_s * RATE_HZ * speed), rng)
         samples, states = _join(source, clips, speed)
-        text = " ".join(clip.text.strip() for clip in clips)
-        return Row(distort(samples, self.augment, rng), text, clips[0].lang, states)
+        if rng.random() < self.augment.babble_p:
+            samples = add_noise(samples, self._babble(len(samples), rng), rng.uniform(*self.augment.babble_snr_db))
+        lang = clips[0].lang
+        text = join_texts([clip.text for clip in clips], lang)
+        return Row(distort(samples, self.augment, rng), text, lang, _translations(clips), states)
+
+    def _source(self, rng: np.random.Generator) -> Source:
+        weights = np.array([source.weight for source in self.sources])
+        return self.sources[int(rng.choice(len(self.sources), p=weights / weights.sum()))]
+
+    def _babble(self, length: int, rng: np.random.Generator) -> Samples:
+        """Several people at once, as loud as each other: clips of all corpora, repeated until they are long enough."""
+        voices = np.zeros(length, np.float32)
+        for _ in range(int(rng.integers(*self.augment.babble_voices, endpoint=True))):
+            corpus = self._source(rng).corpus
+            voice = corpus.samples(corpus.clips[int(rng.integers(len(corpus.clips)))])
+            voices += np.resize(voice / max(1e-4, float(np.sqrt(np.mean(voice**2)))), length)
+        return voices
 
     def _stack_teacher(self, rows: list[Row], frames: int) -> tuple[Tensor | None, Tensor | None]:
         if not self.teacher_size:
@@ -206,6 +248,17 @@ class Mixture(torch.utils.data.IterableDataset[Batch]):
                 states[i, :count] = torch.from_numpy((row.teacher[:count] - mean) / deviation)
                 valid[i, :count] = True
         return states, valid
+
+
+def join_texts(texts: Sequence[str], lang: str) -> str:
+    """Sentences one after another, as the language writes them."""
+    return ("" if lang in CHARACTER_LANGUAGES else " ").join(text.strip() for text in texts)
+
+
+def _translations(clips: Sequence[Clip]) -> dict[str, str]:
+    """The languages that all of the clips are translated into."""
+    common = [lang for lang in clips[0].translations if all(lang in clip.translations for clip in clips)]
+    return {lang: join_texts([clip.translations[lang] for clip in clips], lang) for lang in common}
 
 
 def _channel_scale(teachers: Sequence[Teacher]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

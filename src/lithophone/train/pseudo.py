@@ -7,6 +7,8 @@ learning to copy, to correct and to punctuate, before a single recording is hear
 
 from __future__ import annotations
 
+import itertools
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,13 @@ ALIKE = {
     "a": "eou", "b": "pdv", "c": "sk", "d": "tb", "e": "iay", "f": "vth", "g": "kj", "i": "ey", "j": "g", "k": "cg",
     "m": "n", "n": "m", "o": "ua", "p": "b", "s": "zc", "t": "d", "u": "oa", "v": "fb", "w": "u", "y": "i", "z": "s",
 }  # fmt: skip
+KANA = "".join(map(chr, range(0x3041, 0x3094))) + "ー"
+KANA_ALIKE = (
+    "かが", "きぎ", "くぐ", "けげ", "こご", "さざ", "しじちぢ", "すずつづ", "せぜ", "そぞ", "ただ", "てで",
+    "とど", "はばぱ", "ひびぴ", "ふぶぷ", "へべぺ", "ほぼぽ", "つっ", "やゃ", "ゆゅ", "よょ", "いえぃ",
+    "うおぅ", "んむぬ", "らだ", "りに", "るう", "わは", "をお",
+)  # fmt: skip
+ALIKE |= {kana: others.replace(kana, "") for others in reversed(KANA_ALIKE) for kana in others}
 
 
 @dataclass(frozen=True)
@@ -32,9 +41,24 @@ class Disguise:
 
 
 def misspell(text: str, disguise: Disguise, rng: np.random.Generator) -> str:
-    """Some words lose letters, gain letters, or change them for like-sounding ones; few words vanish."""
-    words = (_misspell_word(w, disguise, rng) for w in text.split() if rng.random() >= disguise.drop_word_p)
-    return " ".join(word for word in words if word)
+    """Some words lose letters, gain letters, or change them for like-sounding ones; few words vanish.
+
+    A text in kana has no spaces: a few neighbours at a time count as a word there.
+    """
+    if not text.isascii() and any(c in KANA for c in text):
+        return "".join(_misspelt(_runs(text, rng), disguise, rng))
+    return " ".join(_misspelt(text.split(), disguise, rng))
+
+
+def _runs(text: str, rng: np.random.Generator) -> list[str]:
+    """The text in pieces of 2 to 5 signs."""
+    ends = [0, *(e for e in np.cumsum(rng.integers(2, 6, size=len(text))).tolist() if e < len(text)), len(text)]
+    return [text[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def _misspelt(words: list[str], disguise: Disguise, rng: np.random.Generator) -> list[str]:
+    bent = (_misspell_word(word, disguise, rng) for word in words if rng.random() >= disguise.drop_word_p)
+    return [word for word in bent if word]
 
 
 def _misspell_word(word: str, disguise: Disguise, rng: np.random.Generator) -> str:
@@ -47,10 +71,17 @@ def _misspell_letter(letter: str, rng: np.random.Generator) -> str:
     kind = rng.random()
     if kind < 0.3:
         return ""
+    letters = KANA if letter in KANA else LETTERS
     if kind < 0.45:
-        return letter + str(rng.choice(list(LETTERS)))
-    near = ALIKE.get(letter, LETTERS)
+        return letter + str(rng.choice(list(letters)))
+    near = ALIKE.get(letter) or _without_marks(letter) or letters
     return str(rng.choice(list(near)))
+
+
+def _without_marks(letter: str) -> str:
+    """`e` for `é`; nothing for a letter that has no marks."""
+    base = unicodedata.normalize("NFD", letter)[0]
+    return "" if base == letter else base
 
 
 def spread(tokens: list[int], blank: int, disguise: Disguise, rng: np.random.Generator) -> list[int]:

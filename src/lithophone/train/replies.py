@@ -1,4 +1,4 @@
-"""Prompt and reply as one sequence, and the loss over the reply: what a speech model learns from a pair.
+"""What is asked of a clip and what is answered; prompt and reply as one sequence, and the loss over the reply.
 
 The sequence is [prompt with audio slots | reply | end]; only reply and end are predicted.
 """
@@ -6,21 +6,23 @@ The sequence is [prompt with audio slots | reply | end]; only reply and end are 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lithophone.config import ModelType
+from lithophone.errors import OptionError
 from lithophone.labels import raw_text
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
-from lithophone.prompts import Task, Transcribe, build_prompt
+from lithophone.prompts import PAIRS, Task, Transcribe, Translate, build_prompt
 from lithophone.tokenizer import Tokenizer
 from lithophone.train.losses import Loss, next_token
 
-CASED = re.compile(r"[a-zà-ÿ]")
+CASED = re.compile(r"[a-zà-ÿ\u3040-\u30ff]")
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,104 @@ class Pair:
     reply: list[int]
 
 
-def draw_task(text: str, rng: np.random.Generator, raw_share: float = 0.4) -> Task:
-    """Raw or punctuated; text that is all capitals knows no case, so only the raw prompt is honest."""
-    cased = CASED.search(text) is not None
-    return Transcribe(punctuate=cased and bool(rng.random() >= raw_share))
+@dataclass(frozen=True)
+class Said:
+    """What is known of a clip: its text, the language that is spoken, and what it means in others."""
+
+    text: str
+    lang: str
+    translations: Mapping[str, str] = field(default_factory=dict)
 
 
-def make_pair(task: Task, text: str, tokenizer: Tokenizer, model_type: ModelType, n_audio: int) -> Pair:
+@dataclass(frozen=True)
+class Request:
+    """A task and the text of its reply."""
+
+    task: Task
+    reply: str
+
+
+@dataclass(frozen=True)
+class TaskMix:
+    """Shares of the tasks that are asked of a clip; they need not add up to 1.
+
+    A task that a clip cannot serve (a translation that is not known) leaves its share to the others. A text all in
+    capitals knows no case, so it is asked for raw.
+    """
+
+    raw: float = 0.35
+    punctuated: float = 0.45
+    keywords: float = 0.2
+    translate: float = 0.0
+    transcribe_first: float = 0.3
+    """Of the translations: the reply says first what was said (`[Transcription] ... [Translation] ...`)."""
+
+    SYNTAX: ClassVar[str] = "shares of tasks: raw=0.3 punctuated=0.4 keywords=0.2 translate=0.1 transcribe_first=0.3"
+
+    @classmethod
+    def parse(cls, items: Iterable[str]) -> TaskMix:
+        """`["raw=0.3", "translate=0.1"]` -> those shares, the others as they are by default. Raises OptionError."""
+        shares: dict[str, float] = {}
+        for item in items:
+            name, _, value = item.partition("=")
+            try:
+                shares[name] = float(value)
+            except ValueError:
+                raise OptionError(f"{item!r} is not NAME=SHARE; {cls.SYNTAX}") from None
+        unknown = set(shares) - {field.name for field in fields(cls)}
+        if unknown:
+            raise OptionError(f"no task {', '.join(sorted(unknown))} to mix; {cls.SYNTAX}")
+        return cls(**shares)
+
+    def __post_init__(self) -> None:
+        shares = (self.raw, self.punctuated, self.keywords, self.translate)
+        if min(shares) < 0.0 or self.raw <= 0.0 or not 0.0 <= self.transcribe_first <= 1.0:
+            raise OptionError(f"shares of tasks must be 0 or more, raw above 0, transcribe_first 0 to 1: {self}")
+
+
+class KeywordSource(Protocol):
+    """Draws the keyword list that a prompt carries; it may be empty."""
+
+    def draw(self, text: str, rng: np.random.Generator) -> tuple[str, ...]: ...
+
+
+def draw_request(
+    said: Said, mix: TaskMix, rng: np.random.Generator, keywords: Mapping[str, KeywordSource] | None = None
+) -> Request:
+    """One task, drawn by its share among those that the clip can serve. `keywords` has lists by language."""
+    cased = CASED.search(said.text) is not None
+    pairs = [to for to in said.translations if (said.lang, to) in PAIRS]
+    shares = {
+        "raw": mix.raw,
+        "punctuated": mix.punctuated if cased else 0.0,
+        "keywords": mix.keywords if said.lang in (keywords or {}) else 0.0,
+        "translate": mix.translate if pairs else 0.0,
+    }
+    weights = np.array(list(shares.values()))
+    kind = list(shares)[int(rng.choice(len(weights), p=weights / weights.sum()))]
+    if kind == "translate":
+        return _translation(said, str(rng.choice(pairs)), mix, rng)
+    words = (keywords or {})[said.lang].draw(said.text, rng) if kind == "keywords" else ()
+    if words and cased:
+        return Request(Transcribe(keywords=words), said.text.strip())
+    punctuate = kind == "punctuated"
+    return Request(Transcribe(punctuate, words), said.text.strip() if punctuate else raw_text(said.text))
+
+
+def _translation(said: Said, to: str, mix: TaskMix, rng: np.random.Generator) -> Request:
+    """Punctuated or raw by the shares of transcriptions; a share of the replies transcribes first."""
+    punctuate = bool(rng.random() * (mix.raw + mix.punctuated) >= mix.raw)
+    form = str.strip if punctuate else raw_text
+    meaning = form(said.translations[to])
+    if rng.random() < mix.transcribe_first:
+        meaning = f"[Transcription] {form(said.text)} [Translation] {meaning}"
+    return Request(Translate(to, punctuate), meaning)
+
+
+def make_pair(request: Request, tokenizer: Tokenizer, model_type: ModelType, n_audio: int) -> Pair:
     """The reply starts with a space, as the chat template sets it behind `ASSISTANT:`."""
-    reply = text.strip() if isinstance(task, Transcribe) and task.punctuate else raw_text(text)
-    prompt = build_prompt(task, tokenizer, model_type, n_audio)
-    return Pair(prompt, [*tokenizer.encode(f" {reply}"), tokenizer.eos_id])
+    prompt = build_prompt(request.task, tokenizer, model_type, n_audio)
+    return Pair(prompt, [*tokenizer.encode(f" {request.reply}"), tokenizer.eos_id])
 
 
 def reply_loss(model: GraniteForCausalLM, embeddings: Sequence[Tensor], pairs: Sequence[Pair]) -> Loss:

@@ -8,9 +8,9 @@ import re
 import numpy as np
 import pytest
 
+from lithophone import kana
 from lithophone.decode.ctc import WILDCARD
 from lithophone.labels import labels_text
-from lithophone.longform import kana
 from lithophone.longform.spoken import spoken_text
 from lithophone.longform.words import timed_words
 from tests.longform.voices import posteriors

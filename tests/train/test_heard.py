@@ -1,0 +1,28 @@
+"""What an encoder hears of a text: Japanese by its reading, every other language as it is written raw."""
+
+from __future__ import annotations
+
+import pytest
+
+from lithophone import kana
+from lithophone.errors import OptionError
+from lithophone.labels import character_labels, labels_text
+from lithophone.train.heard import heard_text
+
+
+def test_other_languages_are_heard_as_they_are_written() -> None:
+    assert heard_text("Où est l'Œuvre ?", "fr") == "où est l'œuvre"
+    assert labels_text(character_labels(heard_text("Cœur", "fr"))) == "coeur"
+
+
+@pytest.mark.skipif(not kana.can_read(), reason="SudachiPy is not installed: pip install lithophone[ja]")
+def test_japanese_is_heard_in_kana() -> None:
+    assert heard_text("東京へ、行きました。", "ja") == "とうきょうへいきました"
+    assert heard_text("ガラスが 20枚", "ja") == "がらすが20まい"
+    assert labels_text(character_labels("とうきょうへ")) == "トウキョウヘ"
+
+
+def test_without_a_dictionary_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kana, "can_read", lambda: False)
+    with pytest.raises(OptionError, match="pip install"):
+        heard_text("これはまだ読んでいない文です", "ja")
