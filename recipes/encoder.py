@@ -15,9 +15,7 @@ may have grown meanwhile. `OUT/data.json` says what was trained on, and what was
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +27,7 @@ from torch import Tensor, nn
 from lithophone.checkpoint import load_checkpoint
 from lithophone.config import EncoderConfig
 from lithophone.decode.ctc import collapse
-from lithophone.features import FRAME_S, batch_frames, log_mel_frames
+from lithophone.features import batch_frames, log_mel_frames
 from lithophone.hub import resolve
 from lithophone.labels import character_labels, hiragana, labels_text
 from lithophone.manifest import Entry, read_entries
@@ -37,18 +35,16 @@ from lithophone.metrics.wer import measure_name, score
 from lithophone.model.conformer import Conformer
 from lithophone.model.heads import BPEHead
 from lithophone.tokenizer import Tokenizer
+from lithophone.train.arguments import Data, add_data_arguments, add_run_arguments, begin, loop_options, recipe_parser
 from lithophone.train.augment import Augment
-from lithophone.train.corpora import ALPHA, CACHE, DATA_SYNTAX, as_sources, data_report, read_parts
-from lithophone.train.data import Batch, Corpus, Mixture
+from lithophone.train.data import Batch, Corpus
 from lithophone.train.heard import heard_text
-from lithophone.train.loop import LoopOptions, Trainer
+from lithophone.train.loop import Trainer
 from lithophone.train.losses import Loss, ctc, regression
 from lithophone.train.optim import Schedule
-from lithophone.train.ranks import join_ranks
 from lithophone.train.vocabulary import carry_over
 
 TINY = EncoderConfig(hidden_dim=192, num_layers=8, num_heads=4, dim_head=48, feedforward_mult=3, dropout=0.0)
-LONGEST_S = 30.0
 WEIGHTS = {"ctc": 0.8, "ctc_mid": 0.2, "ctc_bpe": 0.3, "teacher": 5.0}
 
 
@@ -148,83 +144,39 @@ def start_from(task: EncoderTask, name: str, tokenizer: Tokenizer) -> None:
             mine.data = torch.cat([theirs[:1], carry_over(theirs[1:], trained.tokenizer, tokenizer)]).to(mine.dtype)
 
 
-def save_weights(trainer: Trainer[Batch], task: EncoderTask, folder: Path) -> None:
+def save_weights(state: Mapping[str, Tensor], task: EncoderTask, folder: Path) -> None:
     """The averaged weights, float32, under the checkpoint's own names; the teacher's layer stays behind."""
-    state = trainer.averaged_state()
     kept = {n: t.contiguous() for n, t in state.items() if n.startswith(("encoder.", "bpe_head."))}
     save_file(kept, folder / "encoder.safetensors")
     (folder / "encoder_config.json").write_text(json.dumps(task.encoder.config.to_dict()))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", action="append", required=True, help=DATA_SYNTAX)
-    parser.add_argument("--alpha", type=float, default=ALPHA, help="corpora are sampled with weight * hours ** alpha")
-    parser.add_argument("--longest-s", type=float, default=LONGEST_S, help="longer clips are dropped")
-    parser.add_argument("--dev", type=Path, required=True)
-    parser.add_argument("--dev-langs", nargs="+", default=["en"])
-    parser.add_argument("--dev-clips", type=int, default=60, help="of each corpus and language")
+    parser = recipe_parser(__doc__)
+    add_data_arguments(parser, batch_seconds=40.0, row_frames=(200, 400, 600))
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--init", help="start from the encoder of a model, by name or folder: lithophone-tiny")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of decoded samples")
-    parser.add_argument("--steps", type=int, default=6000)
+    add_run_arguments(parser, steps=6000, lr=1.5e-3, seed=1)
     parser.add_argument("--warmup", type=int, default=300)
     parser.add_argument("--cooldown", type=int, default=1500)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--batch-seconds", type=float, default=40.0)
-    parser.add_argument("--row-frames", type=int, nargs="+", default=(200, 400, 600))
-    parser.add_argument("--plain", action="store_true", help="no augmentation")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--log-every", type=int, default=20)
-    parser.add_argument("--evaluate-every", type=int, default=500)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--fp32", action="store_true", help="compute in float32 instead of bfloat16")
     args = parser.parse_args(argv)
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.manual_seed(args.seed)
-    ranks = join_ranks(args.device)
-    parts = [part for text in args.data for part in read_parts(text, args.longest_s, args.cache)]
-    report = data_report(parts, args.alpha, max(args.row_frames) * FRAME_S)
-    print(*report, sep="\n", flush=True)
+    ranks = begin(args)
+    data = Data.read(args, ranks)
     tokenizer = Tokenizer.from_folder(args.tokenizer)
-    teacher_size = next((part.teacher.size for part in parts if part.teacher), 0)
+    teacher_size = next((part.teacher.size for part in data.parts if part.teacher), 0)
     task = EncoderTask(TINY, len(tokenizer), teacher_size)
     if args.init:
         start_from(task, args.init, tokenizer)
-    options = LoopOptions(
-        schedule=Schedule(args.lr, args.steps, args.warmup, args.cooldown),
-        folder=args.out,
-        device=ranks.device,
-        leads=ranks.leads,
-        precision=torch.float32 if args.fp32 else torch.bfloat16,
-        log_every=args.log_every,
-        evaluate_every=args.evaluate_every,
-    )
+    options = loop_options(args, Schedule(args.lr, args.steps, args.warmup, args.cooldown), ranks)
     trainer = Trainer(task, encoder_losses(task, tokenizer), WEIGHTS, options)
-    if ranks.leads:
-        (args.out / "data.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     trainer.resume()
-    mixture = Mixture(
-        as_sources(parts, args.alpha),
-        seconds=args.batch_seconds,
-        row_frames=args.row_frames,
-        augment=Augment.none() if args.plain else Augment(),
-        seed=args.seed,
-        start=trainer.step,
-        rank=ranks.rank,
-        world=ranks.world,
-    )
-    batches = torch.utils.data.DataLoader(
-        mixture, batch_size=None, num_workers=args.workers, prefetch_factor=8 if args.workers else None
-    )
     dev = DevSet(args.dev, args.dev_langs, args.dev_clips, tokenizer, args.cache)
     print(f"{sum(p.numel() for p in task.encoder.parameters()) / 1e6:.2f} M parameters in the encoder", flush=True)
-    trainer.run(batches, lambda: dev.evaluate(task))
+    trainer.run(data.batches(Augment(), trainer.batches_seen, ranks), lambda: dev.evaluate(task))
+    state = trainer.averaged_state()
     if ranks.leads:
-        save_weights(trainer, task, args.out)
+        save_weights(state, task, args.out)
 
 
 if __name__ == "__main__":

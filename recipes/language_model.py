@@ -9,16 +9,13 @@ translation is known. A language is drawn by its number of sentences ** alpha.
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from lithophone.train.keywords import KeywordLists
 from safetensors.torch import save_file
 from torch import nn
 
@@ -29,15 +26,17 @@ from lithophone.labels import raw_text
 from lithophone.manifest import read_entries
 from lithophone.model.granite import GraniteForCausalLM
 from lithophone.tokenizer import Tokenizer
+from lithophone.train.arguments import add_run_arguments, begin, loader, loop_options, recipe_parser
 from lithophone.train.augment import seeded
 from lithophone.train.corpora import ALPHA
 from lithophone.train.data import join_texts
 from lithophone.train.heard import heard_text
-from lithophone.train.loop import LoopOptions, Trainer
+from lithophone.train.keywords import KeywordLists
+from lithophone.train.loop import Trainer
 from lithophone.train.losses import Loss
 from lithophone.train.optim import Schedule
 from lithophone.train.pseudo import Disguise, misspell, spread
-from lithophone.train.ranks import Ranks, join_ranks
+from lithophone.train.ranks import Ranks
 from lithophone.train.replies import Pair, Said, TaskMix, draw_request, make_pair, reply_loss
 from lithophone.train.sentences import read_lines, read_pairs
 from lithophone.train.vocabulary import carry_over
@@ -168,30 +167,21 @@ def start_from(task: TextTask, name: str, tokenizer: Tokenizer) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = recipe_parser(__doc__)
     parser.add_argument("--text", nargs="+", required=True, help="LANG=PATH, one sentence a line")
     parser.add_argument("--pairs", nargs="*", default=[], help="FROM-TO=PATH, sentence, tab, translation")
     parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="manifests whose texts are not learned")
     parser.add_argument("--mix", nargs="*", default=[], help=TaskMix.SYNTAX)
     parser.add_argument("--alpha", type=float, default=ALPHA, help="languages are sampled with sentences ** alpha")
+    parser.add_argument("--batch-tokens", type=int, default=3000)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--init", help="start from the language model of a model, by name or folder: lithophone-tiny")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=4000)
+    add_run_arguments(parser, steps=4000, lr=2e-3, seed=1, save_every=500)
     parser.add_argument("--warmup", type=int, default=200)
     parser.add_argument("--cooldown", type=int, default=800)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--batch-tokens", type=int, default=3000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--log-every", type=int, default=20)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--fp32", action="store_true", help="compute in float32 instead of bfloat16")
     args = parser.parse_args(argv)
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.manual_seed(args.seed)
-    ranks = join_ranks(args.device)
+    ranks = begin(args)
     tokenizer = Tokenizer.from_folder(args.tokenizer)
     held_out = {raw_text(entry.text) for path in args.exclude for entry in read_entries(path)}
     said = read_pairs(args.pairs, held_out)
@@ -201,29 +191,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     task = TextTask(tiny(tokenizer), tokenizer.audio_id)
     if args.init:
         start_from(task, args.init, tokenizer)
-    options = LoopOptions(
-        schedule=Schedule(args.lr, args.steps, args.warmup, args.cooldown),
-        folder=args.out,
-        device=ranks.device,
-        leads=ranks.leads,
-        precision=torch.float32 if args.fp32 else torch.bfloat16,
-        log_every=args.log_every,
-        save_every=500,
-    )
+    options = loop_options(args, Schedule(args.lr, args.steps, args.warmup, args.cooldown), ranks)
     trainer = Trainer(task, task.losses, {"reply": 1.0}, options)
     trainer.resume()
     keywords = {lang: KeywordLists([one.text for one in known], lang) for lang, known in said.items()}
     sentences = Sentences(
-        said, tokenizer, TaskMix.parse(args.mix), keywords,
-        alpha=args.alpha, tokens=args.batch_tokens, seed=args.seed, start=trainer.step, ranks=ranks,
+        said, tokenizer, TaskMix.parse(args.mix), keywords, alpha=args.alpha, tokens=args.batch_tokens,
+        seed=args.seed, start=trainer.batches_seen, ranks=ranks,
     )  # fmt: skip
-    batches = torch.utils.data.DataLoader(
-        sentences, batch_size=None, num_workers=args.workers, prefetch_factor=8 if args.workers else None
-    )
-    trainer.run(batches)
+    trainer.run(loader(sentences, args.workers))
+    state = {n: t.contiguous() for n, t in trainer.averaged_state().items()}
     if not ranks.leads:
         return
-    state = {n: t.contiguous() for n, t in trainer.averaged_state().items()}
     save_file(state, args.out / "language_model.safetensors")
     (args.out / "language_model_config.json").write_text(json.dumps(task.language_model.config.to_dict()))
 

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -37,14 +35,13 @@ from lithophone.manifest import read_entries
 from lithophone.metrics.wer import score
 from lithophone.model.nar import GraniteSpeechNar
 from lithophone.tokenizer import Tokenizer
-from lithophone.train.augment import Augment, seeded
-from lithophone.train.corpora import CACHE, DATA_SYNTAX, as_sources, data_report, read_parts
-from lithophone.train.data import Batch, Corpus, Mixture
+from lithophone.train.arguments import Data, add_data_arguments, add_run_arguments, begin, loop_options, recipe_parser
+from lithophone.train.augment import seeded
+from lithophone.train.data import Batch, Corpus
 from lithophone.train.editing import WEIGHTS, Corruption, corrupt, editing_losses, editor_from, frames_that_fit, hear
-from lithophone.train.loop import LoopOptions, Trainer
+from lithophone.train.loop import Trainer
 from lithophone.train.losses import Loss
 from lithophone.train.optim import Cosine
-from lithophone.train.ranks import join_ranks
 
 WARMUP_SHARE = 0.05
 LONGEST_S = 80.0
@@ -131,46 +128,24 @@ def start(args: argparse.Namespace) -> Checkpoint:
     return editor_from(Checkpoint(model.eval(), tokenizer, model.config, args.encoder))
 
 
-def save_model(trainer: Trainer[Batch], checkpoint: Checkpoint, folder: Path) -> None:
+def save_model(state: Mapping[str, Tensor], checkpoint: Checkpoint, folder: Path) -> None:
     """The averaged weights as a folder that `lithophone.load` reads."""
-    averaged = {n.removeprefix("model."): tensor for n, tensor in trainer.averaged_state().items()}
+    averaged = {n.removeprefix("model."): tensor for n, tensor in state.items()}
     final = GraniteSpeechNar(checkpoint.editor.config)
     final.load_state_dict(averaged)
     save_checkpoint(dataclasses.replace(checkpoint, network=final), folder, dtype=torch.bfloat16)
 
 
 def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", action="append", required=True, help=DATA_SYNTAX)
-    parser.add_argument("--alpha", type=float, default=ALPHA, help="corpora are sampled with weight * hours ** alpha")
-    parser.add_argument(
-        "--longest-s",
-        type=float,
-        default=LONGEST_S,
-        help="longer clips are dropped, and those beyond the model's positions",
-    )
-    parser.add_argument("--dev", type=Path, required=True)
-    parser.add_argument("--dev-langs", nargs="+", default=["en"])
-    parser.add_argument("--dev-clips", type=int, default=60, help="of each language")
+    parser = recipe_parser(__doc__)
+    add_data_arguments(parser, batch_seconds=60.0, alpha=ALPHA, longest_s=LONGEST_S)
     parser.add_argument("--init", help="start from a trained model, by name or folder: lithophone-tiny")
     parser.add_argument("--encoder", type=Path, help="or from parts: the folder of stage 1,")
     parser.add_argument("--language-model", type=Path, help="the folder of stage 2a,")
     parser.add_argument("--tokenizer", type=Path, help="and the tokenizer of both")
     parser.add_argument("--freeze", nargs="+", choices=PARTS, default=[], help="what is not trained")
     parser.add_argument("--corrupt", type=float, default=Corruption().row_p, help="share of hypotheses that are bent")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of decoded samples")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--lr", type=float, default=5e-4)
-    parser.add_argument("--batch-seconds", type=float, default=60.0)
-    parser.add_argument("--row-frames", type=int, nargs="+", default=(200, 400, 600, 800))
-    parser.add_argument("--plain", action="store_true", help="no augmentation")
-    parser.add_argument("--seed", type=int, default=4)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--log-every", type=int, default=20)
-    parser.add_argument("--evaluate-every", type=int, default=500)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--fp32", action="store_true", help="compute in float32 instead of bfloat16")
+    add_run_arguments(parser, steps=3000, lr=5e-4, seed=4)
     args = parser.parse_args(argv)
     parts = [args.encoder, args.language_model, args.tokenizer]
     if any(parts) if args.init else not all(parts):
@@ -180,48 +155,21 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = read_arguments(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.manual_seed(args.seed)
-    ranks = join_ranks(args.device)
+    ranks = begin(args)
     checkpoint = start(args)
-    augment = Augment.none() if args.plain else HARDER
-    longest_s = min(args.longest_s, augment.speed_range[0] * frames_that_fit(checkpoint.editor.config) * FRAME_S)
-    parts = [part for text in args.data for part in read_parts(text, longest_s, args.cache)]
-    report = data_report(parts, args.alpha, max(args.row_frames) * FRAME_S)
-    print(*report, sep="\n", flush=True)
+    slowest = 1.0 if args.plain else HARDER.speed_range[0]
+    data = Data.read(args, ranks, slowest * frames_that_fit(checkpoint.editor.config) * FRAME_S)
     sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in checkpoint.editor.named_children()}
     print({name: f"{size:.2f} M" for name, size in sizes.items()}, flush=True)
     task = EditingTask(checkpoint, Corruption(row_p=args.corrupt), args.freeze)
-    options = LoopOptions(
-        schedule=Cosine(args.lr, args.steps, round(WARMUP_SHARE * args.steps)),
-        folder=args.out,
-        device=ranks.device,
-        leads=ranks.leads,
-        precision=torch.float32 if args.fp32 else torch.bfloat16,
-        log_every=args.log_every,
-        evaluate_every=args.evaluate_every,
-    )
+    options = loop_options(args, Cosine(args.lr, args.steps, round(WARMUP_SHARE * args.steps)), ranks)
     trainer = Trainer(task, task.losses, WEIGHTS, options)
-    if ranks.leads:
-        (args.out / "data.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     trainer.resume()
-    mixture = Mixture(
-        as_sources(parts, args.alpha),
-        seconds=args.batch_seconds,
-        row_frames=args.row_frames,
-        augment=augment,
-        seed=args.seed,
-        start=trainer.step,
-        rank=ranks.rank,
-        world=ranks.world,
-    )
-    batches = torch.utils.data.DataLoader(
-        mixture, batch_size=None, num_workers=args.workers, prefetch_factor=8 if args.workers else None
-    )
     dev = EditingDevSet(args.dev, args.dev_langs, args.dev_clips, args.cache)
-    trainer.run(batches, lambda: dev.evaluate(task))
+    trainer.run(data.batches(HARDER, trainer.batches_seen, ranks), lambda: dev.evaluate(task))
+    state = trainer.averaged_state()
     if ranks.leads:
-        save_model(trainer, checkpoint, args.out / "model")
+        save_model(state, checkpoint, args.out / "model")
 
 
 if __name__ == "__main__":

@@ -12,15 +12,12 @@ instead of searching for each other.
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from encoder import LONGEST_S, DevClip, DevSet
-from lithophone.train.keywords import KeywordLists
+from encoder import DevClip, DevSet
 from safetensors.torch import load_file
 from torch import nn
 
@@ -28,20 +25,21 @@ from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lithophone.config import EncoderConfig, ModelConfig, ProjectorConfig, TextConfig
 from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import BeamSearch, Greedy
-from lithophone.features import FRAME_S, batch_frames
+from lithophone.features import batch_frames
 from lithophone.hub import resolve
 from lithophone.metrics.wer import measure_name, score
 from lithophone.model.speech import GraniteSpeech
 from lithophone.prompts import Transcribe, build_prompt
 from lithophone.tokenizer import Tokenizer
+from lithophone.train.arguments import Data, add_data_arguments, add_run_arguments, begin, loop_options, recipe_parser
 from lithophone.train.augment import Augment, seeded
-from lithophone.train.corpora import ALPHA, CACHE, DATA_SYNTAX, Part, as_sources, data_report, read_parts
-from lithophone.train.data import Batch, Mixture
+from lithophone.train.corpora import Part
+from lithophone.train.data import Batch
 from lithophone.train.heard import heard_text
-from lithophone.train.loop import LoopOptions, Trainer
+from lithophone.train.keywords import KeywordLists
+from lithophone.train.loop import Trainer
 from lithophone.train.losses import Loss, ctc
 from lithophone.train.optim import Schedule
-from lithophone.train.ranks import join_ranks
 from lithophone.train.replies import Said, TaskMix, draw_request, make_pair, reply_loss
 
 MODEL_TYPE = "granite_speech"
@@ -183,81 +181,37 @@ def keyword_lists(parts: Sequence[Part]) -> dict[str, KeywordLists]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", action="append", required=True, help=DATA_SYNTAX)
-    parser.add_argument("--alpha", type=float, default=ALPHA, help="corpora are sampled with weight * hours ** alpha")
-    parser.add_argument("--longest-s", type=float, default=LONGEST_S, help="longer clips are dropped")
+    parser = recipe_parser(__doc__)
+    add_data_arguments(parser, batch_seconds=60.0)
     parser.add_argument("--mix", nargs="*", default=[], help=TaskMix.SYNTAX)
-    parser.add_argument("--dev", type=Path, required=True)
-    parser.add_argument("--dev-langs", nargs="+", default=["en"])
-    parser.add_argument("--dev-clips", type=int, default=60, help="of each corpus and language")
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--encoder", type=Path, required=True)
     parser.add_argument("--language-model", type=Path, required=True)
     parser.add_argument("--init", help="take --init-parts from a trained model, by name or folder")
     parser.add_argument("--init-parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of decoded samples")
-    parser.add_argument("--steps", type=int, default=3000)
+    add_run_arguments(parser, steps=3000, lr=1e-3, seed=2)
     parser.add_argument("--warmup", type=int, default=150)
     parser.add_argument("--cooldown", type=int, default=1000)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--batch-seconds", type=float, default=60.0)
-    parser.add_argument("--row-frames", type=int, nargs="+", default=(200, 400, 600, 800))
-    parser.add_argument("--plain", action="store_true", help="no augmentation")
-    parser.add_argument("--seed", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--log-every", type=int, default=20)
-    parser.add_argument("--evaluate-every", type=int, default=500)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--fp32", action="store_true", help="compute in float32 instead of bfloat16")
     args = parser.parse_args(argv)
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.manual_seed(args.seed)
-    ranks = join_ranks(args.device)
+    ranks = begin(args)
     tokenizer = Tokenizer.from_folder(args.tokenizer)
     model = assemble(args.encoder, args.language_model, tokenizer)
     if args.init:
         start_from(model, args.init, args.init_parts)
     sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
     print({name: f"{size:.2f} M" for name, size in sizes.items()}, flush=True)
-    parts = [part for text in args.data for part in read_parts(text, args.longest_s, args.cache)]
-    report = data_report(parts, args.alpha, max(args.row_frames) * FRAME_S)
-    print(*report, sep="\n", flush=True)
-    task = SpeechTask(model, tokenizer, TaskMix.parse(args.mix), keyword_lists(parts))
-    options = LoopOptions(
-        schedule=Schedule(args.lr, args.steps, args.warmup, args.cooldown),
-        folder=args.out,
-        device=ranks.device,
-        leads=ranks.leads,
-        precision=torch.float32 if args.fp32 else torch.bfloat16,
-        log_every=args.log_every,
-        evaluate_every=args.evaluate_every,
-    )
+    data = Data.read(args, ranks)
+    task = SpeechTask(model, tokenizer, TaskMix.parse(args.mix), keyword_lists(data.parts))
+    options = loop_options(args, Schedule(args.lr, args.steps, args.warmup, args.cooldown), ranks)
     trainer = Trainer(task, task.losses, WEIGHTS, options)
-    if ranks.leads:
-        (args.out / "data.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     trainer.resume()
-    mixture = Mixture(
-        as_sources(parts, args.alpha),
-        seconds=args.batch_seconds,
-        row_frames=args.row_frames,
-        augment=Augment.none() if args.plain else HARDER,
-        seed=args.seed,
-        start=trainer.step,
-        rank=ranks.rank,
-        world=ranks.world,
-    )
     dev = ReplyDevSet(args.dev, args.dev_langs, args.dev_clips, tokenizer, args.cache)
-    batches = torch.utils.data.DataLoader(
-        mixture, batch_size=None, num_workers=args.workers, prefetch_factor=8 if args.workers else None
-    )
-    trainer.run(batches, lambda: dev.evaluate_replies(task))
+    trainer.run(data.batches(HARDER, trainer.batches_seen, ranks), lambda: dev.evaluate_replies(task))
 
+    averaged = {n.removeprefix("model."): t for n, t in trainer.averaged_state().items() if n.startswith("model.")}
     if not ranks.leads:
         return
-    averaged = {n.removeprefix("model."): t for n, t in trainer.averaged_state().items() if n.startswith("model.")}
     final = GraniteSpeech(model.config, bpe_labels=len(tokenizer) + 1)
     final.load_state_dict(averaged)
     checkpoint = Checkpoint(final, tokenizer, model.config, args.out, BEAMS)

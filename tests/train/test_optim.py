@@ -67,8 +67,18 @@ def test_gradients_are_clipped_to_the_norm() -> None:
     optimizer = MasterAdamW([weight])
     weight.grad = torch.full_like(weight, 10.0)
     assert optimizer.step(0.1, max_norm=1.0) == pytest.approx(20.0)
-    assert optimizer.masters[0].grad is not None
-    assert float(optimizer.masters[0].grad.norm()) == pytest.approx(1.0, rel=1e-4)
+    assert float(optimizer.moments()[0]["exp_avg"].norm()) == pytest.approx(0.1 * 1.0, rel=1e-4)
+
+
+def test_gradients_of_several_passes_add_up_in_float32() -> None:
+    """1 + 2 ** -9 is 1 in bfloat16."""
+    weight = nn.Parameter(torch.zeros(2, 2, dtype=torch.bfloat16))
+    optimizer = MasterAdamW([weight])
+    for value in (1.0, 2**-9):
+        weight.grad = torch.full_like(weight, value)
+        optimizer.collect()
+        assert weight.grad is None
+    assert optimizer.step(0.1, max_norm=100.0) == pytest.approx(2 * (1 + 2**-9), rel=1e-6)
 
 
 def test_average_forgets_the_start() -> None:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lithophone.config import EncoderConfig
+from lithophone.model.recompute import run_layer
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Conformer(nn.Module):
         self.layers = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_layers))
         self.out = nn.Linear(config.hidden_dim, config.output_dim)
         self.out_mid = nn.Linear(config.output_dim, config.hidden_dim)
+        self.gradient_checkpointing = False
 
     def forward(self, frames: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
         """Frames (B, T, 160) and their lengths (B,); all T are valid when lengths are left out."""
@@ -53,7 +55,7 @@ class Conformer(nn.Module):
         mid_logits = x
         kept = [x] if 0 in self.config.cat_hidden_layers else []
         for number, layer in enumerate(self.layers, 1):
-            x = layer(x, valid)
+            x = run_layer(layer, x, valid, recompute=self.gradient_checkpointing)
             if number == self.config.mid_layer:
                 mid_logits = self.out(x)
                 x = x + self.out_mid(mid_logits.softmax(-1))
@@ -191,10 +193,12 @@ class ConvModule(nn.Module):
 
     def _normalise(self, x: Tensor, valid: Tensor) -> Tensor:
         """BatchNorm over valid frames only: padding must not bend the statistics."""
+        flat = x.flatten(0, 1)
         if not self.training:
-            flat: Tensor = self.batch_norm(x.flatten(0, 1))
-            return flat.view_as(x)
-        return torch.zeros_like(x).masked_scatter(valid[..., None], self.batch_norm(x[valid]))
+            normalised: Tensor = self.batch_norm(flat)
+            return normalised.view_as(x)
+        rows = valid.flatten().nonzero().squeeze(-1)
+        return torch.zeros_like(flat).index_copy(0, rows, self.batch_norm(flat.index_select(0, rows))).view_as(x)
 
 
 class DepthwiseConv(nn.Module):

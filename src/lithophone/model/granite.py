@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from lithophone.config import TextConfig
 from lithophone.model.cache import KVCache
+from lithophone.model.recompute import run_layer
 
 INIT_STD = 0.02
 
@@ -153,6 +154,7 @@ class GraniteForCausalLM(nn.Module):
         self.model = GraniteModel(config)
         tied = config.tie_word_embeddings
         self.lm_head = None if tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.gradient_checkpointing = False
         self.apply(_initialise)
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -187,7 +189,7 @@ class GraniteForCausalLM(nn.Module):
         layout = Layout(*tables, *(_sight(slots, lengths, causal) if cache is None else cache.sight(slots)))
         x = embeddings * self.config.embedding_multiplier
         for layer in self.model.layers:
-            x = layer(x, layout, cache)
+            x = run_layer(layer, x, layout, cache, recompute=self.gradient_checkpointing and cache is None)
         if cache is not None:
             cache.advance(n, lengths)
         out: Tensor = self.model.norm(x)

@@ -172,20 +172,26 @@ def save_weights(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    adapter_config = _lora_config(model)
+    adapter_config = lora_config(model)
     main, head, adapters = _by_file(model.state_dict())
     written = _write_shards(folder, {names.theirs(name): t for name, t in main.items()}, dtype, shard_bytes)
     written += [_write(folder / BPE_HEAD, head, dtype)] if head else []
-    if adapter_config is not None:
-        written += [_write(folder / ADAPTER, adapters, dtype)]
-        written += [_write_json(folder / ADAPTER_CONFIG, adapter_config.to_dict())]
+    written += write_adapter(folder, adapters, adapter_config, dtype) if adapter_config is not None else []
     _remove_others(folder, written)
 
 
+def write_adapter(
+    folder: Path, tensors: Mapping[str, Tensor], config: LoraConfig, dtype: torch.dtype | None = None
+) -> list[Path]:
+    """Adapters under the names that `peft` reads, and their configuration: the paths of both files."""
+    named = {to_peft_name(name): tensor for name, tensor in tensors.items()}
+    return [_write(folder / ADAPTER, named, dtype), _write_json(folder / ADAPTER_CONFIG, config.to_dict())]
+
+
 def _by_file(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """The tensors of the model proper, of the BPE head and of the adapters, each under the names of their file."""
+    """The tensors of the model proper, of the BPE head, under the names of its file, and of the adapters."""
     head = {name.removeprefix("bpe_head."): t for name, t in tensors.items() if name.startswith("bpe_head.")}
-    adapters = {to_peft_name(name): t for name, t in tensors.items() if is_adapter(name)}
+    adapters = {name: t for name, t in tensors.items() if is_adapter(name)}
     main = {name: t for name, t in tensors.items() if not (name.startswith("bpe_head.") or is_adapter(name))}
     return main, head, adapters
 
@@ -252,8 +258,8 @@ def _settle_counters(model: nn.Module, device: str | torch.device) -> None:
     assert not left, f"tensors that are in no state_dict must be computed in forward: {left}"
 
 
-def _lora_config(model: nn.Module) -> LoraConfig | None:
-    """The adapters' configuration, read off the layers that carry them."""
+def lora_config(model: nn.Module) -> LoraConfig | None:
+    """The adapters' configuration, read off the layers that carry them; CheckpointError where they are merged."""
     layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, LoraLinear)}
     if any(layer.merged for layer in layers.values()):
         raise CheckpointError("the LoRA adapters are merged: call fold_lora to keep that, or unmerge_lora")

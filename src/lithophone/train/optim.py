@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 class LearningRate(Protocol):
@@ -60,74 +61,92 @@ class MasterAdamW:
     """AdamW whose state and weights are float32, while the model may compute in bfloat16.
 
     The model's parameters are overwritten from the masters after every step. Weights of rank 1 (norms, biases) are
-    not decayed.
+    not decayed. `masters` are the parameters before they were rounded, where they were; on a sharded model all of it is
+    sharded as the parameters are.
     """
 
     def __init__(
         self,
         parameters: Iterable[nn.Parameter],
+        masters: Sequence[Tensor] | None = None,
         *,
         weight_decay: float = 0.01,
         betas: tuple[float, float] = (0.9, 0.98),
     ) -> None:
         self.parameters: list[Tensor] = [p for p in parameters if p.requires_grad]
-        self.masters = [p.detach().clone().float() for p in self.parameters]
+        self.masters = [p.detach().clone().float() for p in self.parameters] if masters is None else list(masters)
         groups: list[dict[str, object]] = [
             {"params": [m for m in self.masters if m.ndim > 1], "weight_decay": weight_decay},
             {"params": [m for m in self.masters if m.ndim <= 1], "weight_decay": 0.0},
         ]
         self.adam = torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, betas=betas, fused=True)
 
-    def step(self, lr: float, max_norm: float) -> float:
-        """Clip the gathered gradients to `max_norm` and step; returns the norm before clipping. NaN: no step."""
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Add the model's gradients to those of the masters, in float32, and clear them."""
         for master, parameter in zip(self.masters, self.parameters, strict=True):
-            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            master.grad = gradient.float()
+            if parameter.grad is None:
+                continue
+            gradient = parameter.grad.float()
             parameter.grad = None
-        norm = float(nn.utils.clip_grad_norm_(self.masters, max_norm))
-        if torch.isfinite(torch.tensor(norm)):
+            if master.grad is None:
+                master.grad = gradient
+            else:
+                master.grad.add_(gradient)
+
+    def step(self, lr: float, max_norm: float) -> float:
+        """Clip the collected gradients to `max_norm`, step and clear them; gives the norm before. NaN: no step."""
+        self.collect()
+        for master in self.masters:
+            if master.grad is None:
+                master.grad = torch.zeros_like(master)
+        total = nn.utils.get_total_norm([m.grad for m in self.masters if m.grad is not None])
+        total = total.full_tensor() if isinstance(total, DTensor) else total
+        norm = float(total)
+        if math.isfinite(norm):
+            nn.utils.clip_grads_with_norm_(self.masters, max_norm, total)
             for group in self.adam.param_groups:
                 group["lr"] = lr
             self.adam.step()
             self.write()
+        for master in self.masters:
+            master.grad = None
         return norm
 
     @torch.no_grad()
     def write(self) -> None:
         """Copy the masters into the model."""
-        torch._foreach_copy_(self.parameters, self.masters)
+        torch._foreach_copy_([_own(p) for p in self.parameters], [_own(m) for m in self.masters])
 
-    def state_dict(self) -> dict[str, object]:
-        return {"masters": self.masters, "adam": self.adam.state_dict()}
+    def moments(self) -> list[dict[str, Tensor]]:
+        """Adam's `step`, `exp_avg` and `exp_avg_sq` of every master, zeros before the first step."""
+        for master in self.masters:
+            state = self.adam.state[master]
+            if not state:
+                state["step"] = torch.zeros((), device=master.device)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(master), torch.zeros_like(master)
+        return [self.adam.state[master] for master in self.masters]
 
-    @torch.no_grad()
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        torch._foreach_copy_(self.masters, list(state["masters"]))  # type: ignore[call-overload]
-        self.adam.load_state_dict(state["adam"])  # type: ignore[arg-type]
-        self.write()
+
+def _own(tensor: Tensor) -> Tensor:
+    """What this rank holds of it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 class Average:
-    """Exponential average of a model's floating-point state, in float32: what is evaluated and shipped.
+    """Exponential average of floating-point tensors, in float32: what is evaluated and shipped.
 
     The decay grows with the number of updates up to `decay`, so that the random start is soon forgotten.
     """
 
-    def __init__(self, tensors: dict[str, Tensor], decay: float) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], decay: float) -> None:
         self.decay = decay
         self.updates = 0
         self.tensors = {k: v.detach().clone().float() for k, v in tensors.items() if v.is_floating_point()}
 
     @torch.no_grad()
-    def update(self, tensors: dict[str, Tensor]) -> None:
+    def update(self, tensors: Mapping[str, Tensor]) -> None:
         self.updates += 1
         decay = min(self.decay, self.updates / (self.updates + 10.0))
         for name, mean in self.tensors.items():
             mean.lerp_(tensors[name].float(), 1.0 - decay)
-
-    def state_dict(self) -> dict[str, object]:
-        return {"updates": self.updates, "tensors": self.tensors}
-
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        self.updates = int(state["updates"])  # type: ignore[call-overload]
-        self.tensors = dict(state["tensors"])  # type: ignore[call-overload]

@@ -1,0 +1,172 @@
+"""Fine-tuning: which parts of a model learn, what is written of them, and how they become a whole model again.
+
+What is held still is neither copied nor written: a run on the published model costs the memory of its parts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lithophone.checkpoint import Checkpoint
+from lithophone.errors import CheckpointError, OptionError
+from lithophone.model.lora import LoraConfig, add_lora, fold_lora, has_lora, is_adapter
+from lithophone.model.speech import GraniteSpeech
+from lithophone.model.weights import lora_config, write_adapter
+
+NAMES = ("projector", "lora", "last-layers", "lm-head", "language-model", "encoder", "all")
+SYNTAX = "any of projector, lora, last-layers=K, lm-head, language-model, encoder, or all"
+
+TRAINED = "trained.safetensors"
+"""What was trained besides adapters, under the checkpoint's names."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What learns. The head is the embedding table as well where the two are tied."""
+
+    names: frozenset[str]
+    last_layers: int = 0
+    """Of the language model, with its closing norm."""
+
+    @classmethod
+    def parse(cls, items: Iterable[str]) -> Parts:
+        """`["projector", "last-layers=8"]`; OptionError for what is no part, or names a part twice over."""
+        names, layers = set(), 0
+        for item in items:
+            name, equals, count = item.partition("=")
+            if name not in NAMES or bool(equals) != (name == "last-layers"):
+                raise OptionError(f"{item!r} is no part of a model: {SYNTAX}")
+            if equals and not (count.isdecimal() and int(count) > 0):
+                raise OptionError(f"{item!r}: the number of layers must be 1 or more")
+            names.add(name)
+            layers = int(count) if equals else layers
+        return cls(frozenset(names), layers)
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise OptionError(f"nothing is to be trained: {SYNTAX}")
+        whole = self.names & {"language-model", "all"}
+        inside = self.names & {"lora", "last-layers", "lm-head"}
+        if whole and inside:
+            raise OptionError(f"{', '.join(sorted(whole))} already has all that {', '.join(sorted(inside))} would add")
+
+
+def open_parts(model: GraniteSpeech, parts: Parts, lora: LoraConfig) -> LoraConfig:
+    """Let `parts` learn and hold everything else still; gives the configuration of the adapters.
+
+    They are as `lora` describes them, except where the model has its own already. Raises OptionError for more layers
+    than there are, ConfigError where `lora` names no layer.
+    """
+    model.requires_grad_(False)
+    for module in _modules(model, parts):
+        module.requires_grad_(True)
+    if "lora" in parts.names:
+        if not has_lora(model):
+            add_lora(model, lora)
+        for name, parameter in model.named_parameters():
+            if is_adapter(name):
+                parameter.requires_grad_(True)
+    return lora_config(model) or lora
+
+
+def _modules(model: GraniteSpeech, parts: Parts) -> list[nn.Module]:
+    language_model = model.language_model
+    layers = language_model.model.layers
+    if parts.last_layers > len(layers):
+        raise OptionError(f"last-layers={parts.last_layers}, but the language model has {len(layers)}")
+    head = language_model.model.embed_tokens if language_model.lm_head is None else language_model.lm_head
+    known: dict[str, Sequence[nn.Module]] = {
+        "projector": [model.projector],
+        "lora": [],
+        "last-layers": [*layers[len(layers) - parts.last_layers :], language_model.model.norm],
+        "lm-head": [head],
+        "language-model": [language_model],
+        "encoder": [model.encoder],
+        "all": [model.encoder, model.projector, language_model],
+    }
+    return [module for name in sorted(parts.names) for module in known[name]]
+
+
+def learns(model: nn.Module) -> bool:
+    """Whether any parameter of it is trained."""
+    return any(parameter.requires_grad for parameter in model.parameters())
+
+
+class Best:
+    """The best weights of a run so far, in files of its folder: they outlive the process that found them.
+
+    Lower is better. What is not better than the best is forgotten.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.weights, self.about = folder / "best.safetensors", folder / "best.json"
+
+    def offer(self, error: float, step: int, state: Mapping[str, Tensor]) -> None:
+        """Keep `state`, copied to files, if its error is lower than any before; the weights are in place first."""
+        if self.about.is_file() and error >= json.loads(self.about.read_text(encoding="utf-8"))["error"]:
+            return
+        part = self.weights.with_suffix(".part")
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, part)
+        os.replace(part, self.weights)
+        part = self.about.with_suffix(".part")
+        part.write_text(json.dumps({"error": error, "step": step}) + "\n", encoding="utf-8")
+        os.replace(part, self.about)
+
+    def read(self) -> tuple[float, int, dict[str, Tensor]]:
+        """Error, step and weights of the best."""
+        about = json.loads(self.about.read_text(encoding="utf-8"))
+        return about["error"], about["step"], load_file(self.weights)
+
+
+@dataclass
+class Patience:
+    """Says when to stop: after so many evaluations in a row that were not better than the best before them."""
+
+    patience: int
+    measure: str
+    best: float = float("inf")
+    waited: int = 0
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise OptionError(f"a patience of {self.patience} would stop at once: 1 or more evaluations it must be")
+
+    def __call__(self, values: Mapping[str, float]) -> bool:
+        error = values[self.measure]
+        self.waited = 0 if error < self.best else self.waited + 1
+        self.best = min(self.best, error)
+        return self.waited >= self.patience
+
+
+def write_parts(state: Mapping[str, Tensor], lora: LoraConfig, folder: Path) -> None:
+    """Trained tensors by the checkpoint's names: adapters as `peft` reads them, everything else in TRAINED."""
+    folder.mkdir(parents=True, exist_ok=True)
+    adapters = {name: tensor for name, tensor in state.items() if is_adapter(name)}
+    others = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items() if name not in adapters}
+    if adapters:
+        write_adapter(folder, adapters, lora)
+    if others:
+        save_file(others, folder / TRAINED)
+
+
+def merge_parts(source: Checkpoint, state: Mapping[str, Tensor], lora: LoraConfig) -> Checkpoint:
+    """The source, freshly read, with trained tensors in their places and all adapters in the weights.
+
+    Raises CheckpointError for tensors that the source has no place for.
+    """
+    model = source.model
+    if any(map(is_adapter, state)) and not has_lora(model):
+        add_lora(model, lora)
+    foreign = model.load_state_dict(dict(state), strict=False).unexpected_keys
+    if foreign:
+        raise CheckpointError(f"{source.folder} has no {', '.join(foreign[:3])}: it is not the model that was trained")
+    fold_lora(model)
+    model.config = replace(model.config, has_lora_adapter=False)
+    return replace(source, config=model.config)

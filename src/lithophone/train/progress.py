@@ -1,0 +1,97 @@
+"""How a run is told of: `log.jsonl`, a line of the library's log, and TensorBoard's event files where asked for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from lithophone.errors import OptionError
+
+log = logging.getLogger(__name__)
+
+PLACE = ("step", "hours", "kind")
+"""Where in the run a row stands; its other keys are what was measured."""
+
+
+class Journal:
+    """The rows of a run of `steps` steps in `folder`, one for each report or evaluation.
+
+    A run that goes on from an earlier checkpoint takes back what it had told after it: `rewind`.
+    """
+
+    def __init__(self, folder: Path, steps: int, *, tensorboard: bool = False) -> None:
+        self.path = folder / "log.jsonl"
+        self.steps = steps
+        self.events = _event_writer(folder / "tensorboard") if tensorboard else None
+        self.start(0)
+
+    def start(self, step: int) -> None:
+        """The run goes on after `step`: the time left is reckoned from here."""
+        self.started_at, self.started_s = step, time.monotonic()
+
+    def left_s(self, step: int) -> float | None:
+        """Seconds to the end at the pace so far, evaluations and checkpoints included; None before the first step."""
+        done = step - self.started_at
+        return (time.monotonic() - self.started_s) / done * (self.steps - step) if done > 0 else None
+
+    def record(self, kind: str, step: int, seconds_seen: float, values: Mapping[str, float]) -> dict[str, float]:
+        """A row of `kind` (`train`, `dev`: the tag's folder in TensorBoard); gives its numbers: six digits are kept."""
+        numbers = {name: float(f"{value:.6g}") for name, value in values.items()}
+        row = {"step": step, "hours": round(seconds_seen / 3600, 3), "kind": kind, **numbers}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        log.info("%s", self.line(step, seconds_seen, numbers))
+        if self.events:
+            for name, value in numbers.items():
+                self.events.add_scalar(f"{kind}/{name}", value, step)
+            self.events.flush()
+        return numbers
+
+    def evaluations(self) -> list[tuple[int, dict[str, float]]]:
+        """Steps and numbers of all `dev` rows so far."""
+        told = [row for row in self._rows() if row.get("kind") == "dev"]
+        return [(row["step"], {name: row[name] for name in row if name not in PLACE}) for row in told]
+
+    def line(self, step: int, seconds_seen: float, numbers: Mapping[str, float]) -> str:
+        """One row for people: how far, what was measured, how long still."""
+        told = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        left = self.left_s(step)
+        end = "" if left is None else f"  {timedelta(seconds=round(left))} left"
+        return f"step {step}/{self.steps}  {seconds_seen / 3600:.2f} h heard  {told}{end}"
+
+    def rewind(self, step: int) -> None:
+        """Drop the rows after `step`, and a last line that was cut off while it was written."""
+        kept = [json.dumps(row) + "\n" for row in self._rows() if row["step"] <= step]
+        part = self.path.with_suffix(".part")
+        part.write_text("".join(kept), encoding="utf-8")
+        os.replace(part, self.path)
+        if self.events:
+            # An event file of TensorBoard is never rewritten: this mark hides the later steps of earlier files.
+            self.events = _event_writer(self.path.parent / "tensorboard", purge_step=step + 1)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        return [row for row in map(_read_row, self.path.read_text(encoding="utf-8").splitlines()) if row]
+
+
+def _read_row(line: str) -> dict[str, Any] | None:
+    try:
+        row: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row
+
+
+def _event_writer(folder: Path, purge_step: int | None = None) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise OptionError("TensorBoard's event files need a package: pip install tensorboard") from error
+    return SummaryWriter(str(folder), purge_step=purge_step)
