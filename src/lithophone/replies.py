@@ -16,7 +16,10 @@ WRAP_S = 10.0
 """Time tags count centiseconds modulo 1000."""
 
 TIME_TAG = re.compile(r"\[T:\s*(?P<value>\d{1,3})\s*\]|\[T(?![a-zA-Z])[^\[\]\s]*\]?")
-SPEAKER_TAG = re.compile(r"\[Speaker\s*(?P<value>\d+)\s*\]\s*:?|\[Speaker\b(?:[^\[\]\n:]{0,12}(?:\]\s*:?|:)|\s*\d*)")
+SPEAKER_TAG = re.compile(
+    r"\[Speaker\s*(?P<value>\d+)(?:\s+cluster\s+\d+)?\s*\]\s*:?"  # clusters are of training alone, and say nothing here
+    r"|\[Speaker\b(?:[^\[\]\n:]{0,12}(?:\]\s*:?|:)|\s*\d*)"
+)
 TRANSLATION = re.compile(r"\s*(?:\[Transcription\](?P<transcription>.*?))?\[Translation\](?P<translation>.*)", re.S)
 
 

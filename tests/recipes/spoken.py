@@ -12,6 +12,7 @@ import soundfile
 from lithophone.features import RATE_HZ
 from tests.sounds import Samples, silence, tone
 
+SENTENCES = ("a cab", "bad egg", "a bag", "feed me", "he had", "big cage", "dig", "a fig")
 NOTE_S = 0.08
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
 

@@ -112,3 +112,9 @@ def test_clusters_are_asked_for_as_no_task_of_inference_asks() -> None:
     assert "cluster" not in text
     assert tokenizer.decode(pair.prompt) == text.replace(SPEAKERS, CLUSTERS) != text
     assert SPEAKER_TAG.search(SPEAKERS)
+
+
+def test_a_cluster_that_is_named_after_all_says_nothing() -> None:
+    parsed = parse_turns("[Speaker 1 cluster 42]: hello there [Speaker 2 cluster 7]: hi")
+    assert parsed.turns == (Turn("1", "hello there"), Turn("2", "hi"))
+    assert parsed.malformed == 0
