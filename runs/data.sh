@@ -6,7 +6,7 @@
 set -eu
 speech=${SPEECH:-../shared/speech}
 text=${TEXT:-../shared/text}
-.venv/bin/pip install --quiet py-nanotts misaki espeakng-loader phonemizer-fork pyopenjtalk-plus
+.venv/bin/pip install --quiet py-nanotts misaki espeakng-loader phonemizer-fork pyopenjtalk-plus faster-whisper
 
 mkdir -p data/text
 cut -f 2 "$text/en-ja.tsv" > data/text/tanaka-ja.txt
@@ -25,3 +25,12 @@ synthesize openjtalk ja data/text/tanaka-ja.txt 3000 44 --exclude "${known[@]}"
 synthesize kokoro es "$text/es.txt" 400 43 --foreign 0.5 --exclude "${known[@]}"
 synthesize kokoro pt "$text/pt.txt" 785 43 --foreign 0.5 --exclude "${known[@]}"
 synthesize kokoro ja "$text/ja.txt" 400 43 --foreign 0.4 --exclude "${known[@]}"
+
+teacher() {
+  .venv/bin/python recipes/teacher_states.py "$1" --out "data/teacher/$2" "${@:3}"
+}
+for lang in pt es ja; do
+  teacher "data/langs/kokoro-$lang.jsonl" "kokoro-$lang"
+done
+teacher "$speech/synth.jsonl" synth-six --langs pt,ja,es,de
+teacher "$speech/train.jsonl" train-de --langs de
