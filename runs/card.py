@@ -7,35 +7,79 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 RUNS = Path(__file__).parent
-LIBRISPEECH, COMMON_VOICE = "wer_librispeech_devclean_mp3", "wer_cv_delta_en"
-SETS = ("dev-en", "unseen-voices", "demo")
-DECODERS = {"as it comes": "", "greedy": "-greedy", "encoder alone (`--decode ctc`)": "-ctc"}
-CORPORA = {
-    "librispeech_devclean_mp3": "LibriSpeech dev-clean, 10 speakers (MP3, then Opus at 20 kbit/s)",
+VERSION_0 = RUNS / "english"
+LIBRISPEECH = "librispeech_devclean_mp3"
+LANGUAGES = {
+    "en": "English", "fr": "French", "de": "German", "es": "Spanish", "pt": "Portuguese", "ja": "Japanese",
+}  # fmt: skip
+SETS = {
+    LIBRISPEECH: "LibriSpeech dev-clean, 10 speakers (MP3, then Opus at 20 kbit/s)",
     "cv_delta_en": "Common Voice deltas, dev speakers",
+    "cv_delta_fr": "Common Voice deltas, dev speakers",
     "cv61_rsample": "Common Voice 6.1 sample",
     "kokoro": "five Kokoro voices never trained on",
     "": "demo recordings (LibriVox, one reader)",
 }
+CORPORA = {
+    "kokoro": ("Kokoro-82M v1.0, blends of its voices, foreign ones too", "Apache-2.0 voice, CC0 text"),
+    "pico": ("SVOX Pico, five pitches", "Apache-2.0 voice, CC0 text; English also Tanaka, CC BY 2.0"),
+    "flite": ("flite: kal, awb, rms, slt", "BSD-like voices, CC0 text"),
+    "openjtalk": ("Open JTalk, voice mei, five pitches", "CC BY 3.0 voice, text of the Tanaka corpus, CC BY 2.0"),
+    "kathleen": ("kathleen, one reader", "CC0"),
+    "kerstin_de": ("kerstin, one reader", "CC0"),
+    "cv_delta_en": ("Common Voice deltas 18 to 20", "CC0"),
+    "cv_delta_fr": ("Common Voice deltas 18 to 20", "CC0"),
+    "cv_puri": ("Common Voice, Indian accents", "CC0"),
+    "dc_tts_philipp": ("dc_tts amateur readings, one reader", "Apache-2.0"),
+    "speechocean762": ("speechocean762, Mandarin accents, half of the speakers under 16", "free for commercial use"),
+}
+WHISPER, OURS, GREEDY, ENCODER = "whisper-base", "as it comes", "greedy", "ctc"
+
+Scores = dict[str, dict[str, Any]]
+"""Corpus -> score."""
 
 
-def log_rows(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (RUNS / "logs" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+def log_rows(folder: Path, name: str) -> list[dict[str, Any]]:
+    lines = (folder / "logs" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
 
 
-def looks(name: str) -> dict[int, dict[str, Any]]:
+def looks(name: str) -> list[dict[str, Any]]:
     """The looks at the dev clips in a log, by step; of a step that was looked at twice the last one."""
-    return {row["step"]: row for row in log_rows(name) if LIBRISPEECH in row}
+    found = {row["step"]: row for row in log_rows(RUNS, name) if f"wer_{LIBRISPEECH}_en" in row}
+    return [found[step] for step in sorted(found)]
 
 
 def result(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RUNS / "results" / f"{name}.json").read_text(encoding="utf-8"))
     return found
+
+
+def systems(name: str) -> dict[str, Scores]:
+    """What each system of a result scored, ours by its decoder."""
+    first = result(name)
+    return {
+        WHISPER if one["model"] is None else one["about"].get("decode", OURS): {s["corpus"]: s for s in one["scores"]}
+        for one in (first, *first["others"])
+    }
+
+
+def speed(name: str) -> dict[str, str]:
+    first = result(name)
+    return {
+        one["about"].get("decode", OURS): f"{one['rtfx']:.0f}" for one in (first, *first["others"]) if "rtfx" in one
+    }
+
+
+def version_0(name: str) -> Scores:
+    found = json.loads((VERSION_0 / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return {score["corpus"]: score for score in found["scores"]}
 
 
 def table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -47,60 +91,135 @@ def percent(rate: float) -> str:
     return f"{100 * rate:.1f} %"
 
 
-def encoder_curve() -> str:
-    found = looks("encoder").values()
+def curve(name: str, prefix: str = "") -> str:
+    """Error rates over the steps of a stage; `prefix` names the head."""
+    groups = [(f"{LIBRISPEECH}_en", "LibriSpeech"), ("cv61_rsample_en", "en"), ("cv_delta_fr_fr", "fr")]
+    groups += [(f"cv61_rsample_{lang}", lang) for lang in ("de", "es", "pt", "ja")]
+    rows = looks(name)
+    shown = [row for i, row in enumerate(rows) if (len(rows) - 1 - i) % max(1, len(rows) // 12) == 0]
     return table(
-        ("step", "hours seen", "characters", "BPE head"),
+        ("step", "hours", *(label for _, label in groups)),
         (
             (
-                str(r["step"]),
-                f"{r['hours']:.1f}",
-                percent(r[LIBRISPEECH]),
-                percent(r["wer_bpe_librispeech_devclean_mp3"]),
+                str(row["step"]),
+                f"{row['hours']:.0f}",
+                *(percent(row[f"{'cer' if label == 'ja' else 'wer'}{prefix}_{group}"]) for group, label in groups),
             )
-            for r in found
+            for row in shown
         ),
     )
 
 
-def speech_curve(log: str) -> str:
+def trained_on() -> str:
+    hours: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for part in json.loads((RUNS / "logs" / "data.json").read_text(encoding="utf-8")):
+        corpus, lang = part["name"].split(":")
+        hours[corpus][lang] += part["hours"]
     return table(
-        ("step", "hours seen", "LibriSpeech dev-clean", "Common Voice en"),
+        ("corpus", "hours", "licence"),
         (
-            (str(r["step"]), f"{r['hours']:.1f}", percent(r[LIBRISPEECH]), percent(r[COMMON_VOICE]))
-            for r in looks(log).values()
+            (
+                CORPORA[corpus][0],
+                ", ".join(f"{lang} {found[lang]:.2f}" for lang in LANGUAGES if lang in found),
+                CORPORA[corpus][1],
+            )
+            for corpus, found in sorted(hours.items(), key=lambda item: -sum(item[1].values()))
         ),
     )
+
+
+def error_row(language: str, corpus: str, found: Mapping[str, Scores], before: Scores | None) -> list[str]:
+    ours = found[OURS][corpus]
+    told = f"{language}: {SETS[corpus]}, {ours['clips']} clips, {ours['audio_s'] / 60:.0f} min"
+    errors = [percent(found[name][corpus]["rate"]) for name in (OURS, GREEDY, ENCODER)]
+    old = percent(before[corpus]["rate"]) if before else ""
+    whisper = percent(found[WHISPER][corpus]["rate"]) if WHISPER in found else ""
+    return [told, ours["measure"], *errors, percent(ours.get("cer", ours["rate"])), old, whisper]
 
 
 def measured() -> str:
     rows = []
-    for name in SETS:
-        by_decoder = [{s["corpus"]: s for s in result(name + suffix)["scores"]} for suffix in DECODERS.values()]
-        for corpus, score in by_decoder[0].items():
-            rates = [percent(scores[corpus]["rate"]) for scores in by_decoder]
-            rows.append([f"{CORPORA[corpus]}, {score['clips']} clips", f"{score['audio_s'] / 3600:.2f}", *rates])
-    return table(("clips", "hours", *DECODERS), rows)
+    for lang, language in LANGUAGES.items():
+        found = systems(f"dev-{lang}")
+        before = version_0("dev-en") if lang == "en" else None
+        rows += [error_row(language, corpus, found, before) for corpus in sorted(found[OURS], reverse=True)]
+    for name in ("unseen-voices", "demo"):
+        found = systems(name)
+        rows += [error_row("English", corpus, found, version_0(name)) for corpus in found[OURS]]
+    headings = ("clips", "", OURS, GREEDY, "encoder alone", "CER as it comes", "version 0.2", WHISPER)
+    return table(headings, rows)
 
 
-def speeds() -> str:
-    found = [f"{result('dev-en' + suffix)['rtfx']:.0f} {name.split(' (')[0]}" for name, suffix in DECODERS.items()]
-    return ", ".join(found)
+def whole(name: str, lang: str) -> dict[str, Any]:
+    """The score of all corpora of a language together, by the model."""
+    found = result(name)
+    score: dict[str, Any] = next(one for one in found["languages"] if one["lang"] == lang)
+    return score
+
+
+def punctuation() -> str:
+    return table(
+        ("", "PER", "F1 of capitals", "WER or CER"),
+        (
+            (
+                language,
+                percent(score["per"]["rate"]),
+                f"{score['capitals']['f1']:.2f}" if score.get("capitals") and score["capitals"]["f1"] else "",
+                percent(score["rate"]),
+            )
+            for lang, language in LANGUAGES.items()
+            for score in (whole(f"punctuated-{lang}", lang),)
+        ),
+    )
+
+
+def keywords() -> str:
+    rows = []
+    for name, told in (
+        ("lists-none", "none"),
+        ("lists", "rare words of the clip and 20 others"),
+        ("distractors", "20 others"),
+    ):
+        score = whole(name, "en")
+        shown = (
+            [""] * 3
+            if name == "distractors"
+            else [percent(score["keywords"]["recall"]), percent(score["b_wer"]), percent(score["u_wer"])]
+        )
+        rows.append([told, *shown, percent(score["rate"])])
+    return table(("list", "recall of its words", "B-WER", "U-WER", "WER"), rows)
+
+
+def translation() -> str:
+    rows = []
+    for name in [f"{lang}-en" for lang in LANGUAGES if lang != "en"] + ["en-es", "en-pt", "en-ja"]:
+        first = result(name)
+        by_system = {WHISPER if one["model"] is None else OURS: one for one in (first, *first["others"])}
+        scores = {system: one["scores"][0]["translation"] for system, one in by_system.items()}
+        cells = [f"{scores[s]['bleu']:.1f} / {scores[s]['chrf']:.1f}" if s in scores else "" for s in (OURS, WHISPER)]
+        rows.append([" to ".join(LANGUAGES[code] for code in name.split("-")), *cells])
+    return table(("", "BLEU / chrF++", WHISPER), rows)
 
 
 def main() -> None:
-    last = list(looks("encoder").values())[-1]
-    text = log_rows("language_model")[-1]
+    last = looks("encoder")[-1]
+    text = [row for row in log_rows(RUNS, "language_model") if "reply" in row][-1]
+    fast = speed("dev-en")
     values = {
+        "trained_on": trained_on(),
         "encoder_steps": last["step"],
-        "encoder_hours": f"{last['hours']:.1f}",
-        "encoder_curve": encoder_curve(),
+        "encoder_hours": f"{last['hours']:.0f}",
+        "encoder_curve": curve("encoder"),
         "text_steps": text["step"],
         "text_loss": f"{text['reply']:.2f}",
-        "speech_curve": speech_curve("speech-3"),
+        "speech_steps": looks("speech")[-1]["step"],
+        "speech_curve": curve("speech"),
         "measured": measured(),
-        "normalizer": result("dev-en")["scores"][0]["normalizer"],
-        "speeds": speeds(),
+        "punctuation": punctuation(),
+        "keywords": keywords(),
+        "translation": translation(),
+        "normalizer": systems("dev-en")[OURS][LIBRISPEECH]["normalizer"],
+        "speeds": f"{fast[OURS]} as it comes, {fast[GREEDY]} greedy, {fast[ENCODER]} by the encoder alone",
     }
     print(string.Template((RUNS / "card.md").read_text(encoding="utf-8")).substitute(values), end="")
 

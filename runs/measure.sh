@@ -1,13 +1,51 @@
 #!/usr/bin/env bash
-# The figures of the card of lithophone-tiny. Run from the repository root; `runs/card.py` makes the card of them.
+# The figures of the card of lithophone-tiny. Run from the repository root; `runs/card.py` makes the card of them. MODEL
+# names another model. Whisper-base, where it can do the task, is scored in the same run on the same clips.
 set -eu
 speech=${SPEECH:-../shared/speech}
-mkdir -p runs/results
-# evaluate exits 1 where a clip failed (counted as empty): the figures stand all the same.
-measure() { .venv/bin/lithophone evaluate "$2" --lang en --raw --json --quiet "${@:3}" > "runs/results/$1.json" || true; }
-for decoder in "" greedy ctc; do
-  suffix=${decoder:+-$decoder}
-  measure "unseen-voices$suffix" data/unseen/kokoro-en.jsonl ${decoder:+--decode "$decoder"}
-  measure "demo$suffix" src/lithophone/assets/demo/demo.jsonl ${decoder:+--decode "$decoder"}
-  measure "dev-en$suffix" "$speech/dev.jsonl" ${decoder:+--decode "$decoder"}
+sets=data/measured
+heard=$sets/whisper
+results=runs/results
+mkdir -p $results
+.venv/bin/python runs/measured_sets.py "$speech/dev.jsonl"
+for lang in en de es fr ja pt; do
+  .venv/bin/python runs/whisper.py "$sets/dev-$lang.jsonl" --out "$heard/dev-$lang.jsonl"
 done
+for lang in de es fr ja pt; do
+  .venv/bin/python runs/whisper.py "$sets/$lang-en.jsonl" --to en --out "$heard/$lang-en.jsonl"
+done
+
+# Two at a time, a core for each. evaluate exits 1 where a clip failed (counted as empty): the figures stand all the same.
+measure() {
+  echo "$1 ${*:2}" >&2
+  OMP_NUM_THREADS=1 .venv/bin/lithophone evaluate "$2" --model "${MODEL:-lithophone-tiny}" --json --quiet \
+    "${@:3}" > "$results/$1.json" || true
+}
+both() { measure "$@" & [ "$(jobs -rp | wc -l)" -lt 2 ] || wait -n; }
+
+decoders=(--also decode=greedy --also decode=ctc)
+for lang in en fr de es pt ja; do
+  both "dev-$lang" "$sets/dev-$lang.jsonl" --raw "${decoders[@]}" --hypotheses "whisper-base=$heard/dev-$lang.jsonl"
+done
+both unseen-voices data/unseen/kokoro-en.jsonl --raw "${decoders[@]}"
+both demo src/lithophone/assets/demo/demo.jsonl --raw "${decoders[@]}"
+
+# Punctuation and capitals, where the references have them.
+both punctuated-en "$sets/cased-en.jsonl" --punctuate --decode greedy
+for lang in fr de es pt ja; do
+  both "punctuated-$lang" "$sets/dev-$lang.jsonl" --punctuate --decode greedy
+done
+
+# Keyword lists: none, the rare words of the clip among 20 others, the 20 others alone.
+both lists-none "$sets/lists.jsonl" --raw --decode greedy
+both lists "$sets/lists.jsonl" --raw --decode greedy --bias
+both distractors "$sets/distractors.jsonl" --raw --decode greedy --bias
+
+# Translation.
+for lang in de es fr ja pt; do
+  both "$lang-en" "$sets/$lang-en.jsonl" --task translate --to en --hypotheses "whisper-base=$heard/$lang-en.jsonl"
+done
+for lang in es ja pt; do
+  both "en-$lang" "$sets/en-$lang.jsonl" --task translate --to "$lang"
+done
+wait

@@ -82,6 +82,15 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
     assert not make_trainer(tmp_path, 10).resume()
 
 
+def test_copies_beside_a_checkpoint_are_left_alone(tmp_path: Path) -> None:
+    copy = tmp_path / "last-4400.pt"
+    copy.write_text("kept by somebody")
+    assert not make_trainer(tmp_path, 10).resume()
+    make_trainer(tmp_path, 10).save()
+    assert make_trainer(tmp_path, 10).resume()
+    assert copy.read_text() == "kept by somebody"
+
+
 def test_evaluation_sees_the_average_and_leaves_the_weights(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, 10)
     for _, batch in zip(range(10), batches(), strict=False):

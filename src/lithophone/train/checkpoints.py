@@ -71,7 +71,7 @@ def read_newest(tensors: dict[str, Tensor], folder: Path, everything: Collection
         _check({name: tuple(tensor.shape) for name, tensor in found.items()}, tensors, path)
         _fill(tensors, found)
         return True
-    finished = [path for path in folder.glob(FOLDERS) if path.suffix != ".part"]
+    finished = [path for path in _folders(folder) if path.suffix != ".part"]
     if not finished:
         return False
     path = max(finished)
@@ -111,8 +111,13 @@ def _some(names: Collection[str]) -> str:
     return ", ".join(sorted(names)[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
+def _folders(folder: Path) -> list[Path]:
+    """What sharded runs wrote, whole or not; files of the same names, copies that somebody kept, are not ours."""
+    return [path for path in folder.glob(FOLDERS) if path.is_dir()]
+
+
 def _remove_folders(folder: Path, *but: Path) -> None:
-    for path in folder.glob(FOLDERS):
+    for path in _folders(folder):
         if path not in but:
             shutil.rmtree(path)
 
