@@ -36,7 +36,7 @@ from lithophone.train.augment import Augment, seeded
 from lithophone.train.corpora import Part
 from lithophone.train.data import Batch
 from lithophone.train.heard import heard_text
-from lithophone.train.keywords import KeywordLists
+from lithophone.train.keywords import LARGEST, KeywordLists
 from lithophone.train.loop import Trainer
 from lithophone.train.losses import Loss, ctc
 from lithophone.train.optim import Schedule
@@ -171,13 +171,13 @@ class ReplyDevSet(DevSet):
         return [(clip.text, self.tokenizer.decode(reply.ids)) for clip, reply in zip(clips, replies, strict=True)]
 
 
-def keyword_lists(parts: Sequence[Part]) -> dict[str, KeywordLists]:
+def keyword_lists(parts: Sequence[Part], largest: int = LARGEST) -> dict[str, KeywordLists]:
     """Lists for every language, of the words in its training texts."""
     texts: dict[str, list[str]] = {}
     for part in parts:
         for clip in part.corpus.clips:
             texts.setdefault(clip.lang, []).append(clip.text)
-    return {lang: KeywordLists(known, lang) for lang, known in texts.items()}
+    return {lang: KeywordLists(known, lang, largest) for lang, known in texts.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

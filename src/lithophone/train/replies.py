@@ -136,10 +136,14 @@ def make_pair(request: Request, tokenizer: Tokenizer, model_type: ModelType, n_a
 def reply_loss(model: GraniteForCausalLM, embeddings: Sequence[Tensor], pairs: Sequence[Pair]) -> Loss:
     """Cross-entropy over the replies; embeddings (L_i, H) are those of prompt and reply without the end token."""
     padded, _ = pad_rows(embeddings)
-    hidden = model(padded)
+    return loss_of_states(model, model(padded), pairs)
+
+
+def loss_of_states(model: GraniteForCausalLM, hidden: Tensor, pairs: Sequence[Pair]) -> Loss:
+    """The same of the language model's states (B, L, H)."""
     picked, targets = [], []
     for row, pair in zip(hidden, pairs, strict=True):
         start = len(pair.prompt) - 1
         picked.append(row[start : start + len(pair.reply)])
         targets += pair.reply
-    return next_token(model.logits(torch.cat(picked)), torch.tensor(targets, device=padded.device))
+    return next_token(model.logits(torch.cat(picked)), torch.tensor(targets, device=hidden.device))
