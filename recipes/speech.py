@@ -50,8 +50,8 @@ BEAMS = BeamSearch(num_beams=8, ctc_weight=0.3)
 """What the model decodes with by default: at this size the encoder spells better than the language model listens."""
 
 HARDER = Augment(
-    room_p=0.2, noise_p=0.5, noise_snr_db=(2.0, 25.0), spec_p=1.0, time_masks_per_s=0.8, time_mask_frames=16,
-    mel_mask_bands=16,
+    room_p=0.4, noise_p=0.5, noise_snr_db=(2.0, 25.0), microphone_p=0.7, spec_p=1.0, time_masks_per_s=0.8,
+    time_mask_frames=16, mel_mask_bands=16,
 )  # fmt: skip
 """The encoder knows these clips better than any others. Made harder, they sound to what comes next as new ones do."""
 

@@ -62,16 +62,18 @@ def packed(rows: Iterable[tuple[str, np.ndarray]]) -> Iterator[list[tuple[str, n
         yield group
 
 
-def read_clips(manifest: Path, langs: str | None, corpora: str | None) -> Iterator[tuple[str, np.ndarray]]:
-    for line in manifest.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        wanted = (langs is None or row["lang"] in langs.split(",")) and (
-            corpora is None or row["corpus"] in corpora.split(",")
-        )
-        if wanted:
-            samples, _ = soundfile.read(manifest.parent / row["audio"], dtype="float32")
-            if len(samples) <= WINDOW:
-                yield row["audio"], samples
+def read_clips(manifest: Path, langs: str | None, corpora: str | None, every: int) -> Iterator[tuple[str, np.ndarray]]:
+    rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+    wanted = [
+        row
+        for row in rows
+        if (langs is None or row["lang"] in langs.split(","))
+        and (corpora is None or row["corpus"] in corpora.split(","))
+    ]
+    for row in wanted[::every]:
+        samples, _ = soundfile.read(manifest.parent / row["audio"], dtype="float32")
+        if len(samples) <= WINDOW:
+            yield row["audio"], samples
 
 
 def states_of(
@@ -94,6 +96,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--langs", help="comma-separated; all when left out")
     parser.add_argument("--corpora", help="comma-separated; all when left out")
+    parser.add_argument("--every", type=int, default=1, help="only one clip in so many")
     parser.add_argument("--model", type=Path, default=Path("data/whisper-base"))
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -108,7 +111,7 @@ def main() -> None:
     raw = args.out.with_suffix(".part")
     total = 0
     with raw.open("wb") as file:
-        clips = read_clips(args.manifest, args.langs, args.corpora)
+        clips = read_clips(args.manifest, args.langs, args.corpora, args.every)
         for done, group in enumerate(packed(clips)):
             for name, states in states_of(group, model, extractor):
                 index[name] = (total, len(states))

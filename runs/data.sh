@@ -34,3 +34,4 @@ for lang in pt es ja; do
 done
 teacher "$speech/synth.jsonl" synth-six --langs pt,ja,es,de
 teacher "$speech/train.jsonl" train-de --langs de
+teacher "$speech/train.jsonl" train-fr --langs fr --every 3

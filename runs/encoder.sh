@@ -16,7 +16,7 @@ LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/encoder.py 
   --data "data/synth2/flite-en.jsonl:en:0.5" \
   --data "data/synth3/pico-en.jsonl:en:0.5" \
   --data "data/synth3/flite-en.jsonl:en:0.5" \
-  --data "$speech/train.jsonl:fr:1" \
+  --data "$speech/train.jsonl:fr:1:data/teacher/train-fr" \
   --data "$speech/train.jsonl:de:1.5:data/teacher/train-de" \
   --data "$speech/synth.jsonl:pt+ja+es+de:2.4:data/teacher/synth-six" \
   --data "data/langs/kokoro-pt.jsonl:pt:3:data/teacher/kokoro-pt" \

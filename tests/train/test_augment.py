@@ -17,6 +17,7 @@ from lithophone.train.augment import (
     recode,
     seeded,
     spec_augment,
+    through_microphone,
 )
 from tests.sounds import tone
 
@@ -49,6 +50,24 @@ def test_a_room_keeps_the_direct_sound_and_adds_a_tail() -> None:
     assert np.abs(wet[:100]).max() < 1e-5
     assert 10 * np.log10(np.sum(wet[101:] ** 2)) == pytest.approx(-6.0, abs=0.1)
     assert np.mean(wet[101:900] ** 2) > 10 * np.mean(wet[2500:3300] ** 2)
+
+
+def test_a_microphone_keeps_loudness_and_place_and_loses_what_is_outside_of_its_band() -> None:
+    inside, outside = tone(1.0, frequency_hz=1000.0, peak=0.2), tone(1.0, frequency_hz=7000.0, peak=0.2)
+    heard = through_microphone(inside + outside, 0.0, (100.0, 3500.0), seeded(1))
+    assert np.mean(heard**2) == pytest.approx(np.mean((inside + outside) ** 2), rel=1e-4)
+    power = [float(np.dot(heard, part)) ** 2 for part in (inside, outside)]
+    assert 10 * np.log10(power[0] / power[1]) == pytest.approx(18.0, abs=0.5)
+    assert np.dot(heard, inside) > 0
+
+
+def test_microphones_differ() -> None:
+    noise = coloured_noise(16_000, seeded(5))
+    spectra = [np.abs(np.fft.rfft(through_microphone(noise, 6.0, (100.0, 8000.0), seeded(n)))) for n in (1, 2)]
+    bands = [np.array([part.mean() for part in np.array_split(one, 40)]) for one in spectra]
+    assert np.std(20 * np.log10(bands[0] / bands[1])) > 2.0
+    silence = np.zeros(100, np.float32)
+    np.testing.assert_array_equal(through_microphone(silence, 6.0, (100.0, 8000.0), seeded(1)), silence)
 
 
 def test_no_augmentation_changes_nothing() -> None:

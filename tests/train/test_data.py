@@ -118,6 +118,23 @@ def test_teacher_states_follow_their_samples(tmp_path: Path, speed: float) -> No
     assert batch.teacher_valid[0].sum() == batch.lengths[0]
 
 
+def test_a_clip_that_the_teacher_did_not_hear_leaves_the_others_theirs(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path, [1.0, 0.5])
+    heard = next(clip for clip in corpus.clips if clip.length == 16_000)
+    np.save(tmp_path / "teacher.npy", np.random.default_rng(0).normal(size=(50, 3)).astype(np.float16))
+    (tmp_path / "teacher.json").write_text(json.dumps({heard.name: [0, 50]}))
+    batch = mixture(Source(corpus, 1.0, Teacher(tmp_path / "teacher"), joins=2), augment=Augment.none()).batch(0)
+    assert batch.teacher is not None
+    assert batch.teacher_valid is not None
+    assert batch.teacher.isfinite().all()
+    both = [row for row, text in enumerate(batch.texts) if {"0", "1"} <= set(text.split())]
+    for row in both:
+        assert batch.teacher_valid[row].sum() == 50
+        assert batch.lengths[row] == 75
+        assert batch.teacher[row][~batch.teacher_valid[row]].abs().sum() == 0
+    assert both
+
+
 def write_row(folder: Path, **values: object) -> Path:
     write_corpus(folder, [2.0])
     row = {"audio": "0.wav", "text": "one", "lang": "en"} | values

@@ -1,6 +1,6 @@
-"""Augmentation: speed, rooms, noise, codecs, gain on samples; SpecAugment on frames. Randomness comes from the caller.
+"""Augmentation: speed, rooms, microphones, noise, codecs, gain on samples; SpecAugment on frames.
 
-Samples are numpy float32 (n,) at 16 kHz, frames torch (B, T, 160).
+Randomness comes from the caller. Samples are numpy float32 (n,) at 16 kHz, frames torch (B, T, 160).
 """
 
 from __future__ import annotations
@@ -25,15 +25,19 @@ class Augment:
 
     speed_p: float = 0.6
     speed_range: tuple[float, float] = (0.87, 1.15)
-    room_p: float = 0.1
+    room_p: float = 0.3
     room_decay_s: tuple[float, float] = (0.1, 0.5)
     room_direct_db: tuple[float, float] = (3.0, 20.0)
-    noise_p: float = 0.2
-    noise_snr_db: tuple[float, float] = (8.0, 30.0)
-    babble_p: float = 0.05
+    microphone_p: float = 0.5
+    microphone_db: float = 5.0
+    microphone_low_hz: tuple[float, float] = (40.0, 350.0)
+    microphone_high_hz: tuple[float, float] = (3000.0, 12000.0)
+    noise_p: float = 0.6
+    noise_snr_db: tuple[float, float] = (3.0, 40.0)
+    babble_p: float = 0.08
     babble_snr_db: tuple[float, float] = (10.0, 30.0)
     babble_voices: tuple[int, int] = (3, 7)
-    codec_p: float = 0.1
+    codec_p: float = 0.15
     gain_db: tuple[float, float] = (-12.0, 6.0)
     spec_p: float = 0.9
     time_masks_per_s: float = 0.3
@@ -43,7 +47,14 @@ class Augment:
 
     @staticmethod
     def none() -> Augment:
-        return Augment(speed_p=0, room_p=0, noise_p=0, babble_p=0, codec_p=0, gain_db=(0, 0), spec_p=0)
+        return Augment(speed_p=0, room_p=0, microphone_p=0, noise_p=0, babble_p=0, codec_p=0, gain_db=(0, 0), spec_p=0)
+
+
+KNOTS = 8
+"""Of the frequency response of a microphone, at equal musical distances from 60 Hz to 8 kHz."""
+
+SLOPE_DB = 18.0
+"""What a microphone loses an octave, outside of its band."""
 
 
 def change_speed(samples: Samples, speed: float) -> Samples:
@@ -53,11 +64,14 @@ def change_speed(samples: Samples, speed: float) -> Samples:
 
 
 def distort(samples: Samples, augment: Augment, rng: np.random.Generator) -> Samples:
-    """Room, then noise, then gain, then a codec, each with its own probability."""
+    """Room, noise, microphone, gain and codec, each with its own probability, in the order of the sound's way."""
     if rng.random() < augment.room_p:
         samples = add_room(samples, rng.uniform(*augment.room_decay_s), rng.uniform(*augment.room_direct_db), rng)
     if rng.random() < augment.noise_p:
         samples = add_noise(samples, coloured_noise(len(samples), rng), rng.uniform(*augment.noise_snr_db))
+    if rng.random() < augment.microphone_p:
+        band_hz = rng.uniform(*augment.microphone_low_hz), rng.uniform(*augment.microphone_high_hz)
+        samples = through_microphone(samples, augment.microphone_db, band_hz, rng)
     gain = 10.0 ** (rng.uniform(*augment.gain_db) / 20.0)
     clipped: Samples = np.clip(samples * gain, -1.0, 1.0).astype(np.float32)
     return recode(clipped, CODECS[int(rng.integers(len(CODECS)))]) if rng.random() < augment.codec_p else clipped
@@ -74,6 +88,26 @@ def add_room(samples: Samples, decay_s: float, direct_db: float, rng: np.random.
     size = 1 << (len(samples) + length).bit_length()
     wet = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
     return wet.astype(np.float32)
+
+
+def through_microphone(
+    samples: Samples, deviation_db: float, band_hz: tuple[float, float], rng: np.random.Generator
+) -> Samples:
+    """A smooth random frequency response, falling off outside of the band; the loudness stays.
+
+    `deviation_db` is the standard deviation at each of KNOTS frequencies; between them it is interpolated. Synthetic
+    voices come without a microphone: a model that has heard a language from them alone knows the language by that.
+    """
+    spectrum = np.fft.rfft(samples, 1 << max(1, len(samples) - 1).bit_length())
+    octaves = np.log2(np.maximum(np.linspace(0.0, RATE_HZ / 2, len(spectrum)), 1.0))
+    low, high = np.log2(band_hz)
+    knots = np.linspace(np.log2(60.0), np.log2(RATE_HZ / 2), KNOTS)
+    response_db = np.interp(octaves, knots, rng.normal(0.0, deviation_db, KNOTS))
+    response_db -= SLOPE_DB * (np.maximum(0.0, low - octaves) + np.maximum(0.0, octaves - high))
+    heard = np.fft.irfft(spectrum * 10.0 ** (response_db / 20.0))[: len(samples)]
+    loudness = np.sqrt(np.mean(samples**2) / max(float(np.mean(heard**2)), 1e-12))
+    found: Samples = (heard * loudness).astype(np.float32)
+    return found
 
 
 def coloured_noise(length: int, rng: np.random.Generator) -> Samples:

@@ -245,8 +245,9 @@ class Mixture(torch.utils.data.IterableDataset[Batch]):
             if row.teacher is not None:
                 count = min(frames, len(row.teacher))
                 mean, deviation = self.teacher_scale
-                states[i, :count] = torch.from_numpy((row.teacher[:count] - mean) / deviation)
-                valid[i, :count] = True
+                known = ~np.isnan(row.teacher[:count, 0])
+                valid[i, :count] = torch.from_numpy(known)
+                states[i, :count] = torch.from_numpy(np.nan_to_num((row.teacher[:count] - mean) / deviation))
         return states, valid
 
 
@@ -283,17 +284,22 @@ def _fill(source: Source, target: int, rng: np.random.Generator) -> list[Clip]:
 
 
 def _join(source: Source, clips: list[Clip], speed: float) -> tuple[Samples, npt.NDArray[np.float16] | None]:
-    """Samples of the clips one after another at the given speed, and the teacher states of those very samples."""
+    """Samples of the clips one after another at the given speed, and the teacher states of those very samples.
+
+    They are not a number where a clip has none.
+    """
     parts, states = [], []
     for clip in clips:
         samples = source.corpus.samples(clip)
         whole = samples[: len(samples) // 320 * 320]
         parts.append(whole if speed == 1.0 else change_speed(whole, speed))
-        found = source.teacher.of(clip.name) if source.teacher else None
-        states.append(None if found is None else found[: len(whole) // 320])
+        if source.teacher:
+            found = source.teacher.of(clip.name)
+            unknown = np.full((len(whole) // 320, source.teacher.size), np.nan, np.float16)
+            states.append(unknown if found is None else found[: len(unknown)])
     joined = np.concatenate(parts)
-    if any(s is None for s in states):
+    if not states:
         return joined, None
-    stacked = np.concatenate([s for s in states if s is not None])
+    stacked = np.concatenate(states)
     places = np.arange(frame_count(len(joined))) * speed
     return joined, stacked[np.minimum(places.astype(np.int64), len(stacked) - 1)]
