@@ -23,8 +23,8 @@ Samples = npt.NDArray[np.float32]
 class Augment:
     """Probabilities and ranges; `Augment.none()` leaves everything as it is."""
 
-    speed_p: float = 0.6
-    speed_range: tuple[float, float] = (0.87, 1.15)
+    speed_p: float = 0.7
+    speed_range: tuple[float, float] = (0.84, 1.18)
     room_p: float = 0.3
     room_decay_s: tuple[float, float] = (0.1, 0.5)
     room_direct_db: tuple[float, float] = (3.0, 20.0)
