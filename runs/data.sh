@@ -35,3 +35,10 @@ done
 teacher "$speech/synth.jsonl" synth-six --langs pt,ja,es,de
 teacher "$speech/train.jsonl" train-de --langs de
 teacher "$speech/train.jsonl" train-fr --langs fr --every 3
+
+# Voices and sentences that no training clip has.
+for one in es:em_alex pt:pm_alex ja:jm_kumo; do
+  lang=${one%:*}
+  .venv/bin/python recipes/synthesize.py kokoro --lang "$lang" --text "$text/$lang.txt" --voices "${one#*:}" --seed 99 --clips 30 \
+    --exclude "${known[@]}" data/langs/*-"$lang".jsonl --workers 1 --out data/unseen
+done

@@ -27,7 +27,9 @@ decoders=(--also decode=greedy --also decode=ctc)
 for lang in en fr de es pt ja; do
   both "dev-$lang" "$sets/dev-$lang.jsonl" --raw "${decoders[@]}" --hypotheses "whisper-base=$heard/dev-$lang.jsonl"
 done
-both unseen-voices data/unseen/kokoro-en.jsonl --raw "${decoders[@]}"
+for lang in en es pt ja; do
+  both "unseen-$lang" "data/unseen/kokoro-$lang.jsonl" --raw "${decoders[@]}"
+done
 both demo src/lithophone/assets/demo/demo.jsonl --raw "${decoders[@]}"
 
 # Punctuation and capitals, where the references have them.
