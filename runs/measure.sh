@@ -25,29 +25,30 @@ both() { measure "$@" & [ "$(jobs -rp | wc -l)" -lt 2 ] || wait -n; }
 
 decoders=(--also decode=greedy --also decode=ctc)
 for lang in en fr de es pt ja; do
-  both "dev-$lang" "$sets/dev-$lang.jsonl" --raw "${decoders[@]}" --hypotheses "whisper-base=$heard/dev-$lang.jsonl"
+  both "dev-$lang" "$sets/dev-$lang.jsonl" --language $lang --raw "${decoders[@]}" --hypotheses "whisper-base=$heard/dev-$lang.jsonl"
 done
 for lang in en es pt ja; do
-  both "unseen-$lang" "data/unseen/kokoro-$lang.jsonl" --raw "${decoders[@]}"
+  both "unseen-$lang" "data/unseen/kokoro-$lang.jsonl" --language $lang --raw "${decoders[@]}"
 done
-both demo src/lithophone/assets/demo/demo.jsonl --raw "${decoders[@]}"
+both untold-ja "$sets/dev-ja.jsonl" --raw
+both demo src/lithophone/assets/demo/demo.jsonl --language en --raw "${decoders[@]}"
 
 # Punctuation and capitals, where the references have them.
-both punctuated-en "$sets/cased-en.jsonl" --punctuate --decode greedy
+both punctuated-en "$sets/cased-en.jsonl" --language en --punctuate --decode greedy
 for lang in fr de es pt ja; do
-  both "punctuated-$lang" "$sets/dev-$lang.jsonl" --punctuate --decode greedy
+  both "punctuated-$lang" "$sets/dev-$lang.jsonl" --language $lang --punctuate --decode greedy
 done
 
 # Keyword lists: none, the rare words of the clip among 20 others, the 20 others alone.
-both lists-none "$sets/lists.jsonl" --raw --decode greedy
-both lists "$sets/lists.jsonl" --raw --decode greedy --bias
-both distractors "$sets/distractors.jsonl" --raw --decode greedy --bias
+both lists-none "$sets/lists.jsonl" --language en --raw --decode greedy
+both lists "$sets/lists.jsonl" --language en --raw --decode greedy --bias
+both distractors "$sets/distractors.jsonl" --language en --raw --decode greedy --bias
 
 # Translation.
 for lang in de es fr ja pt; do
-  both "$lang-en" "$sets/$lang-en.jsonl" --task translate --to en --hypotheses "whisper-base=$heard/$lang-en.jsonl"
+  both "$lang-en" "$sets/$lang-en.jsonl" --language $lang --task translate --to en --hypotheses "whisper-base=$heard/$lang-en.jsonl"
 done
 for lang in es ja pt; do
-  both "en-$lang" "$sets/en-$lang.jsonl" --task translate --to "$lang"
+  both "en-$lang" "$sets/en-$lang.jsonl" --language en --task translate --to "$lang"
 done
 wait

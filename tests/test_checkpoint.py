@@ -207,6 +207,23 @@ def test_without_beams_in_the_folder_there_are_none(folder: Path, values: dict[s
     assert load_checkpoint(folder).beams is None
 
 
+def test_a_penalty_there_and_back(tmp_path: Path) -> None:
+    assert load_checkpoint_of(tmp_path, 0.0).foreign_penalty == 0.0
+    assert load_checkpoint_of(tmp_path, 12.5).foreign_penalty == 12.5
+    assert load_checkpoint(tmp_path).beams is None
+
+
+def load_checkpoint_of(folder: Path, penalty: float) -> Checkpoint:
+    save_checkpoint(dataclasses.replace(tiny_checkpoint(), foreign_penalty=penalty), folder)
+    return load_checkpoint(folder)
+
+
+def test_a_penalty_that_cannot_be_is_refused(folder: Path) -> None:
+    (folder / "generation_config.json").write_text(json.dumps({"foreign_penalty": "much"}))
+    with pytest.raises(ConfigError, match=r"generation_config.json: foreign_penalty is 'much': it must be 0 nats"):
+        load_checkpoint(folder)
+
+
 def test_beams_that_cannot_be_are_refused(folder: Path) -> None:
     (folder / "generation_config.json").write_text(json.dumps({"num_beams": 4, "ctc_weight": 1.5}))
     with pytest.raises(ConfigError, match=r"generation_config.json: ctc_weight is 1.5: it must be from 0 to below 1"):

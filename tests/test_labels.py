@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from lithophone.labels import N_LABELS, character_label, character_labels, katakana, labels_text, raw_text
+from lithophone.labels import (
+    N_LABELS,
+    character_label,
+    character_labels,
+    foreign_labels,
+    katakana,
+    labels_text,
+    raw_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,3 +46,12 @@ def test_hiragana_is_written_as_katakana() -> None:
     assert katakana("ひらがなぁゖゝゞ") == "ヒラガナァヶヽヾ"
     assert katakana("カナ 漢字 abc ー") == "カナ 漢字 abc ー"
     assert None not in [character_label(character) for character in katakana("ぁあんゔゖ")]
+
+
+def test_what_a_language_is_spelled_with_is_not_foreign_to_it() -> None:
+    japanese, french = set(foreign_labels("ja")), set(foreign_labels("fr"))
+    assert japanese.isdisjoint(character_labels("ガーデン ひろば 3"))
+    assert set(character_labels("garçon")) <= japanese
+    assert french.isdisjoint(character_labels("l'été à 3 heures"))
+    assert set(character_labels("ガーデン")) <= french
+    assert 0 not in japanese | french

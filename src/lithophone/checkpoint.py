@@ -17,7 +17,7 @@ import torch
 
 from lithophone import features
 from lithophone.config import ModelConfig
-from lithophone.decode.options import BeamSearch
+from lithophone.decode.options import BeamSearch, check_number
 from lithophone.errors import CheckpointError, ConfigError, OptionError
 from lithophone.model.lora import LoraConfig
 from lithophone.model.names import NATIVE, NLE, PUBLISHED, Names
@@ -45,7 +45,8 @@ MANY_WEIGHTS = 100_000_000
 """From so many on a model is loaded in int8 where nothing else is asked for: smaller ones are as fast in float32."""
 
 BEAM_SETTINGS = ("num_beams", "length_penalty", "ctc_weight")
-"""What is heeded of a generation configuration; transformers knows the first two."""
+PENALTY = "foreign_penalty"
+"""What is heeded of a generation configuration; transformers knows the first two of the beams."""
 
 FRONT_END = {
     "sample_rate": features.RATE_HZ, "n_fft": features.N_FFT, "win_length": features.WIN_LENGTH,
@@ -63,7 +64,8 @@ class Checkpoint:
     """A model with all that belongs to it; `folder` is where it was read from.
 
     There are two kinds of `network`: `model` and `editor` give it as the kind it is. `beams` is how a transcript is
-    decoded where nobody asks for another way, by the folder's `generation_config.json`; None leaves it greedy.
+    decoded where nobody asks for another way, by the folder's `generation_config.json`; None leaves it greedy. So is
+    `foreign_penalty`: nats off letters that the language given is not spelled with.
     """
 
     network: GraniteSpeech | GraniteSpeechNar
@@ -71,6 +73,7 @@ class Checkpoint:
     config: ModelConfig | NarConfig
     folder: Path
     beams: BeamSearch | None = None
+    foreign_penalty: float = 0.0
 
     @property
     def model(self) -> GraniteSpeech:
@@ -118,13 +121,13 @@ def load_checkpoint(
     check_front_end(folder, config)
     tokenizer = Tokenizer.from_folder(folder)
     _check_tokenizer(tokenizer, config)
-    beams = read_beams(folder)
+    beams, foreign_penalty = read_beams(folder), read_penalty(folder)
     files = weight_files(folder)
     with torch.device("meta"):
         network = _network(folder, config)
     load_weights(network, files, dtype=dtype, device=device)
     network.eval()
-    return Checkpoint(network, tokenizer, config, folder, beams)
+    return Checkpoint(network, tokenizer, config, folder, beams, foreign_penalty)
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -137,8 +140,10 @@ def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dty
     save_weights(checkpoint.network, folder, dtype=dtype, names=names)
     _write_json(folder / CONFIG, config.to_dict() | ({QUANTIZED: QUANTIZATION} if has_int8(checkpoint.network) else {}))
     _write_json(folder / PREPROCESSOR_FILES[0], _preprocessor(config))
-    if checkpoint.beams:
-        _write_json(folder / GENERATION, {name: getattr(checkpoint.beams, name) for name in BEAM_SETTINGS})
+    generation = {name: getattr(checkpoint.beams, name) for name in BEAM_SETTINGS if checkpoint.beams}
+    generation |= {PENALTY: checkpoint.foreign_penalty} if checkpoint.foreign_penalty else {}
+    if generation:
+        _write_json(folder / GENERATION, generation)
     checkpoint.tokenizer.save(folder)
 
 
@@ -152,8 +157,7 @@ def read_beams(folder: Path) -> BeamSearch | None:
 
     None where there is no such file, or one beam; ConfigError for values that are not allowed.
     """
-    path = folder / GENERATION
-    values = read_json(path) if path.is_file() else {}
+    path, values = _generation(folder)
     asked = {name: values[name] for name in BEAM_SETTINGS if values.get(name) is not None}
     if asked.get("num_beams", 1) == 1:
         return None
@@ -161,6 +165,22 @@ def read_beams(folder: Path) -> BeamSearch | None:
         return BeamSearch(**asked)
     except OptionError as error:
         raise ConfigError(f"{path.name}: {error}") from error
+
+
+def read_penalty(folder: Path) -> float:
+    """The `foreign_penalty` of `generation_config.json`, 0 where there is none; ConfigError where it is not allowed."""
+    path, values = _generation(folder)
+    nats = values.get(PENALTY) or 0.0
+    try:
+        check_number(PENALTY, nats, lambda value: 0 <= value < math.inf, "0 nats or more")
+    except OptionError as error:
+        raise ConfigError(f"{path.name}: {error}") from error
+    return float(nats)
+
+
+def _generation(folder: Path) -> tuple[Path, dict[str, Any]]:
+    path = folder / GENERATION
+    return path, read_json(path) if path.is_file() else {}
 
 
 def holds_int8(folder: Path) -> bool:

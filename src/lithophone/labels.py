@@ -48,6 +48,12 @@ def character_labels(text: str) -> list[int]:
     return [label for label in labels if label is not None]
 
 
+def foreign_labels(language: str) -> list[int]:
+    """Labels of letters that a language (a code) is never spelled with: Latin ones in Japanese, kana in all others."""
+    japanese = language == "ja"
+    return [n for n in range(1, N_LABELS) if labels_text([n]).isalpha() and (n < 256) == japanese]
+
+
 def labels_text(labels: list[int]) -> str:
     """The text that collapsed labels spell."""
     return "".join(chr(i) if i < 256 else chr(KATAKANA_START + i - 256) for i in labels)

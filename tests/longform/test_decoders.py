@@ -13,14 +13,16 @@ from lithophone.checkpoint import Checkpoint
 from lithophone.decode.greedy import Reply
 from lithophone.decode.options import CTC, BeamSearch, Decoder, Edit, Greedy, Sampling, Speculative
 from lithophone.errors import OptionError
+from lithophone.labels import N_LABELS, foreign_labels
 from lithophone.longform import decoders
-from lithophone.longform.decoders import ctc_heads, possible_decoders, replies_of, settled_decoder
+from lithophone.longform.decoders import ctc_heads, label_penalty, possible_decoders, replies_of, settled_decoder
 from lithophone.longform.options import TranscribeOptions
 from lithophone.longform.transcriber import Transcriber
 from lithophone.model.conformer import EncoderOutput
+from lithophone.model.speech import GraniteSpeech
 from lithophone.prompts import Task, Transcribe, Translate
 from tests.sounds import tone
-from tests.tiny import tiny_frames
+from tests.tiny import randomise, tiny_frames
 from tests.tiny_checkpoint import tiny_checkpoint, tiny_nar_checkpoint
 
 RAW, PUNCTUATED = Transcribe(punctuate=False), Transcribe()
@@ -78,6 +80,47 @@ def test_what_a_model_cannot_do_is_refused(checkpoint: Checkpoint, asked: dict[s
 def test_labels_of_another_set_make_no_drafts() -> None:
     assert ctc_heads(tiny_checkpoint()) == ()
     assert possible_decoders(tiny_checkpoint()) == ("greedy", "beam", "sample")
+
+
+@pytest.fixture(scope="module")
+def spelling() -> Checkpoint:
+    """A random model with the family's characters; its BPE head is left out, so that these are what it spells."""
+    made = tiny_checkpoint()
+    config = replace(made.config, encoder_config=replace(made.config.encoder_config, output_dim=N_LABELS))
+    return replace(made, network=randomise(GraniteSpeech(config), 3).eval(), config=config)
+
+
+def test_letters_of_other_languages_cost_what_was_asked_or_what_the_model_says(spelling: Checkpoint) -> None:
+    ours, options = replace(spelling, foreign_penalty=20.0), TranscribeOptions()
+    japanese = Transcribe(punctuate=False, language="ja")
+    for model, task in ((ours, RAW), (spelling, japanese)):
+        assert label_penalty(model, options, task) is None
+    assert label_penalty(ours, TranscribeOptions(foreign_penalty=0.0), japanese) is None
+    for nats, asked in ((20.0, options), (5.0, TranscribeOptions(foreign_penalty=5.0))):
+        penalty = label_penalty(ours, asked, japanese)
+        assert penalty is not None
+        assert set(penalty.nonzero()[:, 0].tolist()) == set(foreign_labels("ja"))
+        assert penalty.unique().tolist() == [0.0, nats]
+
+
+def test_a_penalty_for_other_labels_is_refused_where_it_is_asked_for(checkpoint: Checkpoint) -> None:
+    assert label_penalty(replace(checkpoint, foreign_penalty=9.0), TranscribeOptions(), RAW) is None
+    with pytest.raises(OptionError, match="foreign_penalty needs the family's character head"):
+        Transcriber(checkpoint).transcribe(tone(1.0), 16_000, language="ja", foreign_penalty=9.0)
+
+
+def test_the_encoder_spells_the_language_given(spelling: Checkpoint, tones_are_speech: None) -> None:
+    spelled = Transcriber(replace(spelling, foreign_penalty=1e4))
+    options = TranscribeOptions(punctuate=False, decode="ctc", ctc_head="characters")
+
+    def alphabets(language: str | None) -> set[bool]:
+        text = spelled.transcribe(tone(3.0), 16_000, options=options, language=language).text
+        return {ord(letter) < 256 for letter in text if letter.isalpha()}
+
+    assert alphabets("ja") == {False}
+    assert alphabets("fr") == {True}
+    plain = Transcriber(spelling).transcribe(tone(3.0), 16_000, options=options)
+    assert spelled.transcribe(tone(3.0), 16_000, options=options) == plain
 
 
 def test_a_model_that_edits_takes_no_prompt() -> None:

@@ -27,6 +27,7 @@ from lithophone.prompts import Transcribe, Translate
         ({"max_new_tokens": -1}, "max_new_tokens is -1"),
         ({"limit_s": 0.5}, "limit_s is 0.5"),
         ({"limit_s": float("nan")}, "limit_s is nan"),
+        ({"foreign_penalty": -1.0}, "foreign_penalty is -1.0: it must be 0 nats or more"),
         ({"keywords": "one, two"}, "not one string"),
         ({"decode": "magic"}, "unknown decoder 'magic'; there are greedy, speculative, beam, sample, edit, ctc"),
         ({"decode": "ctc", "punctuate": True}, "raw transcripts"),

@@ -52,6 +52,23 @@ def test_padding_changes_nothing(training: bool) -> None:
     assert padded.states[:, 23:].abs().max() == 0
 
 
+def test_a_penalty_is_off_every_character_logit_and_off_what_is_fed_back() -> None:
+    torch.manual_seed(0)
+    model = Conformer(replace(TINY, dropout=0.0)).eval()
+    frames, penalty = torch.randn(2, 23, 160), torch.zeros(TINY.output_dim)
+    penalty[3:] = 4.0
+    plain, found = model(frames), model(frames, penalty=penalty)
+    torch.testing.assert_close(found.mid_logits, plain.mid_logits - penalty)
+    assert (found.states - plain.states).abs().max() > 1e-3
+    model.out.bias.data -= penalty
+    wanted = model(frames)
+    torch.testing.assert_close(found.states, wanted.states)
+    torch.testing.assert_close(found.logits, wanted.logits)
+    model.out.bias.data += penalty
+    rows = model(frames, penalty=torch.stack([penalty * 0, penalty])[:, None])
+    torch.testing.assert_close(rows.logits, torch.stack([plain.logits[0], found.logits[1]]))
+
+
 def test_running_statistics_count_valid_frames_only() -> None:
     torch.manual_seed(0)
     module = ConvModule(TINY).train()

@@ -6,13 +6,19 @@ import pytest
 
 from lithophone import kana
 from lithophone.errors import OptionError
-from lithophone.labels import character_labels, labels_text
-from lithophone.train.heard import heard_text
+from lithophone.labels import character_labels, foreign_labels, labels_text
+from lithophone.train.heard import foreign_penalties, heard_text
 
 
 def test_other_languages_are_heard_as_they_are_written() -> None:
     assert heard_text("Où est l'Œuvre ?", "fr") == "où est l'œuvre"
     assert labels_text(character_labels(heard_text("Cœur", "fr"))) == "coeur"
+
+
+def test_a_row_pays_for_letters_that_are_foreign_to_its_language() -> None:
+    found = foreign_penalties(["ja", None, "de"], 7.0)
+    assert [row[0].nonzero()[:, 0].tolist() for row in found] == [foreign_labels("ja"), [], foreign_labels("de")]
+    assert found.max() == 7.0
 
 
 @pytest.mark.skipif(not kana.can_read(), reason="SudachiPy is not installed: pip install lithophone[ja]")

@@ -51,9 +51,9 @@ class Speculative(Budget):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tau_ctc is not None:
-            _check_number("tau_ctc", self.tau_ctc, lambda value: value >= 0, "0 nats or more, or None")
+            check_number("tau_ctc", self.tau_ctc, lambda value: value >= 0, "0 nats or more, or None")
         if self.tau_slm is not None:
-            _check_number("tau_slm", self.tau_slm, _is_share, "above 0 and at most 1, or None")
+            check_number("tau_slm", self.tau_slm, _is_share, "above 0 and at most 1, or None")
         check_whole("lookahead", self.lookahead)
 
 
@@ -71,10 +71,10 @@ class Sampling(Budget):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_number(
+        check_number(
             "temperature", self.temperature, lambda value: 0 < value < math.inf, "above 0; Greedy is its limit at 0"
         )
-        _check_number("top_p", self.top_p, _is_share, "above 0 and at most 1")
+        check_number("top_p", self.top_p, _is_share, "above 0 and at most 1")
         if self.top_k is not None:
             check_whole("top_k", self.top_k)
         check_whole("seed", self.seed, least=0)
@@ -95,8 +95,8 @@ class BeamSearch(Budget):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("num_beams", self.num_beams, least=2)
-        _check_number("length_penalty", self.length_penalty, lambda value: -10 <= value <= 10, "from -10 to 10")
-        _check_number("ctc_weight", self.ctc_weight, lambda value: 0 <= value < 1, "from 0 to below 1")
+        check_number("length_penalty", self.length_penalty, lambda value: -10 <= value <= 10, "from -10 to 10")
+        check_number("ctc_weight", self.ctc_weight, lambda value: 0 <= value < 1, "from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,8 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
         raise OptionError(f"{name} is {value!r}: it must be a whole number, at least {least}")
 
 
-def _check_number(name: str, value: object, is_allowed: Callable[[float], bool], allowed: str) -> None:
+def check_number(name: str, value: object, is_allowed: Callable[[float], bool], allowed: str) -> None:
+    """OptionError, saying what is allowed, where `value` is no number or is not allowed."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not is_allowed(value):
         raise OptionError(f"{name} is {value!r}: it must be {allowed}")
 

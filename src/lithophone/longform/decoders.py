@@ -25,7 +25,7 @@ from lithophone.decode.prefix import PrefixScorer
 from lithophone.decode.speculative import confident
 from lithophone.errors import OptionError
 from lithophone.features import audio_embedding_count
-from lithophone.labels import N_LABELS
+from lithophone.labels import N_LABELS, foreign_labels
 from lithophone.longform.options import TranscribeOptions
 from lithophone.longform.spelled import ctc_logits, spelled_replies
 from lithophone.longform.spoken import heard_labels
@@ -82,6 +82,23 @@ def _check_encoder(checkpoint: Checkpoint, decoder: Decoder, task: Task) -> None
         raise OptionError("ctc_weight needs the family's character head, which this model's encoder does not have")
     if not isinstance(task, Transcribe):
         raise OptionError("ctc_weight goes with task 'transcribe': the encoder hears words, not what stands for them")
+
+
+def label_penalty(checkpoint: Checkpoint, options: TranscribeOptions, task: Task) -> Tensor | None:
+    """Nats (labels,) off what the encoder is not to spell in the language that is spoken; None where nothing is.
+
+    OptionError where a penalty was asked for and the encoder's characters are not the family's.
+    """
+    asked = options.foreign_penalty
+    nats = checkpoint.foreign_penalty if asked is None else asked
+    known = "characters" in ctc_heads(checkpoint)
+    if asked and not known:
+        raise OptionError("foreign_penalty needs the family's character head, which this model's encoder does not have")
+    if not nats or not known or task.language is None:
+        return None
+    penalty = torch.zeros(N_LABELS)
+    penalty[foreign_labels(task.language)] = nats
+    return penalty
 
 
 def check_task(checkpoint: Checkpoint, task: Task) -> None:

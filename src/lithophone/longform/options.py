@@ -6,11 +6,22 @@ The command line and the Python interface both read names, defaults and help fro
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from lithophone.config import ModelType
-from lithophone.decode.options import CTC, BeamSearch, Decoder, Edit, Greedy, Sampling, Speculative, check_whole
+from lithophone.decode.options import (
+    CTC,
+    BeamSearch,
+    Decoder,
+    Edit,
+    Greedy,
+    Sampling,
+    Speculative,
+    check_number,
+    check_whole,
+)
 from lithophone.errors import OptionError
 from lithophone.longform.segment import MIN_LIMIT_S
 from lithophone.prompts import Task, Transcribe, clean_keywords, default_task, language_code, task_named
@@ -45,6 +56,11 @@ class TranscribeOptions:
     batch_size: int = _option(8, "Windows decoded together.")
     limit_s: float = _option(30.0, "Length in seconds that no window exceeds.")
     max_new_tokens: int | None = _option(None, "Tokens of a reply at most (default: 200 per 30 s, as the family's).")
+    foreign_penalty: float | None = _option(
+        None,
+        "Nats off letters that the language given is not spelled with, in the encoder (default: the model's "
+        "generation_config.json, else 0).",
+    )
     decode: str | None = _option(
         None,
         f"{', '.join(DECODERS)} (default: the beams of the model's generation_config.json, else greedy's words, by "
@@ -76,6 +92,8 @@ class TranscribeOptions:
             check_whole("max_new_tokens", self.max_new_tokens)
         if not self.limit_s >= MIN_LIMIT_S:
             raise OptionError(f"limit_s is {self.limit_s!r}: a window needs at least {MIN_LIMIT_S:g} s, 30 are usual")
+        if self.foreign_penalty is not None:
+            check_number("foreign_penalty", self.foreign_penalty, lambda nats: 0 <= nats < math.inf, "0 nats or more")
         if self.task != "translate" and self.to is not None:
             raise OptionError(f"to={self.to!r} goes with task 'translate', and the task is {self.task!r}")
         if self.task == "translate" and self.word_timestamps:

@@ -46,8 +46,12 @@ class Conformer(nn.Module):
         self.out_mid = nn.Linear(config.output_dim, config.hidden_dim)
         self.gradient_checkpointing = False
 
-    def forward(self, frames: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
-        """Frames (B, T, 160) and their lengths (B,); all T are valid when lengths are left out."""
+    def forward(self, frames: Tensor, lengths: Tensor | None = None, penalty: Tensor | None = None) -> EncoderOutput:
+        """Frames (B, T, 160) and their lengths (B,); all T are valid when lengths are left out.
+
+        `penalty`, (output_dim,) or (B, 1, output_dim), is taken off all character logits, and so off what the middle
+        block feeds back: what is unlikely in the language that is spoken the later blocks hear less of, too.
+        """
         if lengths is None:
             lengths = torch.full((frames.shape[0],), frames.shape[1], device=frames.device)
         valid = torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]
@@ -57,13 +61,17 @@ class Conformer(nn.Module):
         for number, layer in enumerate(self.layers, 1):
             x = run_layer(layer, x, valid, recompute=self.gradient_checkpointing)
             if number == self.config.mid_layer:
-                mid_logits = self.out(x)
+                mid_logits = self._spell(x, penalty)
                 x = x + self.out_mid(mid_logits.softmax(-1))
             if number in self.config.cat_hidden_layers:
                 kept.append(x)
         last = x * valid[..., None]
         states = torch.cat([*(k * valid[..., None] for k in kept), last], -1) if kept else last
-        return EncoderOutput(states, last, self.out(last), mid_logits, lengths)
+        return EncoderOutput(states, last, self._spell(last, penalty), mid_logits, lengths)
+
+    def _spell(self, x: Tensor, penalty: Tensor | None) -> Tensor:
+        logits: Tensor = self.out(x)
+        return logits if penalty is None else logits - penalty.to(logits)
 
 
 class ConformerBlock(nn.Module):

@@ -145,9 +145,12 @@ class GraniteSpeechNar(nn.Module):
         self.projector = NarProjector(config.projector_config, config.projector_norms_learn)
         self.language_model = GraniteForCausalLM(config.editor_config)
 
-    def encode(self, frames: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
-        """Frames `(B, T, 160)`, zero-padded, and lengths `(B,)` -> encoder states and character logits."""
-        out: EncoderOutput = self.encoder(frames, lengths)
+    def encode(self, frames: Tensor, lengths: Tensor | None = None, penalty: Tensor | None = None) -> EncoderOutput:
+        """Frames `(B, T, 160)`, zero-padded, and lengths `(B,)` -> encoder states and character logits.
+
+        `penalty` is the encoder's, off the logits of characters.
+        """
+        out: EncoderOutput = self.encoder(frames, lengths, penalty)
         return out
 
     def project(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:

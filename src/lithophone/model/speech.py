@@ -41,9 +41,12 @@ class GraniteSpeech(nn.Module):
         if config.has_lora_adapter:
             add_lora(self, lora or LoraConfig())
 
-    def encode(self, frames: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
-        """Frames `(B, T, 160)`, zero-padded, and lengths `(B,)` -> encoder states and character logits."""
-        out: EncoderOutput = self.encoder(frames, lengths)
+    def encode(self, frames: Tensor, lengths: Tensor | None = None, penalty: Tensor | None = None) -> EncoderOutput:
+        """Frames `(B, T, 160)`, zero-padded, and lengths `(B,)` -> encoder states and character logits.
+
+        `penalty` is the encoder's, off the logits of characters.
+        """
+        out: EncoderOutput = self.encoder(frames, lengths, penalty)
         return out
 
     def project(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+
+import torch
+from torch import Tensor
 
 from lithophone import kana
 from lithophone.errors import OptionError
-from lithophone.labels import hiragana, raw_text
+from lithophone.labels import N_LABELS, foreign_labels, hiragana, raw_text
 
 
 def heard_text(text: str, lang: str) -> str:
@@ -22,3 +26,15 @@ def _reading(text: str) -> str:
     if not kana.can_read():
         raise OptionError("Japanese text cannot be read aloud without SudachiPy: pip install 'lithophone[ja]'")
     return "".join(raw_text(hiragana(" ".join(sound for _, sound in kana.read(text)))).split())
+
+
+def foreign_penalties(told: Sequence[str | None], nats: float) -> Tensor:
+    """Languages of B rows -> (B, 1, labels): `nats` off the letters that each is not spelled with.
+
+    Nothing is off where a language is None.
+    """
+    penalties = torch.zeros(len(told), 1, N_LABELS)
+    for row, lang in zip(penalties, told, strict=True):
+        if lang is not None:
+            row[0, foreign_labels(lang)] = nats
+    return penalties
