@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lithophone.decode.beam import Listener, beam_decode
+from lithophone.decode.beam import Listener, Search, beam_decode
 from lithophone.decode.ctc import WILDCARD, collapse
 from lithophone.decode.greedy import Reply
 from lithophone.decode.options import BeamSearch
@@ -136,3 +136,30 @@ def test_the_log_probabilities_are_the_language_models() -> None:
         logprobs = model.language_model.logits(model.language_model(prompt[None]))[0, 2:-1].log_softmax(-1)
     expected = logprobs[torch.arange(len(reply.ids)), torch.tensor(reply.ids)]
     torch.testing.assert_close(torch.tensor(reply.logprobs), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_not_listened_to_could_not_have_won(seed: int, weight: float) -> None:
+    """In every step the beams are those of a slow search that listens to every reply from its beginning."""
+    generator, eos = torch.Generator().manual_seed(seed), 11
+    scorer = PrefixScorer(posteriors(30, seed=seed))
+
+    def spell(ids: Sequence[int]) -> list[int]:
+        return [1 + i % (LABELS - 1) for i in ids for _ in range(i % 3)]
+
+    search = Search(BeamSearch(num_beams=3, ctc_weight=weight), 10, eos, Listener(scorer, spell))
+    for _ in range(6):
+        logprobs = (2 * torch.randn(len(search.beams), 12, generator=generator)).log_softmax(-1)
+        slow = []
+        for beam, row in zip(search.beams, logprobs, strict=True):
+            for token in row.topk(4).indices.tolist():
+                ids = (*beam.ids, token)
+                (heard,) = scorer.extend([scorer.nothing], [spell([i for i in ids if i != eos])])
+                by_ear = heard.whole if token == eos else heard.score
+                slow.append(((1 - weight) * math.fsum((*beam.logprobs, float(row[token]))) + weight * by_ear, ids))
+        slow = sorted(slow, key=lambda one: -one[0])[:6]
+        found = search._extend(logprobs, 6)
+        assert [beam.ids for beam in found] == [ids for _, ids in slow]
+        assert [beam.score for beam in found] == pytest.approx([score for score, _ in slow], abs=1e-6)
+        search.step(logprobs)

@@ -25,6 +25,9 @@ from lithophone.model.speech import GraniteSpeech
 Spell: TypeAlias = Callable[[Sequence[int]], Sequence[int]]
 """Token ids of a reply, or of its beginning -> the labels that an encoder hears when it is said."""
 
+ROUNDING = 1e-6
+"""Nats by which a sum over frames may be wrong."""
+
 
 @dataclass(frozen=True)
 class Listener:
@@ -110,14 +113,24 @@ class Search:
         first = torch.arange(len(tokens), device=tokens.device)[:, None] * logprobs.shape[1]
         longer = self._longer(logprobs, (first + tokens).flatten())
         spelled = [listener.spell(beam.ids[:-1] if beam.ids[-1] == self.eos else beam.ids) for beam in longer]
-        heard = listener.scorer.extend([beam.heard or listener.scorer.nothing for beam in longer], spelled)
+        pasts = [beam.heard or listener.scorer.nothing for beam in longer]
         weight = self.options.ctc_weight
-        scored = []
-        for beam, prefix in zip(longer, heard, strict=True):
-            by_ear = prefix.whole if beam.ids[-1] == self.eos else prefix.score
-            score = (1 - weight) * math.fsum(beam.logprobs) + weight * by_ear
-            scored.append(replace(beam, score=score, heard=prefix))
-        return sorted(scored, key=lambda beam: beam.score, reverse=True)[:n]
+        written = [(1 - weight) * math.fsum(beam.logprobs) for beam in longer]
+        # Nothing is said more probably than its beginning: what cannot be among the n best need not be listened to.
+        limits = [
+            score + weight * (past.score if tuple(labels[: len(past.labels)]) == past.labels else 0.0)
+            for score, past, labels in zip(written, pasts, spelled, strict=True)
+        ]
+        waiting = sorted(range(len(longer)), key=limits.__getitem__, reverse=True)
+        best: list[tuple[float, int, Prefix]] = []
+        while waiting and (len(best) < n or limits[waiting[0]] > best[-1][0] - ROUNDING):
+            some, waiting = waiting[:n], waiting[n:]
+            heard = listener.scorer.extend([pasts[i] for i in some], [spelled[i] for i in some])
+            for i, prefix in zip(some, heard, strict=True):
+                by_ear = prefix.whole if longer[i].ids[-1] == self.eos else prefix.score
+                best.append((written[i] + weight * by_ear, i, prefix))
+            best = sorted(best, key=lambda one: (-one[0], one[1]))[:n]
+        return [replace(longer[i], score=score, heard=prefix) for score, i, prefix in best]
 
 
 @torch.inference_mode()

@@ -56,9 +56,12 @@ class PrefixScorer:
             for prefix, labels in zip(prefixes, wanted, strict=True)
         ]
         while short := [i for i, prefix in enumerate(found) if len(prefix.labels) < len(wanted[i])]:
-            longer = self._append([found[i] for i in short], [wanted[i][len(found[i].labels)] for i in short])
-            for i, prefix in zip(short, longer, strict=True):
-                found[i] = prefix
+            steps = [(found[i], wanted[i][len(found[i].labels)]) for i in short]
+            # Many replies go on with the same label, a space above all.
+            different = list(dict.fromkeys(steps))
+            longer = dict(zip(different, self._append(*zip(*different, strict=True)), strict=True))
+            for i, step in zip(short, steps, strict=True):
+                found[i] = longer[step]
         return found
 
     def _append(self, prefixes: Sequence[Prefix], labels: Sequence[int]) -> list[Prefix]:
