@@ -31,7 +31,7 @@ from lithophone.features import batch_frames, log_mel_frames
 from lithophone.hub import resolve
 from lithophone.labels import character_labels, hiragana, labels_text
 from lithophone.manifest import Entry, read_entries
-from lithophone.metrics.wer import measure_name, score
+from lithophone.metrics.wer import measure_name, score, score_characters
 from lithophone.model.conformer import Conformer
 from lithophone.model.heads import BPEHead
 from lithophone.tokenizer import Tokenizer
@@ -108,13 +108,15 @@ class DevSet:
         return sorted(read, key=lambda clip: len(clip.frames))
 
     def evaluate(self, task: EncoderTask) -> dict[str, float]:
-        """`wer_<corpus>_<lang>` of the characters and `wer_bpe_...` of the tokens, `cer_...` for Japanese."""
+        """`wer_<corpus>_<lang>` and `cer_...` of the characters, `wer_bpe_...` of the tokens (Japanese: `cer_bpe_...`)."""
         result = {}
         for name, clips in self.sets.items():
             rows = [row for i in range(0, len(clips), 8) for row in self._decode(task, clips[i : i + 8])]
             lang = clips[0].lang
             measure = measure_name(lang).lower()
-            result[f"{measure}_{name}"] = score([(text, chars) for text, chars, _ in rows], lang).rate
+            spelled = [(text, chars) for text, chars, _ in rows]
+            result[f"cer_{name}"] = score_characters(spelled, lang).rate
+            result[f"{measure}_{name}"] = score(spelled, lang).rate
             result[f"{measure}_bpe_{name}"] = score([(text, bpe) for text, _, bpe in rows], lang).rate
             print(rows[len(rows) // 2], flush=True)
         return result

@@ -27,7 +27,7 @@ from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import BeamSearch, Greedy
 from lithophone.features import batch_frames
 from lithophone.hub import resolve
-from lithophone.metrics.wer import measure_name, score
+from lithophone.metrics.wer import measure_name, score, score_characters
 from lithophone.model.speech import GraniteSpeech
 from lithophone.prompts import Transcribe, build_prompt
 from lithophone.tokenizer import Tokenizer
@@ -165,6 +165,7 @@ class ReplyDevSet(DevSet):
         for name, clips in self.sets.items():
             pairs = [pair for i in range(0, len(clips), 8) for pair in self._replies(task.model, clips[i : i + 8])]
             lang = clips[0].lang
+            result[f"cer_{name}"] = score_characters(pairs, lang).rate
             result[f"{measure_name(lang).lower()}_{name}"] = score(pairs, lang).rate
             print(pairs[len(pairs) // 2], flush=True)
         return result

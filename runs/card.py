@@ -39,6 +39,7 @@ CORPORA = {
     "dc_tts_philipp": ("dc_tts amateur readings, one reader", "Apache-2.0"),
     "speechocean762": ("speechocean762, Mandarin accents, half of the speakers under 16", "free for commercial use"),
 }
+CURVE_ROWS = 12
 WHISPER, OURS, GREEDY, ENCODER = "whisper-base", "as it comes", "greedy", "ctc"
 
 Scores = dict[str, dict[str, Any]]
@@ -96,7 +97,7 @@ def curve(name: str, prefix: str = "") -> str:
     groups = [(f"{LIBRISPEECH}_en", "LibriSpeech"), ("cv61_rsample_en", "en"), ("cv_delta_fr_fr", "fr")]
     groups += [(f"cv61_rsample_{lang}", lang) for lang in ("de", "es", "pt", "ja")]
     rows = looks(name)
-    shown = [row for i, row in enumerate(rows) if (len(rows) - 1 - i) % max(1, len(rows) // 12) == 0]
+    shown = [row for i, row in enumerate(rows) if (len(rows) - 1 - i) % -(-len(rows) // CURVE_ROWS) == 0]
     return table(
         ("step", "hours", *(label for _, label in groups)),
         (
@@ -219,7 +220,8 @@ def main() -> None:
         "punctuation": punctuation(),
         "keywords": keywords(),
         "translation": translation(),
-        "normalizer": systems("dev-en")[OURS][LIBRISPEECH]["normalizer"],
+        "normalizer": whole("punctuated-en", "en")["normalizer"],
+        "untold": percent(whole("untold-ja", "ja")["rate"]),
         "speeds": f"{fast[OURS]} as it comes, {fast[GREEDY]} greedy, {fast[ENCODER]} by the encoder alone",
     }
     print(string.Template((RUNS / "card.md").read_text(encoding="utf-8")).substitute(values), end="")

@@ -6,7 +6,7 @@ import pytest
 
 from lithophone.metrics.counts import ErrorCounts
 from lithophone.metrics.normalize import basic
-from lithophone.metrics.wer import measure_name, score, units
+from lithophone.metrics.wer import measure_name, score, score_characters, units
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,11 @@ def test_score_adds_over_pairs() -> None:
 
 def test_empty_references_and_hypotheses_count() -> None:
     assert score([("", "oh no"), ("oh no", "")], "fr") == ErrorCounts(deletions=2, insertions=2)
+
+
+def test_spaces_are_characters_where_a_language_writes_them() -> None:
+    assert score_characters([("Ein Haus!", "ein aus"), ("ab", "a b")], "de") == ErrorCounts(
+        hits=9, deletions=1, insertions=1
+    )
+    pairs = [("今日は 晴れ", "今日晴れ")]
+    assert score_characters(pairs, "ja") == score(pairs, "ja") == ErrorCounts(hits=4, deletions=1)

@@ -29,3 +29,13 @@ def score(pairs: Iterable[tuple[str, str]], lang: str | None, normalizer: Normal
     for reference, hypothesis in pairs:
         total += count_errors(units(reference, lang, chosen), units(hypothesis, lang, chosen))
     return total
+
+
+def score_characters(pairs: Iterable[tuple[str, str]], lang: str | None) -> ErrorCounts:
+    """The same by characters, with one space between words where the language writes spaces."""
+    space = "" if measure_name(lang) == "CER" else " "
+    total = ErrorCounts()
+    for pair in pairs:
+        reference, hypothesis = (space.join(units(text, lang)) for text in pair)
+        total += count_errors(reference, hypothesis)
+    return total
