@@ -108,7 +108,7 @@ class DevSet:
         return sorted(read, key=lambda clip: len(clip.frames))
 
     def evaluate(self, task: EncoderTask) -> dict[str, float]:
-        """`wer_<corpus>_<lang>` and `cer_...` of the characters, `wer_bpe_...` of the tokens (Japanese: `cer_bpe_...`)."""
+        """`wer_<corpus>_<lang>` and `cer_...` of the characters, `wer_bpe_...` of the tokens; Japanese has no words."""
         result = {}
         for name, clips in self.sets.items():
             rows = [row for i in range(0, len(clips), 8) for row in self._decode(task, clips[i : i + 8])]
