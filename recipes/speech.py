@@ -35,7 +35,7 @@ from lithophone.train.arguments import Data, add_data_arguments, add_run_argumen
 from lithophone.train.augment import Augment, seeded
 from lithophone.train.corpora import Part
 from lithophone.train.data import Batch
-from lithophone.train.heard import foreign_penalties, heard_text
+from lithophone.train.heard import FOREIGN_PENALTY, foreign_penalties, heard_text, told_languages
 from lithophone.train.keywords import LARGEST, KeywordLists
 from lithophone.train.loop import Trainer
 from lithophone.train.losses import Loss, ctc
@@ -48,12 +48,6 @@ WEIGHTS = {"reply": 1.0, "ctc": 0.3}
 
 BEAMS = BeamSearch(num_beams=8, ctc_weight=0.3)
 """What the model decodes with by default: at this size the encoder spells better than the language model listens."""
-
-TOLD = 0.5
-"""Share of the rows whose language the encoder is told, by a penalty for foreign letters."""
-
-FOREIGN_PENALTY = 20.0
-"""Nats; what the model is told a language by afterwards."""
 
 HARDER = Augment(
     room_p=0.4, noise_p=0.5, noise_snr_db=(2.0, 25.0), microphone_p=0.7, spec_p=1.0, time_masks_per_s=0.8,
@@ -135,9 +129,8 @@ class SpeechTask(nn.Module):
     def losses(self, batch: Batch) -> Mapping[str, Loss]:
         weight = self.model.projector.linear.weight
         rng = seeded(0, "tasks", int(torch.initial_seed()) % 2**31)
-        told = [lang if rng.random() < TOLD else None for lang in batch.langs]
+        penalty = foreign_penalties(told_languages(batch.texts, batch.langs, rng))
         with torch.no_grad():
-            penalty = foreign_penalties(told, FOREIGN_PENALTY)
             encoded = self.model.encode(batch.frames.to(weight.dtype), batch.lengths, penalty)
         audio, counts = self.model.project(encoded)
         said = [Said(*known) for known in zip(batch.texts, batch.langs, batch.translations, strict=True)]
@@ -173,7 +166,7 @@ class ReplyDevSet(DevSet):
     def _replies(self, model: GraniteSpeech, clips: list[DevClip]) -> list[tuple[str, str]]:
         weight = model.projector.linear.weight
         frames, lengths = batch_frames([clip.frames for clip in clips])
-        penalty = foreign_penalties([clip.lang for clip in clips], FOREIGN_PENALTY)
+        penalty = foreign_penalties([clip.lang for clip in clips])
         encoded = model.encode(frames.to(weight.device, weight.dtype), lengths.to(weight.device), penalty)
         audio, counts = model.project(encoded)
         sizes = counts.tolist()

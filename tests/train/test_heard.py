@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from lithophone import kana
 from lithophone.errors import OptionError
 from lithophone.labels import character_labels, foreign_labels, labels_text
-from lithophone.train.heard import foreign_penalties, heard_text
+from lithophone.train.heard import TOLD, foreign_penalties, heard_text, told_languages
 
 
 def test_other_languages_are_heard_as_they_are_written() -> None:
@@ -19,6 +20,14 @@ def test_a_row_pays_for_letters_that_are_foreign_to_its_language() -> None:
     found = foreign_penalties(["ja", None, "de"], 7.0)
     assert [row[0].nonzero()[:, 0].tolist() for row in found] == [foreign_labels("ja"), [], foreign_labels("de")]
     assert found.max() == 7.0
+
+
+def test_some_rows_are_told_but_none_that_would_pay_for_its_own_text() -> None:
+    langs = ["de", "fr"] * 500
+    told = told_languages(["eins"] * 1000, langs, np.random.default_rng(0))
+    assert set(zip(told, langs, strict=True)) == {("de", "de"), ("fr", "fr"), (None, "de"), (None, "fr")}
+    assert sum(lang is not None for lang in told) == pytest.approx(1000 * TOLD, abs=60)
+    assert told_languages(["ein カナ"] * 50, ["de"] * 50, np.random.default_rng(0)) == [None] * 50
 
 
 @pytest.mark.skipif(not kana.can_read(), reason="SudachiPy is not installed: pip install lithophone[ja]")

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lithophone import kana
 from lithophone.errors import OptionError
-from lithophone.labels import N_LABELS, foreign_labels, hiragana, raw_text
+from lithophone.labels import N_LABELS, character_labels, foreign_labels, hiragana, raw_text
+
+TOLD = 0.5
+"""Share of the rows whose language the encoder is told, by a penalty for foreign letters."""
+
+FOREIGN_PENALTY = 20.0
+"""Nats; what trained models are told a language by afterwards."""
 
 
 def heard_text(text: str, lang: str) -> str:
@@ -28,7 +35,20 @@ def _reading(text: str) -> str:
     return "".join(raw_text(hiragana(" ".join(sound for _, sound in kana.read(text)))).split())
 
 
-def foreign_penalties(told: Sequence[str | None], nats: float) -> Tensor:
+def told_languages(texts: Sequence[str], langs: Sequence[str], rng: np.random.Generator) -> list[str | None]:
+    """The languages of a TOLD share of the rows, None for the others and where a text holds foreign letters itself."""
+    return [
+        lang if rng.random() < TOLD and not _foreign(lang) & set(character_labels(heard_text(text, lang))) else None
+        for text, lang in zip(texts, langs, strict=True)
+    ]
+
+
+@lru_cache
+def _foreign(lang: str) -> frozenset[int]:
+    return frozenset(foreign_labels(lang))
+
+
+def foreign_penalties(told: Sequence[str | None], nats: float = FOREIGN_PENALTY) -> Tensor:
     """Languages of B rows -> (B, 1, labels): `nats` off the letters that each is not spelled with.
 
     Nothing is off where a language is None.
