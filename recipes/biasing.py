@@ -10,7 +10,7 @@ The encoder is held still, projector and language model learn.
 
 Measured on the dev clips with lists of all their rare words and `--distractors` others: B-WER on the words of the list,
 U-WER on all others, without lists, with lists, and with cues. `OUT/model` is the finished folder, `OUT/report.json` has
-the errors before and after, `OUT/common.txt` the common words that cues are taken from.
+the errors before and after, `OUT/common-LANG.txt` the common words that cues are taken from.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class BiasingTask(FineTuneTask):
         self.tagger = PositionTagger(self.config.text_config.hidden_size)
 
     def losses(self, batch: Batch) -> Mapping[str, Loss]:
-        audio, counts = self.hear(batch.frames, batch.lengths)
         rng = seeded(0, "tasks", int(torch.initial_seed()) % 2**31)
+        audio, counts = self.hear(batch.frames, batch.lengths, self.told(batch, rng))
         said = [Said(*known) for known in zip(batch.texts, batch.langs, batch.translations, strict=True)]
         drawn = [draw_request(one, self.mix, rng, self.keywords) for one in said]
         asked = [self._cued(request, one.lang, rng) for request, one in zip(drawn, said, strict=True)]
@@ -137,7 +137,7 @@ class ListedDevSet:
         return result
 
     def _replies(self, task: BiasingTask, clips: Sequence[ListedClip], kind: str) -> list[str]:
-        audio, counts = task.hear(*batch_frames([clip.frames for clip in clips]))
+        audio, counts = task.hear(*batch_frames([clip.frames for clip in clips]), [clip.lang for clip in clips])
         sizes = counts.tolist()
         words = [() if not kind else clip.keywords for clip in clips]
         if kind == "_cues":
@@ -186,8 +186,8 @@ def finish(folder: Path, init: str, state: Mapping[str, Tensor], cues: Mapping[s
     final = read_model(init)
     final.model.load_state_dict({n.removeprefix("model."): t for n, t in state.items() if n.startswith("model.")})
     save_checkpoint(final, folder / "model", dtype=torch.bfloat16)
-    words = "".join(f"{word}\n" for known in cues.values() for word in known.words)
-    (folder / "common.txt").write_text(words, encoding="utf-8")
+    for lang, known in cues.items():
+        (folder / f"common-{lang}.txt").write_text("".join(f"{word}\n" for word in known.words), encoding="utf-8")
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     looks = [{name: row[name] for name in row if "wer" in name} for row in rows if "bwer" in row]
     report = {"before": looks[0], "after": looks[-1]}

@@ -17,6 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from speech import HARDER, DevClip, keyword_lists
 from torch import Tensor, nn
@@ -44,6 +45,7 @@ from lithophone.train.arguments import (
 from lithophone.train.augment import seeded
 from lithophone.train.data import Batch, Corpus
 from lithophone.train.finetune import SYNTAX, Best, Parts, Patience, learns, merge_parts, open_parts, write_parts
+from lithophone.train.heard import foreign_penalties, told_languages
 from lithophone.train.keywords import KeywordLists
 from lithophone.train.loop import Trainer
 from lithophone.train.losses import Loss
@@ -61,6 +63,7 @@ class FineTuneTask(nn.Module):
         self.model = checkpoint.model
         self.tokenizer = checkpoint.tokenizer
         self.config: ModelConfig = self.model.config
+        self.foreign_penalty = checkpoint.foreign_penalty
         self.mix = mix
         self.keywords = keywords
 
@@ -70,16 +73,23 @@ class FineTuneTask(nn.Module):
             part.train(mode and learns(part))
         return self
 
-    def hear(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames (B, T, 160), lengths (B,) -> audio embeddings and their counts."""
+    def hear(self, frames: Tensor, lengths: Tensor, told: Sequence[str | None]) -> tuple[Tensor, Tensor]:
+        """Frames (B, T, 160), lengths (B,) and languages that the encoder is told -> audio embeddings, their counts."""
         weight = self.model.projector.linear.weight
+        penalty = foreign_penalties(told, self.foreign_penalty) if self.foreign_penalty else None
         with torch.set_grad_enabled(torch.is_grad_enabled() and learns(self.model.encoder)):
-            encoded = self.model.encode(frames.to(weight.device, weight.dtype), lengths.to(weight.device))
+            encoded = self.model.encode(frames.to(weight.device, weight.dtype), lengths.to(weight.device), penalty)
         return self.model.project(encoded)
 
+    def told(self, batch: Batch, rng: np.random.Generator) -> list[str | None]:
+        """The languages that the encoder is told in training; none where it would not heed them."""
+        if not self.foreign_penalty:
+            return [None] * len(batch.langs)
+        return told_languages(batch.texts, batch.langs, rng)
+
     def losses(self, batch: Batch) -> Mapping[str, Loss]:
-        audio, counts = self.hear(batch.frames, batch.lengths)
         rng = seeded(0, "tasks", int(torch.initial_seed()) % 2**31)
+        audio, counts = self.hear(batch.frames, batch.lengths, self.told(batch, rng))
         said = [Said(*known) for known in zip(batch.texts, batch.langs, batch.translations, strict=True)]
         pairs = [
             make_pair(draw_request(one, self.mix, rng, self.keywords), self.tokenizer, self.config.model_type, count)
@@ -110,7 +120,7 @@ class DevClips:
         return {ERROR: total.rate}
 
     def _replies(self, task: FineTuneTask, clips: Sequence[DevClip]) -> list[str]:
-        audio, counts = task.hear(*batch_frames([clip.frames for clip in clips]))
+        audio, counts = task.hear(*batch_frames([clip.frames for clip in clips]), [clip.lang for clip in clips])
         sizes = counts.tolist()
         prompts = [build_prompt(self.task, task.tokenizer, task.config.model_type, n) for n in sizes]
         replies = decode_batch(task.model, task.model.embed(prompts, audio, counts), Greedy(), sizes)
