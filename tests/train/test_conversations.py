@@ -190,7 +190,7 @@ def test_raw_rows_and_rows_with_keywords(source: TimedSource) -> None:
 
 def test_rows_with_turns(source: TimedSource) -> None:
     mix = only(speakers=1.0, clustered=0.5, alone=0.3)
-    rows = [asked for step in range(10) for asked in mixture(source, mix).batch(step).asked]
+    rows = [asked for step in range(40) for asked in mixture(source, mix).batch(step).asked]
     assert all(isinstance(row.request.task, SpeakerTurns) for row in rows)
     assert {row.clustered for row in rows} == {True, False}
     assert all(("cluster" in row.request.reply) == row.clustered for row in rows)
