@@ -118,9 +118,21 @@ def test_teacher_states_follow_their_samples(tmp_path: Path, speed: float) -> No
     assert batch.teacher_valid[0].sum() == batch.lengths[0]
 
 
+def test_rows_are_filled_and_a_clip_that_is_too_long_for_them_stays_away(tmp_path: Path) -> None:
+    (tmp_path / "short").mkdir()
+    (tmp_path / "long").mkdir()
+    short = Source(corpus_of(tmp_path / "short", [0.3, 0.7, 1.1, 1.9]), 1.0)
+    long = Source(corpus_of(tmp_path / "long", [3.0]), 0.25)
+    stream = Mixture([short, long], seconds=8.0, row_frames=(100,), augment=Augment.none(), seed=3)
+    batches = [stream.batch(step) for step in range(20)]
+    assert sum(batch.frames.shape[1] == 100 for batch in batches) >= 19
+    lengths = torch.cat([batch.lengths for batch in batches])
+    assert lengths.float().mean() > 95
+
+
 def test_a_clip_that_the_teacher_did_not_hear_leaves_the_others_theirs(tmp_path: Path) -> None:
-    corpus = corpus_of(tmp_path, [1.0, 0.5])
-    heard = next(clip for clip in corpus.clips if clip.length == 16_000)
+    corpus = corpus_of(tmp_path, [1.0, 1.0])
+    heard = corpus.clips[0]
     np.save(tmp_path / "teacher.npy", np.random.default_rng(0).normal(size=(50, 3)).astype(np.float16))
     (tmp_path / "teacher.json").write_text(json.dumps({heard.name: [0, 50]}))
     batch = mixture(Source(corpus, 1.0, Teacher(tmp_path / "teacher"), joins=2), augment=Augment.none()).batch(0)
@@ -130,7 +142,7 @@ def test_a_clip_that_the_teacher_did_not_hear_leaves_the_others_theirs(tmp_path:
     both = [row for row, text in enumerate(batch.texts) if {"0", "1"} <= set(text.split())]
     for row in both:
         assert batch.teacher_valid[row].sum() == 50
-        assert batch.lengths[row] == 75
+        assert batch.lengths[row] == 100
         assert batch.teacher[row][~batch.teacher_valid[row]].abs().sum() == 0
     assert both
 
@@ -161,7 +173,7 @@ def test_translations_of_all_clips_are_those_of_the_row(tmp_path: Path) -> None:
     source = Source(Corpus(read_entries(tmp_path / "manifest.jsonl"), tmp_path / "cache"), 1.0)
     found = {
         (text, *sorted(meanings.items()))
-        for step in range(8)
+        for step in range(40)
         for batch in [mixture(source, row_frames=(50,), seconds=2.0).batch(step)]
         for text, meanings in zip(batch.texts, batch.translations, strict=True)
     }

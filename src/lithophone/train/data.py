@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 
 DRAWS = 12
 """Clips that are looked at to fill one row."""
+
+TRIES = 4
+"""Corpora that are asked for a clip that fits: one row that is too long pads all others of its batch."""
 
 
 @dataclass(frozen=True)
@@ -213,9 +217,13 @@ class Mixture(torch.utils.data.IterableDataset[Batch]):
         return Batch(frames, lengths, texts, langs, teacher, valid, translations)
 
     def _row(self, target_s: float, rng: np.random.Generator) -> Row:
-        source = self._source(rng)
         speed = rng.uniform(*self.augment.speed_range) if rng.random() < self.augment.speed_p else 1.0
-        clips = _fill(source, int(target_s * RATE_HZ * speed), rng)
+        target = int(target_s * RATE_HZ * speed)
+        for _ in range(TRIES):
+            source = self._source(rng)
+            clips = _fill(source, target, rng)
+            if sum(clip.length for clip in clips) <= target:
+                break
         samples, states = _join(source, clips, speed)
         if rng.random() < self.augment.babble_p:
             samples = add_noise(samples, self._babble(len(samples), rng), rng.uniform(*self.augment.babble_snr_db))
@@ -271,16 +279,21 @@ def _channel_scale(teachers: Sequence[Teacher]) -> tuple[npt.NDArray[np.float32]
 
 
 def _fill(source: Source, target: int, rng: np.random.Generator) -> list[Clip]:
-    """Clips of one corpus, drawn at random, that together stay within `target` samples; a single one may be longer."""
+    """Clips of one corpus that together stay within `target` samples; a single one may be longer.
+
+    The first is drawn at random, the others are those of a few draws more that fill the row best: padding costs as much
+    as speech.
+    """
     corpus = source.corpus.clips
     drawn = [corpus[int(i)] for i in rng.integers(len(corpus), size=DRAWS)]
-    clips: list[Clip] = []
-    used = 0
-    for clip in drawn:
-        if used + clip.length <= target and len(clips) < source.joins:
-            clips.append(clip)
-            used += clip.length
-    return clips or [min(drawn, key=lambda clip: clip.length)]
+    short = [clip for clip in drawn if clip.length <= target]
+    if not short:
+        return [min(drawn, key=lambda clip: clip.length)]
+    first, *others = short
+    room = target - first.length
+    some = [few for n in range(source.joins) for few in combinations(others, n)]
+    best = max(some, key=lambda few: total if (total := sum(clip.length for clip in few)) <= room else -1)
+    return [first, *best]
 
 
 def _join(source: Source, clips: list[Clip], speed: float) -> tuple[Samples, npt.NDArray[np.float16] | None]:
