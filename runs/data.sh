@@ -26,6 +26,10 @@ synthesize kokoro es "$text/es.txt" 400 43 --foreign 0.5 --exclude "${known[@]}"
 synthesize kokoro pt "$text/pt.txt" 785 43 --foreign 0.5 --exclude "${known[@]}"
 synthesize kokoro ja "$text/ja.txt" 400 43 --foreign 0.4 --exclude "${known[@]}"
 
+# Japanese has no people's speech: other languages' people, spelled as it would.
+.venv/bin/python recipes/loanwords.py "$speech/train.jsonl:fr@cv_delta_fr:3500" "$speech/train.jsonl:de" \
+  "$speech/train.jsonl:en@cv_delta_en:800" "$speech/train.jsonl:en@speechocean762:600" --out data/loanwords/ja.jsonl
+
 teacher() {
   .venv/bin/python recipes/teacher_states.py "$1" --out "data/teacher/$2" "${@:3}"
 }

@@ -20,9 +20,12 @@ LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/encoder.py 
   --data "$speech/train.jsonl:de:1.5:data/teacher/train-de" \
   --data "$speech/synth.jsonl:pt+ja+es+de:2.4:data/teacher/synth-six" \
   --data "data/langs/kokoro-pt.jsonl:pt:3:data/teacher/kokoro-pt" \
-  --data "data/langs/kokoro-ja.jsonl:ja:3:data/teacher/kokoro-ja" \
+  --data "data/langs/kokoro-ja.jsonl:ja:2:data/teacher/kokoro-ja" \
   --data "data/langs/kokoro-es.jsonl:es:3:data/teacher/kokoro-es" \
-  --data "data/langs/openjtalk-ja.jsonl:ja:1" \
+  --data "data/langs/openjtalk-ja.jsonl:ja:0.6" \
+  --data "data/loanwords/ja.jsonl:ja-t-fr:1:data/teacher/train-fr" \
+  --data "data/loanwords/ja.jsonl:ja-t-de:1:data/teacher/train-de" \
+  --data "data/loanwords/ja.jsonl:ja-t-en:1:data/teacher/train-en" \
   --data "data/langs/pico-es.jsonl:es:0.6" \
   --data "data/langs/pico-de.jsonl:de:0.4" \
   --data "data/langs/pico-fr.jsonl:fr:0.2" \

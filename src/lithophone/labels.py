@@ -49,9 +49,13 @@ def character_labels(text: str) -> list[int]:
 
 
 def foreign_labels(language: str) -> list[int]:
-    """Labels of letters that a language (a code) is never spelled with: Latin ones in Japanese, kana in all others."""
-    japanese = language == "ja"
-    return [n for n in range(1, N_LABELS) if labels_text([n]).isalpha() and (n < 256) == japanese]
+    """Labels that a language (a code) is never spelled with.
+
+    Kana in all languages but Japanese; in Japanese Latin letters, and the space and the apostrophe between them.
+    """
+    if language == "ja":
+        return [n for n in range(1, 256) if chr(n).isalpha() or chr(n) in " '"]
+    return [n for n in range(256, N_LABELS) if labels_text([n]).isalpha()]
 
 
 def labels_text(labels: list[int]) -> str:

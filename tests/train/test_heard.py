@@ -10,6 +10,8 @@ from lithophone.errors import OptionError
 from lithophone.labels import character_labels, foreign_labels, labels_text
 from lithophone.train.heard import TOLD, foreign_penalties, heard_text, told_languages
 
+needs_readings = pytest.mark.skipif(not kana.can_read(), reason="no SudachiPy: pip install lithophone[ja]")
+
 
 def test_other_languages_are_heard_as_they_are_written() -> None:
     assert heard_text("Où est l'Œuvre ?", "fr") == "où est l'œuvre"
@@ -30,7 +32,13 @@ def test_some_rows_are_told_but_none_that_would_pay_for_its_own_text() -> None:
     assert told_languages(["ein カナ"] * 50, ["de"] * 50, np.random.default_rng(0)) == [None] * 50
 
 
-@pytest.mark.skipif(not kana.can_read(), reason="SudachiPy is not installed: pip install lithophone[ja]")
+@needs_readings
+def test_speech_spelled_in_another_language_is_always_told_that_one() -> None:
+    assert told_languages(["さるう"] * 50, ["ja-t-fr"] * 50, np.random.default_rng(0)) == ["ja"] * 50
+    assert heard_text("サルウ", "ja-t-fr") == "さるう"
+
+
+@needs_readings
 def test_japanese_is_heard_in_kana() -> None:
     assert heard_text("東京へ、行きました。", "ja") == "とうきょうへいきました"
     assert heard_text("ガラスが 20枚", "ja") == "がらすが20まい"

@@ -16,6 +16,9 @@ from lithophone.labels import N_LABELS, character_labels, foreign_labels, hiraga
 TOLD = 0.5
 """Share of the rows whose language the encoder is told, by a penalty for foreign letters."""
 
+_MADE_OF = "-t-"
+"""BCP 47's mark of a transformed text: `ja-t-fr` is French spelled as Japanese would (`train/loanwords.py`)."""
+
 FOREIGN_PENALTY = 20.0
 """Nats; what trained models are told a language by afterwards."""
 
@@ -25,7 +28,12 @@ def heard_text(text: str, lang: str) -> str:
 
     Raises OptionError for Japanese where the dictionary is not installed.
     """
-    return _reading(text) if lang == "ja" else raw_text(text)
+    return _reading(text) if spelling_language(lang) == "ja" else raw_text(text)
+
+
+def spelling_language(lang: str) -> str:
+    """The language whose letters a text is in: `ja` of `ja-t-fr`."""
+    return lang.partition(_MADE_OF)[0]
 
 
 @lru_cache(1 << 16)
@@ -36,11 +44,19 @@ def _reading(text: str) -> str:
 
 
 def told_languages(texts: Sequence[str], langs: Sequence[str], rng: np.random.Generator) -> list[str | None]:
-    """The languages of a TOLD share of the rows, None for the others and where a text holds foreign letters itself."""
+    """The spelling languages of a TOLD share of the rows, None for the others.
+
+    A text with foreign letters itself is never told, one that is spelled in another language than is spoken always.
+    """
+    spellings = [spelling_language(lang) for lang in langs]
     return [
-        lang if rng.random() < TOLD and not _foreign(lang) & set(character_labels(heard_text(text, lang))) else None
-        for text, lang in zip(texts, langs, strict=True)
+        spelling if (rng.random() < TOLD or spelling != lang) and not _foreign(spelling) & _labels(text, lang) else None
+        for text, lang, spelling in zip(texts, langs, spellings, strict=True)
     ]
+
+
+def _labels(text: str, lang: str) -> set[int]:
+    return set(character_labels(heard_text(text, lang)))
 
 
 @lru_cache

@@ -1,0 +1,82 @@
+"""People's speech of other languages, spelled as Japanese would borrow it: for a Japanese that has no people's speech.
+
+    python recipes/loanwords.py ../shared/speech/train.jsonl:fr@cv_delta_fr:3000 ../shared/speech/train.jsonl:de \\
+        --out data/loanwords/ja.jsonl
+
+Every MANIFEST:LANG[@CORPUS][:CLIPS] gives its first CLIPS clips. eSpeak says which phones a text has, and
+`train/loanwords.py` which kana those are. The clips keep their ids, and so their teacher's states; their language is
+`ja-t-LANG` (BCP 47: Japanese made of LANG), which an encoder in training is always told, as Japanese: not told, it is to
+spell the language that is spoken.
+
+    pip install phonemizer-fork espeakng-loader
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lithophone.labels import raw_text
+from lithophone.manifest import Entry, read_entries, write_entries
+from lithophone.train.loanwords import spelled_in_kana
+
+ESPEAK_NAME = {"en": "en-gb", "fr": "fr-fr", "de": "de"}
+MUTED_SCHWA = ("fr",)
+
+
+def phonemizer(lang: str) -> Callable[[Sequence[str]], list[str]]:
+    """Texts -> their words, parted by spaces, of phones, parted by `_`."""
+    import espeakng_loader
+    from phonemizer.backend import EspeakBackend
+    from phonemizer.backend.espeak.wrapper import EspeakWrapper
+    from phonemizer.separator import Separator
+
+    EspeakWrapper.set_library(espeakng_loader.get_library_path())
+    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
+    backend = EspeakBackend(ESPEAK_NAME[lang], with_stress=False, language_switch="remove-flags")
+    separator = Separator(phone="_", word=" ")
+    return lambda texts: backend.phonemize(list(texts), separator=separator, strip=True)
+
+
+def respelled(entries: Sequence[Entry], lang: str, dropped: Counter[str]) -> Iterator[Entry]:
+    """The entries in kana. Texts with digits are dropped: how they are said is not known; so are unknown phones."""
+    plain = [entry for entry in entries if not any(c.isdigit() for c in entry.text) and raw_text(entry.text)]
+    dropped["digits"] += len(entries) - len(plain)
+    phones = phonemizer(lang)([raw_text(entry.text) for entry in plain])
+    for entry, said in zip(plain, phones, strict=True):
+        try:
+            kana = spelled_in_kana([word.split("_") for word in said.split()], muted_schwa=lang in MUTED_SCHWA)
+        except ValueError as error:
+            dropped[str(error).split(":")[0]] += 1
+            continue
+        yield replace(entry, text=kana, lang=f"ja-t-{lang}", words=(), keywords=(), translations={})
+
+
+def chosen(spec: str) -> tuple[str, list[Entry]]:
+    """The language and the entries that `MANIFEST:LANG[@CORPUS][:CLIPS]` means."""
+    manifest, which, count, *_ = [*spec.split(":"), "", ""]
+    lang, _, corpus = which.partition("@")
+    entries = [entry for entry in read_entries(manifest, lang) if corpus in ("", entry.corpus)]
+    return lang, entries[: int(count) if count else None]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("speech", nargs="+", metavar="MANIFEST:LANG[@CORPUS][:CLIPS]")
+    parser.add_argument("--out", type=Path, required=True, help="the manifest to write")
+    args = parser.parse_args(argv)
+    dropped: Counter[str] = Counter()
+    written: list[Entry] = []
+    for spec in args.speech:
+        lang, entries = chosen(spec)
+        written += respelled(entries, lang, dropped)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_entries(args.out, written)
+    print(f"{len(written)} clips in {args.out}; dropped: {dict(dropped)}")
+
+
+if __name__ == "__main__":
+    main()

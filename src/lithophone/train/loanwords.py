@@ -1,0 +1,98 @@
+"""Phones of any language -> the kana that Japanese would borrow them with.
+
+Where Japanese is known from voice models alone, an encoder learns that people never speak it. So people's speech of
+other languages is spelled in kana for it, as loanwords are: what follows is their rules, over the International
+Phonetic Alphabet as eSpeak writes it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+
+_SYLLABLES = {
+    "": "あいうえお", "k": "かきくけこ", "g": "がぎぐげご", "s": "さしすせそ", "z": "ざじずぜぞ", "n": "なにぬねの",
+    "h": "はひふへほ", "b": "ばびぶべぼ", "p": "ぱぴぷぺぽ", "m": "まみむめも", "r": "らりるれろ",
+    "t": ("た", "てぃ", "とぅ", "て", "と"), "d": ("だ", "でぃ", "どぅ", "で", "ど"),
+    "j": ("や", "い", "ゆ", "いぇ", "よ"), "w": ("わ", "うぃ", "う", "うぇ", "うぉ"),
+    "f": ("ふぁ", "ふぃ", "ふ", "ふぇ", "ふぉ"), "ts": ("つぁ", "つぃ", "つ", "つぇ", "つぉ"),
+    "ʃ": ("しゃ", "し", "しゅ", "しぇ", "しょ"), "tʃ": ("ちゃ", "ち", "ちゅ", "ちぇ", "ちょ"),
+    "dʒ": ("じゃ", "じ", "じゅ", "じぇ", "じょ"), "ɲ": ("にゃ", "に", "にゅ", "にぇ", "にょ"),
+}  # fmt: skip
+"""Onset -> its syllables with a, i, u, e, o."""
+
+_ONSETS = {
+    **{onset: onset for onset in _SYLLABLES if onset}, **dict.fromkeys(("x", "χ", "c\N{COMBINING CEDILLA}"), "h"),
+    **dict.fromkeys("ɹɾʁʀlɫ", "r"), **dict.fromkeys("cq", "k"), **dict.fromkeys("vβ", "b"), **dict.fromkeys("ɡŋ", "g"),
+    "θ": "s", "ð": "z", "ɸ": "f", "pf": "f", "ʒ": "dʒ", "ɥ": "j", "ʔ": "",
+}  # fmt: skip
+
+_CODAS = {"t": "と", "d": "ど", "tʃ": "ち", "dʒ": "じ", "n": "ん", "j": "い", "": ""}
+"""Onsets that no vowel follows; the others end in u."""
+
+_VOWELS = {
+    **dict.fromkeys("aɑæɐʌɜə", "あ"), **dict.fromkeys("iɪ", "い"), **dict.fromkeys("uʊyʏøœ", "う"),
+    **dict.fromkeys("eɛ", "え"), **dict.fromkeys("oɔɒ", "お"),
+}  # fmt: skip
+_LENGTHENED = {"あ": "ー", "い": "い", "う": "う", "え": "い", "お": "う"}
+"""How a reading writes the second half of a long vowel."""
+
+_SMALL = {"あ": "ゃ", "い": "ぃ", "う": "ゅ", "え": "ぇ", "お": "ょ"}
+_NASAL = "\N{COMBINING TILDE}"
+_LOWERED = {"ɛ" + _NASAL: "a" + _NASAL, "œ" + _NASAL: "a" + _NASAL}
+"""French: *vin* is borrowed as van."""
+
+
+def spelled_in_kana(words: Sequence[Sequence[str]], muted_schwa: bool = False) -> str:
+    """Words, each a list of phones (IPA) -> Hiragana without spaces.
+
+    `muted_schwa`: a schwa is no more than the end of its consonant, as in French; otherwise it is an a, as in English.
+    Raises ValueError for a phone that it does not know.
+    """
+    return "".join(_word([part for phone in word for part in _parts(phone)], muted_schwa) for word in words)
+
+
+def _parts(phone: str) -> Iterator[str]:
+    """A phone without stress, ties and marks, but with the length and nasality of vowels; `əl` (*-le*) is two."""
+    kept = "".join(c for c in unicodedata.normalize("NFD", phone) if c not in "ˈˌ͜͡ʲʰ̩̯")
+    vowel = "".join(takewhile(lambda c: c in _VOWELS or c in ("ː", _NASAL), kept))
+    rest = kept[len(vowel) :].replace("ː", "").replace(_NASAL, "")
+    yield from (part for part in (_LOWERED.get(vowel, vowel), rest) if part)
+
+
+def _word(phones: Sequence[str], muted_schwa: bool) -> str:
+    written, onset, glide = "", "", False
+    for i, phone in enumerate(phones):
+        if phone[0] in _VOWELS:
+            mute = muted_schwa and phone == "ə"
+            written += _coda(onset) if mute and onset else _syllable(onset, phone, glide)
+            onset, glide = "", False
+        elif phone in _ONSETS:
+            vowel_next = i + 1 < len(phones) and phones[i + 1][0] in _VOWELS
+            if onset and vowel_next and phone in ("j", "ɥ"):
+                glide = True
+                continue
+            written += _coda(onset)
+            onset = _ONSETS[phone]
+            if phone == "ŋ" or (onset == "m" and i + 1 < len(phones) and _ONSETS.get(phones[i + 1]) in ("p", "b")):
+                written, onset = written + "ん", onset if phone == "ŋ" and vowel_next else ""
+        else:
+            raise ValueError(f"the phone {phone!r} has no kana: known are {' '.join([*_ONSETS, *_VOWELS])}")
+    return written + _coda(onset)
+
+
+def _coda(onset: str) -> str:
+    """A consonant that no vowel follows."""
+    return _CODAS[onset] if onset in _CODAS else _SYLLABLES[onset][2]
+
+
+def _syllable(onset: str, vowel: str, glide: bool) -> str:
+    """A vowel or diphthong behind its consonant; between them there may be the glide of *new* or *pied*."""
+    quality = _VOWELS[vowel[0]]
+    column = "あいうえお".index(quality)
+    palatal = glide or (vowel[0] in "yʏ" and onset not in ("", "j"))
+    kana = _SYLLABLES[onset][1] + _SMALL[quality] if palatal and quality != "い" else _SYLLABLES[onset][column]
+    for mark in vowel[1:]:
+        kana += "ん" if mark == _NASAL else _LENGTHENED[quality] if mark == "ː" else _VOWELS[mark]
+    return kana
