@@ -5,8 +5,8 @@
 
 Every MANIFEST:LANG[@CORPUS][:CLIPS] gives its first CLIPS clips. eSpeak says which phones a text has, and
 `train/loanwords.py` which kana those are. The clips keep their ids, and so their teacher's states; their language is
-`ja-t-LANG` (BCP 47: Japanese made of LANG), which an encoder in training is always told, as Japanese: not told, it is to
-spell the language that is spoken.
+`ja-t-LANG` (BCP 47: Japanese made of LANG), which an encoder in training is always told, as Japanese: not told, it is
+to spell the language that is spoken.
 
     pip install phonemizer-fork espeakng-loader
 """
