@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
+from lithophone.errors import OptionError
+
 KANA = re.compile(r"[ぁ-ゖァ-ヺー]+")
 _HAN = re.compile(r"[々〇\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _MARK, _SPACE = "補助記号", "空白"
@@ -39,6 +41,16 @@ def read(text: str) -> Iterator[tuple[str, str]]:
         kind = morpheme.part_of_speech()[0]
         if kind != _SPACE:
             yield morpheme.surface(), _sound(morpheme.surface(), morpheme.reading_form(), known=kind != _MARK)
+
+
+def reading(text: str) -> str:
+    """A text as it is said, a space between words: `東京へ、行く` -> `トウキョウ へ 、 イク`.
+
+    Raises OptionError where the dictionary is not installed.
+    """
+    if not can_read():
+        raise OptionError("Japanese text cannot be read aloud without SudachiPy: pip install 'lithophone[ja]'")
+    return " ".join(sound for _, sound in read(text))
 
 
 def _sound(surface: str, reading: str, known: bool) -> str:

@@ -215,6 +215,7 @@ def test_a_broken_line_is_named(manifest: Path, heard: Path) -> None:
         (["M", "--also", "bias=perhaps"], "'perhaps' must be one of true, yes, false, no"),
         (["M", "--hypotheses", "H", "--level", "2"], "level 2.0"),
         (["M", "--hypotheses", "H", "--normalizer", "french"], "there is no normaliser 'french'"),
+        (["M", "--model", "no-such-model", "--normalizer", "kana"], "kana normalises Japanese"),
         (["M", "--hypotheses", "H", "--speakers", "other=x.rttm", "--speakers", "H"], "no system of that name"),
         (["M", "--hypotheses", "H", "--common", "x.txt"], "name a number of --distractors"),
     ],

@@ -8,6 +8,7 @@ import unicodedata
 import pytest
 from whisper_normalizer.english import EnglishTextNormalizer
 
+from lithophone import kana
 from lithophone.errors import OptionError
 from lithophone.metrics.english import KEPT_SPELLINGS, KEPT_WORDS, SPELLINGS, English, engine
 from lithophone.metrics.normalize import (
@@ -16,6 +17,7 @@ from lithophone.metrics.normalize import (
     basic,
     characters,
     english,
+    in_kana,
     multilingual,
     normalizer_for,
     normalizer_named,
@@ -182,11 +184,28 @@ def test_the_normaliser_of_a_language(lang: str | None, name: str) -> None:
 
 
 def test_normalisers_by_name() -> None:
-    found = [normalizer_named(name, "de") for name in NAMES]
+    found = [normalizer_named(name, "ja" if name == "kana" else "de") for name in NAMES]
     assert [normalizer.name for normalizer in found] == list(NAMES)
     assert found[0] is english()
     with pytest.raises(OptionError, match=r"'whisper'.*english, basic"):
         normalizer_named("whisper", "en")
+
+
+@pytest.mark.skipif(not kana.can_read(), reason="SudachiPy is not installed: pip install lithophone[ja]")
+def test_japanese_by_its_sound() -> None:
+    heard = normalizer_named("kana", "ja")
+    assert heard("東京へ、行く。") == heard("とうきょうへいく") == heard("トウキョウへ 行く") == "とうきょうへいく"
+    assert heard("ガラスが20枚") == "がらすが20まい"
+    assert "SudachiDict" in str(heard)
+    with pytest.raises(OptionError, match="kana normalises Japanese, not 'fr'"):
+        normalizer_named("kana", "fr")
+
+
+def test_kana_without_its_dictionary_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_kana.cache_clear()
+    monkeypatch.setattr(kana, "can_read", lambda: False)
+    with pytest.raises(OptionError, match="pip install"):
+        normalizer_named("kana", "ja")
 
 
 def test_normalisers_are_printed_with_their_versions() -> None:

@@ -90,7 +90,7 @@ def evaluate(
     html: Annotated[Path | None, typer.Option(help="Write a report, one file with everything in it.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="Clips with the most errors in the report.")] = 50,
     normalizer: Annotated[
-        str | None, typer.Option(help="english, basic, characters, multilingual (default: each language's own).")
+        str | None, typer.Option(help="english, basic, characters, kana, multilingual (default: each language's own).")
     ] = None,
     level: Annotated[float, typer.Option(help="Confidence of the intervals.")] = 0.95,
     resamples: Annotated[int, typer.Option(help="Bootstrap draws for intervals and tests.")] = 1000,
@@ -115,6 +115,8 @@ def evaluate(
         sources = sources_of(hypotheses or [], speakers or [])
         plans = plans_of(model or ([] if sources else [DEFAULT_MODEL]), also or [], options, bias)
         check(plans, sources, also or [], save)
+        for spoken in {entry.lang for entry in entries}:
+            texts.normalizer_of(spoken)  # an error now, and not when all is transcribed
         machine = Machine(device, dtype, quiet)
         systems = [
             replace(system, about={**system.about, **made})

@@ -6,6 +6,8 @@
 `basic`         every other language: lower case, brackets, symbols and punctuation dropped, diacritics kept. OpenAI's
                 published normaliser as packaged in `whisper-normalizer`, which keeps combining marks since 0.1.15.
 `characters`    Japanese and Mandarin, for character error rates (`characters.py`).
+`kana`          Japanese as it is said: `characters` of its readings by SudachiPy, so that a word in kana is the same as in
+                kanji. Numbers in digits stay digits.
 `multilingual`  the Leaderboard's pipeline for languages other than English (`multilingual.py`), for comparison with it.
 
 `normalizer_for` chooses among the first three; any can be had by its name.
@@ -20,12 +22,14 @@ from importlib import metadata
 
 from whisper_normalizer.basic import BasicTextNormalizer
 
+from lithophone import kana
 from lithophone.errors import OptionError
+from lithophone.labels import hiragana
 from lithophone.metrics.characters import CHARACTER_FORMS, to_characters
 from lithophone.metrics.english import ENGLISH_PIPELINE, English
 
 CHARACTER_LANGUAGES = frozenset({"ja", "zh"})
-NAMES = ("english", "basic", "characters", "multilingual")
+NAMES = ("english", "basic", "characters", "kana", "multilingual")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,14 @@ def characters() -> Normalizer:
 
 
 @functools.cache
+def in_kana() -> Normalizer:
+    """Japanese by its sound, whichever characters it is written with. Raises OptionError without its dictionary."""
+    kana.reading("")
+    version = f"{package_version('SudachiDict-small')}, {CHARACTER_FORMS}"
+    return Normalizer("kana", version, lambda text: to_characters(hiragana(kana.reading(text))))
+
+
+@functools.cache
 def multilingual(lang: str) -> Normalizer:
     """The Open ASR Leaderboard's pipeline for a language other than English, given by its code.
 
@@ -83,12 +95,17 @@ def normalizer_for(lang: str | None) -> Normalizer:
 
 
 def normalizer_named(name: str, lang: str | None) -> Normalizer:
-    """The normaliser of that name; `lang` matters to `multilingual` alone. Raises OptionError for an unknown name."""
+    """The normaliser of that name; `lang` matters to `kana` and `multilingual` alone.
+
+    Raises OptionError for an unknown name, and for a language that the normaliser is not for.
+    """
     if name not in NAMES:
         raise OptionError(f"there is no normaliser {name!r}: choose one of {', '.join(NAMES)}")
     if name == "multilingual":
         return multilingual(lang or "")
-    return {"english": english, "basic": basic, "characters": characters}[name]()
+    if name == "kana" and base_language(lang) != "ja":
+        raise OptionError(f"kana normalises Japanese, not {lang!r}: choose one of the others of {', '.join(NAMES)}")
+    return {"english": english, "basic": basic, "characters": characters, "kana": in_kana}[name]()
 
 
 def base_language(lang: str | None) -> str:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from lithophone import kana
-from lithophone.errors import OptionError
 from lithophone.labels import N_LABELS, character_labels, foreign_labels, hiragana, raw_text
 
 TOLD = 0.5
@@ -38,9 +37,7 @@ def spelling_language(lang: str) -> str:
 
 @lru_cache(1 << 16)
 def _reading(text: str) -> str:
-    if not kana.can_read():
-        raise OptionError("Japanese text cannot be read aloud without SudachiPy: pip install 'lithophone[ja]'")
-    return "".join(raw_text(hiragana(" ".join(sound for _, sound in kana.read(text)))).split())
+    return "".join(raw_text(hiragana(kana.reading(text))).split())
 
 
 def told_languages(texts: Sequence[str], langs: Sequence[str], rng: np.random.Generator) -> list[str | None]:
