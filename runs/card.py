@@ -147,6 +147,8 @@ def measured() -> str:
         if (RUNS / "results" / f"unseen-{lang}.json").exists():
             old = version_0("unseen-voices") if lang == "en" else None
             rows.append(error_row(language, "kokoro", systems(f"unseen-{lang}"), old))
+    for corpus, name in (("cv61_rsample", "kana-ja"), ("kokoro", "kana-unseen-ja")):
+        rows.append(error_row("Japanese by its sound", corpus, systems(name), None))
     rows.append(error_row("English", "", systems("demo"), version_0("demo")))
     headings = ("clips", "", OURS, GREEDY, "encoder alone", "CER as it comes", "version 0.2", WHISPER)
     return table(headings, rows)

@@ -27,6 +27,9 @@ decoders=(--also decode=greedy --also decode=ctc)
 for lang in en fr de es pt ja; do
   both "dev-$lang" "$sets/dev-$lang.jsonl" --language $lang --raw "${decoders[@]}" --hypotheses "whisper-base=$heard/dev-$lang.jsonl"
 done
+both kana-ja "$sets/dev-ja.jsonl" --language ja --raw --normalizer kana "${decoders[@]}" \
+  --hypotheses "whisper-base=$heard/dev-ja.jsonl"
+both kana-unseen-ja data/unseen/kokoro-ja.jsonl --language ja --raw --normalizer kana "${decoders[@]}"
 for lang in en es pt ja; do
   both "unseen-$lang" "data/unseen/kokoro-$lang.jsonl" --language $lang --raw "${decoders[@]}"
 done

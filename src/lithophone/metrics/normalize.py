@@ -6,8 +6,8 @@
 `basic`         every other language: lower case, brackets, symbols and punctuation dropped, diacritics kept. OpenAI's
                 published normaliser as packaged in `whisper-normalizer`, which keeps combining marks since 0.1.15.
 `characters`    Japanese and Mandarin, for character error rates (`characters.py`).
-`kana`          Japanese as it is said: `characters` of its readings by SudachiPy, so that a word in kana is the same as in
-                kanji. Numbers in digits stay digits.
+`kana`          Japanese as it is said: `characters` of its readings by SudachiPy, so that a word in kana is the same as
+                in kanji. Numbers in digits stay digits.
 `multilingual`  the Leaderboard's pipeline for languages other than English (`multilingual.py`), for comparison with it.
 
 `normalizer_for` chooses among the first three; any can be had by its name.
