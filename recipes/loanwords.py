@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lithophone.errors import ManifestError, OptionError
 from lithophone.labels import raw_text
 from lithophone.manifest import Entry, read_entries, write_entries
 from lithophone.train.loanwords import spelled_in_kana
 
+SPEECH_SYNTAX = "MANIFEST:LANG[@CORPUS][:CLIPS]"
 ESPEAK_NAME = {"en": "en-gb", "fr": "fr-fr", "de": "de"}
 MUTED_SCHWA = ("fr",)
 
@@ -42,9 +44,10 @@ def phonemizer(lang: str) -> Callable[[Sequence[str]], list[str]]:
 
 
 def respelled(entries: Sequence[Entry], lang: str, dropped: Counter[str]) -> Iterator[Entry]:
-    """The entries in kana. Texts with digits are dropped: how they are said is not known; so are unknown phones."""
-    plain = [entry for entry in entries if not any(c.isdigit() for c in entry.text) and raw_text(entry.text)]
-    dropped["digits"] += len(entries) - len(plain)
+    """The entries in kana, counting those that are dropped: how digits were said is not known."""
+    with_text = [entry for entry in entries if raw_text(entry.text)]
+    plain = [entry for entry in with_text if not any(c.isdigit() for c in entry.text)]
+    dropped.update({"no text": len(entries) - len(with_text), "digits": len(with_text) - len(plain)})
     phones = phonemizer(lang)([raw_text(entry.text) for entry in plain])
     for entry, said in zip(plain, phones, strict=True):
         try:
@@ -56,16 +59,23 @@ def respelled(entries: Sequence[Entry], lang: str, dropped: Counter[str]) -> Ite
 
 
 def chosen(spec: str) -> tuple[str, list[Entry]]:
-    """The language and the entries that `MANIFEST:LANG[@CORPUS][:CLIPS]` means."""
+    """The language and the entries that `MANIFEST:LANG[@CORPUS][:CLIPS]` means.
+
+    Raises OptionError for a language that is not spelled here, ManifestError where nothing is left.
+    """
     manifest, which, count, *_ = [*spec.split(":"), "", ""]
     lang, _, corpus = which.partition("@")
+    if lang not in ESPEAK_NAME or not (count or "0").isdecimal():
+        raise OptionError(f"{spec} must be {SPEECH_SYNTAX}, and LANG one of {', '.join(ESPEAK_NAME)}")
     entries = [entry for entry in read_entries(manifest, lang) if corpus in ("", entry.corpus)]
+    if not entries:
+        raise ManifestError(f"{manifest} has no clips of {which!r}: name a corpus that it holds")
     return lang, entries[: int(count) if count else None]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("speech", nargs="+", metavar="MANIFEST:LANG[@CORPUS][:CLIPS]")
+    parser.add_argument("speech", nargs="+", metavar=SPEECH_SYNTAX)
     parser.add_argument("--out", type=Path, required=True, help="the manifest to write")
     args = parser.parse_args(argv)
     dropped: Counter[str] = Counter()
