@@ -10,7 +10,7 @@ import torch
 
 from lithophone.errors import OptionError
 from lithophone.prompts import Transcribe, Translate, instruction
-from lithophone.train.replies import Request, Said, TaskMix, draw_request, make_pair, reply_loss
+from lithophone.train.replies import Request, Said, TaskMix, draw_request, like_lengths, make_pair, reply_loss
 from tests.tiny_checkpoint import tiny_checkpoint
 
 ENGLISH = Said("Call Ishmael, please.", "en", {"fr": "Appelez Ismaël.", "ja": "呼んで。"})
@@ -96,7 +96,7 @@ def test_only_the_reply_and_its_end_are_predicted() -> None:
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     pairs = [
         make_pair(Request(Transcribe(punctuate=False), text), tokenizer, "granite_speech", count)
-        for text, count in (("one", 2), ("two words", 3))
+        for text, count in (("one", 2), ("two words", 3), ("a third", 90))
     ]
     assert all(pair.reply[-1] == tokenizer.eos_id for pair in pairs)
     rows = [model.language_model.embed(torch.tensor([*pair.prompt, *pair.reply[:-1]])) for pair in pairs]
@@ -108,3 +108,11 @@ def test_only_the_reply_and_its_end_are_predicted() -> None:
         wanted -= sum(logits[i, token] for i, token in zip(at, pair.reply, strict=True))
     assert loss.count == sum(len(pair.reply) for pair in pairs)
     torch.testing.assert_close(loss.total, wanted, rtol=1e-5, atol=1e-4)
+
+
+def test_rows_are_grouped_with_rows_of_like_length() -> None:
+    lengths = [100, 1200, 110, 70, 61, 800, 20]
+    groups = like_lengths(lengths)
+    assert groups == [[1, 5], [2, 0, 3], [4], [6]]
+    assert sum(len(group) * lengths[group[0]] for group in groups) < 0.35 * len(lengths) * max(lengths)
+    assert like_lengths([]) == []

@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from lithophone.config import ModelType
 from lithophone.errors import OptionError
@@ -134,9 +135,28 @@ def make_pair(request: Request, tokenizer: Tokenizer, model_type: ModelType, n_a
 
 
 def reply_loss(model: GraniteForCausalLM, embeddings: Sequence[Tensor], pairs: Sequence[Pair]) -> Loss:
-    """Cross-entropy over the replies; embeddings (L_i, H) are those of prompt and reply without the end token."""
-    padded, _ = pad_rows(embeddings)
-    return loss_of_states(model, model(padded), pairs)
+    """Cross-entropy over the replies; embeddings (L_i, H) are those of prompt and reply without the end token.
+
+    A prompt with a keyword list is many times as long as others, so rows go through the model with those of like
+    length. Slices of a model (FSDP) are gathered once a pass, by all ranks together: there it is one pass.
+    """
+    sliced = any(isinstance(module, FSDPModule) for module in model.modules())
+    lengths = [len(row) for row in embeddings]
+    losses = []
+    for group in [range(len(lengths))] if sliced else like_lengths(lengths):
+        padded, _ = pad_rows([embeddings[i] for i in group])
+        losses.append(loss_of_states(model, model(padded), [pairs[i] for i in group]))
+    return Loss(torch.stack([loss.total for loss in losses]).sum(), sum(loss.count for loss in losses))
+
+
+def like_lengths(lengths: Sequence[int], least: float = 0.6) -> list[list[int]]:
+    """Indices in groups, the longest first; in a group none is shorter than `least` of its longest."""
+    groups: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if not groups or lengths[i] < least * lengths[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(i)
+    return groups
 
 
 def loss_of_states(model: GraniteForCausalLM, hidden: Tensor, pairs: Sequence[Pair]) -> Loss:
