@@ -115,7 +115,8 @@ def trained_on() -> str:
     hours: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for part in json.loads((RUNS / "logs" / "data.json").read_text(encoding="utf-8")):
         corpus, lang = part["name"].split(":")
-        hours[corpus][lang] += part["hours"]
+        if lang in LANGUAGES:  # clips that are spelled in another language as well are there already
+            hours[corpus][lang] += part["hours"]
     return table(
         ("corpus", "hours", "licence"),
         (
