@@ -31,4 +31,4 @@ LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/encoder.py 
   --data "data/langs/pico-fr.jsonl:fr:0.2" \
   --dev "$speech/dev.jsonl" --dev-langs en fr de es pt ja --dev-clips 40 \
   --tokenizer checkpoints/tokenizer6 --out checkpoints/encoder6 --init "${INIT:-lithophone-tiny}" \
-  --steps "${STEPS:-8000}" --cooldown "${COOLDOWN:-3000}" "$@"
+  --steps "${STEPS:-20000}" --cooldown "${COOLDOWN:-3000}" "$@"
