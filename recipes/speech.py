@@ -172,7 +172,10 @@ class ReplyDevSet(DevSet):
         sizes = counts.tolist()
         prompts = [build_prompt(Transcribe(punctuate=False), self.tokenizer, MODEL_TYPE, n) for n in sizes]
         replies = decode_batch(model, model.embed(prompts, audio, counts), Greedy(), sizes)
-        return [(clip.text, self.tokenizer.decode(reply.ids)) for clip, reply in zip(clips, replies, strict=True)]
+        texts = [(clip.text, self.tokenizer.decode(reply.ids)) for clip, reply in zip(clips, replies, strict=True)]
+        if clips[0].lang == "ja":  # by its sound, as the encoder is measured
+            return [(heard_text(said, "ja"), heard_text(reply, "ja")) for said, reply in texts]
+        return texts
 
 
 def keyword_lists(parts: Sequence[Part], largest: int = LARGEST) -> dict[str, KeywordLists]:

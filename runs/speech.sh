@@ -35,7 +35,7 @@ LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/speech.py -
   --data "$translated/kokoro-es-en.jsonl:es:1" \
   --data "data/langs/pico-es.jsonl:es:0.4" \
   --data "$translated/pico-es-en.jsonl:es:0.4" \
-  --mix raw=0.4 punctuated=0.2 keywords=0.2 translate=0.3 transcribe_first=1 \
+  --mix raw=0.4 punctuated=0.2 keywords=0.2 translate=0.3 transcribe_first=1 kana=1 \
   --dev "$speech/dev.jsonl" --dev-langs en fr de es pt ja --dev-clips "${CLIPS:-20}" \
   --tokenizer checkpoints/tokenizer6 --encoder checkpoints/encoder6 --language-model checkpoints/language_model6 \
   --init "${INIT:-lithophone-tiny}" --init-parts projector --out checkpoints/speech6 \

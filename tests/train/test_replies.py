@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from lithophone import kana
 from lithophone.errors import OptionError
 from lithophone.prompts import Transcribe, Translate, instruction
 from lithophone.train.replies import Request, Said, TaskMix, draw_request, like_lengths, make_pair, reply_loss
@@ -116,3 +117,15 @@ def test_rows_are_grouped_with_rows_of_like_length() -> None:
     assert groups == [[1, 5], [2, 0, 3], [4], [6]]
     assert sum(len(group) * lengths[group[0]] for group in groups) < 0.35 * len(lengths) * max(lengths)
     assert like_lengths([]) == []
+
+
+@pytest.mark.skipif(not kana.can_read(), reason="SudachiPy is not installed: pip install lithophone[ja]")
+def test_raw_japanese_may_be_asked_for_in_kana() -> None:
+    said = Said("東京へ、行く。", "ja")
+    raw = {"raw": 1.0, "punctuated": 0.0, "keywords": 0.0}
+    rng = np.random.default_rng(0)
+    assert draw_request(said, TaskMix(**raw), rng).reply == "東京へ行く"
+    assert draw_request(said, TaskMix(**raw, kana=1.0), rng).reply == "とうきょうへいく"
+    assert draw_request(Said("Go, then.", "en"), TaskMix(**raw, kana=1.0), rng).reply == "go then"
+    with pytest.raises(OptionError, match="kana 0 to 1"):
+        TaskMix(kana=1.5)

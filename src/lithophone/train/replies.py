@@ -21,6 +21,7 @@ from lithophone.labels import raw_text
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
 from lithophone.prompts import PAIRS, Task, Transcribe, Translate, build_prompt
 from lithophone.tokenizer import Tokenizer
+from lithophone.train.heard import heard_text
 from lithophone.train.losses import Loss, next_token
 
 CASED = re.compile(r"[a-zà-ÿ\u3040-\u30ff]")
@@ -65,8 +66,12 @@ class TaskMix:
     translate: float = 0.0
     transcribe_first: float = 0.3
     """Of the translations: the reply says first what was said (`[Transcription] ... [Translation] ...`)."""
+    kana: float = 0.0
+    """Of the raw transcriptions of Japanese: in kana, as it is heard, by a model that is too small for kanji."""
 
-    SYNTAX: ClassVar[str] = "shares of tasks: raw=0.3 punctuated=0.4 keywords=0.2 translate=0.1 transcribe_first=0.3"
+    SYNTAX: ClassVar[str] = (
+        "shares of tasks: raw=0.3 punctuated=0.4 keywords=0.2 translate=0.1 transcribe_first=0.3 kana=0"
+    )
 
     @classmethod
     def parse(cls, items: Iterable[str]) -> TaskMix:
@@ -85,8 +90,11 @@ class TaskMix:
 
     def __post_init__(self) -> None:
         shares = (self.raw, self.punctuated, self.keywords, self.translate)
-        if min(shares) < 0.0 or self.raw <= 0.0 or not 0.0 <= self.transcribe_first <= 1.0:
-            raise OptionError(f"shares of tasks must be 0 or more, raw above 0, transcribe_first 0 to 1: {self}")
+        parts = (self.transcribe_first, self.kana)
+        if min(shares) < 0.0 or self.raw <= 0.0 or min(parts) < 0.0 or max(parts) > 1.0:
+            raise OptionError(
+                f"shares of tasks must be 0 or more, raw above 0, transcribe_first and kana 0 to 1: {self}"
+            )
 
 
 class KeywordSource(Protocol):
@@ -114,8 +122,11 @@ def draw_request(
     words = (keywords or {})[said.lang].draw(said.text, rng) if kind == "keywords" else ()
     if words and cased:
         return Request(Transcribe(keywords=words), said.text.strip())
-    punctuate = kind == "punctuated"
-    return Request(Transcribe(punctuate, words), said.text.strip() if punctuate else raw_text(said.text))
+    if kind == "punctuated":
+        return Request(Transcribe(punctuate=True), said.text.strip())
+    in_kana = said.lang == "ja" and not words and mix.kana > 0.0 and rng.random() < mix.kana
+    raw = heard_text(said.text, said.lang) if in_kana else raw_text(said.text)
+    return Request(Transcribe(punctuate=False, keywords=words), raw)
 
 
 def _translation(said: Said, to: str, mix: TaskMix, rng: np.random.Generator) -> Request:
