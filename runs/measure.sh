@@ -23,17 +23,16 @@ measure() {
 }
 both() { measure "$@" & [ "$(jobs -rp | wc -l)" -lt 2 ] || wait -n; }
 
-decoders=(--also decode=greedy --also decode=ctc)
+decoders=(--also decode=greedy --also decode=ctc --also "decode=ctc ctc_head=characters")
+sound() { [ "$1" != ja ] || echo --normalizer kana; } # raw Japanese is written in kana
 for lang in en fr de es pt ja; do
-  both "dev-$lang" "$sets/dev-$lang.jsonl" --language $lang --raw "${decoders[@]}" --hypotheses "whisper-base=$heard/dev-$lang.jsonl"
+  both "dev-$lang" "$sets/dev-$lang.jsonl" --language $lang --raw $(sound $lang) "${decoders[@]}" \
+    --hypotheses "whisper-base=$heard/dev-$lang.jsonl"
 done
-both kana-ja "$sets/dev-ja.jsonl" --language ja --raw --normalizer kana "${decoders[@]}" \
-  --hypotheses "whisper-base=$heard/dev-ja.jsonl"
-both kana-unseen-ja data/unseen/kokoro-ja.jsonl --language ja --raw --normalizer kana "${decoders[@]}"
 for lang in en es pt ja; do
-  both "unseen-$lang" "data/unseen/kokoro-$lang.jsonl" --language $lang --raw "${decoders[@]}"
+  both "unseen-$lang" "data/unseen/kokoro-$lang.jsonl" --language $lang --raw $(sound $lang) "${decoders[@]}"
 done
-both untold-ja "$sets/dev-ja.jsonl" --raw
+both untold-ja "$sets/dev-ja.jsonl" --raw $(sound ja)
 both demo src/lithophone/assets/demo/demo.jsonl --language en --raw "${decoders[@]}"
 
 # Punctuation and capitals, where the references have them.
