@@ -39,4 +39,4 @@ LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/speech.py -
   --dev "$speech/dev.jsonl" --dev-langs en fr de es pt ja --dev-clips "${CLIPS:-20}" \
   --tokenizer checkpoints/tokenizer6 --encoder checkpoints/encoder6 --language-model checkpoints/language_model6 \
   --init "${INIT:-lithophone-tiny}" --init-parts projector --out checkpoints/speech6 \
-  --steps "${STEPS:-1400}" --cooldown "${COOLDOWN:-1000}" "$@"
+  --steps "${STEPS:-2150}" --cooldown "${COOLDOWN:-1900}" "$@"

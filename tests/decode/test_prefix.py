@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lithophone.decode.beam import Listener, Search, beam_decode
+from lithophone.decode.beam import Listener, Search, Spelling, beam_decode
 from lithophone.decode.ctc import WILDCARD, collapse
 from lithophone.decode.greedy import Reply
 from lithophone.decode.options import BeamSearch
@@ -101,9 +101,9 @@ def test_more_labels_than_frames_are_impossible() -> None:
 # --- in the beam search ----------------------------------------------------------------------------------------------
 
 
-def spelled(ids: Sequence[int]) -> list[int]:
+def spelled(ids: Sequence[int]) -> Spelling:
     """Every token is a label of its own."""
-    return [1 + i for i in ids]
+    return Spelling([1 + i for i in ids])
 
 
 def says(ids: Sequence[int], vocabulary: int) -> torch.Tensor:
@@ -145,8 +145,8 @@ def test_what_is_not_listened_to_could_not_have_won(seed: int, weight: float) ->
     generator, eos = torch.Generator().manual_seed(seed), 11
     scorer = PrefixScorer(posteriors(30, seed=seed))
 
-    def spell(ids: Sequence[int]) -> list[int]:
-        return [1 + i % (LABELS - 1) for i in ids for _ in range(i % 3)]
+    def spell(ids: Sequence[int]) -> Spelling:
+        return Spelling([1 + i % (LABELS - 1) for i in ids for _ in range(i % 3)], sum(i % 3 == 0 for i in ids))
 
     search = Search(BeamSearch(num_beams=3, ctc_weight=weight), 10, eos, Listener(scorer, spell))
     for _ in range(6):
@@ -155,11 +155,48 @@ def test_what_is_not_listened_to_could_not_have_won(seed: int, weight: float) ->
         for beam, row in zip(search.beams, logprobs, strict=True):
             for token in row.topk(4).indices.tolist():
                 ids = (*beam.ids, token)
-                (heard,) = scorer.extend([scorer.nothing], [spell([i for i in ids if i != eos])])
-                by_ear = heard.whole if token == eos else heard.score
+                spelling = spell([i for i in ids if i != eos])
+                (heard,) = scorer.extend([scorer.nothing], [spelling.labels])
+                by_ear = (heard.whole if token == eos else heard.score) + scorer.per_label * spelling.unheard
                 slow.append(((1 - weight) * math.fsum((*beam.logprobs, float(row[token]))) + weight * by_ear, ids))
         slow = sorted(slow, key=lambda one: -one[0])[:6]
         found = search._extend(logprobs, 6)
         assert [beam.ids for beam in found] == [ids for _, ids in slow]
         assert [beam.score for beam in found] == pytest.approx([score for score, _ in slow], abs=1e-6)
         search.step(logprobs)
+
+
+def test_letters_without_a_label_cost_what_labels_cost_on_average() -> None:
+    heard = says([3, 1, 4, 1], 11)
+    scorer = PrefixScorer(heard)
+    assert scorer.per_label == pytest.approx(float(heard.amax(1).sum()) / 4)
+    assert PrefixScorer(heard[2::3]).per_label < 0.0
+
+
+def test_what_cannot_be_heard_is_not_said_for_ever() -> None:
+    """A language model that likes all tokens alike: a number without end must not be what costs least."""
+    junk, eos = 5, 11
+    logprobs = torch.full((12,), -2.5)
+
+    def spell(ids: Sequence[int]) -> Spelling:
+        """Numbers are one wildcard, however long."""
+        numbers = sum(i == junk for i in ids)
+        return Spelling([1 + i for i in ids if i != junk] + [WILDCARD] * (numbers > 0), numbers)
+
+    noisy = (3.0 * F.one_hot(torch.tensor([4, 4, 0, 2, 2, 0, 5, 5, 0]), 13)).log_softmax(-1)
+    search = Search(BeamSearch(num_beams=12, ctc_weight=0.5), 30, eos, Listener(PrefixScorer(noisy), spell))
+    while not search.done:
+        search.step(logprobs.expand(len(search.beams), -1))
+    assert search.reply().ids == (3, 1, 4)
+
+
+def test_a_reply_that_is_cut_has_to_be_all_that_is_said() -> None:
+    """At the budget a beam is not let off what it has not said yet."""
+    scorer = PrefixScorer(says([3, 1, 4], 11))
+    search = Search(BeamSearch(num_beams=12, ctc_weight=0.5), 2, 11, Listener(scorer, spelled))
+    for _ in range(2):
+        search.step(torch.full((len(search.beams), 12), -2.5))
+    (said,) = scorer.extend([scorer.nothing], [[4, 2]])
+    cut = next(beam for beam in search.ended if beam.ids == (3, 1))
+    assert cut.score == pytest.approx(0.5 * -5.0 + 0.5 * said.whole)
+    assert said.whole < said.score - 5.0

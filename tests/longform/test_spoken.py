@@ -7,7 +7,7 @@ import pytest
 from lithophone import kana
 from lithophone.decode.ctc import WILDCARD
 from lithophone.labels import labels_text
-from lithophone.longform.spoken import SpokenText, spoken_text
+from lithophone.longform.spoken import SpokenText, spoken_text, unheard_letters
 
 
 def said(text: str, language: str | None = None) -> str:
@@ -47,6 +47,12 @@ def test_numbers_in_a_row_are_one_stretch() -> None:
     stretches = spoken_text("at 1999 2000 - 12 o'clock").stretches
     assert [stretch.words for stretch in stretches] == [("at",), ("1999", "2000"), ("-",), ("12",), ("o'clock",)]
     assert stretches[2].labels == ()
+
+
+def test_letters_behind_wildcards_are_counted() -> None:
+    assert unheard_letters("at 1999 2000 - 12 o'clock, naïve") == 10
+    assert unheard_letters("привет, world") == 6
+    assert unheard_letters("") == 0
 
 
 def test_japanese_without_its_library_is_not_spoken(monkeypatch: pytest.MonkeyPatch) -> None:

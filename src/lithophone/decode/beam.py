@@ -16,14 +16,28 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from lithophone.decode.ctc import WILDCARD
 from lithophone.decode.greedy import Reply, reply_budget
 from lithophone.decode.options import BeamSearch
 from lithophone.decode.prefix import Prefix, PrefixScorer
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
 from lithophone.model.speech import GraniteSpeech
 
-Spell: TypeAlias = Callable[[Sequence[int]], Sequence[int]]
-"""Token ids of a reply, or of its beginning -> the labels that an encoder hears when it is said."""
+
+@dataclass(frozen=True)
+class Spelling:
+    """The labels that an encoder hears when a text is said, and how many of its letters it has none for.
+
+    Labels hold a wildcard for a number or a sign, however long it is. Letters without a label are charged as labels are
+    on average, or a reply could go on with them for ever at no cost.
+    """
+
+    labels: Sequence[int]
+    unheard: int = 0
+
+
+Spell: TypeAlias = Callable[[Sequence[int]], Spelling]
+"""Token ids of a reply, or of its beginning -> how it is said."""
 
 ROUNDING = 1e-6
 """Nats by which a sum over frames may be wrong."""
@@ -88,7 +102,9 @@ class Search:
         return Reply(best.ids[:n], finished, best.logprobs[:n], passes=self.passes)
 
     def _merit(self, beam: Beam) -> float:
-        return beam.score / math.pow(len(beam.ids), self.options.length_penalty)
+        """The score by length: in tokens, or in labels, which tokens that say nothing do not stretch."""
+        length = len(beam.heard.labels) - beam.heard.labels.count(WILDCARD) + 1 if beam.heard else len(beam.ids)
+        return beam.score / math.pow(length, self.options.length_penalty)
 
     def _extend(self, logprobs: Tensor, n: int) -> list[Beam]:
         """The n best beams longer by one, best first."""
@@ -112,22 +128,26 @@ class Search:
         tokens = logprobs.topk(min(self.options.num_beams + 1, logprobs.shape[1])).indices
         first = torch.arange(len(tokens), device=tokens.device)[:, None] * logprobs.shape[1]
         longer = self._longer(logprobs, (first + tokens).flatten())
+        last = self.passes == self.budget
         spelled = [listener.spell(beam.ids[:-1] if beam.ids[-1] == self.eos else beam.ids) for beam in longer]
         pasts = [beam.heard or listener.scorer.nothing for beam in longer]
-        weight = self.options.ctc_weight
-        written = [(1 - weight) * math.fsum(beam.logprobs) for beam in longer]
+        weight, cost = self.options.ctc_weight, listener.scorer.per_label
+        written = [
+            (1 - weight) * math.fsum(beam.logprobs) + weight * cost * spelling.unheard
+            for beam, spelling in zip(longer, spelled, strict=True)
+        ]
         # Nothing is said more probably than its beginning: what cannot be among the n best need not be listened to.
         limits = [
-            score + weight * (past.score if tuple(labels[: len(past.labels)]) == past.labels else 0.0)
-            for score, past, labels in zip(written, pasts, spelled, strict=True)
+            score + weight * (past.score if tuple(spelling.labels[: len(past.labels)]) == past.labels else 0.0)
+            for score, past, spelling in zip(written, pasts, spelled, strict=True)
         ]
         waiting = sorted(range(len(longer)), key=limits.__getitem__, reverse=True)
         best: list[tuple[float, int, Prefix]] = []
         while waiting and (len(best) < n or limits[waiting[0]] > best[-1][0] - ROUNDING):
             some, waiting = waiting[:n], waiting[n:]
-            heard = listener.scorer.extend([pasts[i] for i in some], [spelled[i] for i in some])
+            heard = listener.scorer.extend([pasts[i] for i in some], [spelled[i].labels for i in some])
             for i, prefix in zip(some, heard, strict=True):
-                by_ear = prefix.whole if longer[i].ids[-1] == self.eos else prefix.score
+                by_ear = prefix.whole if last or longer[i].ids[-1] == self.eos else prefix.score
                 best.append((written[i] + weight * by_ear, i, prefix))
             best = sorted(best, key=lambda one: (-one[0], one[1]))[:n]
         return [replace(longer[i], score=score, heard=prefix) for score, i, prefix in best]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lithophone.decode.ctc import BLANK, WILDCARD
+from lithophone.decode.ctc import BLANK, WILDCARD, collapse
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +48,10 @@ class PrefixScorer:
         self._blanks = self._log_probs[:, BLANK]
         silent = self._blanks.cumsum(0)
         self.nothing = Prefix((), 0.0, torch.full_like(silent, -torch.inf), silent)
+        best = log_probs.max(1)
+        labels = len(collapse(best.indices.tolist()))
+        self.per_label = float(best.values.sum()) / max(labels, 1)
+        """Log-probability that a label of the best path costs on average: how well the utterance is heard."""
 
     def extend(self, prefixes: Sequence[Prefix], wanted: Sequence[Sequence[int]]) -> list[Prefix]:
         """Each prefix made to spell `wanted` instead: the longer a beginning they share, the less work it is."""

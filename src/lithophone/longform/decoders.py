@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lithophone.checkpoint import Checkpoint
 from lithophone.decode.batched import decode_batch
-from lithophone.decode.beam import Listener
+from lithophone.decode.beam import Listener, Spelling
 from lithophone.decode.edit import ctc_hypotheses, edit_batch
 from lithophone.decode.greedy import Reply
 from lithophone.decode.options import CTC, BeamSearch, Decoder, Edit, Greedy, Sampling, Speculative
@@ -28,7 +28,7 @@ from lithophone.features import audio_embedding_count
 from lithophone.labels import N_LABELS, foreign_labels
 from lithophone.longform.options import TranscribeOptions
 from lithophone.longform.spelled import ctc_logits, spelled_replies
-from lithophone.longform.spoken import heard_labels
+from lithophone.longform.spoken import heard_labels, unheard_letters
 from lithophone.model.conformer import EncoderOutput
 from lithophone.model.nar import GraniteSpeechNar
 from lithophone.nar_config import NarConfig
@@ -192,8 +192,9 @@ def _written(
 def _listeners(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task) -> list[Listener]:
     """What the encoder's characters have to say of replies to every row of a batch."""
 
-    def spell(ids: Sequence[int]) -> list[int]:
-        return heard_labels(checkpoint.tokenizer.decode(ids), task.language)
+    def spell(ids: Sequence[int]) -> Spelling:
+        text = checkpoint.tokenizer.decode(ids)
+        return Spelling(heard_labels(text, task.language), unheard_letters(text, task.language))
 
     rows = zip(encoded.logits, encoded.lengths.tolist(), strict=True)
     return [Listener(PrefixScorer(logits[:n].double().log_softmax(-1)), spell) for logits, n in rows]

@@ -75,6 +75,20 @@ def heard_labels(text: str, language: str | None = None) -> list[int]:
     return labels or [WILDCARD] * any(map(str.isalnum, text))
 
 
+def unheard_letters(text: str, language: str | None = None) -> int:
+    """How many letters and digits of `text` stand for sounds that nobody can tell: those behind its wildcards."""
+    japanese = kana.is_japanese(text, language)
+    if japanese and not kana.can_read():
+        return sum(map(str.isalnum, text))
+    sounds = [sound for _, sound in kana.read(text)] if japanese else text.split()
+    return sum(map(_unheard, sounds))
+
+
+@lru_cache(CACHED_WORDS)
+def _unheard(sound: str) -> int:
+    return sum(c.isalnum() and _in_the_set(c) == _UNSPELLED for c in katakana(raw_text(sound)).translate(LIGATURES))
+
+
 @lru_cache(CACHED_WORDS)
 def _spelled(sound: str) -> str:
     """A word as the heads were trained on it, raw, with one `_UNSPELLED` for each stretch that is not spelled."""
