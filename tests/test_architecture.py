@@ -13,10 +13,10 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 LEVELS = (
     {"errors"},
-    {"config", "transcript", "kana"},
+    {"config", "transcript", "kana", "labels"},
     {
-        "formats", "audio", "features", "tokenizer", "hub", "metrics", "devices", "labels", "manifest", "replies",
-        "nar_config", "memory",
+        "formats", "audio", "features", "tokenizer", "hub", "metrics", "devices", "manifest", "replies", "nar_config",
+        "memory",
     },
     {"prompts", "model"},
     {"decode"},

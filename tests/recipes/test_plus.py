@@ -122,7 +122,7 @@ def run(recipe: ModuleType, manifest: Path, base: Path, out: Path, options: str)
 def test_eight_clips_by_heart(plus: ModuleType, speech: Path, tmp_path: Path, tones_are_speech: None) -> None:
     """From a base model that knows the songs already."""
     manifest = write_timed_songs(tmp_path / "songs", speakers=0)
-    length = "--steps 160 --warmup 10 --cooldown 80 --lr 2e-3 --batch-seconds 10 --row-frames 50 --joins 1"
+    length = "--steps 300 --warmup 10 --cooldown 200 --lr 2e-3 --batch-seconds 10 --row-frames 50 --joins 1"
     rows = run(plus, manifest, speech / "model", tmp_path, f"{length} --mix raw=0.3 times=0.7 speakers=0 keywords=0")
     losses = [row["reply"] for row in rows if "reply" in row]
     assert losses[-1] < 0.05 * losses[0]
