@@ -65,7 +65,7 @@ class BiasingTask(FineTuneTask):
 
     def losses(self, batch: Batch) -> Mapping[str, Loss]:
         rng = seeded(0, "tasks", int(torch.initial_seed()) % 2**31)
-        audio, counts = self.hear(batch.frames, batch.lengths, self.told(batch, rng))
+        audio, counts = self.hear(batch.frames, batch.lengths, self.languages_told(batch, rng))
         said = [Said(*known) for known in zip(batch.texts, batch.langs, batch.translations, strict=True)]
         drawn = [draw_request(one, self.mix, rng, self.keywords) for one in said]
         asked = [self._cued(request, one.lang, rng) for request, one in zip(drawn, said, strict=True)]

@@ -8,8 +8,8 @@
 Loss = 0.8 CTC(characters, last layer) + 0.2 CTC(characters, middle layer) + 0.3 CTC(BPE, pooled) + 5 distance to the
 teacher's states. The first two shares are those of the family's paper; the other two are ours: the BPE head has to
 follow the characters without leading them, and the dense target carries the run while CTC is still on its plateau.
-Both heads spell what is heard: the raw form of a text, and Japanese in kana (`train/heard.py`). Of half of the rows the
-encoder is told the language, by a penalty for letters that it is not spelled with; on dev clips it always is.
+Both heads spell what is heard: the raw form of a text, and Japanese in kana (`train/heard.py`). Of some rows the
+encoder is told the language, by a mark and by a penalty for letters that it is not spelled with; of dev clips always.
 A row is drawn from a corpus by its weight and hours ** alpha. Stopped and started again, a run goes on from its last
 checkpoint; `--steps` may have grown meanwhile. `OUT/data.json` says what was trained on, what was dropped and why.
 """
@@ -36,10 +36,11 @@ from lithophone.metrics.wer import measure_name, score, score_characters
 from lithophone.model.conformer import Conformer
 from lithophone.model.heads import BPEHead
 from lithophone.tokenizer import Tokenizer
+from lithophone.told import told
 from lithophone.train.arguments import Data, add_data_arguments, add_run_arguments, begin, loop_options, recipe_parser
 from lithophone.train.augment import Augment, seeded
 from lithophone.train.data import Batch, Corpus
-from lithophone.train.heard import foreign_penalties, heard_text, told_languages
+from lithophone.train.heard import FOREIGN_PENALTY, heard_text, told_languages
 from lithophone.train.loop import Trainer
 from lithophone.train.losses import Loss, ctc, regression
 from lithophone.train.optim import Schedule
@@ -63,8 +64,8 @@ class EncoderTask(nn.Module):
 def encoder_losses(task: EncoderTask, tokenizer: Tokenizer) -> Callable[[Batch], Mapping[str, Loss]]:
     def losses(batch: Batch) -> Mapping[str, Loss]:
         rng = seeded(0, "told", int(torch.initial_seed()) % 2**31)
-        penalty = foreign_penalties(told_languages(batch.texts, batch.langs, rng))
-        output = task.encoder(batch.frames.to(task.to_teacher.weight.dtype), batch.lengths, penalty)
+        language = told(told_languages(batch.texts, batch.langs, rng), FOREIGN_PENALTY, marked=True)
+        output = task.encoder(batch.frames.to(task.to_teacher.weight.dtype), batch.lengths, language)
         heard = [heard_text(text, lang) for text, lang in zip(batch.texts, batch.langs, strict=True)]
         characters = [character_labels(text) for text in heard]
         tokens = [[i + 1 for i in tokenizer.encode(text)] for text in heard]
@@ -128,8 +129,8 @@ class DevSet:
         """What is heard in every clip, and what characters and tokens spell."""
         frames, lengths = batch_frames([clip.frames for clip in clips])
         weight = task.to_teacher.weight
-        penalty = foreign_penalties([clip.lang for clip in clips])
-        output = task.encoder(frames.to(weight.device, weight.dtype), lengths.to(weight.device), penalty)
+        language = told([clip.lang for clip in clips], FOREIGN_PENALTY, marked=True)
+        output = task.encoder(frames.to(weight.device, weight.dtype), lengths.to(weight.device), language)
         bpe, bpe_lengths = task.bpe_head.logits(output)
         decoded = []
         for i, clip in enumerate(clips):

@@ -34,6 +34,7 @@ from lithophone.metrics.counts import ErrorCounts
 from lithophone.metrics.wer import score
 from lithophone.model.lora import LoraConfig
 from lithophone.prompts import Transcribe, build_prompt
+from lithophone.told import told
 from lithophone.train.arguments import (
     Data,
     add_data_arguments,
@@ -45,7 +46,7 @@ from lithophone.train.arguments import (
 from lithophone.train.augment import seeded
 from lithophone.train.data import Batch, Corpus
 from lithophone.train.finetune import SYNTAX, Best, Parts, Patience, learns, merge_parts, open_parts, write_parts
-from lithophone.train.heard import foreign_penalties, told_languages
+from lithophone.train.heard import told_languages
 from lithophone.train.keywords import KeywordLists
 from lithophone.train.loop import Trainer
 from lithophone.train.losses import Loss
@@ -63,7 +64,7 @@ class FineTuneTask(nn.Module):
         self.model = checkpoint.model
         self.tokenizer = checkpoint.tokenizer
         self.config: ModelConfig = self.model.config
-        self.foreign_penalty = checkpoint.foreign_penalty
+        self.foreign_penalty, self.language_marks = checkpoint.foreign_penalty, checkpoint.language_marks
         self.mix = mix
         self.keywords = keywords
 
@@ -73,23 +74,23 @@ class FineTuneTask(nn.Module):
             part.train(mode and learns(part))
         return self
 
-    def hear(self, frames: Tensor, lengths: Tensor, told: Sequence[str | None]) -> tuple[Tensor, Tensor]:
+    def hear(self, frames: Tensor, lengths: Tensor, languages: Sequence[str | None]) -> tuple[Tensor, Tensor]:
         """Frames (B, T, 160), lengths (B,) and languages that the encoder is told -> audio embeddings, their counts."""
         weight = self.model.projector.linear.weight
-        penalty = foreign_penalties(told, self.foreign_penalty) if self.foreign_penalty else None
+        language = told(languages, self.foreign_penalty, self.language_marks)
         with torch.set_grad_enabled(torch.is_grad_enabled() and learns(self.model.encoder)):
-            encoded = self.model.encode(frames.to(weight.device, weight.dtype), lengths.to(weight.device), penalty)
+            encoded = self.model.encode(frames.to(weight.device, weight.dtype), lengths.to(weight.device), language)
         return self.model.project(encoded)
 
-    def told(self, batch: Batch, rng: np.random.Generator) -> list[str | None]:
+    def languages_told(self, batch: Batch, rng: np.random.Generator) -> list[str | None]:
         """The languages that the encoder is told in training; none where it would not heed them."""
-        if not self.foreign_penalty:
+        if not (self.foreign_penalty or self.language_marks):
             return [None] * len(batch.langs)
         return told_languages(batch.texts, batch.langs, rng)
 
     def losses(self, batch: Batch) -> Mapping[str, Loss]:
         rng = seeded(0, "tasks", int(torch.initial_seed()) % 2**31)
-        audio, counts = self.hear(batch.frames, batch.lengths, self.told(batch, rng))
+        audio, counts = self.hear(batch.frames, batch.lengths, self.languages_told(batch, rng))
         said = [Said(*known) for known in zip(batch.texts, batch.langs, batch.translations, strict=True)]
         pairs = [
             make_pair(draw_request(one, self.mix, rng, self.keywords), self.tokenizer, self.config.model_type, count)

@@ -1,12 +1,13 @@
-"""People's speech of other languages, spelled as Japanese would borrow it: for a Japanese that has no people's speech.
+"""People's speech, spelled as Japanese, Spanish or Portuguese would, for those that have no people's speech.
 
     python recipes/loanwords.py ../shared/speech/train.jsonl:fr@cv_delta_fr:3000 ../shared/speech/train.jsonl:de \\
         --out data/loanwords/ja.jsonl
+    python recipes/loanwords.py ../shared/speech/train.jsonl:de --into es --out data/loanwords/es.jsonl
 
 Every MANIFEST:LANG[@CORPUS][:CLIPS] gives its first CLIPS clips. eSpeak says which phones a text has, and
-`train/loanwords.py` which kana those are. The clips keep their ids, and so their teacher's states; their language is
-`ja-t-LANG` (BCP 47: Japanese made of LANG), which an encoder in training is always told, as Japanese: not told, it is
-to spell the language that is spoken.
+`train/loanwords.py` which kana those are, `train/romance.py` which letters. The clips keep their ids, and so their
+teacher's states; their language is `ja-t-LANG` (BCP 47: Japanese made of LANG), which an encoder in training is always
+told, as Japanese: not told, it is to spell the language that is spoken.
 
     pip install phonemizer-fork espeakng-loader
 """
@@ -23,10 +24,12 @@ from lithophone.errors import ManifestError, OptionError
 from lithophone.labels import raw_text
 from lithophone.manifest import Entry, read_entries, write_entries
 from lithophone.train.loanwords import spelled_in_kana
+from lithophone.train.romance import ORTHOGRAPHIES, spelled_in_romance
 
 SPEECH_SYNTAX = "MANIFEST:LANG[@CORPUS][:CLIPS]"
 ESPEAK_NAME = {"en": "en-gb", "fr": "fr-fr", "de": "de"}
 MUTED_SCHWA = ("fr",)
+INTO = ("ja", *ORTHOGRAPHIES)
 
 
 def phonemizer(lang: str) -> Callable[[Sequence[str]], list[str]]:
@@ -43,19 +46,25 @@ def phonemizer(lang: str) -> Callable[[Sequence[str]], list[str]]:
     return lambda texts: backend.phonemize(list(texts), separator=separator, strip=True)
 
 
-def respelled(entries: Sequence[Entry], lang: str, dropped: Counter[str]) -> Iterator[Entry]:
-    """The entries in kana, counting those that are dropped: how digits were said is not known."""
+def respelled(entries: Sequence[Entry], lang: str, into: str, dropped: Counter[str]) -> Iterator[Entry]:
+    """The entries as `into` would write them, counting those that are dropped: how digits were said is not known."""
     with_text = [entry for entry in entries if raw_text(entry.text)]
     plain = [entry for entry in with_text if not any(c.isdigit() for c in entry.text)]
     dropped.update({"no text": len(entries) - len(with_text), "digits": len(with_text) - len(plain)})
     phones = phonemizer(lang)([raw_text(entry.text) for entry in plain])
     for entry, said in zip(plain, phones, strict=True):
         try:
-            kana = spelled_in_kana([word.split("_") for word in said.split()], muted_schwa=lang in MUTED_SCHWA)
+            text = spelled([word.split("_") for word in said.split()], into, muted_schwa=lang in MUTED_SCHWA)
         except ValueError as error:
             dropped[str(error).split(":")[0]] += 1
             continue
-        yield replace(entry, text=kana, lang=f"ja-t-{lang}", words=(), keywords=(), translations={})
+        yield replace(entry, text=text, lang=f"{into}-t-{lang}", words=(), keywords=(), translations={})
+
+
+def spelled(words: Sequence[Sequence[str]], into: str, muted_schwa: bool) -> str:
+    if into == "ja":
+        return spelled_in_kana(words, muted_schwa)
+    return spelled_in_romance(words, into, muted_schwa)
 
 
 def chosen(spec: str) -> tuple[str, list[Entry]]:
@@ -76,13 +85,14 @@ def chosen(spec: str) -> tuple[str, list[Entry]]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("speech", nargs="+", metavar=SPEECH_SYNTAX)
+    parser.add_argument("--into", choices=INTO, default="ja", help="the language that is to write it")
     parser.add_argument("--out", type=Path, required=True, help="the manifest to write")
     args = parser.parse_args(argv)
     dropped: Counter[str] = Counter()
     written: list[Entry] = []
     for spec in args.speech:
         lang, entries = chosen(spec)
-        written += respelled(entries, lang, dropped)
+        written += respelled(entries, lang, args.into, dropped)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_entries(args.out, written)
     print(f"{len(written)} clips in {args.out}; dropped: {dict(dropped)}")

@@ -31,11 +31,12 @@ from lithophone.metrics.wer import measure_name, score, score_characters
 from lithophone.model.speech import GraniteSpeech
 from lithophone.prompts import Transcribe, build_prompt
 from lithophone.tokenizer import Tokenizer
+from lithophone.told import told
 from lithophone.train.arguments import Data, add_data_arguments, add_run_arguments, begin, loop_options, recipe_parser
 from lithophone.train.augment import Augment, seeded
 from lithophone.train.corpora import Part
 from lithophone.train.data import Batch
-from lithophone.train.heard import FOREIGN_PENALTY, foreign_penalties, heard_text, told_languages
+from lithophone.train.heard import FOREIGN_PENALTY, heard_text, told_languages
 from lithophone.train.keywords import LARGEST, KeywordLists
 from lithophone.train.loop import Trainer
 from lithophone.train.losses import Loss, ctc
@@ -129,9 +130,9 @@ class SpeechTask(nn.Module):
     def losses(self, batch: Batch) -> Mapping[str, Loss]:
         weight = self.model.projector.linear.weight
         rng = seeded(0, "tasks", int(torch.initial_seed()) % 2**31)
-        penalty = foreign_penalties(told_languages(batch.texts, batch.langs, rng))
+        language = told(told_languages(batch.texts, batch.langs, rng), FOREIGN_PENALTY, marked=True)
         with torch.no_grad():
-            encoded = self.model.encode(batch.frames.to(weight.dtype), batch.lengths, penalty)
+            encoded = self.model.encode(batch.frames.to(weight.dtype), batch.lengths, language)
         audio, counts = self.model.project(encoded)
         said = [Said(*known) for known in zip(batch.texts, batch.langs, batch.translations, strict=True)]
         pairs = [
@@ -166,8 +167,8 @@ class ReplyDevSet(DevSet):
     def _replies(self, model: GraniteSpeech, clips: list[DevClip]) -> list[tuple[str, str]]:
         weight = model.projector.linear.weight
         frames, lengths = batch_frames([clip.frames for clip in clips])
-        penalty = foreign_penalties([clip.lang for clip in clips])
-        encoded = model.encode(frames.to(weight.device, weight.dtype), lengths.to(weight.device), penalty)
+        language = told([clip.lang for clip in clips], FOREIGN_PENALTY, marked=True)
+        encoded = model.encode(frames.to(weight.device, weight.dtype), lengths.to(weight.device), language)
         audio, counts = model.project(encoded)
         sizes = counts.tolist()
         prompts = [build_prompt(Transcribe(punctuate=False), self.tokenizer, MODEL_TYPE, n) for n in sizes]
@@ -221,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     final = GraniteSpeech(model.config, bpe_labels=len(tokenizer) + 1)
     final.load_state_dict(averaged)
-    checkpoint = Checkpoint(final, tokenizer, model.config, args.out, BEAMS, FOREIGN_PENALTY)
+    checkpoint = Checkpoint(final, tokenizer, model.config, args.out, BEAMS, FOREIGN_PENALTY, language_marks=True)
     save_checkpoint(checkpoint, args.out / "model", dtype=torch.bfloat16)
 
 

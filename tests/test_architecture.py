@@ -16,7 +16,7 @@ LEVELS = (
     {"config", "transcript", "kana", "labels"},
     {
         "formats", "audio", "features", "tokenizer", "hub", "metrics", "devices", "manifest", "replies", "nar_config",
-        "memory",
+        "memory", "told",
     },
     {"prompts", "model"},
     {"decode"},

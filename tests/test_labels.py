@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lithophone.labels import (
+    LANGUAGE_MARKS,
     N_LABELS,
     character_label,
     character_labels,
@@ -54,4 +55,13 @@ def test_what_a_language_is_spelled_with_is_not_foreign_to_it() -> None:
     assert set(character_labels("l'été garçon")) <= japanese
     assert french.isdisjoint(character_labels("l'été à 3 heures"))
     assert set(character_labels("ガーデン")) <= french
+    assert set(character_labels("ñß")) <= french
     assert 0 not in japanese | french
+    assert set(foreign_labels("cs")) == set(character_labels("ァーン")) | {label for label in french if label > 255}
+
+
+def test_marks_of_languages_are_labels_that_no_text_has() -> None:
+    marks = list(LANGUAGE_MARKS.values())
+    assert len({*marks}) == len(marks)
+    assert min(marks) > 0
+    assert not any(chr(mark).isprintable() for mark in marks)

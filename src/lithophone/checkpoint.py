@@ -46,6 +46,7 @@ MANY_WEIGHTS = 100_000_000
 
 BEAM_SETTINGS = ("num_beams", "length_penalty", "ctc_weight")
 PENALTY = "foreign_penalty"
+MARKS = "language_marks"
 """What is heeded of a generation configuration; transformers knows the first two of the beams."""
 
 FRONT_END = {
@@ -65,7 +66,8 @@ class Checkpoint:
 
     There are two kinds of `network`: `model` and `editor` give it as the kind it is. `beams` is how a transcript is
     decoded where nobody asks for another way, by the folder's `generation_config.json`; None leaves it greedy. So is
-    `foreign_penalty`: nats off letters that the language given is not spelled with.
+    `foreign_penalty`: nats off letters that the language given is not spelled with. `language_marks`: the encoder has
+    learned what `labels.LANGUAGE_MARKS` mean.
     """
 
     network: GraniteSpeech | GraniteSpeechNar
@@ -74,6 +76,7 @@ class Checkpoint:
     folder: Path
     beams: BeamSearch | None = None
     foreign_penalty: float = 0.0
+    language_marks: bool = False
 
     @property
     def model(self) -> GraniteSpeech:
@@ -121,13 +124,13 @@ def load_checkpoint(
     check_front_end(folder, config)
     tokenizer = Tokenizer.from_folder(folder)
     _check_tokenizer(tokenizer, config)
-    beams, foreign_penalty = read_beams(folder), read_penalty(folder)
+    beams, foreign_penalty, marks = read_beams(folder), read_penalty(folder), read_marks(folder)
     files = weight_files(folder)
     with torch.device("meta"):
         network = _network(folder, config)
     load_weights(network, files, dtype=dtype, device=device)
     network.eval()
-    return Checkpoint(network, tokenizer, config, folder, beams, foreign_penalty)
+    return Checkpoint(network, tokenizer, config, folder, beams, foreign_penalty, marks)
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -142,6 +145,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dty
     _write_json(folder / PREPROCESSOR_FILES[0], _preprocessor(config))
     generation = {name: getattr(checkpoint.beams, name) for name in BEAM_SETTINGS if checkpoint.beams}
     generation |= {PENALTY: checkpoint.foreign_penalty} if checkpoint.foreign_penalty else {}
+    generation |= {MARKS: True} if checkpoint.language_marks else {}
     if generation:
         _write_json(folder / GENERATION, generation)
     checkpoint.tokenizer.save(folder)
@@ -176,6 +180,15 @@ def read_penalty(folder: Path) -> float:
     except OptionError as error:
         raise ConfigError(f"{path.name}: {error}") from error
     return float(nats)
+
+
+def read_marks(folder: Path) -> bool:
+    """The `language_marks` of `generation_config.json`, false where there is none; ConfigError for anything else."""
+    path, values = _generation(folder)
+    marks = values.get(MARKS) or False
+    if marks is not True and marks is not False:
+        raise ConfigError(f"{path.name}: {MARKS} is {marks!r}: it must be true or false")
+    return marks
 
 
 def _generation(folder: Path) -> tuple[Path, dict[str, Any]]:

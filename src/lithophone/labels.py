@@ -15,6 +15,15 @@ _TO_KATAKANA = {code: code + 0x60 for code in (*range(0x3041, 0x3097), 0x309D, 0
 LIGATURES = str.maketrans({"œ": "oe", "ł": "l", "đ": "d", "ı": "i"})
 """Small letters that have no label of their own, nor one without its marks."""
 
+LANGUAGE_MARKS = {lang: 1 + n for n, lang in enumerate(("en", "fr", "de", "es", "pt", "ja", "it", "zh"))}
+"""Language -> the label that stands for it where an encoder is told it (`told.py`): a control character."""
+
+_ACCENTED = {
+    "en": "àâçèéêïñöü", "fr": "àâæçèéêëîïôùûüÿ", "de": "àäèéêöüß",
+    "es": "áéíñóúü", "pt": "àáâãçéêíóôõúü", "it": "àèéìíîòóùú",
+}  # fmt: skip
+"""Latin letters with marks that a language is spelled with; the others are not known here, and may have any."""
+
 _TO_HIRAGANA = {katakana: hiragana for hiragana, katakana in _TO_KATAKANA.items()}
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "´": "'", "`": "'"})
 _MARKS = re.compile(r"[^\w\s']|_")
@@ -51,11 +60,15 @@ def character_labels(text: str) -> list[int]:
 def foreign_labels(language: str) -> list[int]:
     """Labels that a language (a code) is never spelled with.
 
-    Kana in all languages but Japanese; in Japanese Latin letters, and the space and the apostrophe between them.
+    Kana in all languages but Japanese, and letters with other languages' marks; in Japanese Latin letters, and the
+    space and the apostrophe between them.
     """
     if language == "ja":
         return [n for n in range(1, 256) if chr(n).isalpha() or chr(n) in " '"]
-    return [n for n in range(256, N_LABELS) if labels_text([n]).isalpha()]
+    kana = [n for n in range(256, N_LABELS) if labels_text([n]).isalpha()]
+    if language not in _ACCENTED:
+        return kana
+    return [n for n in range(128, 256) if chr(n).isalpha() and chr(n) not in _ACCENTED[language]] + kana
 
 
 def labels_text(labels: list[int]) -> str:

@@ -13,9 +13,9 @@ from lithophone.checkpoint import Checkpoint
 from lithophone.decode.greedy import Reply
 from lithophone.decode.options import CTC, BeamSearch, Decoder, Edit, Greedy, Sampling, Speculative
 from lithophone.errors import OptionError
-from lithophone.labels import N_LABELS, foreign_labels
+from lithophone.labels import LANGUAGE_MARKS, N_LABELS, foreign_labels
 from lithophone.longform import decoders
-from lithophone.longform.decoders import ctc_heads, label_penalty, possible_decoders, replies_of, settled_decoder
+from lithophone.longform.decoders import ctc_heads, possible_decoders, replies_of, settled_decoder, told_language
 from lithophone.longform.options import TranscribeOptions
 from lithophone.longform.transcriber import Transcriber
 from lithophone.model.conformer import EncoderOutput
@@ -94,17 +94,27 @@ def test_letters_of_other_languages_cost_what_was_asked_or_what_the_model_says(s
     ours, options = replace(spelling, foreign_penalty=20.0), TranscribeOptions()
     japanese = Transcribe(punctuate=False, language="ja")
     for model, task in ((ours, RAW), (spelling, japanese)):
-        assert label_penalty(model, options, task) is None
-    assert label_penalty(ours, TranscribeOptions(foreign_penalty=0.0), japanese) is None
+        assert told_language(model, options, task) is None
+    assert told_language(ours, TranscribeOptions(foreign_penalty=0.0), japanese) is None
     for nats, asked in ((20.0, options), (5.0, TranscribeOptions(foreign_penalty=5.0))):
-        penalty = label_penalty(ours, asked, japanese)
-        assert penalty is not None
-        assert set(penalty.nonzero()[:, 0].tolist()) == set(foreign_labels("ja"))
-        assert penalty.unique().tolist() == [0.0, nats]
+        told = told_language(ours, asked, japanese)
+        assert told is not None
+        assert told.mark is None
+        assert set(told.penalty.nonzero()[:, -1].tolist()) == set(foreign_labels("ja"))
+        assert told.penalty.unique().tolist() == [0.0, nats]
+
+
+def test_a_model_that_knows_marks_gets_one_for_the_language_given(spelling: Checkpoint) -> None:
+    ours = replace(spelling, language_marks=True)
+    told = told_language(ours, TranscribeOptions(), Transcribe(punctuate=False, language="pt"))
+    assert told is not None
+    assert told.mark is not None
+    assert told.mark.nonzero()[:, -1].tolist() == [LANGUAGE_MARKS["pt"]]
+    assert told_language(ours, TranscribeOptions(), RAW) is None
 
 
 def test_a_penalty_for_other_labels_is_refused_where_it_is_asked_for(checkpoint: Checkpoint) -> None:
-    assert label_penalty(replace(checkpoint, foreign_penalty=9.0), TranscribeOptions(), RAW) is None
+    assert told_language(replace(checkpoint, foreign_penalty=9.0), TranscribeOptions(), RAW) is None
     with pytest.raises(OptionError, match="foreign_penalty needs the family's character head"):
         Transcriber(checkpoint).transcribe(tone(1.0), 16_000, language="ja", foreign_penalty=9.0)
 

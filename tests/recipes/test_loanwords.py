@@ -54,6 +54,16 @@ def test_clips_keep_their_names_and_get_kana(loanwords: ModuleType, speech: Path
     ]
 
 
+def test_other_languages_write_it_with_their_letters(loanwords: ModuleType, speech: Path, tmp_path: Path) -> None:
+    out = tmp_path / "es.jsonl"
+    loanwords.main([f"{speech}:fr@a", f"{speech}:de", "--into", "es", "--out", str(out)])
+    assert [(entry.name, entry.lang, entry.text) for entry in read_entries(out)] == [
+        ("clip-0", "es-t-fr", "la lun"),
+        ("clip-1", "es-t-fr", "l pie"),
+        ("clip-4", "es-t-de", "tsvai"),
+    ]
+
+
 def test_what_is_dropped_is_told(
     loanwords: ModuleType, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from lithophone import kana
 from lithophone.errors import OptionError
-from lithophone.labels import character_labels, foreign_labels, labels_text
-from lithophone.train.heard import TOLD, foreign_penalties, heard_text, told_languages
+from lithophone.labels import character_labels, labels_text
+from lithophone.train.heard import TOLD, heard_text, told_languages
 
 needs_readings = pytest.mark.skipif(not kana.can_read(), reason="no SudachiPy: pip install lithophone[ja]")
 
@@ -16,12 +16,6 @@ needs_readings = pytest.mark.skipif(not kana.can_read(), reason="no SudachiPy: p
 def test_other_languages_are_heard_as_they_are_written() -> None:
     assert heard_text("Où est l'Œuvre ?", "fr") == "où est l'œuvre"
     assert labels_text(character_labels(heard_text("Cœur", "fr"))) == "coeur"
-
-
-def test_a_row_pays_for_letters_that_are_foreign_to_its_language() -> None:
-    found = foreign_penalties(["ja", None, "de"], 7.0)
-    assert [row[0].nonzero()[:, 0].tolist() for row in found] == [foreign_labels("ja"), [], foreign_labels("de")]
-    assert found.max() == 7.0
 
 
 def test_some_rows_are_told_but_none_that_would_pay_for_its_own_text() -> None:

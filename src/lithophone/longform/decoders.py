@@ -25,7 +25,7 @@ from lithophone.decode.prefix import PrefixScorer
 from lithophone.decode.speculative import confident
 from lithophone.errors import OptionError
 from lithophone.features import audio_embedding_count
-from lithophone.labels import N_LABELS, foreign_labels
+from lithophone.labels import N_LABELS
 from lithophone.longform.options import TranscribeOptions
 from lithophone.longform.spelled import ctc_logits, spelled_replies
 from lithophone.longform.spoken import heard_labels, unheard_letters
@@ -33,6 +33,7 @@ from lithophone.model.conformer import EncoderOutput
 from lithophone.model.nar import GraniteSpeechNar
 from lithophone.nar_config import NarConfig
 from lithophone.prompts import Task, Transcribe, Translate, build_prompt, max_new_tokens
+from lithophone.told import Told, told
 
 Said: TypeAlias = list[tuple[str, Reply]]
 """Text and reply of every row."""
@@ -84,8 +85,8 @@ def _check_encoder(checkpoint: Checkpoint, decoder: Decoder, task: Task) -> None
         raise OptionError("ctc_weight goes with task 'transcribe': the encoder hears words, not what stands for them")
 
 
-def label_penalty(checkpoint: Checkpoint, options: TranscribeOptions, task: Task) -> Tensor | None:
-    """Nats (labels,) off what the encoder is not to spell in the language that is spoken; None where nothing is.
+def told_language(checkpoint: Checkpoint, options: TranscribeOptions, task: Task) -> Told | None:
+    """What the encoder is told of the language that is spoken, by the options and its checkpoint; None for nothing.
 
     OptionError where a penalty was asked for and the encoder's characters are not the family's.
     """
@@ -94,11 +95,7 @@ def label_penalty(checkpoint: Checkpoint, options: TranscribeOptions, task: Task
     known = "characters" in ctc_heads(checkpoint)
     if asked and not known:
         raise OptionError("foreign_penalty needs the family's character head, which this model's encoder does not have")
-    if not nats or not known or task.language is None:
-        return None
-    penalty = torch.zeros(N_LABELS)
-    penalty[foreign_labels(task.language)] = nats
-    return penalty
+    return told([task.language], nats, checkpoint.language_marks) if known else None
 
 
 def check_task(checkpoint: Checkpoint, task: Task) -> None:

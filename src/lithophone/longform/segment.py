@@ -102,7 +102,7 @@ def bundled_detector() -> SileroVAD:
 def speech_windows(samples: Samples, limit_s: float = 30.0, *, detector: SpeechDetector | None = None) -> list[Window]:
     """Cut samples (n,), 16 kHz, into windows of at most `limit_s` seconds, in order and without overlap.
 
-    Everything that the detector (default: Silero VAD) calls speech lies in a window, with 0.2 s around it. Silences of
+    Everything that the detector (default: Silero VAD) calls speech lies in a window, with 0.4 s around it. Silences of
     a second and more lie in none; speech on both sides of a shorter one stays together. Speech that goes on for longer
     than `limit_s` is cut at the quietest point in the second half of the window. No speech: no windows.
     Raises OptionError for a limit below one second, or none.

@@ -24,7 +24,7 @@ from lithophone.features import FRAME_S, batch_frames, frame_count, log_mel_fram
 from lithophone.hub import DEFAULT_MODEL, resolve
 from lithophone.labels import N_LABELS
 from lithophone.longform.batching import run_in_order
-from lithophone.longform.decoders import check_task, label_penalty, positions_needed, replies_of, settled_decoder
+from lithophone.longform.decoders import check_task, positions_needed, replies_of, settled_decoder, told_language
 from lithophone.longform.jobs import Job, Piece, Recording, jobs_of, piece_of, transcript_of
 from lithophone.longform.judge import Heard
 from lithophone.longform.options import TranscribeOptions, options_with
@@ -133,7 +133,7 @@ class Transcriber:
         task = asked.task_for(self.checkpoint.config.model_type)
         check_task(self.checkpoint, task)
         settled_decoder(self.checkpoint, asked, task)
-        label_penalty(self.checkpoint, asked, task)
+        told_language(self.checkpoint, asked, task)
         return asked
 
     def _transcripts(
@@ -211,8 +211,8 @@ class Transcriber:
         """One batch through the model."""
         whole = self.checkpoint.config.whole_frames
         frames, lengths = batch_frames([log_mel_frames(job.samples.to(self.device), whole) for job in jobs])
-        penalty = label_penalty(self.checkpoint, options, task)
-        encoded = self.checkpoint.network.encode(frames.to(self.dtype), lengths, penalty)
+        told = told_language(self.checkpoint, options, task)
+        encoded = self.checkpoint.network.encode(frames.to(self.dtype), lengths, told)
         said = replies_of(self.checkpoint, encoded, task, decoder)
         same = not isinstance(task, Translate) and encoded.logits.shape[-1] == N_LABELS
         heard = [

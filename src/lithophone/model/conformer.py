@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lithophone.config import EncoderConfig
 from lithophone.model.recompute import run_layer
+from lithophone.told import Told
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ class Conformer(nn.Module):
         self.out_mid = nn.Linear(config.output_dim, config.hidden_dim)
         self.gradient_checkpointing = False
 
-    def forward(self, frames: Tensor, lengths: Tensor | None = None, penalty: Tensor | None = None) -> EncoderOutput:
+    def forward(self, frames: Tensor, lengths: Tensor | None = None, told: Told | None = None) -> EncoderOutput:
         """Frames (B, T, 160) and their lengths (B,); all T are valid when lengths are left out.
 
-        `penalty`, (output_dim,) or (B, 1, output_dim), is taken off all character logits, and so off what the middle
-        block feeds back: what is unlikely in the language that is spoken the later blocks hear less of, too.
+        `told` is of the language that is spoken: its penalty is taken off all character logits, and so off what the
+        middle block feeds back; its mark is added there. The later blocks hear in the light of both.
         """
         if lengths is None:
             lengths = torch.full((frames.shape[0],), frames.shape[1], device=frames.device)
@@ -61,17 +62,18 @@ class Conformer(nn.Module):
         for number, layer in enumerate(self.layers, 1):
             x = run_layer(layer, x, valid, recompute=self.gradient_checkpointing)
             if number == self.config.mid_layer:
-                mid_logits = self._spell(x, penalty)
-                x = x + self.out_mid(mid_logits.softmax(-1))
+                mid_logits = self._spell(x, told)
+                spelled = mid_logits.softmax(-1)
+                x = x + self.out_mid(spelled if told is None or told.mark is None else spelled + told.mark.to(spelled))
             if number in self.config.cat_hidden_layers:
                 kept.append(x)
         last = x * valid[..., None]
         states = torch.cat([*(k * valid[..., None] for k in kept), last], -1) if kept else last
-        return EncoderOutput(states, last, self._spell(last, penalty), mid_logits, lengths)
+        return EncoderOutput(states, last, self._spell(last, told), mid_logits, lengths)
 
-    def _spell(self, x: Tensor, penalty: Tensor | None) -> Tensor:
+    def _spell(self, x: Tensor, told: Told | None) -> Tensor:
         logits: Tensor = self.out(x)
-        return logits if penalty is None else logits - penalty.to(logits)
+        return logits if told is None else logits - told.penalty.to(logits)
 
 
 class ConformerBlock(nn.Module):

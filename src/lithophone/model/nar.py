@@ -19,6 +19,7 @@ from lithophone.model.conformer import Conformer, EncoderOutput
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
 from lithophone.model.heads import BPEHead
 from lithophone.nar_config import NarConfig, NarEncoderConfig, NarProjectorConfig
+from lithophone.told import Told
 
 
 class NarEncoder(Conformer):
@@ -145,12 +146,12 @@ class GraniteSpeechNar(nn.Module):
         self.projector = NarProjector(config.projector_config, config.projector_norms_learn)
         self.language_model = GraniteForCausalLM(config.editor_config)
 
-    def encode(self, frames: Tensor, lengths: Tensor | None = None, penalty: Tensor | None = None) -> EncoderOutput:
+    def encode(self, frames: Tensor, lengths: Tensor | None = None, told: Told | None = None) -> EncoderOutput:
         """Frames `(B, T, 160)`, zero-padded, and lengths `(B,)` -> encoder states and character logits.
 
-        `penalty` is the encoder's, off the logits of characters.
+        `told`: what the encoder is told of the language that is spoken.
         """
-        out: EncoderOutput = self.encoder(frames, lengths, penalty)
+        out: EncoderOutput = self.encoder(frames, lengths, told)
         return out
 
     def project(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from lithophone.model.granite import GraniteForCausalLM, pad_rows
 from lithophone.model.heads import BPEHead
 from lithophone.model.lora import LoraConfig, add_lora, lora_enabled
 from lithophone.model.qformer import WindowQFormer
+from lithophone.told import Told
 
 Ids = Tensor | Sequence[int]
 
@@ -41,12 +42,12 @@ class GraniteSpeech(nn.Module):
         if config.has_lora_adapter:
             add_lora(self, lora or LoraConfig())
 
-    def encode(self, frames: Tensor, lengths: Tensor | None = None, penalty: Tensor | None = None) -> EncoderOutput:
+    def encode(self, frames: Tensor, lengths: Tensor | None = None, told: Told | None = None) -> EncoderOutput:
         """Frames `(B, T, 160)`, zero-padded, and lengths `(B,)` -> encoder states and character logits.
 
-        `penalty` is the encoder's, off the logits of characters.
+        `told`: what the encoder is told of the language that is spoken.
         """
-        out: EncoderOutput = self.encoder(frames, lengths, penalty)
+        out: EncoderOutput = self.encoder(frames, lengths, told)
         return out
 
     def project(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:

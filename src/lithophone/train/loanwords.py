@@ -31,7 +31,7 @@ _ONSETS = {
 _CODAS = {"t": "と", "d": "ど", "tʃ": "ち", "dʒ": "じ", "n": "ん", "j": "い", "": ""}
 """Onsets that no vowel follows; the others end in u."""
 
-_VOWELS = {
+VOWELS = {
     **dict.fromkeys("aɑæɐʌɜə", "あ"), **dict.fromkeys("iɪ", "い"), **dict.fromkeys("uʊyʏøœ", "う"),
     **dict.fromkeys("eɛ", "え"), **dict.fromkeys("oɔɒ", "お"),
 }  # fmt: skip
@@ -39,8 +39,8 @@ _LENGTHENED = {"あ": "ー", "い": "い", "う": "う", "え": "い", "お": "�
 """How a reading writes the second half of a long vowel."""
 
 _SMALL = {"あ": "ゃ", "い": "ぃ", "う": "ゅ", "え": "ぇ", "お": "ょ"}
-_NASAL = "\N{COMBINING TILDE}"
-_LOWERED = {"ɛ" + _NASAL: "a" + _NASAL, "œ" + _NASAL: "a" + _NASAL}
+NASAL = "\N{COMBINING TILDE}"
+_LOWERED = {"ɛ" + NASAL: "a" + NASAL, "œ" + NASAL: "a" + NASAL}
 """French: *vin* is borrowed as van."""
 
 
@@ -50,26 +50,26 @@ def spelled_in_kana(words: Sequence[Sequence[str]], muted_schwa: bool = False) -
     `muted_schwa`: a schwa is no more than the end of its consonant, as in French; otherwise it is an a, as in English.
     Raises ValueError for a phone that it does not know.
     """
-    return "".join(_word([part for phone in word for part in _parts(phone)], muted_schwa) for word in words)
+    return "".join(_word([part for phone in word for part in parts(phone)], muted_schwa) for word in words)
 
 
-def _parts(phone: str) -> Iterator[str]:
+def parts(phone: str) -> Iterator[str]:
     """A phone without stress, ties and marks, but with the length and nasality of vowels; `əl` (*-le*) is two."""
     kept = "".join(c for c in unicodedata.normalize("NFD", phone) if c not in "ˈˌ͜͡ʲʰ̩̯")
-    vowel = "".join(takewhile(lambda c: c in _VOWELS or c in ("ː", _NASAL), kept))
-    rest = kept[len(vowel) :].replace("ː", "").replace(_NASAL, "")
+    vowel = "".join(takewhile(lambda c: c in VOWELS or c in ("ː", NASAL), kept))
+    rest = kept[len(vowel) :].replace("ː", "").replace(NASAL, "")
     yield from (part for part in (_LOWERED.get(vowel, vowel), rest) if part)
 
 
 def _word(phones: Sequence[str], muted_schwa: bool) -> str:
     written, onset, glide = "", "", False
     for i, phone in enumerate(phones):
-        if phone[0] in _VOWELS:
+        if phone[0] in VOWELS:
             mute = muted_schwa and phone == "ə"
             written += _coda(onset) if mute and onset else _syllable(onset, phone, glide)
             onset, glide = "", False
         elif phone in _ONSETS:
-            vowel_next = i + 1 < len(phones) and phones[i + 1][0] in _VOWELS
+            vowel_next = i + 1 < len(phones) and phones[i + 1][0] in VOWELS
             if onset and vowel_next and phone in ("j", "ɥ"):
                 glide = True
                 continue
@@ -78,7 +78,7 @@ def _word(phones: Sequence[str], muted_schwa: bool) -> str:
             if phone == "ŋ" or (onset == "m" and i + 1 < len(phones) and _ONSETS.get(phones[i + 1]) in ("p", "b")):
                 written, onset = written + "ん", onset if phone == "ŋ" and vowel_next else ""
         else:
-            raise ValueError(f"the phone {phone!r} has no kana: known are {' '.join([*_ONSETS, *_VOWELS])}")
+            raise ValueError(f"the phone {phone!r} has no kana: known are {' '.join([*_ONSETS, *VOWELS])}")
     return written + _coda(onset)
 
 
@@ -89,10 +89,10 @@ def _coda(onset: str) -> str:
 
 def _syllable(onset: str, vowel: str, glide: bool) -> str:
     """A vowel or diphthong behind its consonant; between them there may be the glide of *new* or *pied*."""
-    quality = _VOWELS[vowel[0]]
+    quality = VOWELS[vowel[0]]
     column = "あいうえお".index(quality)
     palatal = glide or (vowel[0] in "yʏ" and onset not in ("", "j"))
     kana = _SYLLABLES[onset][1] + _SMALL[quality] if palatal and quality != "い" else _SYLLABLES[onset][column]
     for mark in vowel[1:]:
-        kana += "ん" if mark == _NASAL else _LENGTHENED[quality] if mark == "ː" else _VOWELS[mark]
+        kana += "ん" if mark == NASAL else _LENGTHENED[quality] if mark == "ː" else VOWELS[mark]
     return kana
