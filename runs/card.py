@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 RUNS = Path(__file__).parent
-VERSION_0 = RUNS / "english"
 LIBRISPEECH = "librispeech_devclean_mp3"
 LANGUAGES = {
     "en": "English", "fr": "French", "de": "German", "es": "Spanish", "pt": "Portuguese", "ja": "Japanese",
@@ -46,14 +45,14 @@ Scores = dict[str, dict[str, Any]]
 """Corpus -> score."""
 
 
-def log_rows(folder: Path, name: str) -> list[dict[str, Any]]:
-    lines = (folder / "logs" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+def log_rows(name: str) -> list[dict[str, Any]]:
+    lines = (RUNS / "logs" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
 def looks(name: str) -> list[dict[str, Any]]:
     """The looks at the dev clips in a log, by step; of a step that was looked at twice the last one."""
-    found = {row["step"]: row for row in log_rows(RUNS, name) if f"wer_{LIBRISPEECH}_en" in row}
+    found = {row["step"]: row for row in log_rows(name) if f"wer_{LIBRISPEECH}_en" in row}
     return [found[step] for step in sorted(found)]
 
 
@@ -78,9 +77,8 @@ def speed(name: str) -> dict[str, str]:
     return {kind(one): f"{one['rtfx']:.0f}" for one in (first, *first["others"]) if "rtfx" in one}
 
 
-def version_0(name: str) -> Scores:
-    found = json.loads((VERSION_0 / "results" / f"{name}.json").read_text(encoding="utf-8"))
-    return {score["corpus"]: score for score in found["scores"]}
+def version_0(name: str = "version-0") -> Scores:
+    return {score["corpus"]: score for score in result(name)["scores"]}
 
 
 def table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -144,12 +142,12 @@ def measured() -> str:
     rows = []
     for lang, language in LANGUAGES.items():
         found = systems(f"dev-{lang}")
-        before = version_0("dev-en") if lang == "en" else None
+        before = version_0() if lang == "en" else None
         rows += [error_row(language, corpus, found, before) for corpus in sorted(found[OURS], reverse=True)]
         if (RUNS / "results" / f"unseen-{lang}.json").exists():
-            old = version_0("unseen-voices") if lang == "en" else None
+            old = version_0("version-0-unseen") if lang == "en" else None
             rows.append(error_row(language, "kokoro", systems(f"unseen-{lang}"), old))
-    rows.append(error_row("English", "", systems("demo"), version_0("demo")))
+    rows.append(error_row("English", "", systems("demo"), version_0("version-0-demo")))
     headings = (
         "clips", "", OURS, GREEDY, "encoder alone", "version 0.2", WHISPER, "CER as it comes", "CER of its characters",
     )  # fmt: skip
@@ -209,7 +207,7 @@ def translation() -> str:
 
 def main() -> None:
     last = looks("encoder")[-1]
-    text = [row for row in log_rows(RUNS, "language_model") if "reply" in row][-1]
+    text = [row for row in log_rows("language_model") if "reply" in row][-1]
     fast = speed("dev-en")
     values = {
         "trained_on": trained_on(),

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The figures of the card of lithophone-tiny. Run from the repository root; `runs/card.py` makes the card of them. MODEL
-# names another model. Whisper-base, where it can do the task, is scored in the same run on the same clips.
+# names another model. Whisper-base, where it can do the task, and the model before this one, version 0.2, are scored in
+# the same run on the same clips.
 set -eu
 speech=${SPEECH:-../shared/speech}
 sets=data/measured
@@ -8,6 +9,7 @@ heard=$sets/whisper
 results=runs/results
 mkdir -p $results
 .venv/bin/python runs/measured_sets.py "$speech/dev.jsonl"
+git archive 4fb58b7 src/lithophone/assets/lithophone-tiny | tar --extract --strip-components 4 --one-top-level=data/version-0
 for lang in en de es fr ja pt; do
   .venv/bin/python runs/whisper.py "$sets/dev-$lang.jsonl" --out "$heard/dev-$lang.jsonl"
 done
@@ -29,6 +31,9 @@ for lang in en fr de es pt ja; do
   both "dev-$lang" "$sets/dev-$lang.jsonl" --language $lang --raw $(sound $lang) "${decoders[@]}" \
     --hypotheses "whisper-base=$heard/dev-$lang.jsonl"
 done
+both version-0 "$sets/dev-en.jsonl" --model data/version-0 --language en --raw
+both version-0-demo src/lithophone/assets/demo/demo.jsonl --model data/version-0 --language en --raw
+both version-0-unseen data/unseen/kokoro-en.jsonl --model data/version-0 --language en --raw
 for lang in en es pt ja; do
   both "unseen-$lang" "data/unseen/kokoro-$lang.jsonl" --language $lang --raw $(sound $lang) "${decoders[@]}"
 done

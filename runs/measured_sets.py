@@ -2,41 +2,47 @@
 
     python runs/measured_sets.py ../shared/speech/dev.jsonl
 
-`dev-LANG` are the dev clips of a language (of the 856 French deltas every fourth), `cased-en` the English ones without
-LibriSpeech, which writes all in capitals, `FROM-TO` those of the Common Voice 6.1 sample with the translations of
-`runs/references` as their texts, `lists` the English clips that have rare words, with these and 20 others as keywords,
-`distractors` the same clips with the 20 others alone. LibriSpeech's words are in lower case there.
+`dev-LANG` are the dev clips of a language (of LibriSpeech's 623 every third, of the 856 French deltas every eighth),
+`cased-en` the English ones without LibriSpeech, which writes all in capitals, `FROM-TO` those of the Common Voice 6.1
+sample with the translations of `runs/references` as their texts, `lists` the English clips that have rare words, with
+these and 20 others as keywords, `distractors` the same clips with the 20 others alone. LibriSpeech's words are in lower
+case there.
 """
 
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 from lithophone.evaluation.contextual import contextual_sets
-from lithophone.manifest import read_entries, write_entries
+from lithophone.manifest import Entry, read_entries, write_entries
 from lithophone.metrics.wer import units
 
 FOLDER = Path("data/measured")
 REFERENCES = Path("runs/references")
-SAMPLE, DELTAS = "cv61_rsample", "cv_delta_fr"
+SAMPLE = "cv61_rsample"
+EVERY = {"librispeech_devclean_mp3": 3, "cv_delta_fr": 8}
+"""Of large corpora so many clips stand for one."""
 DISTRACTORS = 20
 
 
 def main() -> None:
     everything = read_entries(sys.argv[1])
+    by_corpus: dict[str, list[Entry]] = defaultdict(list)
+    for entry in everything:
+        by_corpus[entry.corpus].append(entry)
+    chosen = [entry for corpus, entries in by_corpus.items() for entry in entries[:: EVERY.get(corpus, 1)]]
     FOLDER.mkdir(parents=True, exist_ok=True)
     for lang in ("en", "de", "es", "fr", "ja", "pt"):
-        entries = [entry for entry in everything if entry.lang == lang]
-        deltas = [entry for entry in entries if entry.corpus == DELTAS]
-        write_entries(FOLDER / f"dev-{lang}.jsonl", [e for e in entries if e.corpus != DELTAS] + deltas[::4])
+        write_entries(FOLDER / f"dev-{lang}.jsonl", [entry for entry in chosen if entry.lang == lang])
     write_entries(FOLDER / "cased-en.jsonl", [e for e in everything if e.lang == "en" and not e.text.isupper()])
     sample = {entry.name: entry for entry in everything if entry.corpus == SAMPLE}
     for path in sorted(REFERENCES.glob("*.tsv")):
         rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
         write_entries(FOLDER / f"{path.stem}.jsonl", [replace(sample[name], text=text) for name, text in rows])
-    sets = contextual_sets([entry for entry in everything if entry.lang == "en"], distractors=DISTRACTORS)
+    sets = contextual_sets([entry for entry in chosen if entry.lang == "en"], distractors=DISTRACTORS)
     lists, others = [], []
     for entry, written in sets:
         keywords = tuple(word.lower() if word.isupper() else word for word in written)

@@ -5,38 +5,26 @@ set -eu
 speech=${SPEECH:-../shared/speech}
 translated=data/translations
 LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/speech.py --workers 0 \
-  --data "data/synth/kokoro-en.jsonl:en:1.2" \
-  --data "data/synth2/kokoro-en.jsonl:en:1" \
-  --data "data/synth4/kokoro-en.jsonl:en:1.5" \
   --data "$speech/synth.jsonl:en:1" \
   --data "$speech/train.jsonl:en@kathleen+dc_tts_philipp:1.2" \
   --data "$speech/train.jsonl:en@cv_delta_en+cv_puri:2" \
-  --data "$speech/train.jsonl:en@speechocean762:0.7" \
-  --data "data/synth/pico-en.jsonl:en:0.4" \
-  --data "data/synth2/flite-en.jsonl:en:0.5" \
-  --data "data/synth3/pico-en.jsonl:en:0.4" \
-  --data "data/synth3/flite-en.jsonl:en:0.5" \
-  --data "$translated/train-en.jsonl:en:1" \
-  --data "$translated/synth4-kokoro-en.jsonl:en:1" \
-  --data "$translated/synth-kokoro-en.jsonl:en:0.7" \
+  --data "$speech/train.jsonl:en@speechocean762:0.8" \
+  --data "data/synth3/pico-en.jsonl:en:0.5" \
+  --data "data/synth3/flite-en.jsonl:en:0.6" \
+  --data "$translated/train-en.jsonl:en:1.2" \
+  --data "$translated/synth-en.jsonl:en:1.2" \
   --data "$translated/tanaka-en.jsonl:en:0.5" \
-  --data "$speech/train.jsonl:fr:1" \
-  --data "$translated/train-fr-en.jsonl:fr:0.3" \
-  --data "data/langs/pico-fr.jsonl:fr:0.2" \
+  --data "$speech/train.jsonl:fr:1.2" \
   --data "$speech/train.jsonl:de:1.5" \
-  --data "data/langs/pico-de.jsonl:de:0.5" \
   --data "$speech/synth.jsonl:pt+ja+es+de:2.2" \
-  --data "$translated/synth-pt-en.jsonl:pt:1" \
+  --data "$translated/synth-pt-en.jsonl:pt:1.2" \
   --data "data/langs/kokoro-pt.jsonl:pt:1.5" \
-  --data "$translated/kokoro-pt-en.jsonl:pt:1.5" \
-  --data "data/langs/kokoro-ja.jsonl:ja:2" \
   --data "$translated/openjtalk-ja-en.jsonl:ja:1.4" \
-  --data "data/langs/kokoro-es.jsonl:es:2" \
-  --data "$translated/kokoro-es-en.jsonl:es:1" \
-  --data "data/langs/pico-es.jsonl:es:0.4" \
-  --data "$translated/pico-es-en.jsonl:es:0.4" \
+  --data "$translated/synth-es-en.jsonl:es:1.2" \
+  --data "data/langs/pico-es.jsonl:es:0.5" \
+  --data "$translated/pico-es-en.jsonl:es:0.5" \
   --mix raw=0.4 punctuated=0.2 keywords=0.2 translate=0.3 transcribe_first=1 kana=1 \
   --dev "$speech/dev.jsonl" --dev-langs en fr de es pt ja --dev-clips "${CLIPS:-20}" \
   --tokenizer checkpoints/tokenizer6 --encoder checkpoints/encoder6 --language-model checkpoints/language_model6 \
   --init "${INIT:-lithophone-tiny}" --init-parts projector --out checkpoints/speech6 \
-  --steps "${STEPS:-2150}" --cooldown "${COOLDOWN:-1900}" "$@"
+  --steps "${STEPS:-1800}" --cooldown "${COOLDOWN:-1200}" "$@"

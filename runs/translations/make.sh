@@ -23,29 +23,27 @@ TO_PT=(--system "pt:bergamot=$N en-pt" --system "pt:spanish=$A -u eng-spa | $A -
 TO_ES=(--system "es:bergamot=$N en-pt | $A pt-es | $S" --system "es:direct=$A -u eng-spa" --back "es:back=$A es-pt_BR | $S | $N pt-en")
 PT_EN=(--system "en:bergamot=$N pt-en" --system "en:spanish=$A -u pt-es | $A -u spa-eng" --system "en:catalan=$A -u por-cat | $A -u cat-eng" --back "en:back=$N en-pt")
 ES_EN=(--system "en:bergamot=$A es-pt_BR | $S | $N pt-en" --system "en:direct=$A -u spa-eng" --system "en:catalan=$A -u spa-cat | $A -u cat-eng" --back "en:back=$N en-pt | $A pt-es | $S")
-FR_EN=(--system "en:spanish=$PLAIN | $A fr-es | $S | $A es-pt_BR | $S | $N pt-en" --system "en:catalan=$PLAIN | $A fra-cat | $S | $A cat-por_BR | $S | $N pt-en")
 CASED="cv_delta_en kathleen cv_puri dc_tts_philipp"
 
 translate() { # manifest or sentences, language, what to make, options
   .venv/bin/python recipes/translate.py "$1" --lang "$2" --out "$made/$3" --cache $made/cache "${@:4}"
 }
 translate "$speech/train.jsonl" en train-en.jsonl "${TO_PT[@]}" "${TO_ES[@]}" --corpora $CASED
-translate data/synth/kokoro-en.jsonl en synth-kokoro-en.jsonl "${TO_PT[@]}" "${TO_ES[@]}"
-translate data/synth4/kokoro-en.jsonl en synth4-kokoro-en.jsonl "${TO_PT[@]}" "${TO_ES[@]}"
-translate data/langs/pico-es.jsonl es pico-es-en.jsonl "${ES_EN[@]}"
-translate data/langs/kokoro-es.jsonl es kokoro-es-en.jsonl "${ES_EN[@]}"
+translate "$speech/synth.jsonl" en synth-en.jsonl "${TO_PT[@]}" "${TO_ES[@]}"
+head -900 data/langs/pico-es.jsonl > data/langs/pico-es-900.jsonl
+translate data/langs/pico-es-900.jsonl es pico-es-en.jsonl "${ES_EN[@]}"
+translate "$speech/synth.jsonl" es synth-es-en.jsonl "${ES_EN[@]}"
 translate data/langs/kokoro-pt.jsonl pt kokoro-pt-en.jsonl "${PT_EN[@]}"
 translate "$speech/synth.jsonl" pt synth-pt-en.jsonl "${PT_EN[@]}"
-translate "$speech/train.jsonl" fr train-fr-en.jsonl "${FR_EN[@]}" --agreement 0.15
-translate "$text/pt.txt" pt text-pt-en.tsv "${PT_EN[@]}" --limit 6000
-translate "$text/es.txt" es text-es-en.tsv "${ES_EN[@]}" --limit 6000
+translate "$text/pt.txt" pt text-pt-en.tsv "${PT_EN[@]}" --limit 1200
+translate "$text/es.txt" es text-es-en.tsv "${ES_EN[@]}" --limit 1200
 
-# The Tanaka corpus, translated by people; three thousand of its English sentences are read by Pico.
+# The Tanaka corpus, translated by people; a thousand of its English sentences are read by Pico.
 pairs=(--pairs "en:ja=$text/en-ja.tsv" --cased "$text/en.txt")
 translate data/langs/openjtalk-ja.jsonl ja openjtalk-ja-en.jsonl "${pairs[@]}"
 translate data/text/tanaka-ja.txt ja text-ja-en.tsv "${pairs[@]}"
 awk -F'\t' 'BEGIN {OFS="\t"} {print $2, $1}' $made/text-ja-en.tsv > $made/text-en-ja.tsv
 cut -f 1 $made/text-en-ja.tsv > data/text/tanaka-en.txt
-.venv/bin/python recipes/synthesize.py pico --lang en --text data/text/tanaka-en.txt --clips 3000 --seed 51 --out data/tanaka \
+.venv/bin/python recipes/synthesize.py pico --lang en --text data/text/tanaka-en.txt --clips 1000 --seed 51 --out data/tanaka \
   --exclude "$speech/dev.jsonl" data/langs/openjtalk-ja.jsonl
 translate data/tanaka/pico-en.jsonl en tanaka-en.jsonl --pairs "ja:en=$made/text-ja-en.tsv"
