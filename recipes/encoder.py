@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lithophone.checkpoint import load_checkpoint
@@ -48,6 +48,7 @@ from lithophone.train.vocabulary import carry_over
 
 TINY = EncoderConfig(hidden_dim=192, num_layers=8, num_heads=4, dim_head=48, feedforward_mult=3, dropout=0.0)
 WEIGHTS = {"ctc": 0.8, "ctc_mid": 0.2, "ctc_bpe": 0.3, "teacher": 5.0}
+WEIGHTS_FILE = "encoder.safetensors"
 
 
 class EncoderTask(nn.Module):
@@ -142,7 +143,13 @@ class DevSet:
 
 
 def start_from(task: EncoderTask, name: str, tokenizer: Tokenizer) -> None:
-    """Take the encoder and BPE head of a trained model with the same sizes; its tokenizer may be another one."""
+    """Take the encoder and BPE head of a trained model with the same sizes; its tokenizer may be another one.
+
+    Or those of a folder that this recipe wrote, by the same tokenizer.
+    """
+    if (Path(name) / WEIGHTS_FILE).is_file():
+        task.load_state_dict(load_file(Path(name) / WEIGHTS_FILE), strict=False)
+        return
     trained = load_checkpoint(resolve(name))
     task.encoder.load_state_dict(trained.model.encoder.state_dict())
     head = trained.model.bpe_head
@@ -154,7 +161,7 @@ def start_from(task: EncoderTask, name: str, tokenizer: Tokenizer) -> None:
 def save_weights(state: Mapping[str, Tensor], task: EncoderTask, folder: Path) -> None:
     """The averaged weights, float32, under the checkpoint's own names; the teacher's layer stays behind."""
     kept = {n: t.contiguous() for n, t in state.items() if n.startswith(("encoder.", "bpe_head."))}
-    save_file(kept, folder / "encoder.safetensors")
+    save_file(kept, folder / WEIGHTS_FILE)
     (folder / "encoder_config.json").write_text(json.dumps(task.encoder.config.to_dict()))
 
 
@@ -162,7 +169,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = recipe_parser(__doc__)
     add_data_arguments(parser, batch_seconds=40.0, row_frames=(200, 400, 600))
     parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--init", help="start from the encoder of a model, by name or folder: lithophone-tiny")
+    parser.add_argument(
+        "--init", help="start from the encoder of a model, by name or folder, or of a run: lithophone-tiny"
+    )
     add_run_arguments(parser, steps=6000, lr=1.5e-3, seed=1)
     parser.add_argument("--warmup", type=int, default=300)
     parser.add_argument("--cooldown", type=int, default=1500)

@@ -5,9 +5,13 @@
 # set. Twenty minutes on two cores.
 #   apt-get install flite
 set -eu
+shopt -s nullglob
 speech=${SPEECH:-../shared/speech}
 text=${TEXT:-../shared/text}
 .venv/bin/pip install --quiet py-nanotts misaki espeakng-loader phonemizer-fork pyopenjtalk-plus faster-whisper
+
+# The model that training goes on from: version 0.2.
+git archive 4fb58b7 src/lithophone/assets/lithophone-tiny | tar --extract --strip-components 4 --one-top-level=data/version-0
 
 mkdir -p data/text
 cut -f 2 "$text/en-ja.tsv" > data/text/tanaka-ja.txt

@@ -12,5 +12,5 @@ LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/language_mo
   es-en=$translations/text-es-en.tsv \
   --exclude "$speech/dev.jsonl" data/unseen/kokoro-{en,es,pt,ja}.jsonl src/lithophone/assets/demo/demo.jsonl \
   --mix raw=0.4 punctuated=0.25 keywords=0.2 translate=0.25 transcribe_first=1 kana=1 --tokenizer checkpoints/tokenizer6 \
-  --init "${INIT:-lithophone-tiny}" --out checkpoints/language_model6 \
+  --init "${INIT:-data/version-0}" --out checkpoints/language_model6 \
   --steps "${STEPS:-1000}" --cooldown "${COOLDOWN:-600}" "$@"

@@ -9,7 +9,6 @@ heard=$sets/whisper
 results=runs/results
 mkdir -p $results
 .venv/bin/python runs/measured_sets.py "$speech/dev.jsonl"
-git archive 4fb58b7 src/lithophone/assets/lithophone-tiny | tar --extract --strip-components 4 --one-top-level=data/version-0
 for lang in en de es fr ja pt; do
   .venv/bin/python runs/whisper.py "$sets/dev-$lang.jsonl" --out "$heard/dev-$lang.jsonl"
 done

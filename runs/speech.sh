@@ -25,6 +25,6 @@ LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/speech.py -
   --data "$translated/pico-es-en.jsonl:es:0.5" \
   --mix raw=0.4 punctuated=0.2 keywords=0.2 translate=0.3 transcribe_first=1 kana=1 \
   --dev "$speech/dev.jsonl" --dev-langs en fr de es pt ja --dev-clips "${CLIPS:-20}" \
-  --tokenizer checkpoints/tokenizer6 --encoder checkpoints/encoder6 --language-model checkpoints/language_model6 \
-  --init "${INIT:-lithophone-tiny}" --init-parts projector --out checkpoints/speech6 \
-  --steps "${STEPS:-1800}" --cooldown "${COOLDOWN:-1200}" "$@"
+  --tokenizer checkpoints/tokenizer6 --encoder checkpoints/encoder6-settled --language-model checkpoints/language_model6 \
+  --init "${INIT:-data/version-0}" --init-parts projector --out checkpoints/speech6 \
+  --steps "${STEPS:-2000}" --cooldown "${COOLDOWN:-1400}" "$@"

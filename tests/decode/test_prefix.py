@@ -200,3 +200,35 @@ def test_a_reply_that_is_cut_has_to_be_all_that_is_said() -> None:
     cut = next(beam for beam in search.ended if beam.ids == (3, 1))
     assert cut.score == pytest.approx(0.5 * -5.0 + 0.5 * said.whole)
     assert said.whole < said.score - 5.0
+
+
+def test_the_best_path_goes_on_behind_a_beginning() -> None:
+    heard = (6.0 * F.one_hot(torch.tensor([0, 3, 3, 0, 4, 5, 5, 0, 5]), 6)).log_softmax(-1)
+    scorer = PrefixScorer(heard)
+    beginnings = [[3], [3, 4], [3, 4, 5], [3, 4, 5, 5]]
+    prefixes = scorer.extend([scorer.nothing] * len(beginnings), beginnings)
+    assert scorer.continuation(scorer.nothing) == [3, 4, 5, 5]
+    assert [scorer.continuation(prefix) for prefix in prefixes] == [[4, 5, 5], [5, 5], [5], []]
+
+
+def test_what_the_language_model_would_never_say_is_considered_where_it_was_heard() -> None:
+    """Its favourites behind every beam are few; the encoder's are among them if it may propose."""
+    heard = PrefixScorer((9.0 * F.one_hot(torch.tensor([7, 0, 8, 0]), 12)).log_softmax(-1))
+
+    def spell(ids: Sequence[int]) -> Spelling:
+        return Spelling([max(token, 1) for token in ids])
+
+    def propose(labels: Sequence[int], first: bool) -> Sequence[int]:
+        assert first == (len(labels) == 2)
+        return labels[:1]
+
+    def reply(listener: Listener) -> tuple[int, ...]:
+        search = Search(BeamSearch(num_beams=2, ctc_weight=0.5), 6, 11, listener)
+        liked = torch.linspace(0.0, -8.0, 12).log_softmax(-1)
+        while not search.done:
+            # The end of the text is as probable as the favourite.
+            search.step(torch.cat((liked[:11], liked[:1])).expand(len(search.beams), 12))
+        return search.reply().ids
+
+    assert reply(Listener(heard, spell, propose)) == (7, 8)
+    assert reply(Listener(heard, spell)) != (7, 8)

@@ -8,9 +8,9 @@ from lithophone.train.romance import spelled_in_romance
 
 WORDS = {
     "German: ich singe": ("ɪ_ç", "z_ɪ_ŋ_ə"), "English: cheese shop": ("tʃ_iː_z", "ʃ_ɒ_p"),
-    "French: champagne": ("ʃ_ɑ̃_p_a_ɲ",), "French: guerre": ("ɡ_ɛ_ʁ",), "French: qui": ("k_i",), "English: house": ("h_aʊ_s",),
-    "French: rosée": ("ʁ_o_z_e",), "French: Marie": ("m_a_ʁ_i",), "German: Masse": ("m_a_s_ə",), "English: yes": ("j_ɛ_s",),
-    "French: paille": ("p_a_j_ə",),
+    "French: champagne": ("ʃ_ɑ̃_p_a_ɲ",), "French: guerre": ("ɡ_ɛ_ʁ",), "French: qui": ("k_i",),
+    "English: house": ("h_aʊ_s",), "French: rosée": ("ʁ_o_z_e",), "French: Marie": ("m_a_ʁ_i",),
+    "German: Masse": ("m_a_s_ə",), "English: yes": ("j_ɛ_s",), "French: paille": ("p_a_j_ə",),
 }  # fmt: skip
 
 

@@ -38,6 +38,8 @@ class Spelling:
 
 Spell: TypeAlias = Callable[[Sequence[int]], Spelling]
 """Token ids of a reply, or of its beginning -> how it is said."""
+Propose: TypeAlias = Callable[[Sequence[int], bool], Sequence[int]]
+"""Labels that might come next, and whether they are the first of all -> tokens that spell a beginning of them."""
 
 ROUNDING = 1e-6
 """Nats by which a sum over frames may be wrong."""
@@ -45,10 +47,16 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Listener:
-    """The encoder's opinion of one prompt's replies: its scorer, and what it hears of token ids."""
+    """The encoder's opinion of one prompt's replies: its scorer, how token ids are said, and which might come next."""
 
     scorer: PrefixScorer
     spell: Spell
+    propose: Propose = lambda labels, first: ()
+
+    def go_on(self, heard: Prefix | None) -> Sequence[int]:
+        """Tokens that say what was heard behind a reply's beginning."""
+        past = heard or self.scorer.nothing
+        return self.propose(self.scorer.continuation(past), not past.labels)
 
 
 @dataclass(frozen=True)
@@ -124,10 +132,17 @@ class Search:
         ]
 
     def _extend_heard(self, logprobs: Tensor, n: int, listener: Listener) -> list[Beam]:
-        """The n best by both scores, of the `num_beams + 1` tokens the language model likes best behind each beam."""
-        tokens = logprobs.topk(min(self.options.num_beams + 1, logprobs.shape[1])).indices
-        first = torch.arange(len(tokens), device=tokens.device)[:, None] * logprobs.shape[1]
-        longer = self._longer(logprobs, (first + tokens).flatten())
+        """The n best by both scores, of the `num_beams + 1` tokens the language model likes best behind each beam.
+
+        And of those that say what the encoder heard next.
+        """
+        vocabulary = logprobs.shape[1]
+        liked = logprobs.topk(min(self.options.num_beams + 1, vocabulary)).indices.tolist()
+        tokens = [
+            dict.fromkeys([*row, *listener.go_on(beam.heard)]) for row, beam in zip(liked, self.beams, strict=True)
+        ]
+        places = [i * vocabulary + token for i, row in enumerate(tokens) for token in row]
+        longer = self._longer(logprobs, torch.tensor(places, device=logprobs.device))
         last = self.passes == self.budget
         spelled = [listener.spell(beam.ids[:-1] if beam.ids[-1] == self.eos else beam.ids) for beam in longer]
         pasts = [beam.heard or listener.scorer.nothing for beam in longer]

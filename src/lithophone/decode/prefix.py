@@ -48,9 +48,10 @@ class PrefixScorer:
         self._blanks = self._log_probs[:, BLANK]
         silent = self._blanks.cumsum(0)
         self.nothing = Prefix((), 0.0, torch.full_like(silent, -torch.inf), silent)
-        best = log_probs.max(1)
-        labels = len(collapse(best.indices.tolist()))
-        self.per_label = float(best.values.sum()) / max(labels, 1)
+        best, path = log_probs.max(1)
+        self._path = path.tolist()
+        self._rest = best.sum() - best.cumsum(0)
+        self.per_label = float(best.sum()) / max(len(collapse(self._path)), 1)
         """Log-probability that a label of the best path costs on average: how well the utterance is heard."""
 
     def extend(self, prefixes: Sequence[Prefix], wanted: Sequence[Sequence[int]]) -> list[Prefix]:
@@ -67,6 +68,15 @@ class PrefixScorer:
             for i, step in zip(short, steps, strict=True):
                 found[i] = longer[step]
         return found
+
+    def continuation(self, prefix: Prefix) -> list[int]:
+        """Labels that the best path goes on with, behind the frame where the prefix most probably ends."""
+        if not prefix.labels:
+            return collapse(self._path)
+        end = int((prefix.by_label + self._rest).argmax()) + 1
+        labels = collapse(self._path[end:])
+        held = labels and self._path[end] == prefix.labels[-1]
+        return labels[1:] if held else labels
 
     def _append(self, prefixes: Sequence[Prefix], labels: Sequence[int]) -> list[Prefix]:
         """Each prefix longer by one label."""

@@ -27,6 +27,7 @@ from lithophone.errors import OptionError
 from lithophone.features import audio_embedding_count
 from lithophone.labels import N_LABELS
 from lithophone.longform.options import TranscribeOptions
+from lithophone.longform.proposals import proposals
 from lithophone.longform.spelled import ctc_logits, spelled_replies
 from lithophone.longform.spoken import heard_labels, unheard_letters
 from lithophone.model.conformer import EncoderOutput
@@ -194,7 +195,8 @@ def _listeners(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task) -> li
         return Spelling(heard_labels(text, task.language), unheard_letters(text, task.language))
 
     rows = zip(encoded.logits, encoded.lengths.tolist(), strict=True)
-    return [Listener(PrefixScorer(logits[:n].double().log_softmax(-1)), spell) for logits, n in rows]
+    propose = proposals(checkpoint.tokenizer)
+    return [Listener(PrefixScorer(logits[:n].double().log_softmax(-1)), spell, propose) for logits, n in rows]
 
 
 def _folds(checkpoint: Checkpoint) -> Sequence[str]:
