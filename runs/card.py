@@ -90,11 +90,11 @@ def percent(rate: float) -> str:
     return f"{100 * rate:.1f} %"
 
 
-def curve(name: str, prefix: str = "") -> str:
-    """Error rates over the steps of a stage; `prefix` names the head."""
+def curve(*names: str) -> str:
+    """Error rates over the steps of a stage, of one log or of several."""
     groups = [(f"{LIBRISPEECH}_en", "LibriSpeech"), ("cv61_rsample_en", "en"), ("cv_delta_fr_fr", "fr")]
     groups += [(f"cv61_rsample_{lang}", lang) for lang in ("de", "es", "pt", "ja")]
-    rows = looks(name)
+    rows = [row for name in names for row in looks(name)]
     shown = [row for i, row in enumerate(rows) if (len(rows) - 1 - i) % -(-len(rows) // CURVE_ROWS) == 0]
     return table(
         ("step", "hours", *(label for _, label in groups)),
@@ -102,7 +102,7 @@ def curve(name: str, prefix: str = "") -> str:
             (
                 str(row["step"]),
                 f"{row['hours']:.0f}",
-                *(percent(row[f"{'cer' if label == 'ja' else 'wer'}{prefix}_{group}"]) for group, label in groups),
+                *(percent(row[f"{'cer' if label == 'ja' else 'wer'}_{group}"]) for group, label in groups),
             )
             for row in shown
         ),
@@ -206,14 +206,16 @@ def translation() -> str:
 
 
 def main() -> None:
-    last = looks("encoder")[-1]
+    last, settled = looks("encoder")[-1], looks("encoder-settled")[-1]
     text = [row for row in log_rows("language_model") if "reply" in row][-1]
     fast = speed("dev-en")
     values = {
         "trained_on": trained_on(),
         "encoder_steps": last["step"],
         "encoder_hours": f"{last['hours']:.0f}",
-        "encoder_curve": curve("encoder"),
+        "settled_steps": settled["step"],
+        "settled_hours": f"{settled['hours']:.0f}",
+        "encoder_curve": curve("encoder", "encoder-settled"),
         "text_steps": text["step"],
         "text_loss": f"{text['reply']:.2f}",
         "speech_steps": looks("speech")[-1]["step"],

@@ -157,7 +157,7 @@ def test_what_is_not_listened_to_could_not_have_won(seed: int, weight: float) ->
                 ids = (*beam.ids, token)
                 spelling = spell([i for i in ids if i != eos])
                 (heard,) = scorer.extend([scorer.nothing], [spelling.labels])
-                by_ear = (heard.whole if token == eos else heard.score) + scorer.per_label * spelling.unheard
+                by_ear = (heard.whole if token == eos else heard.score) + scorer.unheard * spelling.unheard
                 slow.append(((1 - weight) * math.fsum((*beam.logprobs, float(row[token]))) + weight * by_ear, ids))
         slow = sorted(slow, key=lambda one: -one[0])[:6]
         found = search._extend(logprobs, 6)
@@ -166,11 +166,26 @@ def test_what_is_not_listened_to_could_not_have_won(seed: int, weight: float) ->
         search.step(logprobs)
 
 
-def test_letters_without_a_label_cost_what_labels_cost_on_average() -> None:
+def test_letters_without_a_label_cost_what_any_label_would() -> None:
     heard = says([3, 1, 4, 1], 11)
-    scorer = PrefixScorer(heard)
-    assert scorer.per_label == pytest.approx(float(heard.amax(1).sum()) / 4)
-    assert PrefixScorer(heard[2::3]).per_label < 0.0
+    assert PrefixScorer(heard).unheard == pytest.approx(-math.log(heard.shape[1]))
+
+
+def test_digits_do_not_outlive_what_is_said() -> None:
+    """They say nothing at no cost to the ear: while beams that say words pay for each, a cheap digit would stay."""
+    digit, eos = 0, 11
+    liked = torch.full((12,), -4.0)
+    liked[digit] = -0.3
+
+    def spell(ids: Sequence[int]) -> Spelling:
+        digits = ids.count(digit)
+        return Spelling([WILDCARD] * (digits > 0) + [i for i in ids if i != digit], digits)
+
+    heard = (9.0 * F.one_hot(torch.tensor([4, 0, 2, 0, 5, 0, 3, 0] * 3), 400)).log_softmax(-1)
+    search = Search(BeamSearch(num_beams=12, ctc_weight=0.5), 40, eos, Listener(PrefixScorer(heard), spell))
+    while not search.done:
+        search.step(liked.expand(len(search.beams), 12))
+    assert search.reply().ids == (4, 2, 5, 3) * 3
 
 
 def test_what_cannot_be_heard_is_not_said_for_ever() -> None:

@@ -28,8 +28,8 @@ from lithophone.model.speech import GraniteSpeech
 class Spelling:
     """The labels that an encoder hears when a text is said, and how many of its letters it has none for.
 
-    Labels hold a wildcard for a number or a sign, however long it is. Letters without a label are charged as labels are
-    on average, or a reply could go on with them for ever at no cost.
+    Labels hold a wildcard for a number or a sign, however long it is. Letters without a label are charged as labels
+    that might be any: cheaper, and a reply that goes on with them for ever would outlive those that say what is heard.
     """
 
     labels: Sequence[int]
@@ -146,7 +146,7 @@ class Search:
         last = self.passes == self.budget
         spelled = [listener.spell(beam.ids[:-1] if beam.ids[-1] == self.eos else beam.ids) for beam in longer]
         pasts = [beam.heard or listener.scorer.nothing for beam in longer]
-        weight, cost = self.options.ctc_weight, listener.scorer.per_label
+        weight, cost = self.options.ctc_weight, listener.scorer.unheard
         written = [
             (1 - weight) * math.fsum(beam.logprobs) + weight * cost * spelling.unheard
             for beam, spelling in zip(longer, spelled, strict=True)

@@ -7,6 +7,7 @@ operations on vectors of frames, for any number of prefixes at once, and no loop
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,8 +52,8 @@ class PrefixScorer:
         best, path = log_probs.max(1)
         self._path = path.tolist()
         self._rest = best.sum() - best.cumsum(0)
-        self.per_label = float(best.sum()) / max(len(collapse(self._path)), 1)
-        """Log-probability that a label of the best path costs on average: how well the utterance is heard."""
+        self.unheard = -math.log(log_probs.shape[1])
+        """Log-probability of what has no label: of a label that might as well be any other."""
 
     def extend(self, prefixes: Sequence[Prefix], wanted: Sequence[Sequence[int]]) -> list[Prefix]:
         """Each prefix made to spell `wanted` instead: the longer a beginning they share, the less work it is."""
