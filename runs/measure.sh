@@ -32,9 +32,9 @@ sound() { [ "$1" != ja ] || echo --normalizer kana; } # raw Japanese is written 
 for lang in en fr de es pt ja; do
   both "dev-$lang" "$sets/dev-$lang.jsonl" --language $lang --raw $(sound $lang) "${decoders[@]}" $(peer dev-$lang)
 done
-both version-0 "$sets/dev-en.jsonl" --model data/version-0 --language en --raw
-both version-0-demo src/lithophone/assets/demo/demo.jsonl --model data/version-0 --language en --raw
-both version-0-unseen data/unseen/kokoro-en.jsonl --model data/version-0 --language en --raw
+MODEL=data/version-0 both version-0 "$sets/dev-en.jsonl" --language en --raw
+MODEL=data/version-0 both version-0-demo src/lithophone/assets/demo/demo.jsonl --language en --raw
+MODEL=data/version-0 both version-0-unseen data/unseen/kokoro-en.jsonl --language en --raw
 for lang in en es pt ja; do
   both "unseen-$lang" "data/unseen/kokoro-$lang.jsonl" --language $lang --raw $(sound $lang) "${decoders[@]}"
 done

@@ -1,6 +1,6 @@
 """The model in the package: it is there, it is small, and it hears words of people it has never heard.
 
-The bounds lie just above what its card says of these five recordings: 42 % for the whole model, 41 % for the encoder.
+The bounds lie just above what its card says of these five recordings: 45 % for the whole model, 52 % for the encoder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lithophone.longform.options import TranscribeOptions
 from lithophone.longform.transcriber import Transcriber
 from lithophone.manifest import read_entries
 from lithophone.metrics.counts import ErrorCounts
-from lithophone.metrics.wer import score
+from lithophone.metrics.wer import score, score_characters
 from tests.conftest import DEMO
 
 LIMIT_BYTES = 25_000_000
@@ -66,12 +66,26 @@ def test_batches_change_no_word(bundled: Transcriber) -> None:
 def test_the_encoder_alone_is_understood_too(bundled: Transcriber) -> None:
     entries = read_entries(DEMO.parent / "demo.jsonl")
     said = [(e.text, bundled.transcribe(e.audio, decode="ctc").text) for e in entries]
-    assert score(said, "en").rate < 0.48
+    assert score(said, "en").rate < 0.58
 
 
 def test_beams_that_heed_the_encoder_say_more_of_what_it_spells(bundled: Transcriber) -> None:
-    spelled = bundled.transcribe(DEMO, decode="ctc", ctc_head="characters").text
-    replies = {w: bundled.transcribe(DEMO, decode="beam", num_beams=4, ctc_weight=w).text for w in (0.0, 0.3)}
-    rates = {w: score([(spelled, text)], "en").rate for w, text in replies.items()}
-    assert rates[0.3] < rates[0.0]
-    assert bundled.transcribe(DEMO).text not in ("", spelled)
+    files = [entry.audio for entry in read_entries(DEMO.parent / "demo.jsonl")]
+    spelled = [bundled.transcribe(file, decode="ctc", ctc_head="characters").text for file in files]
+
+    def distance(ctc_weight: float) -> float:
+        options = TranscribeOptions(punctuate=False, decode="beam", num_beams=4, ctc_weight=ctc_weight)
+        replies = [bundled.transcribe(file, options=options).text for file in files]
+        return score_characters(list(zip(spelled, replies, strict=True)), "en").rate
+
+    assert 0 < distance(0.3) < distance(0.0)
+
+
+def test_a_language_that_is_given_is_written(bundled: Transcriber) -> None:
+    """Synthetic clips: an unseen voice, or half of one."""
+    entries = read_entries(DEMO.parent / "languages.jsonl")
+    said = [(e.text, bundled.transcribe(e.audio, language=e.lang).text) for e in entries if e.lang != "ja"]
+    assert score_characters(said, "fr").rate < 0.35
+    (japanese,) = [entry for entry in entries if entry.lang == "ja"]
+    options = TranscribeOptions(language="ja", decode="ctc", ctc_head="characters")
+    assert set(bundled.transcribe(japanese.audio, options=options).text) <= set(map(chr, range(0x30A1, 0x3100)))

@@ -55,6 +55,12 @@ def test_letters_behind_wildcards_are_counted() -> None:
     assert unheard_letters("") == 0
 
 
+def test_marks_that_go_on_and_on_are_not_heard_either() -> None:
+    assert unheard_letters('"Yes," he said. "No."') == 0
+    assert unheard_letters("Well... no?!") == 1
+    assert unheard_letters("quintal ¡ ¡ ¡ ¡ ¡ ¡") == 4
+
+
 def test_japanese_without_its_library_is_not_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kana, "can_read", lambda: False)
     assert spoken_text("今日は") == SpokenText()

@@ -29,6 +29,7 @@ _UNSPELLED = "0"
 """Stands for whatever is said but not spelled, until it becomes a wildcard; free, because no digit is spelled."""
 
 _SIGNS = re.compile("[%&@#§°+=×÷<>$€£¥]")
+_MARKS_IN_A_ROW = re.compile(r"(?:[^\w\s]\s*){3,}")
 _UNSPELLED_RUN = re.compile(f"{_UNSPELLED}(?: *{_UNSPELLED})*")
 
 
@@ -76,12 +77,16 @@ def heard_labels(text: str, language: str | None = None) -> list[int]:
 
 
 def unheard_letters(text: str, language: str | None = None) -> int:
-    """How many letters and digits of `text` stand for sounds that nobody can tell: those behind its wildcards."""
+    """How many letters and digits of `text` stand for sounds that nobody can tell: those behind its wildcards.
+
+    Nobody hears marks either: in a row they count from the third on, or a text could go on with them for ever.
+    """
+    marks = sum(len("".join(row.split())) - 2 for row in _MARKS_IN_A_ROW.findall(text))
     japanese = kana.is_japanese(text, language)
     if japanese and not kana.can_read():
-        return sum(map(str.isalnum, text))
+        return marks + sum(map(str.isalnum, text))
     sounds = [sound for _, sound in kana.read(text)] if japanese else text.split()
-    return sum(map(_unheard, sounds))
+    return marks + sum(map(_unheard, sounds))
 
 
 @lru_cache(CACHED_WORDS)
