@@ -18,7 +18,10 @@ def test_a_quarter_of_the_way_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.syspath_prepend(str(ROOT / "recipes"))
     encoder, interpolate = (importlib.import_module(name) for name in ("encoder", "interpolate"))
     bundled = resolve(DEFAULT_MODEL)
-    tokens = load_checkpoint(bundled).tokenizer
+    checkpoint = load_checkpoint(bundled)
+    tokens = checkpoint.tokenizer
+    for module in (encoder, interpolate):  # other tests train smaller ones
+        monkeypatch.setattr(module, "TINY", checkpoint.config.encoder_config)
     task = encoder.EncoderTask(encoder.TINY, len(tokens), 0)
     encoder.start_from(task, DEFAULT_MODEL, tokens)
     first = {name: value.clone() for name, value in task.state_dict().items()}
