@@ -5,6 +5,7 @@ python runs/card.py > src/lithophone/assets/lithophone-tiny/README.md
 
 from __future__ import annotations
 
+import itertools
 import json
 import string
 from collections import defaultdict
@@ -38,7 +39,7 @@ CORPORA = {
     "dc_tts_philipp": ("dc_tts amateur readings, one reader", "Apache-2.0"),
     "speechocean762": ("speechocean762, Mandarin accents, half of the speakers under 16", "free for commercial use"),
 }
-CURVE_ROWS = 12
+CURVE_ROWS = 16
 VERSION_0 = "data/version-0"
 WHISPER, OURS, GREEDY, ENCODER, SPELLED = "whisper-base", "as it comes", "greedy", "ctc", "characters"
 
@@ -94,16 +95,17 @@ def percent(rate: float) -> str:
 
 
 def curve(*names: str) -> str:
-    """Error rates over the steps of a stage, of one log or of several."""
+    """Error rates over the hours of a stage, whose logs follow one another."""
     groups = [(f"{LIBRISPEECH}_en", "LibriSpeech"), ("cv61_rsample_en", "en"), ("cv_delta_fr_fr", "fr")]
     groups += [(f"cv61_rsample_{lang}", lang) for lang in ("de", "es", "pt", "ja")]
-    rows = [row for name in names for row in looks(name)]
+    before = itertools.accumulate((looks(name)[-1]["hours"] for name in names), initial=0.0)
+    logs = zip(names, before, strict=False)
+    rows = [{**row, "hours": past + row["hours"]} for name, past in logs for row in looks(name)]
     shown = [row for i, row in enumerate(rows) if (len(rows) - 1 - i) % -(-len(rows) // CURVE_ROWS) == 0]
     return table(
-        ("step", "hours", *(label for _, label in groups)),
+        ("hours", *(label for _, label in groups)),
         (
             (
-                str(row["step"]),
                 f"{row['hours']:.0f}",
                 *(percent(row[f"{'cer' if label == 'ja' else 'wer'}_{group}"]) for group, label in groups),
             )
@@ -187,14 +189,16 @@ def keywords() -> str:
         ("lists", "rare words of the clip and 20 others"),
         ("distractors", "20 others"),
     ):
-        score = whole(name, "en")
-        shown = (
-            [""] * 3
-            if name == "distractors"
-            else [percent(score["keywords"]["recall"]), percent(score["b_wer"]), percent(score["u_wer"])]
-        )
-        rows.append([told, *shown, percent(score["rate"])])
-    return table(("list", "recall of its words", "B-WER", "U-WER", "WER"), rows)
+        first = result(name)
+        for system in (first, *first["others"]):
+            score = next(one for one in system["languages"] if one["lang"] == "en")
+            shown = (
+                [""] * 3
+                if name == "distractors"
+                else [percent(score["keywords"]["recall"]), percent(score["b_wer"]), percent(score["u_wer"])]
+            )
+            rows.append([told, kind(system), *shown, percent(score["rate"])])
+    return table(("list", "", "recall of its words", "B-WER", "U-WER", "WER"), rows)
 
 
 def translation() -> str:

@@ -2,7 +2,7 @@
 # What version 1 of lithophone-tiny is trained on beside ../shared/speech: a tokenizer for six languages, small voices in
 # four of them, and people's speech in other languages' spelling. Run from the repository root; clips that are there are
 # kept. Sentences: Common Voice's lists and, for Japanese, those of the Tanaka corpus (CC BY 2.0), without those of the dev
-# set. Twenty minutes on two cores.
+# set. Half an hour on two cores.
 #   apt-get install flite
 set -eu
 shopt -s nullglob
@@ -47,3 +47,10 @@ for one in en:hf_alpha,hm_omega,em_alex,pm_alex,im_nicola:40 es:em_alex:20 pt:pm
   synthesize kokoro "$lang" "$text/$lang.txt" "$clips" 99 data/unseen --voices "$voices" \
     --exclude "${known[@]}" data/{langs,synth3}/*-"$lang".jsonl
 done
+
+# A second helping of English, and Pico's German: for the second run, from version 1.0 on.
+heard=("$speech/dev.jsonl" $demo data/unseen/kokoro-en.jsonl data/synth3/{flite,pico}-en.jsonl)
+synthesize kokoro en "$text/en.txt" 448 64 data/synth4 --foreign 0.5 --exclude "${heard[@]}" "$speech/synth.jsonl"
+synthesize flite en "$text/en.txt" 1500 61 data/synth4 --exclude "${heard[@]}"
+synthesize pico en "$text/en.txt" 2000 62 data/synth4 --exclude "${heard[@]}"
+synthesize pico de "$text/de.txt" 1000 63 data/synth4 --exclude "$speech/dev.jsonl"

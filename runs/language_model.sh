@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Stage 2a of lithophone-tiny, version 1: the language model of version 0 learns five more languages, from text alone.
 # Run from the repository root; goes on where it was. Translations are made by runs/translations/make.sh.
+# For version 1.1 the language model of version 1.0 goes on the same way:
+#   INIT=checkpoints/speech6/model OUT=checkpoints/language_model7 STEPS=1200 COOLDOWN=800 runs/language_model.sh --seed 7
 set -eu
 speech=${SPEECH:-../shared/speech}
 text=${TEXT:-../shared/text}
@@ -12,5 +14,5 @@ LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/language_mo
   es-en=$translations/text-es-en.tsv \
   --exclude "$speech/dev.jsonl" data/unseen/kokoro-{en,es,pt,ja}.jsonl src/lithophone/assets/demo/demo.jsonl \
   --mix raw=0.4 punctuated=0.25 keywords=0.2 translate=0.25 transcribe_first=1 kana=1 --tokenizer checkpoints/tokenizer6 \
-  --init "${INIT:-data/version-0}" --out checkpoints/language_model6 \
+  --init "${INIT:-data/version-0}" --out "${OUT:-checkpoints/language_model6}" \
   --steps "${STEPS:-1000}" --cooldown "${COOLDOWN:-600}" "$@"

@@ -1,6 +1,11 @@
 #!/usr/bin/env bash
 # Stage 2b of lithophone-tiny, version 1: projector and language model together, on speech. Writes checkpoints/speech6/model.
 # The projector begins as that of version 0. Run from the repository root; goes on where it was.
+# For version 1.1 projector and language model of version 1.0 go on, with more keyword lists:
+#   INIT=checkpoints/speech6/model ENCODER=checkpoints/encoder7 LANGUAGE_MODEL=checkpoints/language_model7 \
+#   OUT=checkpoints/speech7 STEPS=2300 COOLDOWN=1600 runs/speech.sh --seed 7 \
+#     --data data/synth4/kokoro-en.jsonl:en:0.8 --data data/synth4/pico-de.jsonl:de:0.3 \
+#     --mix raw=0.4 punctuated=0.15 keywords=0.3 translate=0.25 transcribe_first=1 kana=1
 set -eu
 speech=${SPEECH:-../shared/speech}
 translated=data/translations
@@ -25,6 +30,7 @@ LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/speech.py -
   --data "$translated/pico-es-en.jsonl:es:0.5" \
   --mix raw=0.4 punctuated=0.2 keywords=0.2 translate=0.3 transcribe_first=1 kana=1 \
   --dev "$speech/dev.jsonl" --dev-langs en fr de es pt ja --dev-clips "${CLIPS:-20}" \
-  --tokenizer checkpoints/tokenizer6 --encoder checkpoints/encoder6-settled --language-model checkpoints/language_model6 \
-  --init "${INIT:-data/version-0}" --init-parts projector --out checkpoints/speech6 \
+  --tokenizer checkpoints/tokenizer6 --encoder "${ENCODER:-checkpoints/encoder6-settled}" \
+  --language-model "${LANGUAGE_MODEL:-checkpoints/language_model6}" \
+  --init "${INIT:-data/version-0}" --init-parts projector --out "${OUT:-checkpoints/speech6}" \
   --steps "${STEPS:-2000}" --cooldown "${COOLDOWN:-1400}" "$@"
