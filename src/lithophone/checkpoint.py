@@ -44,7 +44,7 @@ PREPROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 MANY_WEIGHTS = 100_000_000
 """From so many on a model is loaded in int8 where nothing else is asked for: smaller ones are as fast in float32."""
 
-BEAM_SETTINGS = ("num_beams", "length_penalty", "ctc_weight")
+BEAM_SETTINGS = ("num_beams", "length_penalty", "ctc_weight", "keyword_boost")
 PENALTY = "foreign_penalty"
 MARKS = "language_marks"
 """What is heeded of a generation configuration; transformers knows the first two of the beams."""
@@ -157,7 +157,7 @@ def read_config(folder: Path) -> ModelConfig | NarConfig:
 
 
 def read_beams(folder: Path) -> BeamSearch | None:
-    """The beam search that `generation_config.json` asks for, by `num_beams` and, of ours, `ctc_weight`.
+    """The beam search that `generation_config.json` asks for, by `num_beams` and the other BEAM_SETTINGS.
 
     None where there is no such file, or one beam; ConfigError for values that are not allowed.
     """

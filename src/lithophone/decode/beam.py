@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lithophone.decode.ctc import WILDCARD
+from lithophone.decode.expected import Expected
 from lithophone.decode.greedy import Reply, reply_budget
 from lithophone.decode.options import BeamSearch
 from lithophone.decode.prefix import Prefix, PrefixScorer
@@ -47,16 +48,22 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Listener:
-    """The encoder's opinion of one prompt's replies: its scorer, how token ids are said, and which might come next."""
+    """The encoder's opinion of one prompt's replies: its scorer, how token ids are said, and which might come next.
+
+    `expected` are the words of a keyword list, where they are to be boosted.
+    """
 
     scorer: PrefixScorer
     spell: Spell
     propose: Propose = lambda labels, first: ()
+    expected: Expected | None = None
 
-    def go_on(self, heard: Prefix | None) -> Sequence[int]:
-        """Tokens that say what was heard behind a reply's beginning."""
+    def go_on(self, heard: Prefix | None) -> list[int]:
+        """Tokens that say what was heard behind a reply's beginning, or what an expected word would add to it."""
         past = heard or self.scorer.nothing
-        return self.propose(self.scorer.continuation(past), not past.labels)
+        next_labels = self.scorer.continuation(past)
+        wanted = self.expected.goes_on(past.labels, next_labels) if self.expected else []
+        return [token for labels in (next_labels, *wanted) for token in self.propose(labels, not past.labels)]
 
 
 @dataclass(frozen=True)
@@ -143,13 +150,15 @@ class Search:
         ]
         places = [i * vocabulary + token for i, row in enumerate(tokens) for token in row]
         longer = self._longer(logprobs, torch.tensor(places, device=logprobs.device))
-        last = self.passes == self.budget
+        ended = [self.passes == self.budget or beam.ids[-1] == self.eos for beam in longer]
         spelled = [listener.spell(beam.ids[:-1] if beam.ids[-1] == self.eos else beam.ids) for beam in longer]
         pasts = [beam.heard or listener.scorer.nothing for beam in longer]
         weight, cost = self.options.ctc_weight, listener.scorer.unheard
         written = [
-            (1 - weight) * math.fsum(beam.logprobs) + weight * cost * spelling.unheard
-            for beam, spelling in zip(longer, spelled, strict=True)
+            (1 - weight) * math.fsum(beam.logprobs)
+            + weight * cost * spelling.unheard
+            + (self.options.keyword_boost * listener.expected.said(spelling.labels, end) if listener.expected else 0.0)
+            for beam, spelling, end in zip(longer, spelled, ended, strict=True)
         ]
         # Nothing is said more probably than its beginning: what cannot be among the n best need not be listened to.
         limits = [
@@ -162,7 +171,7 @@ class Search:
             some, waiting = waiting[:n], waiting[n:]
             heard = listener.scorer.extend([pasts[i] for i in some], [spelled[i].labels for i in some])
             for i, prefix in zip(some, heard, strict=True):
-                by_ear = prefix.whole if last or longer[i].ids[-1] == self.eos else prefix.score
+                by_ear = prefix.whole if ended[i] else prefix.score
                 best.append((written[i] + weight * by_ear, i, prefix))
             best = sorted(best, key=lambda one: (-one[0], one[1]))[:n]
         return [replace(longer[i], score=score, heard=prefix) for score, i, prefix in best]

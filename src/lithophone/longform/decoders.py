@@ -15,10 +15,12 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from lithophone import kana
 from lithophone.checkpoint import Checkpoint
 from lithophone.decode.batched import decode_batch
 from lithophone.decode.beam import Listener, Spelling
 from lithophone.decode.edit import ctc_hypotheses, edit_batch
+from lithophone.decode.expected import Expected
 from lithophone.decode.greedy import Reply
 from lithophone.decode.options import CTC, BeamSearch, Decoder, Edit, Greedy, Sampling, Speculative
 from lithophone.decode.prefix import PrefixScorer
@@ -29,7 +31,7 @@ from lithophone.labels import N_LABELS
 from lithophone.longform.options import TranscribeOptions
 from lithophone.longform.proposals import proposals
 from lithophone.longform.spelled import ctc_logits, spelled_replies
-from lithophone.longform.spoken import heard_labels, unheard_letters
+from lithophone.longform.spoken import SPACE, heard_labels, unheard_letters
 from lithophone.model.conformer import EncoderOutput
 from lithophone.model.nar import GraniteSpeechNar
 from lithophone.nar_config import NarConfig
@@ -180,15 +182,15 @@ def _written(
     n_audio = counts.tolist()
     prompts = model.embed([prompt_of(checkpoint, task, n) for n in n_audio], audio, counts)
     folds = _folds(checkpoint) if drafts else None
-    listeners = (
-        _listeners(checkpoint, encoded, task) if isinstance(decoder, BeamSearch) and decoder.ctc_weight else None
-    )
+    listeners = None
+    if isinstance(decoder, BeamSearch) and decoder.ctc_weight:
+        listeners = _listeners(checkpoint, encoded, task, boosted=decoder.keyword_boost > 0)
     replies = decode_batch(model, prompts, decoder, n_audio, drafts, folds, listeners)
     return [(tokenizer.decode(reply.ids), reply) for reply in replies]
 
 
-def _listeners(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task) -> list[Listener]:
-    """What the encoder's characters have to say of replies to every row of a batch."""
+def _listeners(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task, boosted: bool) -> list[Listener]:
+    """What the encoder's characters have to say of replies to every row of a batch; keywords are `boosted` or not."""
 
     def spell(ids: Sequence[int]) -> Spelling:
         text = checkpoint.tokenizer.decode(ids)
@@ -196,7 +198,16 @@ def _listeners(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task) -> li
 
     rows = zip(encoded.logits, encoded.lengths.tolist(), strict=True)
     propose = proposals(checkpoint.tokenizer)
-    return [Listener(PrefixScorer(logits[:n].double().log_softmax(-1)), spell, propose) for logits, n in rows]
+    expected = _expected(task) if boosted else None
+    return [Listener(PrefixScorer(logits[:n].double().log_softmax(-1)), spell, propose, expected) for logits, n in rows]
+
+
+def _expected(task: Task) -> Expected:
+    """The task's keywords as they are heard: Japanese ones by their reading, between which there are no spaces."""
+    words = [heard_labels(word, task.language) for word in task.keywords]
+    return Expected(
+        words, space=None if any(kana.is_japanese(word, task.language) for word in task.keywords) else SPACE
+    )
 
 
 def _folds(checkpoint: Checkpoint) -> Sequence[str]:

@@ -78,6 +78,9 @@ class TranscribeOptions:
     ctc_weight: float = _option(
         BeamSearch.ctc_weight, "beam: share, 0 to below 1, of the encoder's characters in the score of a hypothesis."
     )
+    keyword_boost: float = _option(
+        BeamSearch.keyword_boost, "beam: nats for every letter of a keyword in a hypothesis; needs a ctc_weight."
+    )
     temperature: float = _option(Sampling.temperature, "sample: what logits are divided by.")
     top_p: float = _option(Sampling.top_p, "sample: probability mass to draw from.")
     top_k: int | None = _option(Sampling.top_k, "sample: number of tokens to draw from.")
