@@ -41,9 +41,6 @@ from lithophone.train.replies import Pair, Said, TaskMix, draw_request, make_pai
 from lithophone.train.sentences import read_lines, read_pairs
 from lithophone.train.vocabulary import carry_over
 
-GROWING_STEPS = 800
-"""Steps until sentences of all lengths are read."""
-
 NEIGHBOURS = 0.03
 """Sentences of a batch lie within this share of their language's list, sorted by length."""
 
@@ -86,13 +83,14 @@ class TextBatch:
 class Sentences(torch.utils.data.IterableDataset[TextBatch]):
     """Endless batches of about `tokens` positions; the batch of a step is a pure function of the seed and the step.
 
-    Sentences of one batch are of like length, one row in three joins two sentences, and the first steps see the
-    shortest sentences only: copying is learned sooner where there is little to search.
+    Sentences of one batch are of like length, one row in three joins two sentences, and the first of `growing` steps
+    see the shortest sentences only: copying is learned sooner where there is little to search.
     """
 
     def __init__(
         self, said: Mapping[str, Sequence[Said]], tokenizer: Tokenizer, mix: TaskMix,
-        keywords: Mapping[str, KeywordLists], *, alpha: float, tokens: int, seed: int, start: int, ranks: Ranks,
+        keywords: Mapping[str, KeywordLists], *, alpha: float, tokens: int, growing: int, seed: int, start: int,
+        ranks: Ranks,
     ) -> None:  # fmt: skip
         self.langs = sorted(said)
         self.said = {lang: sorted(said[lang], key=lambda one: len(one.text)) for lang in self.langs}
@@ -102,6 +100,7 @@ class Sentences(torch.utils.data.IterableDataset[TextBatch]):
         self.mix = mix
         self.keywords = keywords
         self.tokens = tokens
+        self.growing = growing
         self.seed = seed
         self.start = start
         self.ranks = ranks
@@ -114,7 +113,7 @@ class Sentences(torch.utils.data.IterableDataset[TextBatch]):
 
     def batch(self, step: int) -> TextBatch:
         rng = seeded(self.seed, "text", step * self.ranks.world + self.ranks.rank)
-        centre = rng.random() * min(1.0, 0.1 + step / GROWING_STEPS)
+        centre = rng.random() * min(1.0, 0.1 + step / max(1, self.growing))
         pairs, slots, used = [], [], 0
         while used < self.tokens:
             pair, row = self._row(centre, rng)
@@ -174,6 +173,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--mix", nargs="*", default=[], help=TaskMix.SYNTAX)
     parser.add_argument("--alpha", type=float, default=ALPHA, help="languages are sampled with sentences ** alpha")
     parser.add_argument("--batch-tokens", type=int, default=3000)
+    parser.add_argument(
+        "--growing-steps", type=int, default=800, help="until sentences of all lengths are read; 0 for a trained model"
+    )
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--init", help="start from the language model of a model, by name or folder: lithophone-tiny")
     add_run_arguments(parser, steps=4000, lr=2e-3, seed=1, save_every=500)
@@ -197,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     keywords = {lang: KeywordLists([one.text for one in known], lang) for lang, known in said.items()}
     sentences = Sentences(
         said, tokenizer, TaskMix.parse(args.mix), keywords, alpha=args.alpha, tokens=args.batch_tokens,
-        seed=args.seed, start=trainer.batches_seen, ranks=ranks,
+        growing=args.growing_steps, seed=args.seed, start=trainer.batches_seen, ranks=ranks,
     )  # fmt: skip
     trainer.run(loader(sentences, args.workers))
     state = {n: t.contiguous() for n, t in trainer.averaged_state().items()}

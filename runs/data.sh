@@ -10,8 +10,11 @@ speech=${SPEECH:-../shared/speech}
 text=${TEXT:-../shared/text}
 .venv/bin/pip install --quiet py-nanotts misaki espeakng-loader phonemizer-fork pyopenjtalk-plus faster-whisper
 
-# The model that training goes on from: version 0.2.
-git archive 4fb58b7 src/lithophone/assets/lithophone-tiny | tar --extract --strip-components 4 --one-top-level=data/version-0
+# The models that training goes on from: versions 0.2 and 1.0.
+for one in 4fb58b7:version-0 9b4bb88:version-1.0; do
+  git archive "${one%:*}" src/lithophone/assets/lithophone-tiny |
+    tar --extract --strip-components 4 --one-top-level="data/${one#*:}"
+done
 
 mkdir -p data/text
 cut -f 2 "$text/en-ja.tsv" > data/text/tanaka-ja.txt
@@ -50,7 +53,7 @@ done
 
 # A second helping of English, and Pico's German: for the second run, from version 1.0 on.
 heard=("$speech/dev.jsonl" $demo data/unseen/kokoro-en.jsonl data/synth3/{flite,pico}-en.jsonl)
-synthesize kokoro en "$text/en.txt" 448 64 data/synth4 --foreign 0.5 --exclude "${heard[@]}" "$speech/synth.jsonl"
+synthesize kokoro en "$text/en.txt" 328 64 data/synth4 --foreign 0.5 --exclude "${heard[@]}" "$speech/synth.jsonl"
 synthesize flite en "$text/en.txt" 1500 61 data/synth4 --exclude "${heard[@]}"
 synthesize pico en "$text/en.txt" 2000 62 data/synth4 --exclude "${heard[@]}"
 synthesize pico de "$text/de.txt" 1000 63 data/synth4 --exclude "$speech/dev.jsonl"

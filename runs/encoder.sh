@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Stage 1 of lithophone-tiny, version 1: the encoder of version 0, which knows English, learns five more languages; a
-# quarter of the way back it has its English again; a short descent from there settles both. That is the encoder of
-# version 1.0. It goes on with more English, in half of the rows, for version 1.1.
+# Stage 1 of lithophone-tiny, version 1.0: the encoder of version 0, which knows English, learns five more languages; a
+# quarter of the way back it has its English again; a short descent from there settles both. runs/version-1.1.sh goes on.
 # Run from the repository root; stopped and started again, it goes on. data/ is made by runs/data.sh.
 # MALLOC may name a malloc with thread caches (tcmalloc): a fifth less time a step here.
 set -eu
@@ -35,24 +34,3 @@ descend --out checkpoints/encoder6 --init "$origin" --lr 1.2e-3 --steps 5600 --c
 .venv/bin/python recipes/interpolate.py checkpoints/encoder6 --towards "$origin" --share 0.25 --tokenizer $tokenizer \
   --out checkpoints/between
 descend --out checkpoints/encoder6-settled --init checkpoints/between --lr 6e-4 --warmup 100 --steps 1200 --cooldown 900 "$@"
-
-data=(
-  --data "$speech/synth.jsonl:en:2"
-  --data "data/synth4/kokoro-en.jsonl:en:1.4"
-  --data "$speech/train.jsonl:en@kathleen+dc_tts_philipp:2"
-  --data "$speech/train.jsonl:en@cv_delta_en+cv_puri:3"
-  --data "$speech/train.jsonl:en@speechocean762:1.2"
-  --data "data/synth3/flite-en.jsonl:en:0.6"
-  --data "data/synth4/flite-en.jsonl:en:0.6"
-  --data "data/synth3/pico-en.jsonl:en:0.5"
-  --data "data/synth4/pico-en.jsonl:en:0.9"
-  --data "$speech/train.jsonl:fr:1.1"
-  --data "$speech/train.jsonl:de:1.2"
-  --data "data/synth4/pico-de.jsonl:de:0.4"
-  --data "$speech/synth.jsonl:pt+ja+es+de:1.6"
-  --data "data/langs/kokoro-pt.jsonl:pt:1.0"
-  --data "data/langs/openjtalk-ja.jsonl:ja:0.5"
-  "${borrowed[@]}"
-  --data "data/langs/pico-es.jsonl:es:0.6"
-)
-descend --out checkpoints/encoder7 --init checkpoints/encoder6-settled --lr 1.2e-3 --steps 5800 --cooldown 3400 --seed 7 "$@"

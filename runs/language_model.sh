@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
 # Stage 2a of lithophone-tiny, version 1: the language model of version 0 learns five more languages, from text alone.
 # Run from the repository root; goes on where it was. Translations are made by runs/translations/make.sh.
-# For version 1.1 the language model of version 1.0 goes on the same way:
-#   INIT=checkpoints/speech6/model OUT=checkpoints/language_model7 STEPS=1200 COOLDOWN=800 runs/language_model.sh --seed 7
+# LAUNCH may name another way to start a recipe, on several processes.
 set -eu
 speech=${SPEECH:-../shared/speech}
 text=${TEXT:-../shared/text}
 translations=data/translations
 head -20000 $translations/text-en-ja.tsv > data/text/en-ja.tsv
-LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/language_model.py --workers 0 \
+LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 ${LAUNCH:-.venv/bin/python} recipes/language_model.py --workers 0 \
   --text "en=$text/en.txt" "fr=$text/fr.txt" "de=$text/de.txt" "es=$text/es.txt" "pt=$text/pt.txt" "ja=$text/ja.txt" \
   --pairs ja-en=$translations/text-ja-en.tsv en-ja=data/text/en-ja.tsv pt-en=$translations/text-pt-en.tsv \
   es-en=$translations/text-es-en.tsv \

@@ -1,15 +1,11 @@
 #!/usr/bin/env bash
 # Stage 2b of lithophone-tiny, version 1: projector and language model together, on speech. Writes checkpoints/speech6/model.
 # The projector begins as that of version 0. Run from the repository root; goes on where it was.
-# For version 1.1 projector and language model of version 1.0 go on, with more keyword lists:
-#   INIT=checkpoints/speech6/model ENCODER=checkpoints/encoder7 LANGUAGE_MODEL=checkpoints/language_model7 \
-#   OUT=checkpoints/speech7 STEPS=2300 COOLDOWN=1600 runs/speech.sh --seed 7 \
-#     --data data/synth4/kokoro-en.jsonl:en:0.8 --data data/synth4/pico-de.jsonl:de:0.3 \
-#     --mix raw=0.4 punctuated=0.15 keywords=0.3 translate=0.25 transcribe_first=1 kana=1
+# LAUNCH may name another way to start a recipe, on several processes.
 set -eu
 speech=${SPEECH:-../shared/speech}
 translated=data/translations
-LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 .venv/bin/python recipes/speech.py --workers 0 \
+LD_PRELOAD=${MALLOC:-} GOMP_SPINCOUNT=20000 ${LAUNCH:-.venv/bin/python} recipes/speech.py --workers 0 \
   --data "$speech/synth.jsonl:en:1" \
   --data "$speech/train.jsonl:en@kathleen+dc_tts_philipp:1.2" \
   --data "$speech/train.jsonl:en@cv_delta_en+cv_puri:2" \

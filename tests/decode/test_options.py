@@ -29,6 +29,7 @@ def test_every_decoder_refuses_an_impossible_budget(kind: type[Budget], values: 
         (Sampling, "seed", (-1, 0.5, None), "at least 0"),
         (BeamSearch, "num_beams", (1, 0, 2.0), "at least 2"),
         (BeamSearch, "length_penalty", (11, float("nan"), None), "from -10 to 10"),
+        (BeamSearch, "keyword_boost", (-0.1, float("inf"), None), "0 nats or more"),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(

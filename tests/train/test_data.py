@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 import soundfile
 import torch
 
+from lithophone.audio import load_audio
 from lithophone.features import RATE_HZ, frame_count, log_mel_frames
 from lithophone.manifest import read_entries
+from lithophone.train import data
 from lithophone.train.augment import Augment
 from lithophone.train.data import Corpus, Mixture, Source, Teacher
 
@@ -45,6 +48,29 @@ def test_samples_are_decoded_once_and_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.samples(again.clips[1]), corpus.samples(corpus.clips[1]))
     wanted, _ = soundfile.read(tmp_path / "1.wav", dtype="float32")
     np.testing.assert_allclose(corpus.samples(corpus.clips[1]), wanted, atol=1e-4)
+
+
+def test_processes_that_decode_at_once_each_find_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is in the middle of its work when another begins, and ends, the same."""
+    entries, cache = read_entries(write_corpus(tmp_path, [0.5, 1.0])), tmp_path / "cache"
+    others: list[Corpus] = []
+
+    def load_late(path: Path) -> object:
+        if path.name == "1.wav" and not others:
+            with monkeypatch.context() as elsewhere:
+                elsewhere.setattr(os, "getpid", lambda: -1)
+                elsewhere.setattr(data, "load_audio", load_audio)
+                others.append(Corpus(entries, cache))
+        return load_audio(path)
+
+    monkeypatch.setattr(data, "load_audio", load_late)
+    one, (other,) = Corpus(entries, cache), others
+    for corpus in (one, other):
+        wanted = [load_audio(tmp_path / clip.name) for clip in corpus.clips]
+        found = [corpus.samples(clip) for clip in corpus.clips]
+        for samples, exact in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(samples, exact, atol=1e-4)
+    assert not list(cache.glob("*.part"))
 
 
 def test_what_cannot_be_read_is_named_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

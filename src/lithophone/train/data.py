@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
@@ -77,10 +78,14 @@ def _identity(entry: Entry) -> list[object]:
 
 
 def _decode_all(entries: Sequence[Entry], index: Path, pcm: Path) -> None:
-    """Write the samples of all readable clips; what cannot be read is named in the log and left out."""
+    """Write the samples of all readable clips; what cannot be read is named in the log and left out.
+
+    Ranks of one machine may do so at once: each writes files of its own, and the last to finish has its in place.
+    """
     index.parent.mkdir(parents=True, exist_ok=True)
+    own_pcm, own_index = (path.with_name(f"{path.name}.{os.getpid()}.part") for path in (pcm, index))
     clips, at = [], 0
-    with pcm.open("wb") as file:
+    with own_pcm.open("wb") as file:
         for entry in entries:
             try:
                 samples = _stretch(load_audio(entry.audio), entry)
@@ -91,7 +96,9 @@ def _decode_all(entries: Sequence[Entry], index: Path, pcm: Path) -> None:
             clip = Clip(entry.name, entry.text, entry.lang, entry.speaker, at, len(samples), dict(entry.translations))
             clips.append(asdict(clip))
             at += len(samples)
-    index.write_text(json.dumps(clips), encoding="utf-8")
+    own_index.write_text(json.dumps(clips), encoding="utf-8")
+    os.replace(own_pcm, pcm)
+    os.replace(own_index, index)
 
 
 def _stretch(samples: Samples, entry: Entry) -> Samples:
