@@ -39,6 +39,7 @@ CORPORA = {
     "dc_tts_philipp": ("dc_tts amateur readings, one reader", "Apache-2.0"),
     "speechocean762": ("speechocean762, Mandarin accents, half of the speakers under 16", "free for commercial use"),
 }
+ENCODER_LOGS = ("encoder", "encoder-settled", "encoder-1.1")
 CURVE_ROWS = 16
 VERSION_0 = "data/version-0"
 WHISPER, OURS, GREEDY, ENCODER, SPELLED = "whisper-base", "as it comes", "greedy", "ctc", "characters"
@@ -213,8 +214,8 @@ def translation() -> str:
 
 
 def main() -> None:
-    last, settled = looks("encoder")[-1], looks("encoder-settled")[-1]
-    text = [row for row in log_rows("language_model") if "reply" in row][-1]
+    last, settled, further = (looks(name)[-1] for name in ENCODER_LOGS)
+    text = [row for row in log_rows("language_model-1.1") if "reply" in row][-1]
     fast = speed("dev-en")
     values = {
         "trained_on": trained_on(),
@@ -222,11 +223,13 @@ def main() -> None:
         "encoder_hours": f"{last['hours']:.0f}",
         "settled_steps": settled["step"],
         "settled_hours": f"{settled['hours']:.0f}",
-        "encoder_curve": curve("encoder", "encoder-settled"),
+        "further_steps": further["step"],
+        "further_hours": f"{further['hours']:.0f}",
+        "encoder_curve": curve(*ENCODER_LOGS),
         "text_steps": text["step"],
         "text_loss": f"{text['reply']:.2f}",
-        "speech_steps": looks("speech")[-1]["step"],
-        "speech_curve": curve("speech"),
+        "speech_steps": looks("speech-1.1")[-1]["step"],
+        "speech_curve": curve("speech-1.1"),
         "measured": measured(),
         "punctuation": punctuation(),
         "keywords": keywords(),

@@ -75,16 +75,6 @@ def label_scores(log_probs: Scores, labels: Sequence[int], spans: Sequence[Span]
 
 def edit_distance(heard: Sequence[int], labels: Sequence[int]) -> int:
     """Labels to be changed, put in or left out to make `heard` of `labels`; a wildcard is anything, at no cost."""
-    return int(_distances(heard, labels)[-1])
-
-
-def distance_to_beginning(heard: Sequence[int], labels: Sequence[int]) -> int:
-    """The same for that beginning of `heard`, of any length, that comes nearest to `labels`."""
-    return int(_distances(heard, labels).min())
-
-
-def _distances(heard: Sequence[int], labels: Sequence[int]) -> npt.NDArray[np.int_]:
-    """The edit distances of `labels` to all beginnings of `heard`, none of it first: (len(heard) + 1,)."""
     said = np.asarray(heard, np.int64)
     places = np.arange(len(said) + 1)
     row = places
@@ -95,7 +85,7 @@ def _distances(heard: Sequence[int], labels: Sequence[int]) -> npt.NDArray[np.in
             row = np.minimum.accumulate(row) + places
         else:
             row = np.minimum.accumulate(row)
-    return row
+    return int(row[-1])
 
 
 def _emissions(log_probs: Scores, states: npt.NDArray[np.int_]) -> npt.NDArray[np.float64]:

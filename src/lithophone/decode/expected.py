@@ -12,10 +12,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
-from lithophone.decode.ctc import WILDCARD, distance_to_beginning
+import numpy as np
+import numpy.typing as npt
+
+from lithophone.decode.ctc import WILDCARD
 
 LIKENESS = 0.5
 """Share of a word's labels that may differ from what the encoder heard, for the word to be tried there."""
+
+_NO_LABEL = -2
 
 CACHED_PLACES = 1 << 12
 """Beams ask about the same places of a recording, again and again."""
@@ -39,6 +44,10 @@ class Expected:
         for word in self.words:
             for n in range(1, len(word) + 1):
                 self._begun[_text(word[:n])].append(word)
+        self._sizes = np.array([len(word) for word in self.words], np.int64)
+        self._table = np.full((len(self.words), self._longest), _NO_LABEL)
+        for row, word in zip(self._table, self.words, strict=True):
+            row[: len(word)] = word
         self._like = lru_cache(CACHED_PLACES)(self._like_what_is_heard)
 
     def __bool__(self) -> bool:
@@ -68,8 +77,21 @@ class Expected:
                 yield len(text) - at, self._begun[text[at:]]
 
     def _like_what_is_heard(self, heard: tuple[int, ...]) -> list[tuple[int, ...]]:
-        limits = ((word, LIKENESS * len(word)) for word in self.words)
-        return [word for word, limit in limits if distance_to_beginning(heard[: 2 * len(word)], word) <= limit]
+        near = self.distances(heard) <= LIKENESS * self._sizes
+        return [self.words[int(i)] for i in near.nonzero()[0]]
+
+    def distances(self, heard: Sequence[int]) -> npt.NDArray[np.int64]:
+        """Labels to be changed, put in or left out to make each word of that beginning of `heard` nearest to it."""
+        places = np.arange(self._longest + 1)
+        rows = np.repeat(places[None], len(self.words), 0)
+        ends = np.arange(len(self.words)), self._sizes
+        least = rows[ends]
+        for n, label in enumerate(heard, 1):
+            changed = rows[:, :-1] + (self._table != label)
+            rows = np.concatenate((np.full((len(rows), 1), n), np.minimum(rows[:, 1:] + 1, changed)), 1)
+            rows = np.minimum.accumulate(rows - places, 1) + places
+            least = np.minimum(least, rows[ends])
+        return least
 
 
 def _text(labels: Iterable[int]) -> str:
