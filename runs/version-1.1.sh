@@ -31,11 +31,14 @@ LD_PRELOAD=${MALLOC:-} $LAUNCH recipes/encoder.py --workers 0 --tokenizer checkp
   --data "data/langs/pico-es.jsonl:es:0.5" \
   --dev "$speech/dev.jsonl" --dev-langs en fr de es pt ja --dev-clips 20 --evaluate-every 850 --batch-seconds 30 \
   --out checkpoints/encoder7 --init data/version-1.0 --lr 1.3e-3 --warmup 150 --steps 3400 --cooldown 2100 --seed 7
+# Half way between where it came from and where it went it hears new voices best.
+.venv/bin/python recipes/interpolate.py checkpoints/encoder7 --towards data/version-1.0 --share 0.5 \
+  --tokenizer checkpoints/tokenizer6 --out checkpoints/between7
 
 INIT=data/version-1.0 OUT=checkpoints/language_model7 STEPS=900 COOLDOWN=600 \
   runs/language_model.sh --growing-steps 0 --seed 7
 
-INIT=data/version-1.0 ENCODER=checkpoints/encoder7 LANGUAGE_MODEL=checkpoints/language_model7 OUT=checkpoints/speech7 \
+INIT=data/version-1.0 ENCODER=checkpoints/between7 LANGUAGE_MODEL=checkpoints/language_model7 OUT=checkpoints/speech7 \
   CLIPS=10 STEPS=1200 COOLDOWN=900 runs/speech.sh --batch-seconds 45 --evaluate-every 600 --seed 7 \
   --data data/synth4/kokoro-en.jsonl:en:0.8 --data data/synth4/pico-de.jsonl:de:0.3 \
   --mix raw=0.45 punctuated=0.15 keywords=0.3 translate=0.1 transcribe_first=1 kana=1
