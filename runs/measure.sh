@@ -48,9 +48,9 @@ for lang in fr de es pt ja; do
 done
 
 # Keyword lists: none, the rare words of the clip among 20 others, the 20 others alone.
-both lists-none "$sets/lists.jsonl" --language en --raw --also decode=greedy
-both lists "$sets/lists.jsonl" --language en --raw --bias --also decode=greedy
-both distractors "$sets/distractors.jsonl" --language en --raw --bias --also decode=greedy
+both lists-none "$sets/lists.jsonl" --language en --raw
+both lists "$sets/lists.jsonl" --language en --raw --bias
+both distractors "$sets/distractors.jsonl" --language en --raw --bias
 
 # Translation.
 for lang in de es fr ja pt; do

@@ -39,6 +39,6 @@ INIT=data/version-1.0 OUT=checkpoints/language_model7 STEPS=900 COOLDOWN=600 \
   runs/language_model.sh --growing-steps 0 --seed 7
 
 INIT=data/version-1.0 ENCODER=checkpoints/between7 LANGUAGE_MODEL=checkpoints/language_model7 OUT=checkpoints/speech7 \
-  CLIPS=10 STEPS=1200 COOLDOWN=900 runs/speech.sh --batch-seconds 45 --evaluate-every 600 --seed 7 \
+  CLIPS=10 STEPS=1500 COOLDOWN=1100 runs/speech.sh --batch-seconds 45 --evaluate-every 600 --seed 7 \
   --data data/synth4/kokoro-en.jsonl:en:0.8 --data data/synth4/pico-de.jsonl:de:0.3 \
   --mix raw=0.45 punctuated=0.15 keywords=0.3 translate=0.1 transcribe_first=1 kana=1

@@ -81,6 +81,14 @@ def test_beams_that_heed_the_encoder_say_more_of_what_it_spells(bundled: Transcr
     assert 0 < distance(0.3) < distance(0.0)
 
 
+def test_a_listed_name_is_written_where_it_is_said_and_no_other(bundled: Transcriber) -> None:
+    options = TranscribeOptions(punctuate=False, language="en")
+    names = ("Dashwood", "Willoughby", "Norland")
+    listed = bundled.transcribe(DEMO, options=options, keywords=names).text.lower()
+    assert [name for name in names if name.lower() in listed] == ["Dashwood"]
+    assert "dashwood" not in bundled.transcribe(DEMO, options=options).text.lower()
+
+
 def test_a_language_that_is_given_is_written(bundled: Transcriber) -> None:
     """Synthetic clips: an unseen voice, or half of one."""
     entries = read_entries(DEMO.parent / "languages.jsonl")

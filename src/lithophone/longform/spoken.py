@@ -79,9 +79,10 @@ def heard_labels(text: str, language: str | None = None) -> list[int]:
 def unheard_letters(text: str, language: str | None = None) -> int:
     """How many letters and digits of `text` stand for sounds that nobody can tell: those behind its wildcards.
 
-    Nobody hears marks either: in a row they count from the third on, or a text could go on with them for ever.
+    Nobody hears marks either: in a row they count from the third on, each more than the one before it, or a text could
+    go on with them for ever. A step that is cheap every time is taken again and again, whatever it has cost in all.
     """
-    marks = sum(len("".join(row.split())) - 2 for row in _MARKS_IN_A_ROW.findall(text))
+    marks = sum((len("".join(row.split())) - 2) ** 2 for row in _MARKS_IN_A_ROW.findall(text))
     japanese = kana.is_japanese(text, language)
     if japanese and not kana.can_read():
         return marks + sum(map(str.isalnum, text))
