@@ -4,8 +4,8 @@
 
 `dev-LANG` are the dev clips of a language (of LibriSpeech's 623 every third, of the 856 French deltas every eighth),
 `cased-en` the English ones without LibriSpeech, which writes all in capitals, `FROM-TO` those of the Common Voice 6.1
-sample with the translations of `runs/references` as their texts, `lists` the English clips that have rare words, with
-these and 20 others as keywords, `distractors` the same clips with the 20 others alone. LibriSpeech's words are in lower
+sample with the translations of `runs/references` as their texts, `lists` every second English clip that has rare words,
+with these and 20 others as keywords, `distractors` the same clips with the 20 others alone. LibriSpeech's words are in lower
 case there.
 """
 
@@ -51,6 +51,7 @@ def main() -> None:
         if len(strange) < len(keywords):
             lists.append(replace(entry, keywords=keywords))
             others.append(replace(entry, keywords=strange))
+    lists, others = lists[::2], others[::2]
     write_entries(FOLDER / "lists.jsonl", lists)
     write_entries(FOLDER / "distractors.jsonl", others)
     rare = sum(len(entry.keywords) for entry in lists) - sum(len(entry.keywords) for entry in others)
