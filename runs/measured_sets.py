@@ -5,8 +5,8 @@
 `dev-LANG` are the dev clips of a language (of LibriSpeech's 623 every third, of the 856 French deltas every eighth),
 `cased-en` the English ones without LibriSpeech, which writes all in capitals, `FROM-TO` those of the Common Voice 6.1
 sample with the translations of `runs/references` as their texts, `lists` every second English clip that has rare words,
-with these and 20 others as keywords, `distractors` the same clips with the 20 others alone. LibriSpeech's words are in lower
-case there.
+with these and 20 others as keywords, `distractors` the same clips with the 20 others alone. LibriSpeech's words are in
+lower case there.
 """
 
 from __future__ import annotations

@@ -82,7 +82,9 @@ def test_beams_that_heed_the_encoder_say_more_of_what_it_spells(bundled: Transcr
 
 
 def test_a_listed_name_is_written_where_it_is_said_and_no_other(bundled: Transcriber) -> None:
-    options = TranscribeOptions(punctuate=False, language="en")
+    options = TranscribeOptions(
+        punctuate=False, language="en", decode="beam", num_beams=8, ctc_weight=0.3, keyword_boost=0.5
+    )
     names = ("Dashwood", "Willoughby", "Norland")
     listed = bundled.transcribe(DEMO, options=options, keywords=names).text.lower()
     assert [name for name in names if name.lower() in listed] == ["Dashwood"]
