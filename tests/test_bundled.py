@@ -1,6 +1,6 @@
 """The model in the package: it is there, it is small, and it hears words of people it has never heard.
 
-The bounds lie just above what its card says of these five recordings: 45 % for the whole model, 52 % for the encoder.
+The bounds lie above what its card says of these five recordings: 35 % for the whole model, 48 % for the encoder.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def test_words_of_a_real_reading_are_heard(bundled: Transcriber) -> None:
     counts = sum(
         (s.counts for s in evaluate(bundled, entries, TranscribeOptions(punctuate=False)).scores), ErrorCounts()
     )
-    assert counts.rate < 0.5
+    assert counts.rate < 0.42
 
 
 def test_words_have_times_inside_the_recording(bundled: Transcriber) -> None:
@@ -66,7 +66,7 @@ def test_batches_change_no_word(bundled: Transcriber) -> None:
 def test_the_encoder_alone_is_understood_too(bundled: Transcriber) -> None:
     entries = read_entries(DEMO.parent / "demo.jsonl")
     said = [(e.text, bundled.transcribe(e.audio, decode="ctc").text) for e in entries]
-    assert score(said, "en").rate < 0.58
+    assert score(said, "en").rate < 0.54
 
 
 def test_beams_that_heed_the_encoder_say_more_of_what_it_spells(bundled: Transcriber) -> None:
