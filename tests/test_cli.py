@@ -188,7 +188,12 @@ def test_ctrl_c_in_a_terminal(tiny_folder: Path, tmp_path: Path) -> None:
         files.append(tmp_path / f"{i:03d}.flac")
         files[-1].symlink_to(DEMO)
     command = [sys.executable, "-m", "lithophone", "transcribe", *files, "-o", out, "--model", tiny_folder]
-    process = subprocess.Popen([*map(str, command), "--batch-size", "1"], stderr=subprocess.PIPE, text=True)
+    # What starts the tests in the background may ignore the signal, and ignoring is inherited.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen([*map(str, command), "--batch-size", "1"], stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     for _ in range(2400):  # two minutes: a loaded machine takes long to import torch
         if process.poll() is not None or (out.is_dir() and any(out.glob("*.txt"))):
             break
