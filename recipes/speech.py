@@ -47,7 +47,7 @@ MODEL_TYPE = "granite_speech"
 PARTS = ("projector", "language_model")
 WEIGHTS = {"reply": 1.0, "ctc": 0.3}
 
-BEAMS = BeamSearch(num_beams=8, ctc_weight=0.3, keyword_boost=0.2)
+BEAMS = BeamSearch(num_beams=8, ctc_weight=0.3, keyword_boost=0.5, future_cost=0.8)
 """What the model decodes with by default: at this size the encoder spells better than the language model listens."""
 
 HARDER = Augment(

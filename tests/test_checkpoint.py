@@ -188,7 +188,7 @@ def test_no_preprocessor_file_is_no_error(folder: Path) -> None:
     assert load_checkpoint(folder).config.window_size == 15
 
 
-BEAMS = BeamSearch(num_beams=3, length_penalty=0.5, ctc_weight=0.25, keyword_boost=0.5)
+BEAMS = BeamSearch(num_beams=3, length_penalty=0.5, ctc_weight=0.25, keyword_boost=0.5, future_cost=0.75)
 
 
 def test_beams_there_and_back_and_in_transformers(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ PREPROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 MANY_WEIGHTS = 100_000_000
 """From so many on a model is loaded in int8 where nothing else is asked for: smaller ones are as fast in float32."""
 
-BEAM_SETTINGS = ("num_beams", "length_penalty", "ctc_weight", "keyword_boost")
+BEAM_SETTINGS = ("num_beams", "length_penalty", "ctc_weight", "keyword_boost", "future_cost")
 PENALTY = "foreign_penalty"
 MARKS = "language_marks"
 """What is heeded of a generation configuration; transformers knows the first two of the beams."""

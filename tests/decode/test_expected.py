@@ -55,7 +55,7 @@ def test_without_spaces_words_stand_anywhere() -> None:
 def test_what_was_begun_goes_on_and_what_sounds_alike_is_tried() -> None:
     listed = words("dashwood", "dash", "prudent")
     assert listed.goes_on(labels("mister dashw"), labels("ould")) == [tuple(labels("ood"))]
-    assert listed.goes_on(labels("mister"), labels(" dush would")) == [
+    assert listed.goes_on(labels("mister"), labels(" dush wood")) == [
         tuple(labels(" dash")),
         tuple(labels(" dashwood")),
     ]
@@ -68,13 +68,25 @@ def test_what_nobody_can_spell_is_left_out() -> None:
     assert not Expected([[], [WILDCARD], [1, WILDCARD]], SPACE)
 
 
-def test_distances_are_the_least_to_any_beginning() -> None:
+def test_strangers_are_told_from_what_was_heard_somewhere() -> None:
+    listed = words("dashwood", "prudent", "table")
+    assert listed.heard_in(labels("and dush wood be prutent")).words == words("dashwood", "prudent").words
+    assert words("new york").heard_in(labels("in nuyork")).goes_on(labels("in new"), []) == [tuple(labels(" york"))]
+    assert words("bcd", space=None).heard_in(labels("abccab")).said(labels("abcd"), ended=True) == 3
+    assert not listed.heard_in([])
+    assert not Expected([]).heard_in(labels("table"))
+
+
+@pytest.mark.parametrize("anywhere", [False, True])
+def test_distances_are_the_least_to_any_stretch(anywhere: bool) -> None:
     drawn = random.Random(0)
     for _ in range(100):
         listed = Expected([[drawn.randrange(4) for _ in range(drawn.randrange(1, 8))] for _ in range(5)])
         heard = [drawn.randrange(4) for _ in range(drawn.randrange(12))]
-        slow = [min(edit_distance(heard[:n], word) for n in range(len(heard) + 1)) for word in listed.words]
-        assert listed.distances(heard).tolist() == slow
+        ends = range(len(heard) + 1)
+        stretches = [heard[start:end] for end in ends for start in (range(end + 1) if anywhere else [0])]
+        slow = [min(edit_distance(stretch, word) for stretch in stretches) for word in listed.words]
+        assert listed.distances(heard, anywhere).tolist() == slow
 
 
 def spelled(ids: tuple[int, ...]) -> Spelling:

@@ -30,6 +30,7 @@ def test_every_decoder_refuses_an_impossible_budget(kind: type[Budget], values: 
         (BeamSearch, "num_beams", (1, 0, 2.0), "at least 2"),
         (BeamSearch, "length_penalty", (11, float("nan"), None), "from -10 to 10"),
         (BeamSearch, "keyword_boost", (-0.1, float("inf"), None), "0 nats or more"),
+        (BeamSearch, "future_cost", (-0.1, float("nan"), None), "0 nats or more"),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(

@@ -139,8 +139,9 @@ def test_the_log_probabilities_are_the_language_models() -> None:
 
 
 @pytest.mark.parametrize("weight", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("future_cost", [0.0, 0.4])
 @pytest.mark.parametrize("seed", range(4))
-def test_what_is_not_listened_to_could_not_have_won(seed: int, weight: float) -> None:
+def test_what_is_not_listened_to_could_not_have_won(seed: int, future_cost: float, weight: float) -> None:
     """In every step the beams are those of a slow search that listens to every reply from its beginning."""
     generator, eos = torch.Generator().manual_seed(seed), 11
     scorer = PrefixScorer(posteriors(30, seed=seed))
@@ -148,7 +149,8 @@ def test_what_is_not_listened_to_could_not_have_won(seed: int, weight: float) ->
     def spell(ids: Sequence[int]) -> Spelling:
         return Spelling([1 + i % (LABELS - 1) for i in ids for _ in range(i % 3)], sum(i % 3 == 0 for i in ids))
 
-    search = Search(BeamSearch(num_beams=3, ctc_weight=weight), 10, eos, Listener(scorer, spell))
+    options = BeamSearch(num_beams=3, ctc_weight=weight, future_cost=future_cost)
+    search = Search(options, 10, eos, Listener(scorer, spell))
     for _ in range(6):
         logprobs = (2 * torch.randn(len(search.beams), 12, generator=generator)).log_softmax(-1)
         slow = []
@@ -158,11 +160,14 @@ def test_what_is_not_listened_to_could_not_have_won(seed: int, weight: float) ->
                 spelling = spell([i for i in ids if i != eos])
                 (heard,) = scorer.extend([scorer.nothing], [spelling.labels])
                 by_ear = (heard.whole if token == eos else heard.score) + scorer.unheard * spelling.unheard
-                slow.append(((1 - weight) * math.fsum((*beam.logprobs, float(row[token]))) + weight * by_ear, ids))
+                score = (1 - weight) * math.fsum((*beam.logprobs, float(row[token]))) + weight * by_ear
+                past = beam.heard or scorer.nothing
+                unsaid = len(scorer.continuation(past)) - len(spelling.labels) + len(past.labels)
+                slow.append((score - future_cost * max(0, unsaid) * (token != eos), score, ids))
         slow = sorted(slow, key=lambda one: -one[0])[:6]
         found = search._extend(logprobs, 6)
-        assert [beam.ids for beam in found] == [ids for _, ids in slow]
-        assert [beam.score for beam in found] == pytest.approx([score for score, _ in slow], abs=1e-6)
+        assert [beam.ids for beam in found] == [ids for _, _, ids in slow]
+        assert [beam.score for beam in found] == pytest.approx([score for _, score, _ in slow], abs=1e-6)
         search.step(logprobs)
 
 
@@ -186,6 +191,32 @@ def test_digits_do_not_outlive_what_is_said() -> None:
     while not search.done:
         search.step(liked.expand(len(search.beams), 12))
     assert search.reply().ids == (4, 2, 5, 3) * 3
+
+
+@pytest.mark.parametrize("future_cost", [0.0, 2.5])
+def test_beams_are_compared_by_what_they_will_have_cost(future_cost: float) -> None:
+    """Marks cost little, words much: with few beams none that says a word is left, unless the others have them to come.
+
+    Each token is a label of its own but the mark, which has none.
+    """
+    mark, eos = 0, 11
+    words = (4, 2, 5, 3)
+    liked = torch.full((12,), -3.0)
+    liked[mark] = -0.2
+
+    def spell(ids: Sequence[int]) -> Spelling:
+        return Spelling([i for i in ids if i != mark])
+
+    def propose(labels: Sequence[int], first: bool) -> Sequence[int]:
+        return labels[:1]
+
+    heard = (5.0 * F.one_hot(torch.tensor([label for word in words for label in (word, 0)]), 12)).log_softmax(-1)
+    options = BeamSearch(num_beams=2, ctc_weight=0.3, future_cost=future_cost)
+    search = Search(options, 12, eos, Listener(PrefixScorer(heard), spell, propose))
+    while not search.done:
+        search.step(liked.expand(len(search.beams), 12))
+    said = tuple(token for token in search.reply().ids if token != mark)
+    assert (said == words) == (future_cost > 0)
 
 
 def test_what_cannot_be_heard_is_not_said_for_ever() -> None:

@@ -77,13 +77,21 @@ def test_common_words_of_the_references() -> None:
     texts = ("red red red red stone", "red red red stone sand", "Red, a")
     common = most_common(entries(texts), 1)
     assert common == CommonWords("the 1 most common words of the references, 67 % of what is said", frozenset({"red"}))
-    # 12 words: 8 red, 2 stone, 1 a, 1 sand. 90 % are 10.8, which 8 + 2 do not reach; `a` comes before `sand`.
-    assert most_common(entries(texts)).words == {"red", "stone", "a"}
+    # 12 words: 8 red, 2 stone, 1 a, 1 sand. 90 % are 10.8, which 8 + 2 do not reach; either of the others does.
+    assert most_common(entries(texts)).words in ({"red", "stone", "a"}, {"red", "stone", "sand"})
     assert most_common(entries(texts), 0).words == frozenset()
     assert most_common(entries(("",))).words == frozenset()
     assert most_common(entries(texts), 100).words == {"red", "stone", "sand", "a"}
     with pytest.raises(OptionError, match="-1 common words"):
         most_common(entries(texts), -1)
+
+
+def test_rare_words_are_of_all_the_alphabet() -> None:
+    """Nearly all words of a small manifest are said once, so which of them are rare must not hang on their spelling."""
+    words = [f"{first}{second}st" for first in "abcdefghijklmnopqrstuvwxyz" for second in "aeio"]
+    common = most_common(entries(words), len(words) // 2).words
+    for half in (words[: len(words) // 2], words[len(words) // 2 :]):
+        assert 0.25 < len(common.intersection(half)) / len(half) < 0.75
 
 
 def test_a_given_list_of_common_words(tmp_path: Path) -> None:

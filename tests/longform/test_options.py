@@ -39,6 +39,7 @@ from lithophone.prompts import Transcribe, Translate
         ({"decode": "greedy", "tau_slm": 0.2}, "tau_slm goes with decode='speculative'"),
         ({"decode": "beam", "num_beams": 1}, "num_beams is 1"),
         ({"decode": "beam", "keyword_boost": 0.5}, "keyword_boost is 0.5 and ctc_weight 0"),
+        ({"decode": "beam", "future_cost": 0.7}, "future_cost is 0.7 and ctc_weight 0"),
         ({"decode": "sample", "temperature": 0.0}, "temperature is 0.0"),
         ({"decode": "speculative", "tau_slm": 1.5, "punctuate": False}, "tau_slm is 1.5"),
         ({"decode": "speculative", "tau_ctc": -1.0, "punctuate": False}, "tau_ctc is -1.0"),

@@ -2,7 +2,10 @@
 
 Without the encoder's help it equals transformers' `generate(num_beams=n, do_sample=False, early_stopping=False)`, with
 its rule of when no beam can win any more: it compares the best running score at its present length. With `ctc_weight`
-the encoder's labels have their say in every step (see `prefix`). Knows no text, no files, no seconds.
+the encoder's labels have their say in every step (see `prefix`). Beams of as many tokens have then said more or less of
+what was heard; `future_cost` makes them comparable, as in phrase-based translation (Koehn 2004, "Pharaoh"): without it
+those win that stay where they are, with marks and little words, over those that say a difficult word. Knows no text,
+no files, no seconds.
 """
 
 from __future__ import annotations
@@ -58,20 +61,18 @@ class Listener:
     propose: Propose = lambda labels, first: ()
     expected: Expected | None = None
 
-    def go_on(self, heard: Prefix | None) -> list[int]:
-        """Tokens that say what was heard behind a reply's beginning, or what an expected word would add to it."""
-        past = heard or self.scorer.nothing
-        next_labels = self.scorer.continuation(past)
-        wanted = self.expected.goes_on(past.labels, next_labels) if self.expected else []
-        return [token for labels in (next_labels, *wanted) for token in self.propose(labels, not past.labels)]
+    def go_on(self, past: Prefix, behind: Sequence[int]) -> list[int]:
+        """Tokens that say what was heard `behind` a reply's beginning, or what an expected word would add to it."""
+        wanted = self.expected.goes_on(past.labels, behind) if self.expected else []
+        return [token for labels in (behind, *wanted) for token in self.propose(labels, not past.labels)]
 
 
 @dataclass(frozen=True)
 class Beam:
     """A reply so far, with the end-of-text token where it has come.
 
-    `score` is what beams are compared by: the sum of its log-probabilities, or its weighted mean with the score of
-    `heard`, the same reply as the encoder has it.
+    `score` is the sum of its log-probabilities, or the weighted mean of that with the score of `heard`, the same reply
+    as the encoder has it.
     """
 
     ids: tuple[int, ...] = ()
@@ -80,6 +81,23 @@ class Beam:
     parent: int = 0
     """Which of the beams of the step before it extends: the row of its past in the cache."""
     heard: Prefix | None = None
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A beam that is longer by a token, of which the encoder has heard only its `past`, a token before.
+
+    `written` is its score without the encoder's share, `future` what is to come is expected to cost, and `limit` what
+    the score less that cost can be at most.
+    """
+
+    beam: Beam
+    past: Prefix
+    labels: tuple[int, ...]
+    ended: bool
+    written: float
+    future: float
+    limit: float
 
 
 class Search:
@@ -145,36 +163,44 @@ class Search:
         """
         vocabulary = logprobs.shape[1]
         liked = logprobs.topk(min(self.options.num_beams + 1, vocabulary)).indices.tolist()
+        pasts = [beam.heard or listener.scorer.nothing for beam in self.beams]
+        behind = [listener.scorer.continuation(past) for past in pasts]
         tokens = [
-            dict.fromkeys([*row, *listener.go_on(beam.heard)]) for row, beam in zip(liked, self.beams, strict=True)
+            dict.fromkeys([*row, *listener.go_on(past, labels)])
+            for row, past, labels in zip(liked, pasts, behind, strict=True)
         ]
         places = [i * vocabulary + token for i, row in enumerate(tokens) for token in row]
         longer = self._longer(logprobs, torch.tensor(places, device=logprobs.device))
-        ended = [self.passes == self.budget or beam.ids[-1] == self.eos for beam in longer]
-        spelled = [listener.spell(beam.ids[:-1] if beam.ids[-1] == self.eos else beam.ids) for beam in longer]
-        pasts = [beam.heard or listener.scorer.nothing for beam in longer]
-        weight, cost = self.options.ctc_weight, listener.scorer.unheard
-        written = [
-            (1 - weight) * math.fsum(beam.logprobs)
-            + weight * cost * spelling.unheard
-            + (self.options.keyword_boost * listener.expected.said(spelling.labels, end) if listener.expected else 0.0)
-            for beam, spelling, end in zip(longer, spelled, ended, strict=True)
-        ]
-        # Nothing is said more probably than its beginning: what cannot be among the n best need not be listened to.
-        limits = [
-            score + weight * (past.score if tuple(spelling.labels[: len(past.labels)]) == past.labels else 0.0)
-            for score, past, spelling in zip(written, pasts, spelled, strict=True)
-        ]
-        waiting = sorted(range(len(longer)), key=limits.__getitem__, reverse=True)
-        best: list[tuple[float, int, Prefix]] = []
-        while waiting and (len(best) < n or limits[waiting[0]] > best[-1][0] - ROUNDING):
+        candidates = [self._candidate(beam, pasts[beam.parent], len(behind[beam.parent]), listener) for beam in longer]
+        return self._best_heard(candidates, n, listener.scorer)
+
+    def _candidate(self, beam: Beam, past: Prefix, unsaid: int, listener: Listener) -> _Candidate:
+        """A beam that goes on behind `past`, where the encoder has heard `unsaid` labels more."""
+        weight = self.options.ctc_weight
+        ended = self.passes == self.budget or beam.ids[-1] == self.eos
+        spelling = listener.spell(beam.ids[:-1] if beam.ids[-1] == self.eos else beam.ids)
+        labels = tuple(spelling.labels)
+        written = (1 - weight) * math.fsum(beam.logprobs) + weight * listener.scorer.unheard * spelling.unheard
+        if listener.expected:
+            written += self.options.keyword_boost * listener.expected.said(labels, ended)
+        said = max(0, len(labels) - len(past.labels))
+        future = 0.0 if ended else self.options.future_cost * max(0, unsaid - said)
+        # Nothing is said more probably than its beginning.
+        limit = written - future + weight * (past.score if labels[: len(past.labels)] == past.labels else 0.0)
+        return _Candidate(beam, past, labels, ended, written, future, limit)
+
+    def _best_heard(self, candidates: list[_Candidate], n: int, scorer: PrefixScorer) -> list[Beam]:
+        """The n best once the encoder has been asked, which it is not about those that cannot be among them."""
+        waiting = sorted(candidates, key=lambda candidate: candidate.limit, reverse=True)
+        best: list[tuple[float, Beam]] = []
+        while waiting and (len(best) < n or waiting[0].limit > best[-1][0] - ROUNDING):
             some, waiting = waiting[:n], waiting[n:]
-            heard = listener.scorer.extend([pasts[i] for i in some], [spelled[i].labels for i in some])
-            for i, prefix in zip(some, heard, strict=True):
-                by_ear = prefix.whole if ended[i] else prefix.score
-                best.append((written[i] + weight * by_ear, i, prefix))
-            best = sorted(best, key=lambda one: (-one[0], one[1]))[:n]
-        return [replace(longer[i], score=score, heard=prefix) for score, i, prefix in best]
+            heard = scorer.extend([one.past for one in some], [one.labels for one in some])
+            for one, prefix in zip(some, heard, strict=True):
+                score = one.written + self.options.ctc_weight * (prefix.whole if one.ended else prefix.score)
+                best.append((score - one.future, replace(one.beam, score=score, heard=prefix)))
+            best = sorted(best, key=lambda one: one[0], reverse=True)[:n]
+        return [beam for _, beam in best]
 
 
 @torch.inference_mode()

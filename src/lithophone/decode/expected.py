@@ -11,14 +11,15 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
 
 from lithophone.decode.ctc import WILDCARD
 
-LIKENESS = 0.5
-"""Share of a word's labels that may differ from what the encoder heard, for the word to be tried there."""
+LIKENESS = 0.4
+"""Share of a word's labels that may differ from what the encoder heard, for the word to be no stranger there."""
 
 _NO_LABEL = -2
 
@@ -76,19 +77,27 @@ class Expected:
             if text[at:] in self._begun and text[:at].endswith(self._gap):
                 yield len(text) - at, self._begun[text[at:]]
 
-    def _like_what_is_heard(self, heard: tuple[int, ...]) -> list[tuple[int, ...]]:
-        near = self.distances(heard) <= LIKENESS * self._sizes
-        return [self.words[int(i)] for i in near.nonzero()[0]]
+    def heard_in(self, labels: Sequence[int]) -> Expected:
+        """The words like some stretch of `labels`, all that the encoder spells; the others are strangers."""
+        near = self.distances(labels, anywhere=True) <= LIKENESS * self._sizes
+        return Expected(compress(self.words, near), self._space)
 
-    def distances(self, heard: Sequence[int]) -> npt.NDArray[np.int64]:
-        """Labels to be changed, put in or left out to make each word of that beginning of `heard` nearest to it."""
+    def _like_what_is_heard(self, heard: tuple[int, ...]) -> list[tuple[int, ...]]:
+        return list(compress(self.words, self.distances(heard) <= LIKENESS * self._sizes))
+
+    def distances(self, heard: Sequence[int], anywhere: bool = False) -> npt.NDArray[np.int64]:
+        """Labels to be changed, put in or left out to make each word of the stretch of `heard` that is nearest to it.
+
+        The stretch begins where `heard` does, or `anywhere`.
+        """
         places = np.arange(self._longest + 1)
         rows = np.repeat(places[None], len(self.words), 0)
         ends = np.arange(len(self.words)), self._sizes
         least = rows[ends]
         for n, label in enumerate(heard, 1):
             changed = rows[:, :-1] + (self._table != label)
-            rows = np.concatenate((np.full((len(rows), 1), n), np.minimum(rows[:, 1:] + 1, changed)), 1)
+            first = np.full((len(rows), 1), 0 if anywhere else n)
+            rows = np.concatenate((first, np.minimum(rows[:, 1:] + 1, changed)), 1)
             rows = np.minimum.accumulate(rows - places, 1) + places
             least = np.minimum(least, rows[ends])
         return least

@@ -80,31 +80,41 @@ class Sampling(Budget):
         check_whole("seed", self.seed, least=0)
 
 
+_BY_EAR = {
+    "keyword_boost": "words are boosted where the encoder hears them",
+    "future_cost": "what is still to come is what the encoder hears",
+}
+"""Options of beams that need the encoder, and why."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BeamSearch(Budget):
     """The best of `num_beams` replies, by the sum of log-probabilities over `length ** length_penalty`.
 
     With `ctc_weight` w, from 0 to below 1, a reply's log-probability is (1 - w) times that of the language model plus w
     times that of the encoder's characters, at every step. There `keyword_boost` nats are added for every letter of a
-    word of the task's keyword list.
+    word of the task's keyword list, and beginnings of replies are compared by what they will have cost in the end,
+    `future_cost` nats for every letter that the encoder heard behind them.
     """
 
     num_beams: int = 2
     length_penalty: float = 1.0
     ctc_weight: float = 0.0
     keyword_boost: float = 0.0
+    future_cost: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("num_beams", self.num_beams, least=2)
         check_number("length_penalty", self.length_penalty, lambda value: -10 <= value <= 10, "from -10 to 10")
         check_number("ctc_weight", self.ctc_weight, lambda value: 0 <= value < 1, "from 0 to below 1")
-        check_number("keyword_boost", self.keyword_boost, lambda value: 0 <= value < math.inf, "0 nats or more")
-        if self.keyword_boost and not self.ctc_weight:
-            raise OptionError(
-                f"keyword_boost is {self.keyword_boost!r} and ctc_weight 0: words are boosted where the encoder hears "
-                "them, so ctc_weight has to be above 0 (0.3, say)"
-            )
+        for name, reason in _BY_EAR.items():
+            check_number(name, getattr(self, name), lambda value: 0 <= value < math.inf, "0 nats or more")
+            if getattr(self, name) and not self.ctc_weight:
+                raise OptionError(
+                    f"{name} is {getattr(self, name)!r} and ctc_weight 0: {reason}, so ctc_weight has to be above 0 "
+                    "(0.3, say)"
+                )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import functools
 import itertools
 import random
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -95,12 +96,13 @@ def contextual_sets(
 def most_common(entries: Sequence[Entry], count: int | None = None) -> CommonWords:
     """The most common words of the references: `count` of them, or as many as are COMMON_SHARE of what is said.
 
-    Words that are said equally often are taken in the order of the alphabet. Raises OptionError for a count below 0.
+    Of words that are said equally often those are taken that a hash puts first: by the alphabet all that is rare would
+    begin with its last letters. Raises OptionError for a count below 0.
     """
     if count is not None and count < 0:
         raise OptionError(f"{count} common words: take 0 or more")
     counts = Counter(word for entry in entries for word in units(entry.text, entry.lang))
-    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    ranked = sorted(counts, key=lambda word: (-counts[word], zlib.crc32(word.encode()), word))
     if count is None:
         sums = itertools.accumulate(counts[word] for word in ranked)
         wanted = COMMON_SHARE * counts.total()

@@ -199,7 +199,10 @@ def _listeners(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task, boost
     rows = zip(encoded.logits, encoded.lengths.tolist(), strict=True)
     propose = proposals(checkpoint.tokenizer)
     expected = _expected(task) if boosted else None
-    return [Listener(PrefixScorer(logits[:n].double().log_softmax(-1)), spell, propose, expected) for logits, n in rows]
+    scorers = [PrefixScorer(logits[:n].double().log_softmax(-1)) for logits, n in rows]
+    # Of a long list only what the encoder heard somewhere is looked for in every step.
+    heard = [expected and expected.heard_in(scorer.continuation(scorer.nothing)) for scorer in scorers]
+    return [Listener(scorer, spell, propose, words) for scorer, words in zip(scorers, heard, strict=True)]
 
 
 def _expected(task: Task) -> Expected:

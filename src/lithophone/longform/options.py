@@ -81,6 +81,10 @@ class TranscribeOptions:
     keyword_boost: float = _option(
         BeamSearch.keyword_boost, "beam: nats for every letter of a keyword in a hypothesis; needs a ctc_weight."
     )
+    future_cost: float = _option(
+        BeamSearch.future_cost,
+        "beam: nats that every letter which the encoder heard behind a hypothesis will cost it; needs a ctc_weight.",
+    )
     temperature: float = _option(Sampling.temperature, "sample: what logits are divided by.")
     top_p: float = _option(Sampling.top_p, "sample: probability mass to draw from.")
     top_k: int | None = _option(Sampling.top_k, "sample: number of tokens to draw from.")
