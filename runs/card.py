@@ -40,6 +40,7 @@ CORPORA = {
     "speechocean762": ("speechocean762, Mandarin accents, half of the speakers under 16", "free for commercial use"),
 }
 ENCODER_LOGS = ("encoder", "encoder-settled", "encoder-1.1")
+SPEECH_LOGS = ("speech-1.1", "speech-1.2")
 CURVE_ROWS = 16
 VERSION_0 = "data/version-0"
 WHISPER, OURS, GREEDY, ENCODER, SPELLED = "whisper-base", "as it comes", "greedy", "ctc", "characters"
@@ -228,8 +229,8 @@ def main() -> None:
         "encoder_curve": curve(*ENCODER_LOGS),
         "text_steps": text["step"],
         "text_loss": f"{text['reply']:.2f}",
-        "speech_steps": looks("speech-1.1")[-1]["step"],
-        "speech_curve": curve("speech-1.1"),
+        "speech_steps": sum(looks(name)[-1]["step"] for name in SPEECH_LOGS),
+        "speech_curve": curve(*SPEECH_LOGS),
         "measured": measured(),
         "punctuation": punctuation(),
         "keywords": keywords(),
