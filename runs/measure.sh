@@ -42,9 +42,9 @@ both untold-ja "$sets/dev-ja.jsonl" --raw $(sound ja)
 both demo src/lithophone/assets/demo/demo.jsonl --language en --raw "${decoders[@]}"
 
 # Punctuation and capitals, where the references have them.
-both punctuated-en "$sets/cased-en.jsonl" --language en --punctuate --decode greedy
+both punctuated-en "$sets/cased-en.jsonl" --language en --punctuate
 for lang in fr de es pt ja; do
-  both "punctuated-$lang" "$sets/dev-$lang.jsonl" --language $lang --punctuate --decode greedy
+  both "punctuated-$lang" "$sets/dev-$lang.jsonl" --language $lang --punctuate
 done
 
 # Keyword lists: none, the rare words of the clip among 20 others, the 20 others alone.
