@@ -161,6 +161,13 @@ def measured() -> str:
     return table(headings, rows)
 
 
+def pooled(scores: Scores) -> str:
+    """The error rate of all corpora together."""
+    errors = sum(score[part] for score in scores.values() for part in ("substitutions", "deletions", "insertions"))
+    words = sum(score[part] for score in scores.values() for part in ("hits", "substitutions", "deletions"))
+    return percent(errors / words)
+
+
 def whole(name: str, lang: str) -> dict[str, Any]:
     """The score of all corpora of a language together, by the model."""
     found = result(name)
@@ -232,6 +239,8 @@ def main() -> None:
         "speech_steps": sum(looks(name)[-1]["step"] for name in SPEECH_LOGS),
         "speech_curve": curve(*SPEECH_LOGS),
         "measured": measured(),
+        "english": pooled(systems("dev-en")[OURS]),
+        "english_before": pooled(version_0()),
         "punctuation": punctuation(),
         "keywords": keywords(),
         "translation": translation(),
