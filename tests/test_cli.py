@@ -215,6 +215,14 @@ def test_a_recipe_runs_with_its_arguments(tmp_path: Path) -> None:
     assert done.stdout == "__main__ --steps 3 --help\n"
 
 
+def test_what_a_recipe_needs_and_is_not_installed_is_named(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text("import no_such_package\n")
+    done = call("train", recipe)
+    assert done.exit_code == 2
+    assert "no_such_package is missing: pip install 'lithophone[train]', or no_such_package" in done.stderr
+
+
 def test_an_unknown_recipe_names_those_there_are() -> None:
     done = call("train", "no-such-recipe")
     assert done.exit_code == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
@@ -102,7 +101,7 @@ def evaluate(
     options: TranscribeOptions,
 ) -> None:
     """Error rates with intervals and all other measures the manifest allows, per corpus and language, and the speed."""
-    with needs_eval():
+    with terminal.needs("eval"):
         from lithophone.evaluation.summary import Resampling, compare, summarize
         from lithophone.evaluation.tally import Texts
 
@@ -132,15 +131,6 @@ def evaluate(
         else:
             show(systems, evaluations, comparisons)
     tell(systems)
-
-
-@contextlib.contextmanager
-def needs_eval() -> Iterator[None]:
-    """What the measures need and is not installed is told with the command that installs it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise OptionError(f"{error.name} is missing: pip install 'lithophone[eval]'") from error
 
 
 def entries_of(

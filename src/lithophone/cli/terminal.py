@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, ParamSpec
 
 import typer
@@ -75,3 +76,14 @@ def with_exit_status(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(INTERRUPTED) from error
 
     return guarded
+
+
+@contextlib.contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """What a command needs and is not installed is told with the extra of the package that brings it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise OptionError(
+            f"{error.name} is missing: pip install 'lithophone[{extra}]', or {error.name} where that does not bring it"
+        ) from error

@@ -23,7 +23,8 @@ def train(
     path = find_recipe(recipe)
     sys.argv = [str(path), *(args or [])]
     sys.path.insert(0, str(path.parent))  # as Python does for a script: recipes share code by importing each other
-    runpy.run_path(str(path), run_name="__main__")
+    with terminal.needs("train"):
+        runpy.run_path(str(path), run_name="__main__")
 
 
 def find_recipe(name: str) -> Path:
