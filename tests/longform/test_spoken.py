@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 
 from lithophone import kana
@@ -60,16 +58,7 @@ def test_letters_behind_wildcards_are_counted() -> None:
 def test_marks_that_go_on_and_on_are_not_heard_either() -> None:
     assert unheard_letters('"Yes," he said. "No."') == 0
     assert unheard_letters("Well... no?!") == 1
-    assert unheard_letters("quintal ¡ ¡ ¡ ¡ ¡ ¡") == 16
-
-
-def test_a_number_without_end_costs_more_and_more() -> None:
-    assert unheard_letters("call 555-0123-4567") == 11
-    costs = [unheard_letters("(1)" + "(1)" * n) for n in range(3, 12)]
-    steps = [later - earlier for earlier, later in itertools.pairwise(costs)]
-    assert steps == sorted(steps)
-    assert steps[0] == 1
-    assert steps[-1] > 60
+    assert unheard_letters("quintal ¡ ¡ ¡ ¡ ¡ ¡") == 4
 
 
 def test_japanese_without_its_library_is_not_spoken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,16 +21,12 @@ from lithophone.labels import LIGATURES, character_label, katakana, raw_text
 MAX_UNKNOWN = 0.5
 """Share of letters without a label beyond which an alignment would mean nothing."""
 
-LONGEST_NUMBER = 16
-"""Digits and marks that a number has at most: a telephone number's."""
-
 CACHED_WORDS = 1 << 14
 """A beam search spells the same words over and over, with one more behind them each time."""
 
 SPACE = ord(" ")
 _UNSPELLED = "0"
 """Stands for whatever is said but not spelled, until it becomes a wildcard; free, because no digit is spelled."""
-_HEARD, _MARK = "a", "."
 
 _SIGNS = re.compile("[%&@#§°+=×÷<>$€£¥]")
 _MARKS_IN_A_ROW = re.compile(r"(?:[^\w\s]\s*){3,}")
@@ -83,24 +79,19 @@ def heard_labels(text: str, language: str | None = None) -> list[int]:
 def unheard_letters(text: str, language: str | None = None) -> int:
     """How many letters and digits of `text` stand for sounds that nobody can tell: those behind its wildcards.
 
-    Nobody hears marks either: in a row they count from the third on. In a long row, of marks or of digits with marks
-    between them, each counts more than the one before it, or a text could go on with them for ever: a step that is
-    cheap every time is taken again and again, whatever it has cost in all.
+    Nobody hears marks either: in a row they count from the third on, or a text could go on with them for ever.
     """
-    marks = sum((len("".join(row.split())) - 2) ** 2 for row in _MARKS_IN_A_ROW.findall(text))
+    marks = sum(len("".join(row.split())) - 2 for row in _MARKS_IN_A_ROW.findall(text))
     japanese = kana.is_japanese(text, language)
     if japanese and not kana.can_read():
         return marks + sum(map(str.isalnum, text))
     sounds = [sound for _, sound in kana.read(text)] if japanese else text.split()
-    rows = "".join(map(_what_is_heard, sounds)).split(_HEARD)
-    return marks + sum(row.count(_UNSPELLED) + max(0, len(row) - LONGEST_NUMBER) ** 2 for row in rows)
+    return marks + sum(map(_unheard, sounds))
 
 
 @lru_cache(CACHED_WORDS)
-def _what_is_heard(sound: str) -> str:
-    """A sign for every character: heard, unheard, or a mark."""
-    known = ((c, c.isalnum()) for c in katakana(sound.lower()).translate(LIGATURES))
-    return "".join((_UNSPELLED if _in_the_set(c) == _UNSPELLED else _HEARD) if said else _MARK for c, said in known)
+def _unheard(sound: str) -> int:
+    return sum(c.isalnum() and _in_the_set(c) == _UNSPELLED for c in katakana(raw_text(sound)).translate(LIGATURES))
 
 
 @lru_cache(CACHED_WORDS)
