@@ -1,4 +1,4 @@
-"""How often the checks of `longform/judge.py` find what they look for, and how often they cry for nothing.
+"""How often the checks of `pipeline/quality.py` find what they look for, and how often they cry for nothing.
 
     python bench/checks.py --manifest ../shared/speech/dev.jsonl --out bench/results/checks.json
 
@@ -21,15 +21,15 @@ import torch
 from report import save_results
 
 import lithophone
-from lithophone.audio import load_audio
-from lithophone.features import FRAME_S, log_mel_frames
+from lithophone.audio.features import FRAME_S, log_mel_frames
+from lithophone.audio.reader import load_audio
+from lithophone.ctc.characters import raw_text
+from lithophone.ctc.word_alignment import LogProbs, timed_words
+from lithophone.data.manifest import Entry, read_entries
 from lithophone.hub import DEFAULT_MODEL
-from lithophone.labels import raw_text
-from lithophone.longform.judge import DISAGREEMENT, UNHEARD, UNHEARD_WORDS, difference, unheard
-from lithophone.longform.spelled import spelled_texts
-from lithophone.longform.transcriber import Transcriber
-from lithophone.longform.words import LogProbs, timed_words
-from lithophone.manifest import Entry, read_entries
+from lithophone.pipeline.ctc_greedy import spelled_texts
+from lithophone.pipeline.quality import DISAGREEMENT, UNHEARD, UNHEARD_WORDS, difference, unheard
+from lithophone.pipeline.transcriber import Transcriber
 
 FOREIGN_WORDS = (4, 6, 8, 12)
 

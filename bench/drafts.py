@@ -18,16 +18,16 @@ import torch
 from report import save_results
 
 import lithophone
-from lithophone.audio import RATE_HZ, load_audio
-from lithophone.decode.greedy import Reply
+from lithophone.audio.features import batch_frames, log_mel_frames
+from lithophone.audio.reader import RATE_HZ, load_audio
+from lithophone.data.manifest import Entry, read_entries
 from lithophone.decode.options import CTC, Decoder, Greedy, Speculative
-from lithophone.features import batch_frames, log_mel_frames
+from lithophone.decode.reply import Reply
 from lithophone.hub import DEFAULT_MODEL
-from lithophone.longform.decoders import Said, replies_of
-from lithophone.longform.transcriber import Transcriber
-from lithophone.manifest import Entry, read_entries
 from lithophone.metrics.wer import score
-from lithophone.prompts import Transcribe
+from lithophone.pipeline.request import Said, replies_of
+from lithophone.pipeline.transcriber import Transcriber
+from lithophone.text.prompts import Transcribe
 
 DECODERS: dict[str, Decoder] = {
     "greedy": Greedy(),

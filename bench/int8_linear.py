@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from report import save_results
 from torch import Tensor
 
-from lithophone.config import EncoderConfig, ModelConfig, TextConfig
 from lithophone.model.cache import KVCache
+from lithophone.model.config import EncoderConfig, ModelConfig, TextConfig
 from lithophone.model.quantize import Int8Matrix, quantize_, quantize_rows
 from lithophone.model.speech import GraniteSpeech
 

@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 from tokenizers import decoders, models, pre_tokenizers
 from torch import Tensor
 
-from lithophone.config import ModelConfig
+from lithophone.model.config import ModelConfig
 from lithophone.model.speech import GraniteSpeech
-from lithophone.tokenizer import Tokenizer
+from lithophone.text.tokenizer import Tokenizer
 
 CONFIG = ModelConfig()
 TEXT = CONFIG.text_config

@@ -29,13 +29,13 @@ import torch
 from report import save_results
 from torch import Tensor
 
+from lithophone.audio.features import audio_embedding_count, frame_count, log_mel_frames
 from lithophone.checkpoint import Checkpoint, load_checkpoint
 from lithophone.decode.batched import decode_batch
-from lithophone.decode.greedy import Reply
 from lithophone.decode.options import Greedy, Speculative
-from lithophone.features import audio_embedding_count, frame_count, log_mel_frames
-from lithophone.memory import keep_freed_memory
-from lithophone.prompts import Transcribe, build_prompt
+from lithophone.decode.reply import Reply
+from lithophone.runtime import keep_freed_memory
+from lithophone.text.prompts import Transcribe, build_prompt
 
 AUDIO_S = 30.0
 N_NEW = 100
@@ -114,7 +114,7 @@ def figures(total_s: float, reply: Reply) -> dict[str, Any]:
 def theirs(folder: Path, rounds: int) -> dict[str, Any]:
     from transformers import GraniteSpeechForConditionalGeneration
 
-    from lithophone.tokenizer import Tokenizer
+    from lithophone.text.tokenizer import Tokenizer
 
     began = time.perf_counter()
     model = GraniteSpeechForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16).eval()

@@ -33,13 +33,13 @@ from numpy.typing import NDArray
 from report import save_results
 
 import lithophone
-from lithophone.audio import RATE_HZ, Samples, load_audio
-from lithophone.features import FRAME_S, log_mel_frames
+from lithophone.audio.features import FRAME_S, log_mel_frames
+from lithophone.audio.reader import RATE_HZ, Samples, load_audio
+from lithophone.ctc.characters import N_LABELS
+from lithophone.ctc.word_alignment import REACH_S, LogProbs, timed_words
+from lithophone.data.manifest import Entry, read_entries
 from lithophone.hub import DEFAULT_MODEL
-from lithophone.labels import N_LABELS
-from lithophone.longform.transcriber import Transcriber
-from lithophone.longform.words import REACH_S, LogProbs, timed_words
-from lithophone.manifest import Entry, read_entries
+from lithophone.pipeline.transcriber import Transcriber
 from lithophone.transcript import Word
 
 DEMO = Path(lithophone.__file__).parent / "assets" / "demo" / "demo.jsonl"

@@ -27,26 +27,33 @@ from finetune import FineTuneTask, read_model, suited
 from speech import HARDER, keyword_lists
 from torch import Tensor
 
+from lithophone.audio.features import batch_frames, log_mel_frames
 from lithophone.checkpoint import Checkpoint, save_checkpoint
+from lithophone.data.manifest import read_entries
 from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import Greedy
-from lithophone.features import batch_frames, log_mel_frames
-from lithophone.manifest import read_entries
+from lithophone.languages import UNSPACED_LANGUAGES
 from lithophone.metrics.keywords import BiasedCounts, biased_counts
-from lithophone.metrics.normalize import CHARACTER_LANGUAGES
 from lithophone.model.granite import pad_rows
 from lithophone.model.lora import LoraConfig
-from lithophone.prompts import Transcribe, build_prompt
-from lithophone.train.arguments import Data, add_data_arguments, add_run_arguments, begin, loop_options, recipe_parser
-from lithophone.train.augment import seeded
-from lithophone.train.biasing import Cues, PositionTagger, tagged, tagger_loss, with_cues
-from lithophone.train.data import Batch, Corpus
+from lithophone.text.prompts import Transcribe, build_prompt
+from lithophone.train.data.augment import seeded
+from lithophone.train.data.batches import Batch, Corpus
+from lithophone.train.data.keyword_lists import KeywordLists
 from lithophone.train.finetune import Parts, open_parts
-from lithophone.train.keywords import KeywordLists
-from lithophone.train.loop import Trainer
-from lithophone.train.losses import Loss
-from lithophone.train.optim import Schedule
-from lithophone.train.replies import Request, Said, TaskMix, draw_request, loss_of_states, make_pair
+from lithophone.train.run.arguments import (
+    Data,
+    add_data_arguments,
+    add_run_arguments,
+    begin,
+    loop_options,
+    recipe_parser,
+)
+from lithophone.train.run.loop import Trainer
+from lithophone.train.run.optim import Schedule
+from lithophone.train.targets.biasing import Cues, PositionTagger, tagged, tagger_loss, with_cues
+from lithophone.train.targets.losses import Loss
+from lithophone.train.targets.prompt_reply import Request, Said, TaskMix, draw_request, loss_of_states, make_pair
 
 WEIGHTS = {"reply": 1.0, "tags": 0.1}
 MIX = ("raw=0.15", "punctuated=0.15", "keywords=0.7")
@@ -167,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     open_parts(checkpoint.model, Parts.parse(["projector", "language-model"]), LoraConfig())
     data = Data.read(args, ranks)
     lists = keyword_lists(data.parts, args.largest_list)
-    cues = {lang: Cues(known.common) for lang, known in lists.items() if lang not in CHARACTER_LANGUAGES}
+    cues = {lang: Cues(known.common) for lang, known in lists.items() if lang not in UNSPACED_LANGUAGES}
     task = BiasingTask(checkpoint, suited(TaskMix.parse(args.mix), checkpoint.model.config), lists, cues)
     options = loop_options(args, Schedule(args.lr, args.steps, args.warmup, args.cooldown), ranks)
     trainer = Trainer(task, task.losses, WEIGHTS, options)

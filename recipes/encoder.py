@@ -8,8 +8,8 @@
 Loss = 0.8 CTC(characters, last layer) + 0.2 CTC(characters, middle layer) + 0.3 CTC(BPE, pooled) + 5 distance to the
 teacher's states. The first two shares are those of the family's paper; the other two are ours: the BPE head has to
 follow the characters without leading them, and the dense target carries the run while CTC is still on its plateau.
-Both heads spell what is heard: the raw form of a text, and Japanese in kana (`train/heard.py`). Of some rows the
-encoder is told the language, by a mark and by a penalty for letters that it is not spelled with; of dev clips always.
+The targets of both heads are the raw form of a text, and Japanese in kana
+(`train/targets/ctc_transcripts.py`). Some training rows and all dev clips are conditioned on their language.
 A row is drawn from a corpus by its weight and hours ** alpha. Stopped and started again, a run goes on from its last
 checkpoint; `--steps` may have grown meanwhile. `OUT/data.json` says what was trained on, what was dropped and why.
 """
@@ -25,26 +25,33 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from lithophone.audio.features import batch_frames, log_mel_frames
 from lithophone.checkpoint import load_checkpoint
-from lithophone.config import EncoderConfig
-from lithophone.decode.ctc import collapse
-from lithophone.features import batch_frames, log_mel_frames
+from lithophone.ctc.characters import character_labels, hiragana, labels_text
+from lithophone.ctc.forced_alignment import collapse
+from lithophone.ctc.language_bias import language_bias
+from lithophone.data.manifest import Entry, read_entries
 from lithophone.hub import resolve
-from lithophone.labels import character_labels, hiragana, labels_text
-from lithophone.manifest import Entry, read_entries
 from lithophone.metrics.wer import measure_name, score, score_characters
+from lithophone.model.config import EncoderConfig
 from lithophone.model.conformer import Conformer
 from lithophone.model.heads import BPEHead
-from lithophone.tokenizer import Tokenizer
-from lithophone.told import told
-from lithophone.train.arguments import Data, add_data_arguments, add_run_arguments, begin, loop_options, recipe_parser
-from lithophone.train.augment import Augment, seeded
-from lithophone.train.data import Batch, Corpus
-from lithophone.train.heard import FOREIGN_PENALTY, heard_text, told_languages
-from lithophone.train.loop import Trainer
-from lithophone.train.losses import Loss, ctc, regression
-from lithophone.train.optim import Schedule
-from lithophone.train.vocabulary import carry_over
+from lithophone.text.tokenizer import Tokenizer
+from lithophone.train.data.augment import Augment, seeded
+from lithophone.train.data.batches import Batch, Corpus
+from lithophone.train.embedding_transfer import carry_over
+from lithophone.train.run.arguments import (
+    Data,
+    add_data_arguments,
+    add_run_arguments,
+    begin,
+    loop_options,
+    recipe_parser,
+)
+from lithophone.train.run.loop import Trainer
+from lithophone.train.run.optim import Schedule
+from lithophone.train.targets.ctc_transcripts import FOREIGN_PENALTY, encoder_biass, heard_text
+from lithophone.train.targets.losses import Loss, ctc, regression
 
 TINY = EncoderConfig(hidden_dim=192, num_layers=8, num_heads=4, dim_head=48, feedforward_mult=3, dropout=0.0)
 WEIGHTS = {"ctc": 0.8, "ctc_mid": 0.2, "ctc_bpe": 0.3, "teacher": 5.0}
@@ -65,7 +72,7 @@ class EncoderTask(nn.Module):
 def encoder_losses(task: EncoderTask, tokenizer: Tokenizer) -> Callable[[Batch], Mapping[str, Loss]]:
     def losses(batch: Batch) -> Mapping[str, Loss]:
         rng = seeded(0, "told", int(torch.initial_seed()) % 2**31)
-        language = told(told_languages(batch.texts, batch.langs, rng), FOREIGN_PENALTY, marked=True)
+        language = language_bias(encoder_biass(batch.texts, batch.langs, rng), FOREIGN_PENALTY, with_ids=True)
         output = task.encoder(batch.frames.to(task.to_teacher.weight.dtype), batch.lengths, language)
         heard = [heard_text(text, lang) for text, lang in zip(batch.texts, batch.langs, strict=True)]
         characters = [character_labels(text) for text in heard]
@@ -130,7 +137,7 @@ class DevSet:
         """What is heard in every clip, and what characters and tokens spell."""
         frames, lengths = batch_frames([clip.frames for clip in clips])
         weight = task.to_teacher.weight
-        language = told([clip.lang for clip in clips], FOREIGN_PENALTY, marked=True)
+        language = language_bias([clip.lang for clip in clips], FOREIGN_PENALTY, with_ids=True)
         output = task.encoder(frames.to(weight.device, weight.dtype), lengths.to(weight.device), language)
         bpe, bpe_lengths = task.bpe_head.logits(output)
         decoded = []

@@ -22,20 +22,24 @@ import torch
 from speech import HARDER, DevClip, keyword_lists
 from torch import Tensor, nn
 
+from lithophone.audio.features import batch_frames, log_mel_frames
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lithophone.config import ModelConfig
+from lithophone.ctc.language_bias import language_bias
+from lithophone.data.manifest import read_entries
 from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import Greedy
 from lithophone.errors import OptionError
-from lithophone.features import batch_frames, log_mel_frames
 from lithophone.hub import resolve
-from lithophone.manifest import read_entries
 from lithophone.metrics.counts import ErrorCounts
 from lithophone.metrics.wer import score
+from lithophone.model.config import ModelConfig
 from lithophone.model.lora import LoraConfig
-from lithophone.prompts import Transcribe, build_prompt
-from lithophone.told import told
-from lithophone.train.arguments import (
+from lithophone.text.prompts import Transcribe, build_prompt
+from lithophone.train.data.augment import seeded
+from lithophone.train.data.batches import Batch, Corpus
+from lithophone.train.data.keyword_lists import KeywordLists
+from lithophone.train.finetune import SYNTAX, Best, Parts, Patience, learns, merge_parts, open_parts, write_parts
+from lithophone.train.run.arguments import (
     Data,
     add_data_arguments,
     add_run_arguments,
@@ -43,15 +47,11 @@ from lithophone.train.arguments import (
     loop_options,
     recipe_parser,
 )
-from lithophone.train.augment import seeded
-from lithophone.train.data import Batch, Corpus
-from lithophone.train.finetune import SYNTAX, Best, Parts, Patience, learns, merge_parts, open_parts, write_parts
-from lithophone.train.heard import told_languages
-from lithophone.train.keywords import KeywordLists
-from lithophone.train.loop import Trainer
-from lithophone.train.losses import Loss
-from lithophone.train.optim import Schedule
-from lithophone.train.replies import Said, TaskMix, draw_request, make_pair, reply_loss
+from lithophone.train.run.loop import Trainer
+from lithophone.train.run.optim import Schedule
+from lithophone.train.targets.ctc_transcripts import encoder_biass
+from lithophone.train.targets.losses import Loss
+from lithophone.train.targets.prompt_reply import Said, TaskMix, draw_request, make_pair, reply_loss
 
 ERROR = "error"
 
@@ -64,7 +64,7 @@ class FineTuneTask(nn.Module):
         self.model = checkpoint.model
         self.tokenizer = checkpoint.tokenizer
         self.config: ModelConfig = self.model.config
-        self.foreign_penalty, self.language_marks = checkpoint.foreign_penalty, checkpoint.language_marks
+        self.foreign_penalty, self.language_ids = checkpoint.foreign_penalty, checkpoint.language_ids
         self.mix = mix
         self.keywords = keywords
 
@@ -77,16 +77,16 @@ class FineTuneTask(nn.Module):
     def hear(self, frames: Tensor, lengths: Tensor, languages: Sequence[str | None]) -> tuple[Tensor, Tensor]:
         """Frames (B, T, 160), lengths (B,) and languages that the encoder is told -> audio embeddings, their counts."""
         weight = self.model.projector.linear.weight
-        language = told(languages, self.foreign_penalty, self.language_marks)
+        language = language_bias(languages, self.foreign_penalty, self.language_ids)
         with torch.set_grad_enabled(torch.is_grad_enabled() and learns(self.model.encoder)):
             encoded = self.model.encode(frames.to(weight.device, weight.dtype), lengths.to(weight.device), language)
         return self.model.project(encoded)
 
     def languages_told(self, batch: Batch, rng: np.random.Generator) -> list[str | None]:
         """The languages that the encoder is told in training; none where it would not heed them."""
-        if not (self.foreign_penalty or self.language_marks):
+        if not (self.foreign_penalty or self.language_ids):
             return [None] * len(batch.langs)
-        return told_languages(batch.texts, batch.langs, rng)
+        return encoder_biass(batch.texts, batch.langs, rng)
 
     def losses(self, batch: Batch) -> Mapping[str, Loss]:
         rng = seeded(0, "tasks", int(torch.initial_seed()) % 2**31)

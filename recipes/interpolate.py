@@ -15,8 +15,8 @@ from pathlib import Path
 
 from encoder import TINY, EncoderTask, save_weights, start_from
 
-from lithophone.tokenizer import Tokenizer
-from lithophone.train.arguments import recipe_parser
+from lithophone.text.tokenizer import Tokenizer
+from lithophone.train.run.arguments import recipe_parser
 
 
 def between(trained: EncoderTask, origin: EncoderTask, share: float) -> None:

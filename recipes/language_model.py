@@ -20,26 +20,26 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lithophone.checkpoint import load_checkpoint
-from lithophone.config import TextConfig
+from lithophone.ctc.characters import raw_text
+from lithophone.data.manifest import read_entries
 from lithophone.hub import resolve
-from lithophone.labels import raw_text
-from lithophone.manifest import read_entries
+from lithophone.model.config import TextConfig
 from lithophone.model.granite import GraniteForCausalLM
-from lithophone.tokenizer import Tokenizer
-from lithophone.train.arguments import add_run_arguments, begin, loader, loop_options, recipe_parser
-from lithophone.train.augment import seeded
-from lithophone.train.corpora import ALPHA
-from lithophone.train.data import join_texts
-from lithophone.train.heard import heard_text
-from lithophone.train.keywords import KeywordLists
-from lithophone.train.loop import Trainer
-from lithophone.train.losses import Loss
-from lithophone.train.optim import Schedule
-from lithophone.train.pseudo import Disguise, misspell, spread
-from lithophone.train.ranks import Ranks
-from lithophone.train.replies import Pair, Said, TaskMix, draw_request, make_pair, reply_loss
-from lithophone.train.sentences import read_lines, read_pairs
-from lithophone.train.vocabulary import carry_over
+from lithophone.text.tokenizer import Tokenizer
+from lithophone.train.data.augment import seeded
+from lithophone.train.data.batches import join_texts
+from lithophone.train.data.corpora import ALPHA
+from lithophone.train.data.keyword_lists import KeywordLists
+from lithophone.train.data.sentences import read_lines, read_pairs
+from lithophone.train.data.text_noise import Disguise, misspell, spread
+from lithophone.train.embedding_transfer import carry_over
+from lithophone.train.run.arguments import add_run_arguments, begin, loader, loop_options, recipe_parser
+from lithophone.train.run.distributed import Ranks
+from lithophone.train.run.loop import Trainer
+from lithophone.train.run.optim import Schedule
+from lithophone.train.targets.ctc_transcripts import heard_text
+from lithophone.train.targets.losses import Loss
+from lithophone.train.targets.prompt_reply import Pair, Said, TaskMix, draw_request, make_pair, reply_loss
 
 NEIGHBOURS = 0.03
 """Sentences of a batch lie within this share of their language's list, sorted by length."""

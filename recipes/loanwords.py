@@ -5,7 +5,8 @@
     python recipes/loanwords.py ../shared/speech/train.jsonl:de --into es --out data/loanwords/es.jsonl
 
 Every MANIFEST:LANG[@CORPUS][:CLIPS] gives its first CLIPS clips. eSpeak says which phones a text has, and
-`train/loanwords.py` which kana those are, `train/romance.py` which letters. The clips keep their ids, and so their
+`train/phonemes/to_kana.py` which kana those are, `train/phonemes/to_romance.py` which letters. The clips keep their
+ids, and so their
 teacher's states; their language is `ja-t-LANG` (BCP 47: Japanese made of LANG), which an encoder in training is always
 told, as Japanese: not told, it is to spell the language that is spoken.
 
@@ -20,11 +21,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lithophone.ctc.characters import raw_text
+from lithophone.data.manifest import Entry, read_entries, write_entries
 from lithophone.errors import ManifestError, OptionError
-from lithophone.labels import raw_text
-from lithophone.manifest import Entry, read_entries, write_entries
-from lithophone.train.loanwords import spelled_in_kana
-from lithophone.train.romance import ORTHOGRAPHIES, spelled_in_romance
+from lithophone.train.phonemes.to_kana import spelled_in_kana
+from lithophone.train.phonemes.to_romance import ORTHOGRAPHIES, spelled_in_romance
 
 SPEECH_SYNTAX = "MANIFEST:LANG[@CORPUS][:CLIPS]"
 ESPEAK_NAME = {"en": "en-gb", "fr": "fr-fr", "de": "de"}

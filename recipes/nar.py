@@ -9,7 +9,7 @@ and 2a (`--encoder`, `--language-model`, `--tokenizer`); the projector is new. T
 3e-5; here the whole of a small language model learns, at a rate of its own. The cosine ends where the run ends: a run
 that was stopped goes on from its last checkpoint, but with the same `--steps`.
 
-`OUT/model` is the finished folder, of the third generation (`train/editing.py` says why), for `--decode edit`;
+`OUT/model` is the finished folder, of the third generation (`train/targets/editing.py` says why), for `--decode edit`;
 `OUT/data.json` says what was trained on, and what was dropped and why.
 """
 
@@ -24,24 +24,39 @@ import torch
 from speech import HARDER, assemble
 from torch import Tensor, nn
 
+from lithophone.audio.features import FRAME_S, batch_frames, log_mel_frames
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from lithophone.ctc.characters import raw_text
+from lithophone.data.manifest import read_entries
 from lithophone.decode.edit import edit_batch
 from lithophone.decode.options import Edit
 from lithophone.errors import OptionError
-from lithophone.features import FRAME_S, batch_frames, log_mel_frames
 from lithophone.hub import resolve
-from lithophone.labels import raw_text
-from lithophone.manifest import read_entries
 from lithophone.metrics.wer import score
 from lithophone.model.nar import GraniteSpeechNar
-from lithophone.tokenizer import Tokenizer
-from lithophone.train.arguments import Data, add_data_arguments, add_run_arguments, begin, loop_options, recipe_parser
-from lithophone.train.augment import seeded
-from lithophone.train.data import Batch, Corpus
-from lithophone.train.editing import WEIGHTS, Corruption, corrupt, editing_losses, editor_from, frames_that_fit, hear
-from lithophone.train.loop import Trainer
-from lithophone.train.losses import Loss
-from lithophone.train.optim import Cosine
+from lithophone.text.tokenizer import Tokenizer
+from lithophone.train.data.augment import seeded
+from lithophone.train.data.batches import Batch, Corpus
+from lithophone.train.run.arguments import (
+    Data,
+    add_data_arguments,
+    add_run_arguments,
+    begin,
+    loop_options,
+    recipe_parser,
+)
+from lithophone.train.run.loop import Trainer
+from lithophone.train.run.optim import Cosine
+from lithophone.train.targets.editing import (
+    WEIGHTS,
+    Corruption,
+    corrupt,
+    editing_losses,
+    editor_from,
+    frames_that_fit,
+    hear,
+)
+from lithophone.train.targets.losses import Loss
 
 WARMUP_SHARE = 0.05
 LONGEST_S = 80.0

@@ -4,10 +4,11 @@
         --dev ../shared/speech/dev.jsonl --dev-langs en fr de --out checkpoints/plus
 
 Prompts are drawn by the shares of `--mix`: raw, word times, turns of speakers, keywords. Loss = cross-entropy of the
-reply + `--similarity` times the distance of the time tokens' similarities to a Gaussian (`train/time_tokens.py`); a
-share of the times in a reply's own history is bent. Word times are those of the manifest (`words`), or an alignment of
-the text to the characters that the encoder hears; turns come from conversations of clips of one corpus, which needs
-`speaker` in the manifest, and a share of them also names the cluster of each voice (`train/conversations.py`).
+reply + `--similarity` times the distance of the time tokens' similarities to a Gaussian
+(`train/targets/time_tokens.py`); a share of the times in a reply's own history is bent. Word times are those of the
+manifest (`words`), or an alignment of the text to the characters that the encoder hears; turns come from conversations
+of clips of one corpus, which needs `speaker` in the manifest, and a share of them also names the cluster of each voice
+(`train/data/conversations.py`).
 
 The encoder is held still. The projector reads an early layer beside the last one; what it knows of the last one is
 kept, and the early one begins at zero, so that the first step of a run hears exactly what its base model hears.
@@ -28,33 +29,26 @@ import torch
 from speech import HARDER, assemble, keyword_lists
 from torch import Tensor, nn
 
+from lithophone.audio.features import RATE_HZ, batch_frames, log_mel_frames
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from lithophone.ctc.characters import raw_text
+from lithophone.ctc.word_alignment import timed_words
+from lithophone.data.manifest import Entry, read_entries
 from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import Greedy
 from lithophone.errors import OptionError
-from lithophone.features import RATE_HZ, batch_frames, log_mel_frames
 from lithophone.hub import resolve
-from lithophone.labels import raw_text
-from lithophone.longform.words import timed_words
-from lithophone.manifest import Entry, read_entries
+from lithophone.languages import PLUS_SOURCE_LANGUAGES
 from lithophone.metrics.speakers import SpeakerCounts, wder
 from lithophone.metrics.times import TimeErrors, time_errors
 from lithophone.metrics.wer import score
 from lithophone.model.speech import GraniteSpeech
-from lithophone.prompts import PLUS_SOURCE_LANGUAGES, SpeakerTurns, Transcribe, WordTimes
-from lithophone.replies import Turn, parse_turns, parse_word_times
-from lithophone.tokenizer import Tokenizer
-from lithophone.train.arguments import (
-    Data,
-    add_data_arguments,
-    add_run_arguments,
-    begin,
-    loader,
-    loop_options,
-    recipe_parser,
-)
-from lithophone.train.augment import Augment, Samples, seeded
-from lithophone.train.conversations import (
+from lithophone.text.prompts import SpeakerTurns, Transcribe, WordTimes
+from lithophone.text.replies import Turn, parse_turns, parse_word_times
+from lithophone.text.tokenizer import Tokenizer
+from lithophone.train.data.augment import Augment, Samples, seeded
+from lithophone.train.data.batches import Clip, Corpus
+from lithophone.train.data.conversations import (
     TASKS,
     PlusMix,
     TaggedBatch,
@@ -64,13 +58,21 @@ from lithophone.train.conversations import (
     converse,
     lay,
 )
-from lithophone.train.corpora import DATA_SYNTAX, Part, corpus_shares
-from lithophone.train.data import Clip, Corpus
-from lithophone.train.loop import Trainer
-from lithophone.train.losses import Loss
-from lithophone.train.optim import Schedule
-from lithophone.train.replies import Request, reply_loss
-from lithophone.train.tags import (
+from lithophone.train.data.corpora import DATA_SYNTAX, Part, corpus_shares
+from lithophone.train.run.arguments import (
+    Data,
+    add_data_arguments,
+    add_run_arguments,
+    begin,
+    loader,
+    loop_options,
+    recipe_parser,
+)
+from lithophone.train.run.loop import Trainer
+from lithophone.train.run.optim import Schedule
+from lithophone.train.speaker_clusters import CLUSTERS, speaker_clusters
+from lithophone.train.targets.losses import Loss
+from lithophone.train.targets.plus_tags import (
     MODEL_TYPE,
     TaggedRequest,
     raw_words,
@@ -78,8 +80,8 @@ from lithophone.train.tags import (
     tagged_pair,
     word_time_reply,
 )
-from lithophone.train.time_tokens import Perturbation, TimeTokens, perturb_history, similarity_loss
-from lithophone.train.voices import CLUSTERS, speaker_clusters
+from lithophone.train.targets.prompt_reply import Request, reply_loss
+from lithophone.train.targets.time_tokens import Perturbation, TimeTokens, perturb_history, similarity_loss
 from lithophone.transcript import Word
 
 EARLY_SHARE = 3 / 16

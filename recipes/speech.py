@@ -21,27 +21,34 @@ from encoder import DevClip, DevSet
 from safetensors.torch import load_file
 from torch import nn
 
+from lithophone.audio.features import batch_frames
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lithophone.config import EncoderConfig, ModelConfig, ProjectorConfig, TextConfig
+from lithophone.ctc.language_bias import language_bias
 from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import BeamSearch, Greedy
-from lithophone.features import batch_frames
 from lithophone.hub import resolve
 from lithophone.metrics.wer import measure_name, score, score_characters
+from lithophone.model.config import EncoderConfig, ModelConfig, ProjectorConfig, TextConfig
 from lithophone.model.speech import GraniteSpeech
-from lithophone.prompts import Transcribe, build_prompt
-from lithophone.tokenizer import Tokenizer
-from lithophone.told import told
-from lithophone.train.arguments import Data, add_data_arguments, add_run_arguments, begin, loop_options, recipe_parser
-from lithophone.train.augment import Augment, seeded
-from lithophone.train.corpora import Part
-from lithophone.train.data import Batch
-from lithophone.train.heard import FOREIGN_PENALTY, heard_text, told_languages
-from lithophone.train.keywords import LARGEST, KeywordLists
-from lithophone.train.loop import Trainer
-from lithophone.train.losses import Loss, ctc
-from lithophone.train.optim import Schedule
-from lithophone.train.replies import Said, TaskMix, draw_request, make_pair, reply_loss
+from lithophone.text.prompts import Transcribe, build_prompt
+from lithophone.text.tokenizer import Tokenizer
+from lithophone.train.data.augment import Augment, seeded
+from lithophone.train.data.batches import Batch
+from lithophone.train.data.corpora import Part
+from lithophone.train.data.keyword_lists import LARGEST, KeywordLists
+from lithophone.train.run.arguments import (
+    Data,
+    add_data_arguments,
+    add_run_arguments,
+    begin,
+    loop_options,
+    recipe_parser,
+)
+from lithophone.train.run.loop import Trainer
+from lithophone.train.run.optim import Schedule
+from lithophone.train.targets.ctc_transcripts import FOREIGN_PENALTY, encoder_biass, heard_text
+from lithophone.train.targets.losses import Loss, ctc
+from lithophone.train.targets.prompt_reply import Said, TaskMix, draw_request, make_pair, reply_loss
 
 MODEL_TYPE = "granite_speech"
 PARTS = ("projector", "language_model")
@@ -130,7 +137,7 @@ class SpeechTask(nn.Module):
     def losses(self, batch: Batch) -> Mapping[str, Loss]:
         weight = self.model.projector.linear.weight
         rng = seeded(0, "tasks", int(torch.initial_seed()) % 2**31)
-        language = told(told_languages(batch.texts, batch.langs, rng), FOREIGN_PENALTY, marked=True)
+        language = language_bias(encoder_biass(batch.texts, batch.langs, rng), FOREIGN_PENALTY, with_ids=True)
         with torch.no_grad():
             encoded = self.model.encode(batch.frames.to(weight.dtype), batch.lengths, language)
         audio, counts = self.model.project(encoded)
@@ -167,7 +174,7 @@ class ReplyDevSet(DevSet):
     def _replies(self, model: GraniteSpeech, clips: list[DevClip]) -> list[tuple[str, str]]:
         weight = model.projector.linear.weight
         frames, lengths = batch_frames([clip.frames for clip in clips])
-        language = told([clip.lang for clip in clips], FOREIGN_PENALTY, marked=True)
+        language = language_bias([clip.lang for clip in clips], FOREIGN_PENALTY, with_ids=True)
         encoded = model.encode(frames.to(weight.device, weight.dtype), lengths.to(weight.device), language)
         audio, counts = model.project(encoded)
         sizes = counts.tolist()
@@ -222,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     final = GraniteSpeech(model.config, bpe_labels=len(tokenizer) + 1)
     final.load_state_dict(averaged)
-    checkpoint = Checkpoint(final, tokenizer, model.config, args.out, BEAMS, FOREIGN_PENALTY, language_marks=True)
+    checkpoint = Checkpoint(final, tokenizer, model.config, args.out, BEAMS, FOREIGN_PENALTY, language_ids=True)
     save_checkpoint(checkpoint, args.out / "model", dtype=torch.bfloat16)
 
 

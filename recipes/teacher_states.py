@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from lithophone.features import RATE_HZ, frame_count
+from lithophone.audio.features import RATE_HZ, frame_count
 
 WINDOW = 30 * RATE_HZ
 GAP = RATE_HZ * 3 // 10

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from lithophone.labels import raw_text
-from lithophone.prompts import KEYWORDS, LANGUAGES, PUNCTUATED, RAW
-from lithophone.train.heard import heard_text
-from lithophone.train.sentences import read_lines
+from lithophone.ctc.characters import raw_text
+from lithophone.languages import LANGUAGES
+from lithophone.text.prompts import KEYWORDS, PUNCTUATED, RAW
+from lithophone.train.data.sentences import read_lines
+from lithophone.train.targets.ctc_transcripts import heard_text
 
 SPECIAL = ("<|pad|>", "<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<|audio|>")
 CHAT_TEMPLATE = (

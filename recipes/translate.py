@@ -9,9 +9,9 @@
 A system is any command that reads sentences, one a line, and writes a line for each, named `LANG:NAME=COMMAND` with the
 language it writes. What the first one named for a language says is kept wherever another one for that language agrees
 with it, or one that translates back from it (`--back LANG:NAME=COMMAND`, with the language it reads) agrees with the
-transcript (`lithophone.train.agreement`). Chains through different languages are different systems as far as they share
-no step. An empty line drops its sentence: a command may say so that it does not know a word. Translations are stored as
-soon as they are made, under the command that made them, so a run that was stopped goes on where it was.
+transcript (`lithophone.train.translation_filter`). Chains through different languages are different systems as far as
+they share no step. An empty line drops its sentence: a command may say so that it does not know a word. Translations
+are stored as soon as they are made, under the command that made them, so a run that was stopped goes on where it was.
 
 Out of a manifest comes a manifest of the clips with a translation, as `translations`; out of sentences a table of lines
 `source TAB translation`. The report beside it says what was kept, what was dropped and why. Of the two sentences of a
@@ -34,11 +34,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lithophone.data.manifest import Entry, read_entries, write_entries
 from lithophone.errors import ManifestError, OptionError
-from lithophone.manifest import Entry, read_entries, write_entries
-from lithophone.metrics.normalize import base_language
+from lithophone.languages import base_language
 from lithophone.metrics.wer import measure_name, units
-from lithophone.train.agreement import Reason, Verdict, agreement_limit, judge, tally
+from lithophone.train.translation_filter import Reason, Verdict, agreement_limit, judge, tally
 
 CHUNK = 1000
 """Sentences that a command gets at once: what is lost when it is stopped, against how often it has to start."""

@@ -16,8 +16,8 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+from lithophone.data.manifest import Entry, read_entries, write_entries
 from lithophone.evaluation.contextual import contextual_sets
-from lithophone.manifest import Entry, read_entries, write_entries
 from lithophone.metrics.wer import units
 
 FOLDER = Path("data/measured")

@@ -14,7 +14,7 @@ import json
 import sys
 from pathlib import Path
 
-from lithophone.manifest import read_entries
+from lithophone.data.manifest import read_entries
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from lithophone.audio.segmenter import speech_windows
+from lithophone.audio.vad import CHUNK
 from lithophone.checkpoint import save_checkpoint
-from lithophone.longform import transcriber as transcriber_module
-from lithophone.longform.segment import CHUNK, speech_windows
-from lithophone.longform.transcriber import Transcriber
+from lithophone.pipeline import transcriber as transcriber_module
+from lithophone.pipeline.transcriber import Transcriber
 from tests.tiny_checkpoint import tiny_checkpoint
 
 ROOT = Path(__file__).parents[1]

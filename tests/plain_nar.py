@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lithophone.config import TextConfig
+from lithophone.model.config import TextConfig
 from lithophone.model.granite import rotary_tables, rotate
 from lithophone.model.nar import GraniteSpeechNar
 

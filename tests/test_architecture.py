@@ -12,21 +12,18 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 LEVELS = (
-    {"errors"},
-    {"config", "transcript", "kana", "labels"},
-    {
-        "formats", "audio", "features", "tokenizer", "hub", "metrics", "devices", "manifest", "replies", "nar_config",
-        "memory", "told",
-    },
-    {"prompts", "model"},
-    {"decode"},
-    {"checkpoint"},
-    {"longform", "train", "scale"},
+    {"errors", "languages"},
+    {"transcript", "model", "runtime", "hub"},
+    {"formats", "audio", "text"},
+    {"ctc"},
+    {"decode", "metrics"},
+    {"data", "checkpoint"},
+    {"pipeline", "train"},
     {"evaluation"},
-    {"cli", "server", "__init__", "__main__"},
-)  # fmt: skip
+    {"cli", "__init__", "__main__"},
+)
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
-STANDARD_LIBRARY_ONLY = ("errors", "transcript", "formats")
+STANDARD_LIBRARY_ONLY = ("errors", "languages", "transcript", "formats")
 FILES = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in SOURCE.rglob("*.py")}
 
 

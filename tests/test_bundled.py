@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 import lithophone
+from lithophone.data.manifest import read_entries
 from lithophone.evaluation import evaluate
 from lithophone.hub import DEFAULT_MODEL, bundled_models
-from lithophone.longform.options import TranscribeOptions
-from lithophone.longform.transcriber import Transcriber
-from lithophone.manifest import read_entries
 from lithophone.metrics.counts import ErrorCounts
 from lithophone.metrics.wer import score, score_characters
+from lithophone.pipeline.options import TranscribeOptions
+from lithophone.pipeline.transcriber import Transcriber
 from tests.conftest import DEMO
 
 LIMIT_BYTES = 25_000_000

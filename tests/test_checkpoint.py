@@ -214,10 +214,10 @@ def test_a_penalty_there_and_back(tmp_path: Path) -> None:
 
 
 def test_marks_there_and_back(tmp_path: Path) -> None:
-    save_checkpoint(dataclasses.replace(tiny_checkpoint(), language_marks=True), tmp_path)
-    assert load_checkpoint(tmp_path).language_marks
-    (tmp_path / "generation_config.json").write_text(json.dumps({"language_marks": "en"}))
-    with pytest.raises(ConfigError, match=r"generation_config.json: language_marks is 'en': it must be true or false"):
+    save_checkpoint(dataclasses.replace(tiny_checkpoint(), language_ids=True), tmp_path)
+    assert load_checkpoint(tmp_path).language_ids
+    (tmp_path / "generation_config.json").write_text(json.dumps({"language_ids": "en"}))
+    with pytest.raises(ConfigError, match=r"generation_config.json: language_ids is 'en': it must be true or false"):
         load_checkpoint(tmp_path)
 
 

@@ -20,7 +20,7 @@ from lithophone.cli.main import app
 from lithophone.cli.output import write_whole
 from lithophone.cli.progress import progress_text, summary
 from lithophone.formats import vtt_time
-from lithophone.longform.transcriber import Transcriber
+from lithophone.pipeline.transcriber import Transcriber
 from tests.conftest import DEMO
 from tests.sounds import silence, tone
 
@@ -43,7 +43,7 @@ def broken(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def short_replies(monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model talks until it is stopped: stop it early."""
-    monkeypatch.setattr("lithophone.longform.decoders.max_new_tokens", lambda *_: 8)
+    monkeypatch.setattr("lithophone.pipeline.request.max_new_tokens", lambda *_: 8)
 
 
 def call(*arguments: object, model: Path | None = None) -> Result:

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lithophone.checkpoint import holds_int8, load_checkpoint, save_checkpoint, suits_int8
-from lithophone.devices import torch_dtype
 from lithophone.errors import CheckpointError, ConfigError, OptionError
-from lithophone.longform.transcriber import load
 from lithophone.model.quantize import SCALE, has_int8, int8_layers, products_are_exact, quantize_
+from lithophone.pipeline.transcriber import load
+from lithophone.runtime import torch_dtype
 from tests.test_checkpoint import our_tokens
 from tests.tiny import KINDS, tiny_frames
 from tests.tiny_checkpoint import tiny_checkpoint

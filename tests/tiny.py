@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lithophone.config import EncoderConfig, ModelConfig, ProjectorConfig, TextConfig
+from lithophone.model.config import EncoderConfig, ModelConfig, ProjectorConfig, TextConfig
 from lithophone.model.lora import LoraConfig
 from lithophone.model.nar import GraniteSpeechNar
+from lithophone.model.nar_config import Generation, NarConfig, NarEncoderConfig, NarProjectorConfig
 from lithophone.model.speech import GraniteSpeech
-from lithophone.nar_config import Generation, NarConfig, NarEncoderConfig, NarProjectorConfig
 
 if TYPE_CHECKING:
     from transformers import GraniteSpeechForConditionalGeneration

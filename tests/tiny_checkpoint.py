@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lithophone.checkpoint import Checkpoint
-from lithophone.config import ModelConfig
+from lithophone.model.config import ModelConfig
 from lithophone.model.nar import GraniteSpeechNar
+from lithophone.model.nar_config import Generation
 from lithophone.model.speech import GraniteSpeech
-from lithophone.nar_config import Generation
 from tests.tiny import LORA, SEED, randomise, tiny_config, tiny_nar_config
 from tests.tiny_tokenizer import BASE_TEMPLATE, PLUS_TEMPLATE, tiny_tokenizer
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
-from lithophone.tokenizer import Tokenizer
+from lithophone.text.tokenizer import Tokenizer
 
 SPECIAL = ("<|pad|>", "<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<|audio|>")
 PAD, END, ROLE, ROLE_END, AUDIO = SPECIAL

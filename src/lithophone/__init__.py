@@ -16,8 +16,8 @@ from lithophone.errors import LithophoneError
 from lithophone.transcript import Segment, Transcript, TranscriptWarning, Word
 
 if TYPE_CHECKING:
-    from lithophone.longform.options import TranscribeOptions
-    from lithophone.longform.transcriber import Transcriber, load
+    from lithophone.pipeline.options import TranscribeOptions
+    from lithophone.pipeline.transcriber import Transcriber, load
 
 __version__ = "0.1.0"
 
@@ -33,9 +33,9 @@ __all__ = [
 ]
 
 _LAZY = {
-    "TranscribeOptions": "lithophone.longform.options",
-    "Transcriber": "lithophone.longform.transcriber",
-    "load": "lithophone.longform.transcriber",
+    "TranscribeOptions": "lithophone.pipeline.options",
+    "Transcriber": "lithophone.pipeline.transcriber",
+    "load": "lithophone.pipeline.transcriber",
 }
 
 

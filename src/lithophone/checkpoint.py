@@ -15,15 +15,16 @@ from typing import Any
 
 import torch
 
-from lithophone import features
-from lithophone.config import ModelConfig
+from lithophone.audio import features
 from lithophone.decode.options import BeamSearch, check_number
 from lithophone.errors import CheckpointError, ConfigError, OptionError
+from lithophone.model.config import ModelConfig
 from lithophone.model.lora import LoraConfig
-from lithophone.model.names import NATIVE, NLE, PUBLISHED, Names
 from lithophone.model.nar import GraniteSpeechNar
+from lithophone.model.nar_config import Generation, NarConfig, config_from_dict
 from lithophone.model.quantize import QUANTIZATION, has_int8, is_quantized, products_are_exact
 from lithophone.model.speech import GraniteSpeech
+from lithophone.model.tensor_names import NATIVE, NLE, PUBLISHED, Names
 from lithophone.model.weights import (
     ADAPTER,
     ADAPTER_CONFIG,
@@ -33,8 +34,7 @@ from lithophone.model.weights import (
     stored_tensors,
     weight_files,
 )
-from lithophone.nar_config import Generation, NarConfig, config_from_dict
-from lithophone.tokenizer import AUDIO_TOKEN, Tokenizer, read_json
+from lithophone.text.tokenizer import AUDIO_TOKEN, Tokenizer, read_json
 
 CONFIG = "config.json"
 QUANTIZED = "quantization_config"
@@ -46,14 +46,14 @@ MANY_WEIGHTS = 100_000_000
 
 BEAM_SETTINGS = ("num_beams", "length_penalty", "ctc_weight", "keyword_boost", "future_cost")
 PENALTY = "foreign_penalty"
-MARKS = "language_marks"
+LANGUAGE_IDS = "language_ids"
 """What is heeded of a generation configuration; transformers knows the first two of the beams."""
 
 FRONT_END = {
     "sample_rate": features.RATE_HZ, "n_fft": features.N_FFT, "win_length": features.WIN_LENGTH,
     "hop_length": features.HOP_LENGTH, "n_mels": features.N_MELS,
 }  # fmt: skip
-"""What `features.py` computes, in the words of a preprocessor's `melspec_kwargs`."""
+"""What `audio/features.py` computes, in the words of a preprocessor's `melspec_kwargs`."""
 
 
 NAR_NAMES: dict[Generation, Names] = {"G1": NLE, "G2": PUBLISHED, "G3": NATIVE}
@@ -66,8 +66,8 @@ class Checkpoint:
 
     There are two kinds of `network`: `model` and `editor` give it as the kind it is. `beams` is how a transcript is
     decoded where nobody asks for another way, by the folder's `generation_config.json`; None leaves it greedy. So is
-    `foreign_penalty`: nats off letters that the language given is not spelled with. `language_marks`: the encoder has
-    learned what `labels.LANGUAGE_MARKS` mean.
+    `foreign_penalty`: nats off letters that the language given is not spelled with. `language_ids`: the encoder has
+    learned what the language ids of `languages.py` mean.
     """
 
     network: GraniteSpeech | GraniteSpeechNar
@@ -76,7 +76,7 @@ class Checkpoint:
     folder: Path
     beams: BeamSearch | None = None
     foreign_penalty: float = 0.0
-    language_marks: bool = False
+    language_ids: bool = False
 
     @property
     def model(self) -> GraniteSpeech:
@@ -124,13 +124,13 @@ def load_checkpoint(
     check_front_end(folder, config)
     tokenizer = Tokenizer.from_folder(folder)
     _check_tokenizer(tokenizer, config)
-    beams, foreign_penalty, marks = read_beams(folder), read_penalty(folder), read_marks(folder)
+    beams, foreign_penalty, language_ids = read_beams(folder), read_penalty(folder), read_language_ids(folder)
     files = weight_files(folder)
     with torch.device("meta"):
         network = _network(folder, config)
     load_weights(network, files, dtype=dtype, device=device)
     network.eval()
-    return Checkpoint(network, tokenizer, config, folder, beams, foreign_penalty, marks)
+    return Checkpoint(network, tokenizer, config, folder, beams, foreign_penalty, language_ids)
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -145,7 +145,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dty
     _write_json(folder / PREPROCESSOR_FILES[0], _preprocessor(config))
     generation = {name: getattr(checkpoint.beams, name) for name in BEAM_SETTINGS if checkpoint.beams}
     generation |= {PENALTY: checkpoint.foreign_penalty} if checkpoint.foreign_penalty else {}
-    generation |= {MARKS: True} if checkpoint.language_marks else {}
+    generation |= {LANGUAGE_IDS: True} if checkpoint.language_ids else {}
     if generation:
         _write_json(folder / GENERATION, generation)
     checkpoint.tokenizer.save(folder)
@@ -182,13 +182,13 @@ def read_penalty(folder: Path) -> float:
     return float(nats)
 
 
-def read_marks(folder: Path) -> bool:
-    """The `language_marks` of `generation_config.json`, false where there is none; ConfigError for anything else."""
+def read_language_ids(folder: Path) -> bool:
+    """The `language_ids` of `generation_config.json`, false where there is none; ConfigError for anything else."""
     path, values = _generation(folder)
-    marks = values.get(MARKS) or False
-    if marks is not True and marks is not False:
-        raise ConfigError(f"{path.name}: {MARKS} is {marks!r}: it must be true or false")
-    return marks
+    given = values.get(LANGUAGE_IDS) or False
+    if given is not True and given is not False:
+        raise ConfigError(f"{path.name}: {LANGUAGE_IDS} is {given!r}: it must be true or false")
+    return given
 
 
 def _generation(folder: Path) -> tuple[Path, dict[str, Any]]:

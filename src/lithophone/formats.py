@@ -16,13 +16,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from lithophone.languages import TABLE, base_language
 from lithophone.transcript import Segment, Transcript, TranscriptWarning, Word
-
-LANGUAGE_NAMES = {
-    "de": "german", "en": "english", "es": "spanish", "fr": "french", "it": "italian", "ja": "japanese",
-    "pt": "portuguese", "zh": "chinese",
-}  # fmt: skip
-"""OpenAI's API answers with names where everybody else has codes."""
 
 
 def to_txt(transcript: Transcript) -> str:
@@ -80,7 +75,7 @@ def to_verbose_json(transcript: Transcript) -> str:
     return _dumps(
         {
             "task": transcript.task,
-            "language": LANGUAGE_NAMES.get(transcript.language or "unknown", transcript.language or "unknown"),
+            "language": _api_name(transcript.language),
             "duration": _seconds(transcript.duration_s),
             "text": transcript.text,
             "segments": [_api_segment_dict(number, segment) for number, segment in enumerate(transcript.segments)],
@@ -251,3 +246,9 @@ def _compression_ratio(text: str) -> float:
     """Bytes over compressed bytes, whisper's measure of a text that repeats itself."""
     data = text.encode()
     return round(len(data) / len(zlib.compress(data)), 4)
+
+
+def _api_name(language: str | None) -> str:
+    """OpenAI's API answers with names where everybody else has codes."""
+    known = TABLE.get(base_language(language))
+    return known.api_name if known else language or "unknown"

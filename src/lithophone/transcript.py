@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lithophone.languages import UNSPACED_LANGUAGES, base_language
+
 
 @dataclass(frozen=True)
 class Word:
-    """A word with its times; `confidence` in 0..1 where something is known of it (`longform/confidence.py`)."""
+    """A word with its times; `confidence` in 0..1 where something is known of it (`ctc/confidence.py`)."""
 
     text: str
     start_s: float
@@ -66,5 +68,5 @@ class Transcript:
 
 def join_text(parts: Iterable[str], language: str | None) -> str:
     """Join pieces of running text as the language writes it."""
-    separator = "" if language in ("ja", "zh") else " "
+    separator = "" if base_language(language) in UNSPACED_LANGUAGES else " "
     return separator.join(part for part in parts if part)

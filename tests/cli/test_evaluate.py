@@ -13,9 +13,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from lithophone.cli.main import app
-from lithophone.cli.systems import changes_of, plans_of, sources_of
 from lithophone.errors import OptionError
-from lithophone.longform.options import TranscribeOptions
+from lithophone.evaluation.plans import changes_of, plans_of, sources_of
+from lithophone.pipeline.options import TranscribeOptions
 from tests.sounds import tone
 
 pytestmark = pytest.mark.usefixtures("tones_are_speech", "short_replies")
@@ -24,7 +24,7 @@ ROWS = (("a", "en", "red stone"), ("a", "fr", "un deux"), ("b", "ja", "今日は
 
 @pytest.fixture
 def short_replies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lithophone.longform.decoders.max_new_tokens", lambda *_: 4)
+    monkeypatch.setattr("lithophone.pipeline.request.max_new_tokens", lambda *_: 4)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_hypotheses_of_another_tool_beside_a_model(manifest: Path, heard: Path, 
 
 
 def test_hypotheses_alone_load_no_model(manifest: Path, heard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lithophone.longform.transcriber.load", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("lithophone.pipeline.transcriber.load", lambda *_: pytest.fail("a model was loaded"))
     done = call(manifest, "--hypotheses", heard)
     assert done.exit_code == 1
     assert "other tool: 1 of 4 clips failed and were counted as empty: 2.wav" in done.stderr

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lithophone.decode.batched import decode_batch
-from lithophone.decode.greedy import Reply
 from lithophone.decode.options import Greedy
+from lithophone.decode.reply import Reply
 from lithophone.model.speech import GraniteSpeech
 from tests.tiny import AUDIO, PAD, SEED, tiny_model
 

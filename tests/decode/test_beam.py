@@ -10,8 +10,9 @@ import torch
 
 from lithophone.decode.batched import decode_batch
 from lithophone.decode.beam import beam_decode
-from lithophone.decode.greedy import Reply, greedy_decode
+from lithophone.decode.greedy import greedy_decode
 from lithophone.decode.options import BeamSearch, Greedy
+from lithophone.decode.reply import Reply
 from lithophone.errors import OptionError
 from lithophone.model.speech import GraniteSpeech
 from tests.decode.lively import decided_model, lively_model, with_end

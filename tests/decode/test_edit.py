@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lithophone.decode.ctc import best_path
+from lithophone.ctc.forced_alignment import best_path
 from lithophone.decode.edit import ctc_hypotheses, edit_batch, edit_slots
 from lithophone.decode.options import Edit
 from lithophone.errors import OptionError

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lithophone.decode.greedy import Reply, greedy_decode
+from lithophone.decode.greedy import greedy_decode
 from lithophone.decode.options import Greedy, token_budget
+from lithophone.decode.reply import Reply
 from lithophone.model.speech import GraniteSpeech
 from tests.tiny import audio_prompt, tiny_frames, tiny_model
 

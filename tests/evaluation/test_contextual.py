@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lithophone.data.manifest import Entry, read_entries, write_entries
 from lithophone.errors import ManifestError, OptionError
 from lithophone.evaluation.contextual import CommonWords, contextual_sets, most_common, read_common_words
-from lithophone.manifest import Entry, read_entries, write_entries
 from lithophone.metrics.keywords import keyword_counts
 
 TEXTS = (

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from lithophone.data.manifest import Entry
 from lithophone.errors import ManifestError, OptionError
 from lithophone.evaluation.hypotheses import Hypothesis, match, read_hypotheses, with_speakers
 from lithophone.formats import to_json
-from lithophone.manifest import Entry
 from lithophone.transcript import Segment, Transcript, Word
 
 CTM = "a 1 0.5 0.25 stone\na 1 0 0.5 red\nb 1 0 1 hello\n"

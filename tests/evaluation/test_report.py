@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from lithophone.data.manifest import Entry
 from lithophone.evaluation.confusions import Pair, aligned, confusions
 from lithophone.evaluation.hypotheses import Hypothesis
 from lithophone.evaluation.player import Players, opus_uri
@@ -24,7 +25,6 @@ from lithophone.evaluation.run import given
 from lithophone.evaluation.summary import Resampling, System, compare, summarize
 from lithophone.evaluation.tables import durations_grid, measures_grid, rates_grid, short_name
 from lithophone.evaluation.tally import AS_SPOKEN
-from lithophone.manifest import Entry
 from lithophone.metrics.alignment import Op
 from tests.sounds import tone
 

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import soundfile
 
+from lithophone.data.manifest import Entry
 from lithophone.errors import ManifestError, OptionError
 from lithophone.evaluation import evaluate
 from lithophone.evaluation.hypotheses import Hypothesis, read_hypotheses
 from lithophone.evaluation.run import given, transcribed
 from lithophone.evaluation.saved import Answer, SavedAnswers
 from lithophone.evaluation.sound import clip_samples, clip_source, snr_db
-from lithophone.longform.options import TranscribeOptions
-from lithophone.longform.transcriber import Transcriber
-from lithophone.manifest import Entry
 from lithophone.metrics.counts import ErrorCounts
+from lithophone.pipeline.options import TranscribeOptions
+from lithophone.pipeline.transcriber import Transcriber
 from lithophone.transcript import Segment, Word
 from tests.sounds import silence, tone
 

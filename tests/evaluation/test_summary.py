@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import sacrebleu
 
+from lithophone.data.manifest import Entry
 from lithophone.errors import OptionError
 from lithophone.evaluation.hypotheses import Hypothesis
 from lithophone.evaluation.run import given
 from lithophone.evaluation.summary import Resampling, Score, System, compare, duration_name, summarize
 from lithophone.evaluation.tally import Tally, Texts
-from lithophone.manifest import Entry
 from lithophone.metrics.counts import ErrorCounts
 from lithophone.metrics.significance import bootstrap_interval, paired_test
 

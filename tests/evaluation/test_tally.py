@@ -8,10 +8,10 @@ from pathlib import Path
 import jiwer
 import pytest
 
+from lithophone.data.manifest import Entry
 from lithophone.errors import OptionError
 from lithophone.evaluation.hypotheses import Hypothesis
 from lithophone.evaluation.tally import NO_MARKS, NOTHING_FOUND, Tally, Texts, count_clip, total
-from lithophone.manifest import Entry
 from lithophone.metrics.counts import ErrorCounts
 from lithophone.transcript import Segment, Word
 

@@ -29,8 +29,8 @@ import torch
 from lithophone.checkpoint import load_checkpoint
 from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import Greedy
-from lithophone.features import log_mel_frames
-from lithophone.prompts import Transcribe, build_prompt
+from lithophone.audio.features import log_mel_frames
+from lithophone.text.prompts import Transcribe, build_prompt
 
 start = time.monotonic()
 loaded = load_checkpoint(sys.argv[1], dtype=torch.bfloat16)

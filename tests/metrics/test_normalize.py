@@ -8,12 +8,11 @@ import unicodedata
 import pytest
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from lithophone import kana
 from lithophone.errors import OptionError
+from lithophone.languages import base_language
 from lithophone.metrics.english import KEPT_SPELLINGS, KEPT_WORDS, SPELLINGS, English, engine
 from lithophone.metrics.normalize import (
     NAMES,
-    base_language,
     basic,
     characters,
     english,
@@ -22,6 +21,7 @@ from lithophone.metrics.normalize import (
     normalizer_for,
     normalizer_named,
 )
+from lithophone.text import japanese as kana
 
 ENGLISH = [
     # lower case, symbols, white space

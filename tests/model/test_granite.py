@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lithophone.config import TextConfig
+from lithophone.model.config import TextConfig
 from lithophone.model.granite import GraniteForCausalLM, pad_rows, rotary_tables, rotate
 from tests.tiny import VOCABULARY, randomise, tiny_config
 

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import Greedy
 from lithophone.errors import ConfigError, OptionError
+from lithophone.model.int8_kernels import FBGEMM, OneDNN, is_exact, token_scales
 from lithophone.model.lora import LoraLinear
-from lithophone.model.packed import FBGEMM, OneDNN, is_exact, token_scales
 from lithophone.model.quantize import (
     QUANTIZATION,
     ROUNDED_AT_ONCE,

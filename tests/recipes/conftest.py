@@ -10,9 +10,9 @@ from types import ModuleType
 
 import pytest
 
-from lithophone.config import EncoderConfig, TextConfig
-from lithophone.prompts import PLUS_SYSTEM, SPEAKERS, WORD_TIMES
-from lithophone.tokenizer import Tokenizer
+from lithophone.model.config import EncoderConfig, TextConfig
+from lithophone.text.prompts import PLUS_SYSTEM, SPEAKERS, WORD_TIMES
+from lithophone.text.tokenizer import Tokenizer
 from tests.conftest import ROOT
 from tests.recipes.spoken import SENTENCES, write_songs
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from lithophone.features import RATE_HZ
+from lithophone.audio.features import RATE_HZ
 from tests.sounds import Samples, silence, tone
 
 SENTENCES = ("a cab", "bad egg", "a bag", "feed me", "he had", "big cage", "dig", "a fig")

@@ -16,8 +16,8 @@ import torch
 import lithophone
 from lithophone.checkpoint import load_checkpoint, save_checkpoint
 from lithophone.errors import OptionError
+from lithophone.model.nar_config import Generation
 from lithophone.model.speech import GraniteSpeech
-from lithophone.nar_config import Generation
 from tests.conftest import ROOT
 from tests.recipes.spoken import sing, write_songs
 from tests.test_checkpoint import FRAMES, prompt

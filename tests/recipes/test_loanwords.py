@@ -10,8 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from lithophone.data.manifest import read_entries
 from lithophone.errors import LithophoneError
-from lithophone.manifest import read_entries
 from tests.conftest import DEMO, ROOT
 
 PHONES = {"la lune": "l_a l_y_n", "le pied": "l_ə p_j_e", "zwei": "ts_v_aɪ", "click": "k_ǃ_a"}

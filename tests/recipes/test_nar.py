@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import save_file
 
 import lithophone
+from lithophone.audio.features import RATE_HZ, batch_frames, log_mel_frames
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lithophone.errors import OptionError
-from lithophone.features import RATE_HZ, batch_frames, log_mel_frames
 from lithophone.model.speech import GraniteSpeech
-from lithophone.train.augment import seeded
-from lithophone.train.data import Batch
-from lithophone.train.editing import Corruption, editor_from
+from lithophone.train.data.augment import seeded
+from lithophone.train.data.batches import Batch
+from lithophone.train.targets.editing import Corruption, editor_from
 from tests.conftest import ROOT
 from tests.sounds import tone
 from tests.tiny_checkpoint import tiny_checkpoint

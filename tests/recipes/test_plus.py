@@ -16,20 +16,20 @@ import torch
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 import lithophone
+from lithophone.audio.features import FRAME_S, RATE_HZ
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from lithophone.ctc.characters import N_LABELS, character_labels
+from lithophone.data.manifest import read_entries
 from lithophone.errors import OptionError
-from lithophone.features import FRAME_S, RATE_HZ
-from lithophone.labels import N_LABELS, character_labels
-from lithophone.manifest import read_entries
 from lithophone.model.speech import GraniteSpeech
-from lithophone.prompts import PLUS_SYSTEM, RAW, SPEAKERS, WORD_TIMES, SpeakerTurns, Transcribe, WordTimes
-from lithophone.replies import parse_word_times
-from lithophone.tokenizer import Tokenizer
-from lithophone.train.conversations import TaggedBatch
-from lithophone.train.data import Corpus
-from lithophone.train.replies import Pair, Request
-from lithophone.train.tags import TaggedRequest, word_time_reply
-from lithophone.train.time_tokens import Perturbation, TimeTokens
+from lithophone.text.prompts import PLUS_SYSTEM, RAW, SPEAKERS, WORD_TIMES, SpeakerTurns, Transcribe, WordTimes
+from lithophone.text.replies import parse_word_times
+from lithophone.text.tokenizer import Tokenizer
+from lithophone.train.data.batches import Corpus
+from lithophone.train.data.conversations import TaggedBatch
+from lithophone.train.targets.plus_tags import TaggedRequest, word_time_reply
+from lithophone.train.targets.prompt_reply import Pair, Request
+from lithophone.train.targets.time_tokens import Perturbation, TimeTokens
 from lithophone.transcript import Word
 from tests.conftest import ROOT
 from tests.recipes.spoken import NOTE_S, SENTENCES, sing, write_songs

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from lithophone.data.manifest import read_entries
 from lithophone.errors import ManifestError, OptionError
-from lithophone.manifest import read_entries
 from tests.conftest import ROOT
 
 GOOD = {

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lithophone.config import EncoderConfig, TextConfig
+from lithophone.model.config import EncoderConfig, TextConfig
 from lithophone.model.conformer import Conformer
 from lithophone.model.granite import GraniteForCausalLM
-from lithophone.train.loop import LoopOptions, Trainer
-from lithophone.train.losses import Loss, ctc, next_token
-from lithophone.train.optim import Schedule
-from lithophone.train.ranks import Ranks, join_ranks
+from lithophone.train.run.distributed import Ranks, join_ranks
+from lithophone.train.run.loop import LoopOptions, Trainer
+from lithophone.train.run.optim import Schedule
+from lithophone.train.targets.losses import Loss, ctc, next_token
 
 ENCODER = EncoderConfig(
     input_dim=6, hidden_dim=16, num_layers=2, num_heads=2, dim_head=8, feedforward_mult=2, conv_kernel_size=3,

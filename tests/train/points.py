@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
-from lithophone.train.augment import seeded
-from lithophone.train.loop import LoopOptions, Trainer
-from lithophone.train.losses import Loss
-from lithophone.train.optim import Schedule
+from lithophone.train.data.augment import seeded
+from lithophone.train.run.loop import LoopOptions, Trainer
+from lithophone.train.run.optim import Schedule
+from lithophone.train.targets.losses import Loss
 
 STEPS = 40
 

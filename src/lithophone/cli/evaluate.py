@@ -18,19 +18,19 @@ from lithophone.cli.options import takes_options
 from lithophone.cli.output import write_whole
 from lithophone.cli.progress import AudioProgress
 from lithophone.cli.scores import show
-from lithophone.cli.systems import Plan, Source, check_names, plans_of, sources_of
+from lithophone.data.manifest import Entry, read_entries
 from lithophone.errors import OptionError
+from lithophone.evaluation.plans import Plan, Source, check_names, plans_of, sources_of
 from lithophone.hub import DEFAULT_MODEL
-from lithophone.longform.options import TranscribeOptions
-from lithophone.manifest import Entry, read_entries
+from lithophone.pipeline.options import TranscribeOptions
 
 if TYPE_CHECKING:
     from lithophone.evaluation.contextual import ContextualSets
     from lithophone.evaluation.saved import SavedAnswers
     from lithophone.evaluation.summary import Comparison, Evaluation, Resampling, System
     from lithophone.evaluation.tally import Texts
-    from lithophone.longform.jobs import Piece
-    from lithophone.longform.transcriber import Transcriber
+    from lithophone.pipeline.transcriber import Transcriber
+    from lithophone.pipeline.utterance import Piece
 
 NAMES_SAID = 5
 """Names of clips in a message; the report lists more."""
@@ -147,7 +147,7 @@ def entries_of(
     if bool(manifests) == (corpus is not None):
         raise OptionError("name manifests, or a public set with --corpus and --folder: one of the two")
     if corpus is not None and folder is not None:
-        from lithophone.evaluation.corpora import read_corpus
+        from lithophone.data.corpora import read_corpus
 
         return read_corpus(corpus, folder, split, lang, limit)
     if len(manifests) == 1:
@@ -204,7 +204,7 @@ def systems_of(
         yield given(source.name, entries, found, texts=texts, about=source.about, workers=workers())
     if not plans:
         return
-    from lithophone.longform.transcriber import load
+    from lithophone.pipeline.transcriber import load
 
     for model, some in itertools.groupby(plans, key=lambda plan: plan.model):
         mine = list(some)

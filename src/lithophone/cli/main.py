@@ -12,7 +12,7 @@ from lithophone.cli.evaluate import evaluate
 from lithophone.cli.models import models
 from lithophone.cli.train import train
 from lithophone.cli.transcribe import transcribe
-from lithophone.memory import keep_freed_memory
+from lithophone.runtime import keep_freed_memory
 
 COLLECTED_AT = 100_000
 """New objects before Python looks for cycles: over a large manifest the usual 700 cost a quarter of the time."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from lithophone.longform.options import TranscribeOptions
+from lithophone.pipeline.options import TranscribeOptions
 
 FLAGS = {"punctuate": "--punctuate/--raw", "word_timestamps": "--word-timestamps"}
 """Options that are on or off, and how they are written; the others are written as they are named."""

@@ -16,11 +16,11 @@ from lithophone.cli.progress import AudioProgress, summary
 from lithophone.errors import LithophoneError, OptionError
 from lithophone.formats import FORMATS
 from lithophone.hub import DEFAULT_MODEL
-from lithophone.longform.options import TranscribeOptions
+from lithophone.pipeline.options import TranscribeOptions
 from lithophone.transcript import Transcript, TranscriptWarning
 
 if TYPE_CHECKING:
-    from lithophone.longform.jobs import Piece
+    from lithophone.pipeline.utterance import Piece
 
 STDOUT = "-"
 
@@ -122,7 +122,7 @@ def run(
     quiet: bool,
 ) -> int:
     """Transcribe the files one after the other; gives how many failed."""
-    from lithophone.longform.transcriber import load  # torch takes seconds, and --help needs none of it
+    from lithophone.pipeline.transcriber import load  # torch takes seconds, and --help needs none of it
 
     began = time.perf_counter()
     failed = 0

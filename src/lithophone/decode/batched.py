@@ -8,10 +8,10 @@ from typing import TypeAlias
 from torch import Tensor
 
 from lithophone.decode.beam import Listener, beam_decode
-from lithophone.decode.engine import Engine
-from lithophone.decode.greedy import Reply
 from lithophone.decode.options import BeamSearch
-from lithophone.decode.rows import Request, RowOptions
+from lithophone.decode.reply import Reply
+from lithophone.decode.scheduler import Engine
+from lithophone.decode.sequences import Request, RowOptions
 from lithophone.errors import OptionError
 from lithophone.model.speech import GraniteSpeech
 

@@ -19,11 +19,11 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from lithophone.decode.ctc import WILDCARD
-from lithophone.decode.expected import Expected
-from lithophone.decode.greedy import Reply, reply_budget
+from lithophone.ctc.forced_alignment import WILDCARD
+from lithophone.ctc.prefix_score import Prefix, PrefixScorer
+from lithophone.decode.keyword_biasing import Expected
 from lithophone.decode.options import BeamSearch
-from lithophone.decode.prefix import Prefix, PrefixScorer
+from lithophone.decode.reply import Reply, reply_budget
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
 from lithophone.model.speech import GraniteSpeech
 

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lithophone.decode.ctc import Path, best_path
-from lithophone.decode.greedy import Reply
+from lithophone.ctc.forced_alignment import Path, best_path
 from lithophone.decode.options import Edit
+from lithophone.decode.reply import Reply
 from lithophone.model.conformer import EncoderOutput
 from lithophone.model.nar import GraniteSpeechNar
-from lithophone.nar_config import MIN_EDIT_SEQUENCE_LENGTH
+from lithophone.model.nar_config import MIN_EDIT_SEQUENCE_LENGTH
 
 
 @torch.inference_mode()

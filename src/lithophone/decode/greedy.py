@@ -5,29 +5,12 @@ The judge of every faster decoder. Works on embeddings and ids; knows no text, n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from lithophone.decode.options import Budget, Greedy, token_budget
+from lithophone.decode.options import Greedy
+from lithophone.decode.reply import Reply, reply_budget
 from lithophone.model.speech import GraniteSpeech
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the model said: token ids without the end-of-text token, and the natural log of each one's probability.
-
-    `finished` is False where the reply was cut at its budget, or at the last position the model has. `drafted` tokens
-    of a draft were proposed on the way, `accepted` of them held, and the language model was asked `passes` times.
-    """
-
-    ids: tuple[int, ...]
-    finished: bool
-    logprobs: tuple[float, ...]
-    drafted: int = 0
-    accepted: int = 0
-    passes: int = 0
 
 
 @torch.inference_mode()
@@ -49,12 +32,6 @@ def greedy_decode(model: GraniteSpeech, prompt: Tensor, options: Greedy, n_audio
         logprobs.append(float(logprob))
         prompt = torch.cat((prompt, model.language_model.embed(token)))
     return Reply(tuple(ids), False, tuple(logprobs), passes=len(ids))
-
-
-def reply_budget(model: GraniteSpeech, prompt_length: int, options: Budget, n_audio: int) -> int:
-    """New tokens a reply may have: the options' budget, or what is left of the model's positions."""
-    left = model.config.text_config.max_position_embeddings - prompt_length
-    return min(token_budget(options, n_audio), max(left, 0))
 
 
 def most_probable(model: GraniteSpeech, hidden: Tensor) -> tuple[Tensor, Tensor]:

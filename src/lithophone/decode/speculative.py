@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lithophone.decode.draft_alignment import resume
 from lithophone.decode.options import Speculative
-from lithophone.decode.realign import resume
 from lithophone.model.granite import GraniteForCausalLM
 
 CHUNK = 256

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lithophone.data.manifest import Entry, parsed_lines
 from lithophone.errors import ManifestError, OptionError
-from lithophone.manifest import Entry, parsed_lines
-from lithophone.metrics.normalize import CHARACTER_LANGUAGES, base_language
+from lithophone.languages import UNSPACED_LANGUAGES, base_language
 from lithophone.metrics.wer import units
 
 COMMON_SHARE = 0.9
@@ -77,7 +77,7 @@ def contextual_sets(
     if distractors < 0:
         raise OptionError(f"{distractors} distractors: take 0 or more")
     languages = sorted({base_language(entry.lang) for entry in entries})
-    unspaced = [lang for lang in languages if lang in CHARACTER_LANGUAGES]
+    unspaced = [lang for lang in languages if lang in UNSPACED_LANGUAGES]
     if unspaced:
         raise OptionError(f"keyword lists are of words, which {', '.join(unspaced)} does not write apart: leave it out")
     if common is not None and len(languages) > 1:

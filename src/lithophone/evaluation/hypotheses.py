@@ -30,10 +30,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lithophone.data.manifest import Entry, json_list, json_object, parsed_lines, stretch, timed_words
+from lithophone.data.nist import NOT_SCORED, ctm_words, rttm_turns, stm_turns
+from lithophone.data.subtitles import read_subtitles
 from lithophone.errors import ManifestError, OptionError
-from lithophone.evaluation.nist import NOT_SCORED, ctm_words, rttm_turns, stm_turns
-from lithophone.evaluation.subtitles import read_subtitles
-from lithophone.manifest import Entry, json_list, json_object, parsed_lines, stretch, timed_words
 from lithophone.transcript import Segment, Word
 
 NAME_KEYS = ("id", "audio", "audio_filepath")

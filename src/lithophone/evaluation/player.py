@@ -9,10 +9,10 @@ from html import escape
 
 import soundfile
 
-from lithophone.audio import RATE_HZ, Samples
+from lithophone.audio.reader import RATE_HZ, Samples
+from lithophone.data.manifest import Entry
 from lithophone.errors import AudioError
 from lithophone.evaluation.sound import clip_samples
-from lithophone.manifest import Entry
 
 MAX_EMBEDDED_S = 60.0
 EMBEDDED_BYTES = 24_000_000

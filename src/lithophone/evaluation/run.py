@@ -17,18 +17,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from lithophone.data.manifest import Entry
 from lithophone.errors import AudioError, LithophoneError, OptionError
 from lithophone.evaluation.hypotheses import Hypothesis, match
 from lithophone.evaluation.saved import Answer, SavedAnswers
 from lithophone.evaluation.sound import clip_source
 from lithophone.evaluation.summary import AS_USUAL, Clip, Evaluation, Resampling, System, summarize
 from lithophone.evaluation.tally import AS_SPOKEN, ZEROS, Tally, Texts, count_clip
-from lithophone.manifest import Entry
 from lithophone.metrics.speed import latency
 
 if TYPE_CHECKING:
-    from lithophone.longform.options import TranscribeOptions
-    from lithophone.longform.transcriber import OnPiece, Transcriber
+    from lithophone.pipeline.options import TranscribeOptions
+    from lithophone.pipeline.transcriber import OnPiece, Transcriber
     from lithophone.transcript import Transcript
 
 WORTH_A_PROCESS = 20_000
@@ -73,7 +73,7 @@ def transcribed(
     keywords share no batch. `saved` holds what an earlier run has done, and takes what this one does. Raises
     ManifestError for two clips of one name.
     """
-    from lithophone.longform.options import TranscribeOptions
+    from lithophone.pipeline.options import TranscribeOptions
 
     match(entries, {})  # clips that share a name are refused before any of them is decoded
     options = options or TranscribeOptions()

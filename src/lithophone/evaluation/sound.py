@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from lithophone.audio import RATE_HZ, Samples, load_audio
+from lithophone.audio.reader import RATE_HZ, Samples, load_audio
+from lithophone.data.manifest import Entry
 from lithophone.errors import AudioError
-from lithophone.manifest import Entry
 
 FRAME = RATE_HZ // 50
 """Samples of 20 ms."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any, TypeVar
 
+from lithophone.data.manifest import Entry
 from lithophone.errors import OptionError
 from lithophone.evaluation.tally import AS_SPOKEN, Tally, Texts, total
-from lithophone.manifest import Entry
 from lithophone.metrics.counts import ErrorCounts, F1Counts
 from lithophone.metrics.significance import Interval, PairedTest, bootstrap_interval, paired_test
 from lithophone.metrics.speed import Latency

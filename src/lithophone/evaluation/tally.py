@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from lithophone.data.manifest import Entry
 from lithophone.evaluation.hypotheses import Hypothesis
-from lithophone.manifest import Entry
 from lithophone.metrics.counts import ErrorCounts, F1Counts, count_errors
 from lithophone.metrics.keywords import BiasedCounts, biased_counts, keyword_counts
 from lithophone.metrics.normalize import Normalizer, normalizer_for, normalizer_named

@@ -22,13 +22,13 @@ from importlib import metadata
 
 from whisper_normalizer.basic import BasicTextNormalizer
 
-from lithophone import kana
+from lithophone.ctc.characters import hiragana
 from lithophone.errors import OptionError
-from lithophone.labels import hiragana
+from lithophone.languages import UNSPACED_LANGUAGES, base_language
 from lithophone.metrics.characters import CHARACTER_FORMS, to_characters
 from lithophone.metrics.english import ENGLISH_PIPELINE, English
+from lithophone.text import japanese as kana
 
-CHARACTER_LANGUAGES = frozenset({"ja", "zh"})
 NAMES = ("english", "basic", "characters", "kana", "multilingual")
 
 
@@ -89,7 +89,7 @@ def multilingual(lang: str) -> Normalizer:
 def normalizer_for(lang: str | None) -> Normalizer:
     """The normaliser of a language given by its code (`en`, `pt`, `zh-CN`)."""
     base = base_language(lang)
-    if base in CHARACTER_LANGUAGES:
+    if base in UNSPACED_LANGUAGES:
         return characters()
     return english() if base == "en" else basic()
 
@@ -106,11 +106,6 @@ def normalizer_named(name: str, lang: str | None) -> Normalizer:
     if name == "kana" and base_language(lang) != "ja":
         raise OptionError(f"kana normalises Japanese, not {lang!r}: choose one of the others of {', '.join(NAMES)}")
     return {"english": english, "basic": basic, "characters": characters, "kana": in_kana}[name]()
-
-
-def base_language(lang: str | None) -> str:
-    """`zh-CN` -> `zh`; an unknown language is the empty string."""
-    return (lang or "").lower().replace("_", "-").split("-")[0]
 
 
 def package_version(package: str) -> str:

@@ -9,7 +9,7 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from lithophone.errors import OptionError
-from lithophone.metrics.normalize import base_language
+from lithophone.languages import base_language
 
 TOKENIZERS = {"ja": "ja-mecab", "zh": "zh"}
 DEFAULT_TOKENIZER = "13a"

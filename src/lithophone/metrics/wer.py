@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lithophone.languages import UNSPACED_LANGUAGES, base_language
 from lithophone.metrics.counts import ErrorCounts, count_errors
-from lithophone.metrics.normalize import CHARACTER_LANGUAGES, Normalizer, base_language, normalizer_for
+from lithophone.metrics.normalize import Normalizer, normalizer_for
 
 
 def measure_name(lang: str | None) -> str:
     """`CER` for Japanese and Mandarin, `WER` for all others."""
-    return "CER" if base_language(lang) in CHARACTER_LANGUAGES else "WER"
+    return "CER" if base_language(lang) in UNSPACED_LANGUAGES else "WER"
 
 
 def units(text: str, lang: str | None, normalizer: Normalizer | None = None) -> list[str]:

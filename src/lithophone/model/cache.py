@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lithophone.config import TextConfig
+from lithophone.model.config import TextConfig
 
 BLOCK = 64
 """`reserve` adds room by blocks of this many positions: every growth copies the whole cache."""

@@ -14,9 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lithophone.config import EncoderConfig
-from lithophone.model.recompute import run_layer
-from lithophone.told import Told
+from lithophone.model.config import EncoderConfig
+from lithophone.model.gradient_checkpointing import run_layer
+
+
+@dataclass(frozen=True)
+class EncoderBias:
+    """Language conditioning: for all rows of a batch, (labels,), or for each, (B, 1, labels)."""
+
+    penalty: Tensor
+    """Nats taken off the character logits, of the middle and of the last block."""
+    language_id: Tensor | None = None
+    """Added to the probabilities that the middle block feeds back."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +56,11 @@ class Conformer(nn.Module):
         self.out_mid = nn.Linear(config.output_dim, config.hidden_dim)
         self.gradient_checkpointing = False
 
-    def forward(self, frames: Tensor, lengths: Tensor | None = None, told: Told | None = None) -> EncoderOutput:
+    def forward(self, frames: Tensor, lengths: Tensor | None = None, bias: EncoderBias | None = None) -> EncoderOutput:
         """Frames (B, T, 160) and their lengths (B,); all T are valid when lengths are left out.
 
-        `told` is of the language that is spoken: its penalty is taken off all character logits, and so off what the
-        middle block feeds back; its mark is added there. The later blocks hear in the light of both.
+        The penalty of `bias` is taken off all character logits, its language id is added to the feedback of the middle
+        block, so that the later blocks depend on both.
         """
         if lengths is None:
             lengths = torch.full((frames.shape[0],), frames.shape[1], device=frames.device)
@@ -62,18 +71,20 @@ class Conformer(nn.Module):
         for number, layer in enumerate(self.layers, 1):
             x = run_layer(layer, x, valid, recompute=self.gradient_checkpointing)
             if number == self.config.mid_layer:
-                mid_logits = self._spell(x, told)
-                spelled = mid_logits.softmax(-1)
-                x = x + self.out_mid(spelled if told is None or told.mark is None else spelled + told.mark.to(spelled))
+                mid_logits = self._character_logits(x, bias)
+                feedback = mid_logits.softmax(-1)
+                if bias is not None and bias.language_id is not None:
+                    feedback = feedback + bias.language_id.to(feedback)
+                x = x + self.out_mid(feedback)
             if number in self.config.cat_hidden_layers:
                 kept.append(x)
         last = x * valid[..., None]
         states = torch.cat([*(k * valid[..., None] for k in kept), last], -1) if kept else last
-        return EncoderOutput(states, last, self._spell(last, told), mid_logits, lengths)
+        return EncoderOutput(states, last, self._character_logits(last, bias), mid_logits, lengths)
 
-    def _spell(self, x: Tensor, told: Told | None) -> Tensor:
+    def _character_logits(self, x: Tensor, bias: EncoderBias | None) -> Tensor:
         logits: Tensor = self.out(x)
-        return logits if told is None else logits - told.penalty.to(logits)
+        return logits if bias is None else logits - bias.penalty.to(logits)
 
 
 class ConformerBlock(nn.Module):

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lithophone.config import TextConfig
 from lithophone.model.cache import KVCache
-from lithophone.model.recompute import run_layer
+from lithophone.model.config import TextConfig
+from lithophone.model.gradient_checkpointing import run_layer
 
 INIT_STD = 0.02
 

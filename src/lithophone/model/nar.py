@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lithophone.errors import PromptError
-from lithophone.model.conformer import Conformer, EncoderOutput
+from lithophone.model.conformer import Conformer, EncoderBias, EncoderOutput
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
 from lithophone.model.heads import BPEHead
-from lithophone.nar_config import NarConfig, NarEncoderConfig, NarProjectorConfig
-from lithophone.told import Told
+from lithophone.model.nar_config import NarConfig, NarEncoderConfig, NarProjectorConfig
 
 
 class NarEncoder(Conformer):
@@ -146,12 +145,12 @@ class GraniteSpeechNar(nn.Module):
         self.projector = NarProjector(config.projector_config, config.projector_norms_learn)
         self.language_model = GraniteForCausalLM(config.editor_config)
 
-    def encode(self, frames: Tensor, lengths: Tensor | None = None, told: Told | None = None) -> EncoderOutput:
+    def encode(self, frames: Tensor, lengths: Tensor | None = None, bias: EncoderBias | None = None) -> EncoderOutput:
         """Frames `(B, T, 160)`, zero-padded, and lengths `(B,)` -> encoder states and character logits.
 
         `told`: what the encoder is told of the language that is spoken.
         """
-        out: EncoderOutput = self.encoder(frames, lengths, told)
+        out: EncoderOutput = self.encoder(frames, lengths, bias)
         return out
 
     def project(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lithophone.config import ProjectorConfig
+from lithophone.model.config import ProjectorConfig
 
 
 class MultiHeadAttention(nn.Module):

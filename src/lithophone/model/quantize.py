@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lithophone.errors import ConfigError, OptionError
+from lithophone.model.int8_kernels import LEVELS, TINY, OneDNN, is_exact, packed, token_scales
 from lithophone.model.lora import is_adapter
-from lithophone.model.packed import LEVELS, TINY, OneDNN, is_exact, packed, token_scales
 
 SCALE = "weight_scale"
 """The scales of a layer's `weight` in a state dict and in a file: float32 (N,)."""

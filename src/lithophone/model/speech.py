@@ -12,14 +12,13 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from lithophone.config import ModelConfig
 from lithophone.errors import PromptError
-from lithophone.model.conformer import Conformer, EncoderOutput
+from lithophone.model.config import ModelConfig
+from lithophone.model.conformer import Conformer, EncoderBias, EncoderOutput
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
 from lithophone.model.heads import BPEHead
 from lithophone.model.lora import LoraConfig, add_lora, lora_enabled
 from lithophone.model.qformer import WindowQFormer
-from lithophone.told import Told
 
 Ids = Tensor | Sequence[int]
 
@@ -42,12 +41,12 @@ class GraniteSpeech(nn.Module):
         if config.has_lora_adapter:
             add_lora(self, lora or LoraConfig())
 
-    def encode(self, frames: Tensor, lengths: Tensor | None = None, told: Told | None = None) -> EncoderOutput:
+    def encode(self, frames: Tensor, lengths: Tensor | None = None, bias: EncoderBias | None = None) -> EncoderOutput:
         """Frames `(B, T, 160)`, zero-padded, and lengths `(B,)` -> encoder states and character logits.
 
         `told`: what the encoder is told of the language that is spoken.
         """
-        out: EncoderOutput = self.encoder(frames, lengths, told)
+        out: EncoderOutput = self.encoder(frames, lengths, bias)
         return out
 
     def project(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:

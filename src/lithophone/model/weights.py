@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from lithophone.errors import CheckpointError
 from lithophone.model.lora import LoraConfig, LoraLinear, from_peft_name, is_adapter, to_peft_name
-from lithophone.model.names import ANY, PUBLISHED, Names
 from lithophone.model.quantize import COMPUTE_DTYPE, SCALE, dequantize_rows, int8_layers, quantize_rows, set_int8
+from lithophone.model.tensor_names import ANY, PUBLISHED, Names
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -1,0 +1,1 @@
+"""Audio: any source -> samples, speech segments, features."""

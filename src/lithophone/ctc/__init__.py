@@ -1,0 +1,1 @@
+"""CTC: the character vocabulary, alignment, prefix scores, confidence, language bias."""

@@ -1,0 +1,41 @@
+"""Which tokens say what the encoder hears next: what beams consider besides what the language model likes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import lru_cache
+
+from lithophone.ctc.characters import character_labels
+from lithophone.ctc.pronunciation import SPACE
+from lithophone.text.tokenizer import Tokenizer
+
+MOST = 4
+"""Tokens that are proposed, the longest first: shorter ones spell the same in more steps than the tokenizer would."""
+
+
+class Proposals:
+    """The tokens of a vocabulary by the labels that they spell, in any case."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        found: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for token in range(len(tokenizer)):
+            text = tokenizer.decode([token]).lower()
+            labels = tuple(character_labels(text))
+            if labels and len(labels) == len(text):
+                found[labels].append(token)
+        self._tokens = dict(found)
+        self._longest = max(map(len, found), default=0)
+
+    def __call__(self, labels: Sequence[int], first: bool) -> list[int]:
+        """Tokens that spell a beginning of the labels; where they are the `first` of all, also behind a space."""
+        starts = [labels, [SPACE, *labels]] if first else [labels]
+        lengths = range(min(self._longest, len(labels) + first), 0, -1)
+        found = (self._tokens.get(tuple(start[:n]), []) for n in lengths for start in starts if n <= len(start))
+        return [token for tokens in found for token in tokens][:MOST]
+
+
+@lru_cache(maxsize=4)
+def proposals(tokenizer: Tokenizer) -> Proposals:
+    """Of a tokenizer, made once."""
+    return Proposals(tokenizer)

@@ -1,0 +1,70 @@
+"""Words of a finished text -> words with times and confidence, by aligning the text to the encoder's characters.
+
+Works for every decoder, because it needs only the text. A character stands where the encoder spells it, which is a
+frame or two inside its sound. So a word reaches beyond its own characters: half way to the character behind it, mostly
+a space, and never farther than `REACH_S`; and as far back, unless the word before is still there. Marks take no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from lithophone.audio.features import FRAME_S
+from lithophone.ctc.characters import N_LABELS
+from lithophone.ctc.confidence import confidence_of
+from lithophone.ctc.forced_alignment import Span, align, label_scores
+from lithophone.ctc.pronunciation import SpokenText, Stretch, spoken_text
+from lithophone.transcript import Word
+
+REACH_S = 0.06
+"""How far the sound of a word may reach beyond its first and its last character (`bench/word_times.py`)."""
+
+LogProbs = npt.NDArray[np.float32]
+
+
+def timed_words(text: str, log_probs: LogProbs, duration_s: float, language: str | None = None) -> tuple[Word, ...]:
+    """Words of `text` with times in seconds from the start of `log_probs` (T, V), and how far they were heard.
+
+    Times rise and stay within `duration_s`. Empty where the frames cannot hold the text, where the text has no labels
+    (`spoken.py`), or where the encoder has another label set.
+    """
+    spoken = spoken_text(text, language)
+    labels = spoken.labels
+    if log_probs.shape[1] != N_LABELS or not labels:
+        return ()
+    spans = align(log_probs, labels)
+    if spans is None:
+        return ()
+    return tuple(_words(spoken, spans, label_scores(log_probs, labels, spans), duration_s))
+
+
+def _words(
+    spoken: SpokenText, spans: Sequence[Span], scores: Sequence[float | None], duration_s: float
+) -> Iterator[Word]:
+    at, last_s = 0, 0.0
+    for stretch in spoken.stretches:
+        start_s, behind = last_s, at + len(stretch.labels)
+        if stretch.labels:
+            start_s = min(max(last_s, spans[at][0] * FRAME_S - REACH_S), duration_s)
+            last_s = min(_end_s(spans, behind), duration_s)
+        yield from _shared(stretch, start_s, last_s, confidence_of(scores[at:behind]))
+        at = behind + (spoken.spaced if stretch.labels else 0)
+
+
+def _end_s(spans: Sequence[Span], behind: int) -> float:
+    """Half way from the last character of a word to the one at `behind`, within reach."""
+    end_s = spans[behind - 1][1] * FRAME_S
+    if behind == len(spans):
+        return end_s + REACH_S
+    return min((end_s + spans[behind][0] * FRAME_S) / 2, end_s + REACH_S)
+
+
+def _shared(stretch: Stretch, start_s: float, end_s: float, confidence: float | None) -> Iterator[Word]:
+    """The words of a stretch, each as long as it has characters."""
+    done = np.cumsum([0, *map(len, stretch.words)])
+    edges = np.interp(done, [0, done[-1]], [start_s, end_s]).tolist()
+    for word, begin, end in zip(stretch.words, edges[:-1], edges[1:], strict=True):
+        yield Word(word, begin, end, confidence)

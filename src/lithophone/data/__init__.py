@@ -1,0 +1,1 @@
+"""Data: manifests, public corpora, annotation and subtitle files."""

@@ -1,0 +1,143 @@
+"""NIST's formats of words and turns: ctm, stm and rttm, as sclite and md-eval define them.
+
+One line for every word or turn, fields between white space, comments behind `;;`. Times are seconds from the start of
+the recording. A file may hold many recordings; each comes back under its name, in order of time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from lithophone.data.manifest import parsed_lines
+from lithophone.errors import ManifestError
+from lithophone.transcript import Segment, Word
+
+NOT_SCORED = "ignore_time_segment_in_scoring"
+"""What an stm has in the place of a text that nobody wrote down."""
+
+RTTM_TYPES = frozenset(
+    {
+        "A/P", "CB", "EDIT", "FILLER", "IP", "LEXEME", "NO_RT_METADATA", "NON-LEX", "NON-SPEECH", "NOSCORE", "SEGMENT",
+        "SPEAKER", "SPKR-INFO", "SU",
+    }
+)  # fmt: skip
+
+Row = TypeVar("Row")
+Timed = TypeVar("Timed", Word, Segment)
+
+
+def ctm_words(path: Path) -> dict[str, tuple[Word, ...]]:
+    """`recording channel start duration word [confidence]`, by recording.
+
+    The channel is the speaker where a recording has several. Raises ManifestError with the number of the line that has
+    too few fields, times that are no numbers, or begins alternatives, which nothing here chooses among.
+    """
+    found: dict[str, dict[str, list[Word]]] = defaultdict(lambda: defaultdict(list))
+    for recording, channel, word in _rows(path, _ctm_word):
+        found[recording][channel].append(word)
+    return {recording: _in_order(_of_channels(channels)) for recording, channels in found.items()}
+
+
+def stm_turns(path: Path) -> dict[str, tuple[Segment, ...]]:
+    """`recording channel speaker start end [<labels>] text`, by recording.
+
+    A turn without a text, or with NOT_SCORED for one, is kept as it is. Raises ManifestError with the number of the
+    line that has too few fields, or times that are no numbers.
+    """
+    return _by_recording(_rows(path, _stm_turn))
+
+
+def rttm_turns(path: Path) -> dict[str, tuple[Segment, ...]]:
+    """`SPEAKER recording channel start duration <NA> <NA> speaker ...`, by recording: turns without a text.
+
+    Lines of the other types that rttm knows say nothing of turns. Raises ManifestError with the number of the line that
+    has another type, too few fields, or times that are no numbers.
+    """
+    return _by_recording(row for row in _rows(path, _rttm_turn) if row is not None)
+
+
+def _rows(path: Path, parse: Callable[[list[str]], Row]) -> Iterator[Row]:
+    """What `parse` makes of the fields of every line that is no comment."""
+    for _, row in parsed_lines(path, lambda line: parse(fields) if (fields := _fields(line)) else None):
+        if row is not None:
+            yield row
+
+
+def _fields(line: str) -> list[str]:
+    return line.split(";;", 1)[0].split()
+
+
+def _ctm_word(fields: list[str]) -> tuple[str, str, Word]:
+    recording, channel, start, duration, text = _first(fields, 5, "recording channel start duration word")
+    if text.startswith("<ALT"):
+        raise ManifestError(f"{text} begins alternatives, which are not scored: keep one of them")
+    start_s = _seconds(start, "start")
+    return recording, channel, Word(text, start_s, start_s + _seconds(duration, "duration"), _confidence(fields))
+
+
+def _stm_turn(fields: list[str]) -> tuple[str, Segment]:
+    recording, _, speaker, start, end = _first(fields, 5, "recording channel speaker start end text")
+    labelled = len(fields) > 5 and fields[5].startswith("<") and fields[5].endswith(">") and "," in fields[5]
+    start_s, end_s = _seconds(start, "start"), _seconds(end, "end")
+    if end_s < start_s:
+        raise ManifestError(f"the end {end} lies before the start {start}")
+    return recording, Segment(" ".join(fields[6 if labelled else 5 :]), start_s, end_s, speaker=speaker)
+
+
+def _rttm_turn(fields: list[str]) -> tuple[str, Segment] | None:
+    if fields[0] not in RTTM_TYPES:
+        raise ManifestError(f"{fields[0]!r} is no type of rttm: turns begin with SPEAKER")
+    if fields[0] != "SPEAKER":
+        return None
+    wanted = "SPEAKER recording channel start duration <NA> <NA> speaker"
+    _, recording, _, start, duration, _, _, speaker = _first(fields, 8, wanted)
+    start_s = _seconds(start, "start")
+    return recording, Segment("", start_s, start_s + _seconds(duration, "duration"), speaker=speaker)
+
+
+def _first(fields: list[str], count: int, wanted: str) -> list[str]:
+    if len(fields) < count:
+        raise ManifestError(f"{len(fields)} fields ({' '.join(fields)}) where there must be: {wanted}")
+    return fields[:count]
+
+
+def _seconds(field: str, what: str) -> float:
+    value = _number(field)
+    if value is None or value < 0:
+        raise ManifestError(f"the {what} is {field!r}: it must be seconds, 0 or more")
+    return value
+
+
+def _confidence(fields: Sequence[str]) -> float | None:
+    """The sixth field of a ctm, which many tools leave out or fill with NA."""
+    return _number(fields[5]) if len(fields) > 5 else None
+
+
+def _number(field: str) -> float | None:
+    try:
+        value = float(field)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _of_channels(channels: Mapping[str, list[Word]]) -> Iterator[Word]:
+    for channel, words in channels.items():
+        yield from words if len(channels) == 1 else (replace(word, speaker=channel) for word in words)
+
+
+def _by_recording(rows: Iterable[tuple[str, Segment]]) -> dict[str, tuple[Segment, ...]]:
+    found: dict[str, list[Segment]] = defaultdict(list)
+    for recording, turn in rows:
+        found[recording].append(turn)
+    return {recording: _in_order(turns) for recording, turns in found.items()}
+
+
+def _in_order(timed: Iterable[Timed]) -> tuple[Timed, ...]:
+    """By start; what starts together stays in the order of the file."""
+    return tuple(sorted(timed, key=lambda item: item.start_s))

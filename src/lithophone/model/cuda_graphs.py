@@ -1,0 +1,151 @@
+"""Steps of a decoder at fixed shapes: a cache that never moves in memory, and passes over it recorded as CUDA graphs.
+
+A step of a large model is a thousand small kernels, and launching them one by one takes a GPU's host longer than they
+run. Recorded once, a pass of so many rows and positions is launched as one. On other devices the very same pass runs
+unrecorded: slower than with a cache that grows, and equal to it, which is how it is tested.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lithophone.model.cache import KVCache
+from lithophone.model.config import TextConfig
+from lithophone.model.granite import GraniteForCausalLM
+
+CAPACITY = 1024
+"""Positions a row has at first: a prompt of 30 s and its reply. Growth copies the cache and records anew."""
+
+
+class FixedCache(KVCache):
+    """A cache for at most `rows` rows, which stays where it is; the first `len(lengths)` of them are in use."""
+
+    def __init__(
+        self, config: TextConfig, rows: int, capacity: int, *, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        super().__init__(config, rows, capacity, device=device, dtype=dtype)
+        self.rows = rows
+        self.starts = torch.zeros(rows, dtype=torch.int64, device=device)
+        """Lengths of all rows, those in use and others, where a recorded pass finds them."""
+        self.rewind(self.lengths[:0])
+
+    def select(self, rows: Tensor) -> None:
+        """Keep only these rows `(n,)`, in this order."""
+        n, end = len(rows), self.longest
+        if not torch.equal(rows, torch.arange(n, device=rows.device)):
+            for stored in self.layers:
+                stored[:, :n, :, :end] = stored[:, rows, :, :end]
+        self.rewind(self.lengths[rows])
+
+    def join(self, other: KVCache) -> None:
+        """Append the rows of another cache of the same model."""
+        n, m, end = len(self.lengths), len(other.lengths), other.longest
+        assert n + m <= self.rows, f"the cache has {self.rows} rows, {n + m} are needed"
+        self._grow(max(self.capacity, end))
+        for ours, theirs in zip(self.layers, other.layers, strict=True):
+            ours[:, n : n + m, :, :end] = theirs[:, :, :, :end]
+        self.rewind(torch.cat((self.lengths, other.lengths)))
+
+
+class AllRows:
+    """A fixed cache as a recorded pass sees it: all rows, at their full capacity, and no decision taken on the host."""
+
+    def __init__(self, cache: FixedCache) -> None:
+        self.cache = cache
+
+    def slots(self, n: int) -> Tensor:
+        return self.cache.starts[:, None] + torch.arange(n, device=self.cache.starts.device)
+
+    def sight(self, slots: Tensor) -> tuple[Tensor, bool]:
+        keys = torch.arange(self.cache.capacity, device=slots.device)
+        return (keys <= slots[..., None])[:, None], False
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        stored = self.cache.layers[layer]
+        rows = torch.arange(self.cache.rows, device=keys.device)[:, None]
+        slots = self.slots(keys.shape[2])
+        stored[0][rows, :, slots] = keys.transpose(1, 2)
+        stored[1][rows, :, slots] = values.transpose(1, 2)
+        return stored[0], stored[1]
+
+    def advance(self, n: int, lengths: Tensor | None = None) -> None:
+        """Nothing: whoever keeps the cache counts, and not the pass."""
+
+
+class FixedSteps:
+    """Passes of a language model over the rows of a `FixedCache`, for any number of them up to `rows`."""
+
+    def __init__(self, language_model: GraniteForCausalLM, rows: int, capacity: int = CAPACITY) -> None:
+        table = language_model.model.embed_tokens.weight
+        self.language_model = language_model
+        self.cache = FixedCache(language_model.config, rows, capacity, device=table.device, dtype=table.dtype)
+        self._recorded: dict[tuple[int, int], _Recording] = {}
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Token ids `(n, width)` behind the n rows in use -> hidden states `(n, width, H)`, valid until the next call.
+
+        They stay in the cache, as with `GraniteForCausalLM.forward`.
+        """
+        n, width = tokens.shape
+        padded = 1 << (width - 1).bit_length()
+        self.cache.reserve(padded)
+        self.cache.starts.zero_()
+        self.cache.starts[:n] = self.cache.lengths
+        ids = tokens.new_zeros(self.cache.rows, padded)
+        ids[:n, :width] = tokens
+        hidden = self._pass(ids)
+        self.cache.advance(width)
+        return hidden[:n, :width]
+
+    def _pass(self, ids: Tensor) -> Tensor:
+        if ids.device.type != "cuda":
+            return self._read(ids)
+        key = (ids.shape[1], self.cache.capacity)
+        if key not in self._recorded:
+            self._recorded = {kept: r for kept, r in self._recorded.items() if kept[1] == self.cache.capacity}
+            self._recorded[key] = _Recording(self, ids)
+        return self._recorded[key].replay(ids)
+
+    def _read(self, ids: Tensor) -> Tensor:
+        view: Any = AllRows(self.cache)
+        hidden: Tensor = self.language_model(self.language_model.embed(ids), view)
+        return hidden
+
+
+class _Recording:
+    """One shape of pass as a CUDA graph; its input and output have places of their own."""
+
+    def __init__(self, steps: FixedSteps, ids: Tensor) -> None:
+        self.ids = ids.clone()
+        self.graph = torch.cuda.CUDAGraph()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            steps._read(self.ids)  # libraries set themselves up in a first pass, which cannot be recorded
+        torch.cuda.current_stream().wait_stream(aside)
+        with torch.cuda.graph(self.graph):
+            self.hidden = steps._read(self.ids)
+
+    def replay(self, ids: Tensor) -> Tensor:
+        self.ids.copy_(ids)
+        self.graph.replay()
+        return self.hidden
+
+
+_KEPT: weakref.WeakKeyDictionary[GraniteForCausalLM, tuple[weakref.ref[object], FixedSteps]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def fixed_steps(language_model: GraniteForCausalLM, rows: int, owner: object) -> FixedSteps:
+    """Steps for an owner's use alone, for as long as it lives: those of a former owner where they are large enough."""
+    former, steps = _KEPT.get(language_model, (None, None))
+    if steps is None or former is None or former() is not None or steps.cache.rows < rows:
+        steps = FixedSteps(language_model, rows)
+    _KEPT[language_model] = (weakref.ref(owner), steps)
+    steps.cache.rewind(steps.cache.lengths[:0])
+    return steps

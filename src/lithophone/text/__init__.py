@@ -1,0 +1,1 @@
+"""Text: languages, tokenizer, prompts, replies, Japanese readings."""

@@ -1,0 +1,256 @@
+"""Tasks, the exact prompts they need, and what a reply means.
+
+Every prompt is written here once, as the family was trained on it (model cards of 4.1-2b and 4.1-2b-plus). A task says
+what is wanted; `build_prompt` turns it into ids with one slot per audio embedding; `parse_reply` turns the answer into
+text, turns or timed words (`text/replies.py`). This module knows no audio and no tensors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from lithophone.errors import OptionError, PromptError
+from lithophone.languages import LANGUAGES, PAIRS, PLUS_SOURCE_LANGUAGES, SOURCE_LANGUAGES
+from lithophone.model.config import ModelType
+from lithophone.text.replies import ParsedReply, parse_text, parse_translation, parse_turns, parse_word_times
+from lithophone.text.tokenizer import AUDIO_TOKEN, Tokenizer
+
+PLUS_SYSTEM = (
+    "Knowledge Cutoff Date: April 2024.\n"
+    "Today's Date: December 19, 2024.\n"
+    "You are Granite, developed by IBM. You are a helpful AI assistant"
+)
+"""System turn of the plus model, with the date of its training: another date is another prompt."""
+
+RAW = "can you transcribe the speech into a written format?"
+PUNCTUATED = "transcribe the speech with proper punctuation and capitalization."
+KEYWORDS = "transcribe the speech to text."
+SPEAKERS = (
+    "Speaker attribution: Transcribe and denote who is speaking by adding [Speaker 1]: and [Speaker 2]: tags before "
+    "speaker turns."
+)
+WORD_TIMES = (
+    "Timestamps: Transcribe the speech. After each word, add a timestamp tag showing the end time in centiseconds, "
+    "e.g. hello [T:45] world [T:82]"
+)
+
+
+@dataclass(frozen=True)
+class Transcribe:
+    """Speech to text in the language that is spoken.
+
+    `punctuate` asks for punctuation and capitals (base models only). With `keywords` the family has a single prompt,
+    whatever `punctuate` says. `language` is a hint for the reader of the transcript, no prompt depends on it.
+    """
+
+    punctuate: bool = True
+    keywords: tuple[str, ...] = ()
+    language: str | None = None
+
+    def __post_init__(self) -> None:
+        _settle(self)
+
+
+@dataclass(frozen=True)
+class Translate:
+    """Speech to text in the language `to` (base models only). Languages are codes or English names."""
+
+    to: str
+    punctuate: bool = Transcribe.punctuate
+    keywords: tuple[str, ...] = ()
+    language: str | None = None
+    """What is spoken, where it is known: a pair the family was not trained on is then refused."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "to", language_code(self.to))
+        _settle(self)
+        if self.language is not None and (self.language, self.to) not in PAIRS:
+            raise OptionError(f"no translation from {self.language} to {self.to}; there are {_pairs_text()}")
+
+
+@dataclass(frozen=True)
+class SpeakerTurns:
+    """Speech to text with a `[Speaker N]:` tag at every change of speaker (plus only)."""
+
+    keywords: tuple[str, ...] = ()
+    language: str | None = None
+
+    def __post_init__(self) -> None:
+        _settle(self)
+
+
+@dataclass(frozen=True)
+class WordTimes:
+    """Speech to text with a `[T:N]` tag, the end in centiseconds, behind every word (plus only)."""
+
+    keywords: tuple[str, ...] = ()
+    language: str | None = None
+
+    def __post_init__(self) -> None:
+        _settle(self)
+
+
+Task: TypeAlias = Transcribe | Translate | SpeakerTurns | WordTimes
+
+TASKS: dict[str, type[Task]] = {
+    "transcribe": Transcribe, "translate": Translate, "speakers": SpeakerTurns, "word-times": WordTimes,
+}  # fmt: skip
+"""Names of the tasks on the command line and in a request."""
+
+
+def _settle(task: Task) -> None:
+    """Bring the options that all tasks share into the form the prompts use."""
+    object.__setattr__(task, "keywords", clean_keywords(task.keywords))
+    object.__setattr__(task, "language", source_code(task.language))
+
+
+def default_task(model_type: ModelType) -> Transcribe:
+    """Transcription with the default options, as far as the model can: plus has no punctuation."""
+    return Transcribe() if model_type == "granite_speech" else Transcribe(punctuate=False)
+
+
+def task_named(name: str, **options: Any) -> Task:
+    """The task of that name; OptionError for an unknown name, or an option the task does not have."""
+    if name not in TASKS:
+        raise OptionError(f"unknown task {name!r}; allowed are {', '.join(TASKS)}")
+    fields = {field.name: field for field in dataclasses.fields(TASKS[name])}
+    unknown = sorted(set(options) - set(fields))
+    if unknown:
+        raise OptionError(f"task {name!r} has no option {', '.join(unknown)}; it has {', '.join(fields)}")
+    if name == "translate" and "to" not in options:
+        raise OptionError(f"task 'translate' needs the option 'to', one of {', '.join(LANGUAGES)}")
+    return TASKS[name](**options)
+
+
+def language_code(name: str) -> str:
+    """`"fr"` for `"fr"`, `"FR"`, `"French"`; OptionError for a language the family does not know."""
+    wanted = str(name).strip().lower()
+    for code, title in LANGUAGES.items():
+        if wanted in (code, title.lower()):
+            return code
+    raise OptionError(f"unknown language {name!r}; allowed are {_languages_text(LANGUAGES)}")
+
+
+def source_code(name: str | None) -> str | None:
+    """Like `language_code`, for the language spoken; None stays None (not known)."""
+    code = None if name is None else language_code(name)
+    if code is not None and code not in SOURCE_LANGUAGES:
+        raise OptionError(f"no {LANGUAGES[code]} speech is understood, only {_languages_text(SOURCE_LANGUAGES)}")
+    return code
+
+
+def clean_keywords(keywords: Iterable[str]) -> tuple[str, ...]:
+    """White space collapsed, empties and repeats dropped, order kept. A comma would be two keywords: OptionError."""
+    if isinstance(keywords, str):
+        raise OptionError(f"keywords must be a list of words, not one string: {keywords!r}")
+    cleaned = dict.fromkeys(" ".join(str(keyword).split()) for keyword in keywords)
+    with_comma = [keyword for keyword in cleaned if "," in keyword]
+    if with_comma:
+        raise OptionError(f"keywords are joined by commas, so none may be inside one: {with_comma}")
+    return tuple(keyword for keyword in cleaned if keyword)
+
+
+def _languages_text(codes: Iterable[str]) -> str:
+    return ", ".join(f"{code} ({LANGUAGES[code]})" for code in codes)
+
+
+def _pairs_text() -> str:
+    return ", ".join(f"{source}-{target}" for source, target in sorted(PAIRS))
+
+
+def instruction(task: Task, model_type: ModelType) -> str:
+    """The words that ask for `task`, behind the audio. OptionError where the model cannot do it."""
+    _check_ability(task, model_type)
+    words = _plus_words(task) if model_type == "granite_speech_plus" else _base_words(task)
+    return f"{words} Keywords: {', '.join(task.keywords)}" if task.keywords else words
+
+
+def _base_words(task: Task) -> str:
+    if isinstance(task, Translate):
+        style = " with proper punctuation and capitalization" if task.punctuate and not task.keywords else ""
+        return f"translate the speech to {LANGUAGES[task.to]}{style}."
+    assert isinstance(task, Transcribe)
+    if task.keywords:
+        return KEYWORDS
+    return PUNCTUATED if task.punctuate else RAW
+
+
+def _plus_words(task: Task) -> str:
+    return {SpeakerTurns: SPEAKERS, WordTimes: WORD_TIMES}.get(type(task), RAW)
+
+
+def _check_ability(task: Task, model_type: ModelType) -> None:
+    if model_type not in ("granite_speech", "granite_speech_plus"):
+        raise OptionError(f"unknown model type {model_type!r}; allowed are granite_speech and granite_speech_plus")
+    if model_type == "granite_speech":
+        if isinstance(task, SpeakerTurns | WordTimes):
+            lack = "speakers" if isinstance(task, SpeakerTurns) else "word times"
+            raise OptionError(f"a granite_speech model gives no {lack}: use a granite_speech_plus model")
+        return
+    if isinstance(task, Translate):
+        raise OptionError("a granite_speech_plus model does not translate: use a granite_speech model")
+    if isinstance(task, Transcribe) and task.punctuate:
+        raise OptionError("a granite_speech_plus model does not punctuate: ask with punctuate=False")
+    if task.language is not None and task.language not in PLUS_SOURCE_LANGUAGES:
+        allowed = _languages_text(PLUS_SOURCE_LANGUAGES)
+        raise OptionError(f"a granite_speech_plus model knows no {LANGUAGES[task.language]}; allowed are {allowed}")
+
+
+def prompt_text(task: Task, tokenizer: Tokenizer, model_type: ModelType) -> str:
+    """The prompt as text, with one `<|audio|>`, up to where the reply begins.
+
+    Written by the checkpoint's chat template; one without a template gets the text that the family's templates give.
+    """
+    words = instruction(task, model_type)
+    foreign = [token for token in tokenizer.special_tokens if token in words]
+    if foreign:
+        raise OptionError(f"keywords must not hold the model's own marks, seen: {', '.join(foreign)}")
+    content = f"{AUDIO_TOKEN} {words}" if model_type == "granite_speech_plus" else f"{AUDIO_TOKEN}{words}"
+    system = [{"role": "system", "content": PLUS_SYSTEM}] if model_type == "granite_speech_plus" else []
+    messages = [*system, {"role": "user", "content": content}]
+    return _plain_template(messages) if tokenizer.chat_template is None else tokenizer.render(messages)
+
+
+def _plain_template(messages: list[dict[str, str]]) -> str:
+    if len(messages) == 1:
+        return f"USER: {messages[0]['content']}\n ASSISTANT:"
+    turns = [f"<|start_of_role|>{m['role']}<|end_of_role|>{m['content']}<|end_of_text|>\n" for m in messages]
+    return "".join(turns) + "<|start_of_role|>assistant<|end_of_role|>"
+
+
+def build_prompt(
+    task: Task, tokenizer: Tokenizer, model_type: ModelType, n_audio: int, prefix_text: str = ""
+) -> list[int]:
+    """Ids of the prompt, with `n_audio` slots for audio embeddings.
+
+    `prefix_text` is set behind the assistant header word for word: the model continues it (incremental decoding).
+    Raises OptionError for a task the model cannot do, PromptError for a template without exactly one audio slot.
+    """
+    foreign = [token for token in tokenizer.special_tokens if token in prefix_text]
+    if foreign:
+        raise OptionError(f"prefix_text must not hold the model's own marks, seen: {', '.join(foreign)}")
+    ids = tokenizer.encode(prompt_text(task, tokenizer, model_type) + prefix_text)
+    slot = tokenizer.audio_id
+    if n_audio < 1 or ids.count(slot) != 1:
+        raise PromptError(f"a prompt needs 1 {AUDIO_TOKEN} and 1 or more embeddings: {ids.count(slot)} and {n_audio}")
+    at = ids.index(slot)
+    return [*ids[:at], *[slot] * n_audio, *ids[at + 1 :]]
+
+
+def max_new_tokens(task: Task, model_type: ModelType) -> int | None:
+    """The plus model's budgets for a reply; None for base models, whose budget grows with the recording."""
+    if model_type == "granite_speech":
+        return None
+    return 10_000 if isinstance(task, WordTimes) else 2_000
+
+
+def parse_reply(task: Task, text: str, duration_s: float | None = None) -> ParsedReply:
+    """What a reply to `task` says; `duration_s` of the recording ends words whose time tag is missing."""
+    if isinstance(task, WordTimes):
+        return parse_word_times(text, duration_s)
+    if isinstance(task, SpeakerTurns):
+        return parse_turns(text)
+    return parse_translation(text) if isinstance(task, Translate) else parse_text(text)

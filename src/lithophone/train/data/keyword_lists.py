@@ -1,0 +1,72 @@
+"""Keyword lists as prompts carry them: rare words of the text, and distractors, which are rare words of other texts."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from lithophone.ctc.characters import raw_text
+from lithophone.text import japanese as kana
+
+COMMON_SHARE = 0.8
+"""Of all words that are said; the words that make it up are common, all others rare."""
+
+LARGEST = 200
+NONE_SHARE = 0.15
+"""Of the lists: distractors alone, so that a list is no promise."""
+
+KEPT_SHARE = 0.8
+"""Of the rare words of the text, in the other lists."""
+
+_EDGES = re.compile(r"^\W+|\W+$")
+_JAPANESE_NAME = re.compile(r"[々\u30a1-\u30fa\u30fc\u4e00-\u9fff]{2,}")
+
+
+class KeywordLists:
+    """Lists for the texts of one language. Words are as written, without the marks around them.
+
+    Japanese words are those of the dictionary, as far as they hold no Hiragana; without a dictionary there are none.
+    """
+
+    def __init__(self, texts: Iterable[str], lang: str, largest: int = LARGEST) -> None:
+        self.lang = lang
+        self.largest = largest
+        written = [word for text in texts for word in self._words(text)]
+        counts = Counter(map(raw_text, written))
+        ranked = sorted(counts, key=lambda word: (-counts[word], word))
+        before = itertools.accumulate((counts[word] for word in ranked), initial=0)
+        wanted = COMMON_SHARE * counts.total()
+        self.common = frozenset(word for word, total in zip(ranked, before, strict=False) if total < wanted)
+        self.pool = sorted({word for word in written if raw_text(word) not in self.common})
+
+    def draw(self, text: str, rng: np.random.Generator) -> tuple[str, ...]:
+        """1 to `largest` words in random order, sizes log-uniform; empty where there are no rare words at all."""
+        own = self.rare(text) if rng.random() >= NONE_SHARE else []
+        own = [word for word in own if rng.random() < KEPT_SHARE]
+        size = int(np.exp(rng.uniform(0.0, np.log(self.largest + 1))))
+        said = {raw_text(word) for word in self._words(text)}
+        others: dict[str, str] = {}
+        for place in rng.integers(max(1, len(self.pool)), size=2 * size):
+            word = self.pool[int(place)] if self.pool else ""
+            if word and raw_text(word) not in said and len(others) < size - len(own):
+                others.setdefault(raw_text(word), word)
+        words = [*own, *others.values()][: self.largest]
+        return tuple(words[int(i)] for i in rng.permutation(len(words)))
+
+    def rare(self, text: str) -> list[str]:
+        """The rare words of a text as they are written, each once."""
+        return list({raw_text(w): w for w in self._words(text) if raw_text(w) not in self.common}.values())
+
+    def _words(self, text: str) -> Iterator[str]:
+        if self.lang == "ja":
+            known = kana.read(text) if kana.can_read() else ()
+            yield from (word for word, _ in known if _JAPANESE_NAME.fullmatch(word))
+            return
+        for token in text.split():
+            word = _EDGES.sub("", token)
+            if any(map(str.isalpha, word)) and "," not in word:
+                yield word

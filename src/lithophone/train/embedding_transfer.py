@@ -1,0 +1,32 @@
+"""Another vocabulary for a trained model: tokens that both know keep their vectors, others begin as their pieces."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from lithophone.text.tokenizer import Tokenizer
+
+
+def carry_over(rows: Tensor, old: Tokenizer, new: Tokenizer) -> Tensor:
+    """Rows of a table over the tokens of `old`, (V_old, ...), as a table over those of `new`, (V_new, ...).
+
+    A token that `old` lacks starts as the mean of the longest pieces of it that `old` has. Byte-level vocabularies
+    have every byte, so there always are some; a special token that `old` lacks starts as the mean of the whole table.
+    """
+    known = {token: i for i, token in enumerate(old.pieces)}
+    longest = max(map(len, known))
+
+    @lru_cache(None)
+    def ids(token: str) -> tuple[int, ...]:
+        if not token or token in known:
+            return (known[token],) if token else ()
+        sizes = range(min(longest, len(token)), 0, -1)
+        found = next((token[:size] for size in sizes if token[:size] in known), None)
+        return () if found is None else (known[found], *ids(token[len(found) :]))
+
+    special = set(new.special_tokens)
+    kept = [() if token in special and token not in known else ids(token) for token in new.pieces]
+    return torch.stack([rows[list(places)].mean(0) if places else rows.mean(0) for places in kept])

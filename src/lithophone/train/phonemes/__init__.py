@@ -1,0 +1,1 @@
+"""Spelling one language with the letters of another."""

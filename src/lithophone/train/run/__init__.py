@@ -1,0 +1,1 @@
+"""Training runs: the loop, optimisation, checkpoints, ranks."""

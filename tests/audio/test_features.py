@@ -1,0 +1,84 @@
+"""The front end: against the reference's own numbers, and at the edges."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lithophone.audio.features import (
+    FRAME_SIZE,
+    RATE_HZ,
+    audio_embedding_count,
+    batch_frames,
+    frame_count,
+    log_mel_frames,
+)
+
+GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "features.npz"
+CASES = ("noise_1s", "noise_odd", "noise_even", "tone", "silence", "impulse")
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("case", CASES)
+def test_frames_equal_the_reference(case: str) -> None:
+    if not GOLDEN.exists():
+        pytest.skip(f"{GOLDEN} is not there: the front end is NOT compared with the reference")
+    golden = np.load(GOLDEN)
+    frames = log_mel_frames(torch.from_numpy(golden[f"{case}.samples"]).flatten().float())
+    wanted = torch.from_numpy(golden[f"{case}.frames"]).reshape(-1, FRAME_SIZE)
+    torch.testing.assert_close(frames, wanted, atol=1e-5, rtol=0)
+    assert audio_embedding_count(len(frames)) == int(golden[f"{case}.n_audio"].item())
+
+
+def plain_log_mel(samples: np.ndarray) -> np.ndarray:
+    """Frame by frame and band by band, in float64, from the formula."""
+    padded = np.pad(samples.astype(np.float64), 256, mode="reflect")
+    window = np.zeros(512)
+    window[56:456] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
+    top = 2595 * math.log10(1 + 8000 / 700)
+    corners = 700 * (10 ** (np.linspace(0, top, 82) / 2595) - 1)
+    rows = []
+    for t in range(len(samples) // 160 + 1):
+        power = np.abs(np.fft.rfft(padded[160 * t : 160 * t + 512] * window)) ** 2
+        bands = []
+        for low, middle, high in zip(corners, corners[1:], corners[2:], strict=False):
+            hz = np.arange(257) * 8000 / 256
+            weight = np.minimum((hz - low) / (middle - low), (high - hz) / (high - middle)).clip(0)
+            bands.append(math.log10(max((power * weight).sum(), 1e-10)))
+        rows.append(bands)
+    log = np.array(rows)
+    log = np.maximum(log, log.max() - 8) / 4 + 1
+    return log[: len(log) // 2 * 2].reshape(-1, 160)
+
+
+def test_frames_equal_a_plain_loop() -> None:
+    samples = np.random.default_rng(0).standard_normal(5000).astype(np.float32) * 0.1
+    frames = log_mel_frames(torch.from_numpy(samples))
+    np.testing.assert_allclose(frames.numpy(), plain_log_mel(samples), atol=1e-4)
+
+
+@pytest.mark.parametrize("n_samples", [1, 159, 160, 161, 255, 257, 319, 320, 480, 5000, 16001])
+def test_the_number_of_frames_is_known_beforehand(n_samples: int) -> None:
+    frames = log_mel_frames(torch.randn(n_samples))
+    assert frames.shape == (frame_count(n_samples), FRAME_SIZE)
+    assert frames.isfinite().all()
+
+
+def test_every_begun_window_gives_all_its_embeddings() -> None:
+    assert [audio_embedding_count(n) for n in (0, 1, 15, 16, 30, 31)] == [0, 3, 3, 6, 6, 9]
+
+
+def test_a_batch_is_padded_with_zeros() -> None:
+    frames, lengths = batch_frames([torch.ones(3, 160), torch.ones(5, 160)])
+    assert lengths.tolist() == [3, 5]
+    assert frames[0, 3:].abs().sum() == 0
+
+
+def test_loudness_moves_all_bands_alike() -> None:
+    samples = torch.randn(RATE_HZ) * 0.1
+    louder = log_mel_frames(samples * 10)
+    torch.testing.assert_close(louder - log_mel_frames(samples), torch.full_like(louder, 0.5), atol=1e-4, rtol=0)

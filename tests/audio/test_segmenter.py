@@ -1,0 +1,177 @@
+"""Windows: nothing that is speech is lost, nothing is longer than the limit, cuts lie where it is quiet."""
+
+from __future__ import annotations
+
+import math
+import threading
+from importlib.resources import files
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lithophone.audio.reader import RATE_HZ, load_audio
+from lithophone.audio.segmenter import PADDING_S, SPEECH_STARTS, speech_stretches, speech_windows
+from lithophone.audio.vad import CHUNK, CHUNKS_PER_RUN, SileroVAD, _new_session
+from lithophone.errors import OptionError
+from tests.sounds import noise, silence, tone
+
+DEMO = files("lithophone") / "assets" / "demo"
+DETECTOR = SileroVAD()
+
+
+class Told:
+    """A detector that was told where speech is, in seconds."""
+
+    def __init__(self, *spans: tuple[float, float]) -> None:
+        self.spans = spans
+
+    def speech_probabilities(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        time_s = np.arange(math.ceil(len(samples) / CHUNK)) * CHUNK / RATE_HZ
+        inside = [(start <= time_s) & (time_s < end) for start, end in self.spans]
+        return np.any(inside, axis=0).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def reading() -> NDArray[np.float32]:
+    """25 s of one reader, sentence after sentence."""
+    names = ("demo", "dashwood-0880", "dashwood-0890", "dashwood-0920", "dashwood-0930")
+    return np.concatenate([load_audio(DEMO.joinpath(f"{name}.flac").read_bytes()) for name in names])
+
+
+def slow_probabilities(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One chunk per call: the obvious way, the judge of the fast one."""
+    session, hidden, cell = _new_session(), np.zeros((1, 1, 128), np.float32), np.zeros((1, 1, 128), np.float32)
+    filled = np.pad(samples, (64, -len(samples) % CHUNK))
+    found = []
+    for start in range(0, len(filled) - 64, CHUNK):
+        inputs = {"input": filled[None, start : start + 64 + CHUNK], "h": hidden, "c": cell}
+        probability, hidden, cell = session.run(None, inputs)
+        found.append(probability[0])
+    return np.array(found, np.float32)
+
+
+# --- the detector
+
+
+def test_detector_agrees_with_one_chunk_at_a_time(reading: NDArray[np.float32]) -> None:
+    assert len(reading) > 2 * CHUNK * CHUNKS_PER_RUN
+    np.testing.assert_allclose(DETECTOR.speech_probabilities(reading), slow_probabilities(reading), atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [0, 1, CHUNK, CHUNK + 1, CHUNK * CHUNKS_PER_RUN + 1])
+def test_one_probability_per_chunk(n: int) -> None:
+    assert DETECTOR.speech_probabilities(np.zeros(n, np.float32)).shape == (math.ceil(n / CHUNK),)
+
+
+def test_detector_hears_speech_and_nothing_else(reading: NDArray[np.float32]) -> None:
+    assert DETECTOR.speech_probabilities(reading).mean() > 0.8
+    for other in (silence(2.0), noise(2.0), tone(2.0)):
+        assert DETECTOR.speech_probabilities(other).max() < SPEECH_STARTS
+
+
+def test_threads_share_a_detector(reading: NDArray[np.float32]) -> None:
+    sources = [reading[:64_000], reading[64_000:128_000], reading[128_000:192_000]]
+    found: dict[int, NDArray[np.float32]] = {}
+    threads = [
+        threading.Thread(target=lambda i=i, s=s: found.update({i: DETECTOR.speech_probabilities(s)}))
+        for i, s in enumerate(sources)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i, source in enumerate(sources):
+        np.testing.assert_array_equal(found[i], DETECTOR.speech_probabilities(source))
+
+
+# --- windows
+
+
+@pytest.mark.parametrize("samples", [silence(0), silence(0.01), silence(5.0), noise(5.0)])
+def test_no_speech_no_windows(samples: NDArray[np.float32]) -> None:
+    assert speech_windows(samples) == []
+
+
+def test_one_sentence_is_one_window(reading: NDArray[np.float32]) -> None:
+    sentence = reading[: int(7.1 * RATE_HZ)]
+    (window,) = speech_windows(np.concatenate([silence(5.0), sentence, silence(5.0)]))
+    assert 4.5 < window.start_s < 5.5
+    assert 11.5 < window.end_s < 12.6
+    assert window.speech > 0.7
+
+
+def test_long_silences_lie_in_no_window(reading: NDArray[np.float32]) -> None:
+    sentence = reading[: int(7.1 * RATE_HZ)]
+    windows = speech_windows(np.concatenate([sentence, noise(20.0, peak=1e-3), sentence]))
+    assert len(windows) == 2
+    assert sum(w.end - w.start for w in windows) < 15.5 * RATE_HZ
+
+
+@pytest.mark.parametrize("limit_s", [1.0, 3.3, 5.0, 10.0, 30.0])
+def test_windows_of_speech(reading: NDArray[np.float32], limit_s: float) -> None:
+    windows = speech_windows(reading, limit_s)
+    assert all(0 <= w.start < w.end <= len(reading) for w in windows)
+    assert all(w.end - w.start <= limit_s * RATE_HZ for w in windows)
+    assert all(a.end <= b.start for a, b in pairwise(windows))
+    covered = np.zeros(len(reading), bool)
+    for w in windows:
+        covered[w.start : w.end] = True
+    speech = np.repeat(DETECTOR.speech_probabilities(reading) >= SPEECH_STARTS, CHUNK)[: len(reading)]
+    assert covered[speech].all()
+
+
+def test_cuts_are_quieter_than_speech(reading: NDArray[np.float32]) -> None:
+    windows = speech_windows(reading, 5.0)
+    cuts = [b.start for a, b in pairwise(windows) if a.end == b.start]
+    assert cuts
+    loudness = np.sqrt(np.mean(reading**2))
+    for cut in cuts:
+        assert np.sqrt(np.mean(reading[cut - 400 : cut + 400] ** 2)) < 0.4 * loudness
+
+
+def test_speech_beyond_the_limit_is_cut_at_the_pause() -> None:
+    samples = noise(50.0, peak=0.3)
+    samples[int(21.0 * RATE_HZ) : int(21.6 * RATE_HZ)] = 0
+    first, second = speech_windows(samples, 30.0, detector=Told((0.0, 50.0)))
+    assert 21.0 < first.end_s < 21.6
+    assert (first.start, first.end, second.end) == (0, second.start, len(samples))
+
+
+def test_the_last_window_is_no_crumb() -> None:
+    samples = noise(31.0, peak=0.3)
+    samples[int(29.5 * RATE_HZ) :] *= 0.1
+    first, second = speech_windows(samples, 30.0, detector=Told((0.0, 31.0)))
+    assert first.end - first.start >= 15 * RATE_HZ
+    assert second.end - second.start >= 7.5 * RATE_HZ
+
+
+def test_short_silences_are_closed_and_long_ones_are_not() -> None:
+    samples = silence(20.0)
+    windows = speech_windows(samples, detector=Told((2.0, 4.0), (4.8, 6.0), (7.2, 7.3), (12.0, 15.0)))
+    edges = [(round(w.start_s, 1), round(w.end_s, 1)) for w in windows]
+    assert edges == [(1.6, 6.4), (6.8, 7.7), (11.6, 15.4)]
+
+
+def test_padding_stays_inside_the_recording() -> None:
+    assert [(w.start, w.end) for w in speech_windows(silence(2.01), detector=Told((0.0, 9.0)))] == [(0, 32_160)]
+
+
+def test_a_single_loud_chunk_is_kept() -> None:
+    probabilities = np.zeros(100, np.float32)
+    probabilities[50] = 0.9
+    padding = int(PADDING_S * RATE_HZ)
+    assert speech_stretches(probabilities, 51_200) == [(50 * CHUNK - padding, 51 * CHUNK + padding)]
+
+
+def test_speech_ends_later_than_it_starts() -> None:
+    probabilities = np.array([0, 0.4, 0.6, 0.4, 0.3, 0] + [0] * 100 + [0.4, 0.4, 0], np.float32)
+    ((start, end),) = speech_stretches(probabilities, len(probabilities) * CHUNK)
+    assert (start, end) == (0, 4 * CHUNK + int(PADDING_S * RATE_HZ))
+
+
+@pytest.mark.parametrize("limit_s", [0, -1, 0.5, math.nan, math.inf])
+def test_impossible_limits(limit_s: float) -> None:
+    with pytest.raises(OptionError, match="limit_s"):
+        speech_windows(silence(1.0), limit_s)

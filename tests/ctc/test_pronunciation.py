@@ -1,0 +1,67 @@
+"""Text -> what is said of it, as labels and wildcards."""
+
+from __future__ import annotations
+
+import pytest
+
+from lithophone.ctc.characters import labels_text
+from lithophone.ctc.forced_alignment import WILDCARD
+from lithophone.ctc.pronunciation import SpokenText, spoken_text, unheard_letters
+from lithophone.text import japanese as kana
+
+
+def said(text: str, language: str | None = None) -> str:
+    """Labels written out, a wildcard as *."""
+    return "".join("*" if i == WILDCARD else labels_text([i]) for i in spoken_text(text, language).labels)
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("Ab, cde!", "ab cde"),
+        ("Don’t - no.", "don't no"),
+        ("ill-disposed", "ill disposed"),
+        ("Müller déjà", "müller déjà"),
+        ("Dvořák Łódź cœur e\u0301", "dvorák lódz coeur é"),
+        ("In 1999, we", "in * we"),
+        ("3,141.59 12:30 1/2", "*"),
+        ("the 12th", "the *th"),
+        ("½ of m²", "* of m*"),
+        ("50% of R&D", "* of r * d"),
+        ("naïve 漢 so", "naïve * so"),
+        ("１２ ＡＢ", "* ab"),
+        ("...", ""),
+        ("", ""),
+    ],
+)
+def test_letters_are_labels_and_the_rest_is_a_wildcard(text: str, labels: str) -> None:
+    assert said(text) == labels
+
+
+@pytest.mark.parametrize("text", ["漢字", "我们去 OK", "Привет мир", "안녕하세요"])
+def test_what_mostly_has_no_labels_is_not_spoken(text: str) -> None:
+    assert spoken_text(text) == SpokenText()
+
+
+def test_numbers_in_a_row_are_one_stretch() -> None:
+    stretches = spoken_text("at 1999 2000 - 12 o'clock").stretches
+    assert [stretch.words for stretch in stretches] == [("at",), ("1999", "2000"), ("-",), ("12",), ("o'clock",)]
+    assert stretches[2].labels == ()
+
+
+def test_letters_behind_wildcards_are_counted() -> None:
+    assert unheard_letters("at 1999 2000 - 12 o'clock, naïve") == 10
+    assert unheard_letters("привет, world") == 6
+    assert unheard_letters("") == 0
+
+
+def test_marks_that_go_on_and_on_are_not_heard_either() -> None:
+    assert unheard_letters('"Yes," he said. "No."') == 0
+    assert unheard_letters("Well... no?!") == 1
+    assert unheard_letters("quintal ¡ ¡ ¡ ¡ ¡ ¡") == 4
+
+
+def test_japanese_without_its_library_is_not_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kana, "can_read", lambda: False)
+    assert spoken_text("今日は") == SpokenText()
+    assert said("hello", "ja") == "hello"
