@@ -57,7 +57,7 @@ def test_a_penalty_is_off_every_character_logit_and_off_what_is_fed_back() -> No
     model = Conformer(replace(TINY, dropout=0.0)).eval()
     frames, penalty = torch.randn(2, 23, 160), torch.zeros(TINY.output_dim)
     penalty[3:] = 4.0
-    plain, found = model(frames), model(frames, told=EncoderBias(penalty))
+    plain, found = model(frames), model(frames, bias=EncoderBias(penalty))
     torch.testing.assert_close(found.mid_logits, plain.mid_logits - penalty)
     assert (found.states - plain.states).abs().max() > 1e-3
     model.out.bias.data -= penalty
@@ -65,17 +65,17 @@ def test_a_penalty_is_off_every_character_logit_and_off_what_is_fed_back() -> No
     torch.testing.assert_close(found.states, wanted.states)
     torch.testing.assert_close(found.logits, wanted.logits)
     model.out.bias.data += penalty
-    rows = model(frames, told=EncoderBias(torch.stack([penalty * 0, penalty])[:, None]))
+    rows = model(frames, bias=EncoderBias(torch.stack([penalty * 0, penalty])[:, None]))
     torch.testing.assert_close(rows.logits, torch.stack([plain.logits[0], found.logits[1]]))
 
 
-def test_a_mark_is_added_to_what_is_fed_back_and_to_nothing_else() -> None:
+def test_a_language_id_is_added_to_what_is_fed_back_and_to_nothing_else() -> None:
     torch.manual_seed(0)
     model = Conformer(replace(TINY, dropout=0.0)).eval()
     frames, mark = torch.randn(2, 23, 160), torch.zeros(TINY.output_dim)
     mark[5] = 1.0
     nothing = torch.zeros(TINY.output_dim)
-    plain, found = model(frames), model(frames, told=EncoderBias(nothing, mark))
+    plain, found = model(frames), model(frames, bias=EncoderBias(nothing, mark))
     torch.testing.assert_close(found.mid_logits, plain.mid_logits)
     model.out_mid.bias.data += model.out_mid.weight[:, 5]
     torch.testing.assert_close(found.states, model(frames).states)

@@ -7,7 +7,7 @@ import gc
 import pytest
 import torch
 
-from lithophone.model.cuda_graphs import FixedSteps, fixed_steps
+from lithophone.model.cuda_graphs import StaticSteps, static_steps
 from lithophone.model.granite import GraniteForCausalLM
 from tests.tiny import tiny_model
 
@@ -22,7 +22,7 @@ def prompt(length: int) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def joined(lm: GraniteForCausalLM, steps: FixedSteps, lengths: list[int]) -> None:
+def joined(lm: GraniteForCausalLM, steps: StaticSteps, lengths: list[int]) -> None:
     """Put prompts of these lengths behind the rows that are there."""
     for length in lengths:
         cache = lm.new_cache(1, length)
@@ -40,7 +40,7 @@ def alone(lm: GraniteForCausalLM, length: int, ids: list[int]) -> torch.Tensor:
 @torch.inference_mode()
 @pytest.mark.parametrize("width", [1, 2, 5])
 def test_a_pass_gives_every_row_what_it_would_have_alone(lm: GraniteForCausalLM, width: int) -> None:
-    steps = FixedSteps(lm, rows=4, capacity=32)
+    steps = StaticSteps(lm, rows=4, capacity=32)
     joined(lm, steps, [3, 9, 5])
     ids = torch.arange(3 * width).view(3, width) % 50
     hidden = steps(ids)
@@ -50,7 +50,7 @@ def test_a_pass_gives_every_row_what_it_would_have_alone(lm: GraniteForCausalLM,
 
 @torch.inference_mode()
 def test_rows_leave_and_others_take_their_place(lm: GraniteForCausalLM) -> None:
-    steps = FixedSteps(lm, rows=3, capacity=32)
+    steps = StaticSteps(lm, rows=3, capacity=32)
     joined(lm, steps, [4, 11, 7])
     steps.cache.select(torch.tensor([2]))
     joined(lm, steps, [6])
@@ -61,7 +61,7 @@ def test_rows_leave_and_others_take_their_place(lm: GraniteForCausalLM) -> None:
 
 @torch.inference_mode()
 def test_what_was_just_read_moves_with_its_row(lm: GraniteForCausalLM) -> None:
-    steps = FixedSteps(lm, rows=2, capacity=32)
+    steps = StaticSteps(lm, rows=2, capacity=32)
     joined(lm, steps, [4, 9])
     steps(torch.tensor([[8], [5]]))
     steps.cache.select(torch.tensor([1]))
@@ -70,7 +70,7 @@ def test_what_was_just_read_moves_with_its_row(lm: GraniteForCausalLM) -> None:
 
 @torch.inference_mode()
 def test_what_is_taken_back_is_not_seen_any_more(lm: GraniteForCausalLM) -> None:
-    steps = FixedSteps(lm, rows=2, capacity=32)
+    steps = StaticSteps(lm, rows=2, capacity=32)
     joined(lm, steps, [4])
     steps(torch.tensor([[8, 9, 3]]))
     steps.cache.rewind(torch.tensor([6]))
@@ -79,7 +79,7 @@ def test_what_is_taken_back_is_not_seen_any_more(lm: GraniteForCausalLM) -> None
 
 @torch.inference_mode()
 def test_it_grows_where_a_row_needs_more(lm: GraniteForCausalLM) -> None:
-    steps = FixedSteps(lm, rows=2, capacity=8)
+    steps = StaticSteps(lm, rows=2, capacity=8)
     joined(lm, steps, [6, 20])
     assert steps.cache.capacity == 20
     hidden = steps(torch.tensor([[1, 2], [3, 4]]))
@@ -89,7 +89,7 @@ def test_it_grows_where_a_row_needs_more(lm: GraniteForCausalLM) -> None:
 
 
 def test_more_rows_than_there_are_places_are_refused(lm: GraniteForCausalLM) -> None:
-    steps = FixedSteps(lm, rows=1, capacity=8)
+    steps = StaticSteps(lm, rows=1, capacity=8)
     joined(lm, steps, [3])
     with pytest.raises(AssertionError, match="1 rows, 2 are needed"):
         joined(lm, steps, [4])
@@ -100,12 +100,12 @@ def test_steps_are_kept_for_the_next_owner_and_never_shared(lm: GraniteForCausal
         pass
 
     first, second = Owner(), Owner()
-    steps = fixed_steps(lm, 2, first)
+    steps = static_steps(lm, 2, first)
     joined(lm, steps, [3])
-    assert fixed_steps(lm, 2, second) is not steps
-    again = fixed_steps(lm, 2, first)
+    assert static_steps(lm, 2, second) is not steps
+    again = static_steps(lm, 2, first)
     del first, second
     gc.collect()
     third = Owner()
-    assert fixed_steps(lm, 2, third) is again
+    assert static_steps(lm, 2, third) is again
     assert len(again.cache.lengths) == 0

@@ -18,7 +18,7 @@ import torch
 from lithophone.decode.options import check_whole
 from lithophone.decode.reply import Reply, reply_budget
 from lithophone.decode.sequences import Batch, Request, Row
-from lithophone.model.cuda_graphs import fixed_steps
+from lithophone.model.cuda_graphs import static_steps
 from lithophone.model.lora import has_lora
 from lithophone.model.speech import GraniteSpeech
 
@@ -49,7 +49,7 @@ class Engine:
         if fixed is None:
             fixed = lm.model.norm.weight.device.type == "cuda" and not self.adapted
         assert not (fixed and self.adapted), "recorded passes have their adapters on, or off, for good"
-        self.batch = Batch(lm, steps=fixed_steps(lm, max_rows, self) if fixed else None)
+        self.batch = Batch(lm, steps=static_steps(lm, max_rows, self) if fixed else None)
 
     @property
     def busy(self) -> bool:

@@ -19,7 +19,7 @@ from lithophone.decode.reply import Reply
 from lithophone.decode.sampling import Sampler, draw
 from lithophone.decode.speculative import Draft, Verdict, verify
 from lithophone.errors import OptionError
-from lithophone.model.cuda_graphs import FixedSteps
+from lithophone.model.cuda_graphs import StaticSteps
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
 
 RowOptions: TypeAlias = Greedy | Speculative | Sampling
@@ -108,7 +108,7 @@ class Batch:
     """Rows that go through the language model together, each at its own place, and their cache."""
 
     def __init__(
-        self, language_model: GraniteForCausalLM, rows: Sequence[Row] = (), steps: FixedSteps | None = None
+        self, language_model: GraniteForCausalLM, rows: Sequence[Row] = (), steps: StaticSteps | None = None
     ) -> None:
         self.language_model, self.rows, self.steps = language_model, list(rows), steps
         self.cache = steps.cache if steps else language_model.new_cache(len(rows), 0)

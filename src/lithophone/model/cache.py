@@ -34,7 +34,7 @@ class KVCache:
         """The slots `(B, n)` that the next n positions of every row will take."""
         return self.lengths[:, None] + torch.arange(n, device=self.lengths.device)
 
-    def sight(self, slots: Tensor) -> tuple[Tensor | None, bool]:
+    def attention_mask(self, slots: Tensor) -> tuple[Tensor | None, bool]:
         """Who sees whom from `slots` `(B, n)`: a mask `(B, 1, n, keys)` or None for all; and is it plainly causal?"""
         if self.longest == 0:
             return None, True

@@ -21,7 +21,7 @@ CAPACITY = 1024
 """Positions a row has at first: a prompt of 30 s and its reply. Growth copies the cache and records anew."""
 
 
-class FixedCache(KVCache):
+class StaticKVCache(KVCache):
     """A cache for at most `rows` rows, which stays where it is; the first `len(lengths)` of them are in use."""
 
     def __init__(
@@ -51,16 +51,16 @@ class FixedCache(KVCache):
         self.rewind(torch.cat((self.lengths, other.lengths)))
 
 
-class AllRows:
+class CapturedView:
     """A fixed cache as a recorded pass sees it: all rows, at their full capacity, and no decision taken on the host."""
 
-    def __init__(self, cache: FixedCache) -> None:
+    def __init__(self, cache: StaticKVCache) -> None:
         self.cache = cache
 
     def slots(self, n: int) -> Tensor:
         return self.cache.starts[:, None] + torch.arange(n, device=self.cache.starts.device)
 
-    def sight(self, slots: Tensor) -> tuple[Tensor, bool]:
+    def attention_mask(self, slots: Tensor) -> tuple[Tensor, bool]:
         keys = torch.arange(self.cache.capacity, device=slots.device)
         return (keys <= slots[..., None])[:, None], False
 
@@ -76,13 +76,13 @@ class AllRows:
         """Nothing: whoever keeps the cache counts, and not the pass."""
 
 
-class FixedSteps:
-    """Passes of a language model over the rows of a `FixedCache`, for any number of them up to `rows`."""
+class StaticSteps:
+    """Passes of a language model over the rows of a `StaticKVCache`, for any number of them up to `rows`."""
 
     def __init__(self, language_model: GraniteForCausalLM, rows: int, capacity: int = CAPACITY) -> None:
         table = language_model.model.embed_tokens.weight
         self.language_model = language_model
-        self.cache = FixedCache(language_model.config, rows, capacity, device=table.device, dtype=table.dtype)
+        self.cache = StaticKVCache(language_model.config, rows, capacity, device=table.device, dtype=table.dtype)
         self._recorded: dict[tuple[int, int], _Recording] = {}
 
     def __call__(self, tokens: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class FixedSteps:
         return self._recorded[key].replay(ids)
 
     def _read(self, ids: Tensor) -> Tensor:
-        view: Any = AllRows(self.cache)
+        view: Any = CapturedView(self.cache)
         hidden: Tensor = self.language_model(self.language_model.embed(ids), view)
         return hidden
 
@@ -119,7 +119,7 @@ class FixedSteps:
 class _Recording:
     """One shape of pass as a CUDA graph; its input and output have places of their own."""
 
-    def __init__(self, steps: FixedSteps, ids: Tensor) -> None:
+    def __init__(self, steps: StaticSteps, ids: Tensor) -> None:
         self.ids = ids.clone()
         self.graph = torch.cuda.CUDAGraph()
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -136,16 +136,16 @@ class _Recording:
         return self.hidden
 
 
-_KEPT: weakref.WeakKeyDictionary[GraniteForCausalLM, tuple[weakref.ref[object], FixedSteps]] = (
+_KEPT: weakref.WeakKeyDictionary[GraniteForCausalLM, tuple[weakref.ref[object], StaticSteps]] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def fixed_steps(language_model: GraniteForCausalLM, rows: int, owner: object) -> FixedSteps:
+def static_steps(language_model: GraniteForCausalLM, rows: int, owner: object) -> StaticSteps:
     """Steps for an owner's use alone, for as long as it lives: those of a former owner where they are large enough."""
     former, steps = _KEPT.get(language_model, (None, None))
     if steps is None or former is None or former() is not None or steps.cache.rows < rows:
-        steps = FixedSteps(language_model, rows)
+        steps = StaticSteps(language_model, rows)
     _KEPT[language_model] = (weakref.ref(owner), steps)
     steps.cache.rewind(steps.cache.lengths[:0])
     return steps

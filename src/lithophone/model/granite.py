@@ -23,7 +23,7 @@ INIT_STD = 0.02
 
 
 @dataclass(frozen=True)
-class Layout:
+class AttentionInputs:
     """What all layers of one pass share: rotary tables `(B, 1, L, head_dim)` and who sees whom."""
 
     cos: Tensor
@@ -49,14 +49,14 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.addcmul(wide * cos, wide.roll(x.shape[-1] // 2, -1), sin).to(x.dtype)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, dropout: float) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, scale: float, dropout: float) -> Tensor:
     """Grouped-query attention of `(B, heads, L, D)` over `(B, key_value_heads, S, D)`; gives `(B, heads, L, D)`."""
-    if q.shape[2] == 1 and not layout.is_causal:
+    if q.shape[2] == 1 and not inputs.is_causal:
         # One position: the heads of a group become the queries of one head, and no key is copied.
         grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])
-        return F.scaled_dot_product_attention(grouped, k, v, layout.mask, dropout, scale=scale).view_as(q)
+        return F.scaled_dot_product_attention(grouped, k, v, inputs.mask, dropout, scale=scale).view_as(q)
     return F.scaled_dot_product_attention(
-        q, k, v, layout.mask, dropout, layout.is_causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+        q, k, v, inputs.mask, dropout, inputs.is_causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
     )
 
 
@@ -91,13 +91,13 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, key_value_size, bias=False)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, layout: Layout, cache: KVCache | None) -> Tensor:
-        q = rotate(self._heads(self.q_proj(x)), layout.cos, layout.sin)
-        k = rotate(self._heads(self.k_proj(x)), layout.cos, layout.sin)
+    def forward(self, x: Tensor, inputs: AttentionInputs, cache: KVCache | None) -> Tensor:
+        q = rotate(self._heads(self.q_proj(x)), inputs.cos, inputs.sin)
+        k = rotate(self._heads(self.k_proj(x)), inputs.cos, inputs.sin)
         v = self._heads(self.v_proj(x))
         if cache is not None:
             k, v = cache.write(self.layer, k, v)
-        mixed = attend(q, k, v, layout, self.scale, self.dropout if self.training else 0.0)
+        mixed = attend(q, k, v, inputs, self.scale, self.dropout if self.training else 0.0)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -130,8 +130,8 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, layout: Layout, cache: KVCache | None) -> Tensor:
-        x = torch.add(x, self.self_attn(self.input_layernorm(x), layout, cache), alpha=self.residual_multiplier)
+    def forward(self, x: Tensor, inputs: AttentionInputs, cache: KVCache | None) -> Tensor:
+        x = torch.add(x, self.self_attn(self.input_layernorm(x), inputs, cache), alpha=self.residual_multiplier)
         return torch.add(x, self.mlp(self.post_attention_layernorm(x)), alpha=self.residual_multiplier)
 
 
@@ -186,10 +186,12 @@ class GraniteForCausalLM(nn.Module):
         n = embeddings.shape[1]
         slots = torch.arange(n, device=embeddings.device)[None] if cache is None else cache.slots(n)
         tables = rotary_tables(slots if positions is None else positions, self.config.head_dim, self.config.rope_theta)
-        layout = Layout(*tables, *(_sight(slots, lengths, causal) if cache is None else cache.sight(slots)))
+        inputs = AttentionInputs(
+            *tables, *(_attention_mask(slots, lengths, causal) if cache is None else cache.attention_mask(slots))
+        )
         x = embeddings * self.config.embedding_multiplier
         for layer in self.model.layers:
-            x = run_layer(layer, x, layout, cache, recompute=self.gradient_checkpointing and cache is None)
+            x = run_layer(layer, x, inputs, cache, recompute=self.gradient_checkpointing and cache is None)
         if cache is not None:
             cache.advance(n, lengths)
         out: Tensor = self.model.norm(x)
@@ -201,8 +203,8 @@ class GraniteForCausalLM(nn.Module):
         return F.linear(hidden, weight) / self.config.logits_scaling
 
 
-def _sight(slots: Tensor, lengths: Tensor | None, causal: bool) -> tuple[Tensor | None, bool]:
-    """Who sees whom without a cache, as `KVCache.sight` tells it."""
+def _attention_mask(slots: Tensor, lengths: Tensor | None, causal: bool) -> tuple[Tensor | None, bool]:
+    """Who sees whom without a cache, as `KVCache.attention_mask` tells it."""
     if causal or lengths is None:
         return None, causal
     return (slots < lengths[:, None])[:, None, None], False
