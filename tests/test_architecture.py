@@ -13,6 +13,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 LEVELS = (
     {"errors", "languages"},
+    {"files"},
     {"transcript", "model", "runtime", "hub"},
     {"formats", "audio", "text"},
     {"ctc"},
@@ -23,7 +24,7 @@ LEVELS = (
     {"cli", "__init__", "__main__"},
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
-STANDARD_LIBRARY_ONLY = ("errors", "languages", "transcript", "formats")
+STANDARD_LIBRARY_ONLY = ("errors", "files", "languages", "transcript", "formats")
 FILES = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in SOURCE.rglob("*.py")}
 
 

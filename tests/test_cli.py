@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from lithophone.cli import output
 from lithophone.cli.main import app
-from lithophone.cli.output import write_whole
 from lithophone.cli.progress import progress_text, summary
+from lithophone.files import write_whole
 from lithophone.formats import vtt_time
 from lithophone.pipeline.transcriber import Transcriber
 from tests.conftest import DEMO

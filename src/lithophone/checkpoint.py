@@ -6,7 +6,6 @@ compute differently from how the model was trained raises here, before the first
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import torch
 from lithophone.audio import features
 from lithophone.decode.options import BeamSearch, check_number
 from lithophone.errors import CheckpointError, ConfigError, OptionError
+from lithophone.files import write_json
 from lithophone.model.config import ModelConfig
 from lithophone.model.lora import LoraConfig
 from lithophone.model.nar import GraniteSpeechNar
@@ -141,13 +141,13 @@ def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dty
     folder, config = Path(folder), checkpoint.config
     names = NAR_NAMES[config.generation] if isinstance(config, NarConfig) else PUBLISHED
     save_weights(checkpoint.network, folder, dtype=dtype, names=names)
-    _write_json(folder / CONFIG, config.to_dict() | ({QUANTIZED: QUANTIZATION} if has_int8(checkpoint.network) else {}))
-    _write_json(folder / PREPROCESSOR_FILES[0], _preprocessor(config))
+    write_json(folder / CONFIG, config.to_dict() | ({QUANTIZED: QUANTIZATION} if has_int8(checkpoint.network) else {}))
+    write_json(folder / PREPROCESSOR_FILES[0], _preprocessor(config))
     generation = {name: getattr(checkpoint.beams, name) for name in BEAM_SETTINGS if checkpoint.beams}
     generation |= {PENALTY: checkpoint.foreign_penalty} if checkpoint.foreign_penalty else {}
     generation |= {LANGUAGE_IDS: True} if checkpoint.language_ids else {}
     if generation:
-        _write_json(folder / GENERATION, generation)
+        write_json(folder / GENERATION, generation)
     checkpoint.tokenizer.save(folder)
 
 
@@ -287,7 +287,3 @@ def _lora(folder: Path, config: ModelConfig) -> LoraConfig | None:
         state = "is there" if present else "is missing"
         raise CheckpointError(f"has_lora_adapter is {config.has_lora_adapter} in {CONFIG}, but {ADAPTER} {state}")
     return LoraConfig.from_dict(read_json(folder / ADAPTER_CONFIG)) if present else None
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -15,12 +15,12 @@ import typer
 
 from lithophone.cli import terminal
 from lithophone.cli.options import takes_options
-from lithophone.cli.output import write_whole
 from lithophone.cli.progress import AudioProgress
 from lithophone.cli.scores import show
 from lithophone.data.manifest import Entry, read_entries
 from lithophone.errors import OptionError
 from lithophone.evaluation.plans import Plan, Source, check_names, plans_of, sources_of
+from lithophone.files import write_whole
 from lithophone.hub import DEFAULT_MODEL
 from lithophone.pipeline.options import TranscribeOptions
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from lithophone.errors import OptionError
+from lithophone.files import write_whole
 from lithophone.formats import FORMATS, vtt_time
 from lithophone.transcript import Segment, Transcript, Word
 
@@ -58,13 +58,3 @@ def write_files(transcript: Transcript, folder: Path, stem: str, formats: Sequen
     """One file per format."""
     for name in formats:
         write_whole(folder / f"{stem}.{name}", FORMATS[name](transcript))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all, whatever happens in between."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

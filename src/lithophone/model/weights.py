@@ -11,13 +11,11 @@ mixed types are refused by some of torch's kernels.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lithophone.errors import CheckpointError
+from lithophone.files import replacing, write_json
 from lithophone.model.lora import LoraConfig, LoraLinear, from_peft_name, is_adapter, to_peft_name
 from lithophone.model.quantize import COMPUTE_DTYPE, SCALE, dequantize_rows, int8_layers, quantize_rows, set_int8
 from lithophone.model.tensor_names import ANY, PUBLISHED, Names
@@ -185,7 +184,9 @@ def write_adapter(
 ) -> list[Path]:
     """Adapters under the names that `peft` reads, and their configuration: the paths of both files."""
     named = {to_peft_name(name): tensor for name, tensor in tensors.items()}
-    return [_write(folder / ADAPTER, named, dtype), _write_json(folder / ADAPTER_CONFIG, config.to_dict())]
+    files = [_write(folder / ADAPTER, named, dtype), folder / ADAPTER_CONFIG]
+    write_json(folder / ADAPTER_CONFIG, config.to_dict())
+    return files
 
 
 def _by_file(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
@@ -280,7 +281,8 @@ def _write_shards(folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype |
         _write(file, {name: tensors[name] for name in names}, dtype)
     total = sum(_n_bytes(name, tensor, dtype) for name, tensor in tensors.items())
     places = {name: file.name for file, names in zip(files, groups, strict=True) for name in names}
-    return [*files, _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})]
+    write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+    return [*files, folder / INDEX]
 
 
 def _split(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
@@ -309,14 +311,8 @@ def _saved_as(name: str, tensor: Tensor, dtype: torch.dtype | None) -> torch.dty
 def _write(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> Path:
     """Complete or not at all: the file takes its name when it is whole."""
     ready = {name: t.detach().to("cpu", _saved_as(name, t, dtype)).contiguous() for name, t in tensors.items()}
-    partial = path.with_suffix(".partial")
-    save_file(ready, partial, metadata={"format": "pt"})
-    os.replace(partial, path)
-    return path
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> Path:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    with replacing(path) as partial:
+        save_file(ready, partial, metadata={"format": "pt"})
     return path
 
 

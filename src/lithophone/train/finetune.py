@@ -6,7 +6,6 @@ What is held still is neither copied nor written: a run on the published model c
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from lithophone.checkpoint import Checkpoint
 from lithophone.errors import CheckpointError, OptionError
+from lithophone.files import replacing, write_json
 from lithophone.model.lora import LoraConfig, add_lora, fold_lora, has_lora, is_adapter
 from lithophone.model.speech import GraniteSpeech
 from lithophone.model.weights import lora_config, write_adapter
@@ -112,12 +112,9 @@ class Best:
         """Keep `state`, copied to files, if its error is lower than any before; the weights are in place first."""
         if self.about.is_file() and error >= json.loads(self.about.read_text(encoding="utf-8"))["error"]:
             return
-        part = self.weights.with_suffix(".part")
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, part)
-        os.replace(part, self.weights)
-        part = self.about.with_suffix(".part")
-        part.write_text(json.dumps({"error": error, "step": step}) + "\n", encoding="utf-8")
-        os.replace(part, self.about)
+        with replacing(self.weights) as part:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, part)
+        write_json(self.about, {"error": error, "step": step})
 
     def read(self) -> tuple[float, int, dict[str, Tensor]]:
         """Error, step and weights of the best."""

@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
 from lithophone.errors import CheckpointError
+from lithophone.files import replacing
 from lithophone.train.run.distributed import own_place, wait_for_all
 from lithophone.train.run.fsdp import shard_like
 
@@ -30,12 +31,8 @@ SHOWN = 3
 
 def write_file(tensors: Mapping[str, Tensor], folder: Path) -> None:
     """Write beside `last.pt` and rename: a reader finds the old file or the new one. Older folders are removed."""
-    part = folder / f"{FILE}.part"
-    with part.open("wb") as file:
+    with replacing(folder / FILE, sync=True) as part, part.open("wb") as file:
         torch.save(dict(tensors), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, folder / FILE)
     _remove_folders(folder)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lithophone.errors import OptionError
+from lithophone.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +68,7 @@ class Journal:
     def rewind(self, step: int) -> None:
         """Drop the rows after `step`, and a last line that was cut off while it was written."""
         kept = [json.dumps(row) + "\n" for row in self._rows() if row["step"] <= step]
-        part = self.path.with_suffix(".part")
-        part.write_text("".join(kept), encoding="utf-8")
-        os.replace(part, self.path)
+        write_whole(self.path, "".join(kept))
         if self.events:
             # An event file of TensorBoard is never rewritten: this mark hides the later steps of earlier files.
             self.events = _event_writer(self.path.parent / "tensorboard", purge_step=step + 1)

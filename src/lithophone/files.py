@@ -1,0 +1,87 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lithophone.errors import OptionError
+
+PROBE = bytes(4096)
+"""Written to find out whether a disk has room for anything."""
+
+
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """Write a file that no reader sees half written; text as UTF-8, lone surrogates as `\\udc80`. Raises OSError."""
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+def write_json(path: str | Path, values: Mapping[str, Any]) -> None:
+    """Write an object as indented JSON, whole or not at all."""
+    write_whole(path, json.dumps(values, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path, sync: bool = False) -> Iterator[Path]:
+    """A path to write to in place of `path`, which takes its name at the end and is removed after an error.
+
+    Its name has nine bytes, however long `path` is. Permissions follow the umask, links are followed, and what is no
+    regular file (`/dev/stdout`) is written directly. sync: return when the content is on disk.
+    """
+    final = Path(os.path.realpath(path))
+    if final.exists() and not final.is_file():
+        yield final
+        return
+    partial = _created_beside(final)
+    mode = partial.stat().st_mode
+    try:
+        yield partial
+        partial.chmod(mode)  # a library that writes to a path may have made a private file in its place
+        if sync:
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+        partial.replace(final)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path, option: str) -> None:
+    """Refuse an output path before any work is done; folders on the way to it are made.
+
+    Raises OptionError, which names the option, for a folder, a name that is too long, a place without permission or
+    below a file, a full disk.
+    """
+    final = Path(os.path.realpath(path))
+    try:
+        if final.is_dir():
+            raise IsADirectoryError(f"it is a folder: add the name of a file ({option} {final / 'NAME'})")
+        if final.exists() and not final.is_file():
+            return
+        final.parent.mkdir(parents=True, exist_ok=True)
+        partial = _created_beside(final)
+        try:
+            partial.write_bytes(PROBE)
+        finally:
+            partial.unlink()
+    except OSError as error:
+        raise OptionError(
+            f"{option} {path} cannot be written: {error.strerror or error}; choose another place"
+        ) from error
+
+
+def _created_beside(final: Path) -> Path:
+    """A new, empty file in the same folder."""
+    with contextlib.suppress(FileNotFoundError):
+        final.stat()  # OSError for a name that is too long, before anything is written
+    while True:
+        partial = final.with_name(f".{secrets.token_hex(4)}")
+        with contextlib.suppress(FileExistsError):
+            partial.touch(exist_ok=False)
+            return partial
