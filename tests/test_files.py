@@ -120,3 +120,12 @@ def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(OptionError, match=r"--save .* cannot be written: No space left on device"):
         check_writable(tmp_path / "a.jsonl", "--save")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_of_a_large_file_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "last.pt.part").write_bytes(b"half of it")
+    with replacing(tmp_path / "last.pt", sync=True, one_writer=True) as partial:
+        assert partial == tmp_path / "last.pt.part"
+        assert partial.read_bytes() == b""
+        partial.write_bytes(b"all")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"last.pt": b"all"}

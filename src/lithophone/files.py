@@ -29,17 +29,21 @@ def write_json(path: str | Path, values: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path, sync: bool = False) -> Iterator[Path]:
+def replacing(path: str | Path, *, sync: bool = False, one_writer: bool = False) -> Iterator[Path]:
     """A path to write to in place of `path`, which takes its name at the end and is removed after an error.
 
     Its name has nine bytes, however long `path` is. Permissions follow the umask, links are followed, and what is no
-    regular file (`/dev/stdout`) is written directly. sync: return when the content is on disk.
+    regular file (`/dev/stdout`) is written directly.
+
+    sync: return when the content is on disk.
+    one_writer: the name is `PATH.part`, so that large files left by a process that was killed do not pile up; no other
+        process may write the same file at the time.
     """
     final = Path(os.path.realpath(path))
     if final.exists() and not final.is_file():
         yield final
         return
-    partial = _created_beside(final)
+    partial = _created(final.with_name(f"{final.name}.part")) if one_writer else _created_beside(final)
     mode = partial.stat().st_mode
     try:
         yield partial
@@ -74,6 +78,13 @@ def check_writable(path: str | Path, option: str) -> None:
         raise OptionError(
             f"{option} {path} cannot be written: {error.strerror or error}; choose another place"
         ) from error
+
+
+def _created(path: Path) -> Path:
+    """A new, empty file in place of what is left of an older one."""
+    path.unlink(missing_ok=True)
+    path.touch(exist_ok=False)
+    return path
 
 
 def _created_beside(final: Path) -> Path:

@@ -311,7 +311,7 @@ def _saved_as(name: str, tensor: Tensor, dtype: torch.dtype | None) -> torch.dty
 def _write(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> Path:
     """Complete or not at all: the file takes its name when it is whole."""
     ready = {name: t.detach().to("cpu", _saved_as(name, t, dtype)).contiguous() for name, t in tensors.items()}
-    with replacing(path) as partial:
+    with replacing(path, one_writer=True) as partial:
         save_file(ready, partial, metadata={"format": "pt"})
     return path
 

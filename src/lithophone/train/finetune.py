@@ -112,7 +112,7 @@ class Best:
         """Keep `state`, copied to files, if its error is lower than any before; the weights are in place first."""
         if self.about.is_file() and error >= json.loads(self.about.read_text(encoding="utf-8"))["error"]:
             return
-        with replacing(self.weights) as part:
+        with replacing(self.weights, one_writer=True) as part:
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, part)
         write_json(self.about, {"error": error, "step": step})
 

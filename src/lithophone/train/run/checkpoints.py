@@ -31,7 +31,7 @@ SHOWN = 3
 
 def write_file(tensors: Mapping[str, Tensor], folder: Path) -> None:
     """Write beside `last.pt` and rename: a reader finds the old file or the new one. Older folders are removed."""
-    with replacing(folder / FILE, sync=True) as part, part.open("wb") as file:
+    with replacing(folder / FILE, sync=True, one_writer=True) as part, part.open("wb") as file:
         torch.save(dict(tensors), file)
     _remove_folders(folder)
 
