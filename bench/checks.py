@@ -26,8 +26,9 @@ from lithophone.audio.reader import load_audio
 from lithophone.ctc.characters import raw_text
 from lithophone.ctc.word_alignment import LogProbs, timed_words
 from lithophone.data.manifest import Entry, read_entries
+from lithophone.decode.ctc_greedy import character_posteriors
 from lithophone.hub import DEFAULT_MODEL
-from lithophone.pipeline.ctc_greedy import spelled_texts
+from lithophone.pipeline.ctc_greedy import character_texts
 from lithophone.pipeline.quality import DISAGREEMENT, UNHEARD, UNHEARD_WORDS, difference, unheard
 from lithophone.pipeline.transcriber import Transcriber
 
@@ -50,7 +51,10 @@ def clip_of(transcriber: Transcriber, entry: Entry) -> Clip:
     encoded = transcriber.checkpoint.model.encode(log_mel_frames(torch.from_numpy(samples))[None])
     log_probs = encoded.logits[0].float().log_softmax(-1).numpy()
     return Clip(
-        raw_text(entry.text).split(), transcriber.transcribe(entry.audio).text, *spelled_texts(encoded), log_probs
+        raw_text(entry.text).split(),
+        transcriber.transcribe(entry.audio).text,
+        *character_texts(character_posteriors(encoded)),
+        log_probs,
     )
 
 

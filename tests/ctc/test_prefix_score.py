@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lithophone.ctc.forced_alignment import WILDCARD, collapse
 from lithophone.ctc.prefix_score import PrefixScorer
-from lithophone.decode.beam import Listener, Search, Spelling, beam_decode
+from lithophone.decode.beam import CTCScorer, Pronunciation, Search, beam_decode
 from lithophone.decode.options import BeamSearch
 from lithophone.decode.reply import Reply
 from lithophone.model.speech import GraniteSpeech
@@ -41,69 +41,69 @@ def test_scores_are_sums_over_all_paths(wanted: list[int]) -> None:
     log_probs = posteriors(6)
     texts = every_path(log_probs)
     scorer = PrefixScorer(log_probs)
-    (prefix,) = scorer.extend([scorer.nothing], [wanted])
+    (prefix,) = scorer.extend([scorer.empty], [wanted])
     beginning = sum(p for text, p in texts.items() if list(text[: len(wanted)]) == wanted)
     assert math.exp(prefix.score) == pytest.approx(beginning, rel=1e-9)
-    assert math.exp(prefix.whole) == pytest.approx(texts.get(tuple(wanted), 0.0), rel=1e-9)
+    assert math.exp(prefix.complete) == pytest.approx(texts.get(tuple(wanted), 0.0), rel=1e-9)
 
 
 def test_the_whole_text_has_the_probability_of_the_ctc_loss() -> None:
     log_probs, text = posteriors(400, 30, seed=1), [3, 3, 7, 1, 1, 1, 29, 5] * 4
     scorer = PrefixScorer(log_probs)
-    (prefix,) = scorer.extend([scorer.nothing], [text])
+    (prefix,) = scorer.extend([scorer.empty], [text])
     loss = F.ctc_loss(
         log_probs[:, None], torch.tensor([text]), torch.tensor([400]), torch.tensor([len(text)]), reduction="sum"
     )
-    assert prefix.whole == pytest.approx(-float(loss), rel=1e-9)
+    assert prefix.complete == pytest.approx(-float(loss), rel=1e-9)
 
 
 def test_a_prefix_is_as_probable_as_all_that_may_follow() -> None:
     scorer = PrefixScorer(posteriors(120, seed=2))
-    (prefix,) = scorer.extend([scorer.nothing], [[1, 2, 2, 3]])
+    (prefix,) = scorer.extend([scorer.empty], [[1, 2, 2, 3]])
     longer = scorer.extend([prefix] * 3, [[1, 2, 2, 3, label] for label in (1, 2, 3)])
-    parts = torch.tensor([prefix.whole, *(p.score for p in longer)], dtype=torch.float64)
+    parts = torch.tensor([prefix.complete, *(p.score for p in longer)], dtype=torch.float64)
     assert prefix.score == pytest.approx(float(parts.logsumexp(0)), rel=1e-9)
-    assert scorer.nothing.score == 0.0
+    assert scorer.empty.score == 0.0
 
 
 def test_many_prefixes_at_once_and_step_by_step() -> None:
     scorer = PrefixScorer(posteriors(50, seed=3))
     wanted = [[1], [1, 2, 3], [], [2, 2], [1, 2, 1]]
-    together = scorer.extend([scorer.nothing] * len(wanted), wanted)
+    together = scorer.extend([scorer.empty] * len(wanted), wanted)
     for labels, prefix in zip(wanted, together, strict=True):
-        alone = scorer.nothing
+        alone = scorer.empty
         for n in range(len(labels) + 1):
             (alone,) = scorer.extend([alone], [labels[:n]])
         assert prefix.labels == alone.labels == tuple(labels)
-        assert (prefix.score, prefix.whole) == pytest.approx((alone.score, alone.whole))
+        assert (prefix.score, prefix.complete) == pytest.approx((alone.score, alone.complete))
 
 
 def test_another_beginning_is_scored_from_the_start() -> None:
     scorer = PrefixScorer(posteriors(50, seed=4))
-    (one,) = scorer.extend([scorer.nothing], [[1, 2, 3]])
+    (one,) = scorer.extend([scorer.empty], [[1, 2, 3]])
     (other,) = scorer.extend([one], [[1, 3]])
-    (fresh,) = scorer.extend([scorer.nothing], [[1, 3]])
-    assert (other.score, other.whole) == (fresh.score, fresh.whole)
+    (fresh,) = scorer.extend([scorer.empty], [[1, 3]])
+    assert (other.score, other.complete) == (fresh.score, fresh.complete)
 
 
 def test_a_wildcard_is_at_least_as_probable_as_any_label() -> None:
     scorer = PrefixScorer(posteriors(30, seed=5))
-    prefixes = scorer.extend([scorer.nothing] * 4, [[1, label, 2] for label in (WILDCARD, 1, 2, 3)])
-    assert prefixes[0].whole > max(prefix.whole for prefix in prefixes[1:])
+    prefixes = scorer.extend([scorer.empty] * 4, [[1, label, 2] for label in (WILDCARD, 1, 2, 3)])
+    assert prefixes[0].complete > max(prefix.complete for prefix in prefixes[1:])
 
 
 def test_more_labels_than_frames_are_impossible() -> None:
     scorer = PrefixScorer(posteriors(3))
-    (prefix,) = scorer.extend([scorer.nothing], [[1, 2, 3, 1]])
-    assert (prefix.score, prefix.whole) == (-math.inf, -math.inf)
+    (prefix,) = scorer.extend([scorer.empty], [[1, 2, 3, 1]])
+    assert (prefix.score, prefix.complete) == (-math.inf, -math.inf)
 
 
 # --- in the beam search ----------------------------------------------------------------------------------------------
 
 
-def spelled(ids: Sequence[int]) -> Spelling:
+def spelled(ids: Sequence[int]) -> Pronunciation:
     """Every token is a label of its own."""
-    return Spelling([1 + i for i in ids])
+    return Pronunciation([1 + i for i in ids])
 
 
 def says(ids: Sequence[int], vocabulary: int) -> torch.Tensor:
@@ -115,7 +115,7 @@ def says(ids: Sequence[int], vocabulary: int) -> torch.Tensor:
 def decode(model: GraniteSpeech, heard: torch.Tensor, weight: float) -> Reply:
     (prompt,) = model.embed([[5, 6, 7]])
     options = BeamSearch(12, num_beams=model.config.text_config.vocab_size, ctc_weight=weight)
-    (reply,) = beam_decode(model, [prompt], options, [0], [Listener(PrefixScorer(heard), spelled)])
+    (reply,) = beam_decode(model, [prompt], options, [0], [CTCScorer(PrefixScorer(heard), spelled)])
     return reply
 
 
@@ -146,11 +146,11 @@ def test_what_is_not_listened_to_could_not_have_won(seed: int, future_cost: floa
     generator, eos = torch.Generator().manual_seed(seed), 11
     scorer = PrefixScorer(posteriors(30, seed=seed))
 
-    def spell(ids: Sequence[int]) -> Spelling:
-        return Spelling([1 + i % (LABELS - 1) for i in ids for _ in range(i % 3)], sum(i % 3 == 0 for i in ids))
+    def spell(ids: Sequence[int]) -> Pronunciation:
+        return Pronunciation([1 + i % (LABELS - 1) for i in ids for _ in range(i % 3)], sum(i % 3 == 0 for i in ids))
 
     options = BeamSearch(num_beams=3, ctc_weight=weight, future_cost=future_cost)
-    search = Search(options, 10, eos, Listener(scorer, spell))
+    search = Search(options, 10, eos, CTCScorer(scorer, spell))
     for _ in range(6):
         logprobs = (2 * torch.randn(len(search.beams), 12, generator=generator)).log_softmax(-1)
         slow = []
@@ -158,10 +158,10 @@ def test_what_is_not_listened_to_could_not_have_won(seed: int, future_cost: floa
             for token in row.topk(4).indices.tolist():
                 ids = (*beam.ids, token)
                 spelling = spell([i for i in ids if i != eos])
-                (heard,) = scorer.extend([scorer.nothing], [spelling.labels])
-                by_ear = (heard.whole if token == eos else heard.score) + scorer.unheard * spelling.unheard
+                (heard,) = scorer.extend([scorer.empty], [spelling.labels])
+                by_ear = (heard.complete if token == eos else heard.score) + scorer.unscored * spelling.unscored
                 score = (1 - weight) * math.fsum((*beam.logprobs, float(row[token]))) + weight * by_ear
-                past = beam.heard or scorer.nothing
+                past = beam.prefix or scorer.empty
                 unsaid = len(scorer.continuation(past)) - len(spelling.labels) + len(past.labels)
                 slow.append((score - future_cost * max(0, unsaid) * (token != eos), score, ids))
         slow = sorted(slow, key=lambda one: -one[0])[:6]
@@ -173,7 +173,7 @@ def test_what_is_not_listened_to_could_not_have_won(seed: int, future_cost: floa
 
 def test_letters_without_a_label_cost_what_any_label_would() -> None:
     heard = says([3, 1, 4, 1], 11)
-    assert PrefixScorer(heard).unheard == pytest.approx(-math.log(heard.shape[1]))
+    assert PrefixScorer(heard).unscored == pytest.approx(-math.log(heard.shape[1]))
 
 
 def test_digits_do_not_outlive_what_is_said() -> None:
@@ -182,12 +182,12 @@ def test_digits_do_not_outlive_what_is_said() -> None:
     liked = torch.full((12,), -4.0)
     liked[digit] = -0.3
 
-    def spell(ids: Sequence[int]) -> Spelling:
+    def spell(ids: Sequence[int]) -> Pronunciation:
         digits = ids.count(digit)
-        return Spelling([WILDCARD] * (digits > 0) + [i for i in ids if i != digit], digits)
+        return Pronunciation([WILDCARD] * (digits > 0) + [i for i in ids if i != digit], digits)
 
     heard = (9.0 * F.one_hot(torch.tensor([4, 0, 2, 0, 5, 0, 3, 0] * 3), 400)).log_softmax(-1)
-    search = Search(BeamSearch(num_beams=12, ctc_weight=0.5), 40, eos, Listener(PrefixScorer(heard), spell))
+    search = Search(BeamSearch(num_beams=12, ctc_weight=0.5), 40, eos, CTCScorer(PrefixScorer(heard), spell))
     while not search.done:
         search.step(liked.expand(len(search.beams), 12))
     assert search.reply().ids == (4, 2, 5, 3) * 3
@@ -204,15 +204,15 @@ def test_beams_are_compared_by_what_they_will_have_cost(future_cost: float) -> N
     liked = torch.full((12,), -3.0)
     liked[mark] = -0.2
 
-    def spell(ids: Sequence[int]) -> Spelling:
-        return Spelling([i for i in ids if i != mark])
+    def spell(ids: Sequence[int]) -> Pronunciation:
+        return Pronunciation([i for i in ids if i != mark])
 
     def propose(labels: Sequence[int], first: bool) -> Sequence[int]:
         return labels[:1]
 
     heard = (5.0 * F.one_hot(torch.tensor([label for word in words for label in (word, 0)]), 12)).log_softmax(-1)
     options = BeamSearch(num_beams=2, ctc_weight=0.3, future_cost=future_cost)
-    search = Search(options, 12, eos, Listener(PrefixScorer(heard), spell, propose))
+    search = Search(options, 12, eos, CTCScorer(PrefixScorer(heard), spell, propose))
     while not search.done:
         search.step(liked.expand(len(search.beams), 12))
     said = tuple(token for token in search.reply().ids if token != mark)
@@ -224,13 +224,13 @@ def test_what_cannot_be_heard_is_not_said_for_ever() -> None:
     junk, eos = 5, 11
     logprobs = torch.full((12,), -2.5)
 
-    def spell(ids: Sequence[int]) -> Spelling:
+    def spell(ids: Sequence[int]) -> Pronunciation:
         """Numbers are one wildcard, however long."""
         numbers = sum(i == junk for i in ids)
-        return Spelling([1 + i for i in ids if i != junk] + [WILDCARD] * (numbers > 0), numbers)
+        return Pronunciation([1 + i for i in ids if i != junk] + [WILDCARD] * (numbers > 0), numbers)
 
     noisy = (3.0 * F.one_hot(torch.tensor([4, 4, 0, 2, 2, 0, 5, 5, 0]), 13)).log_softmax(-1)
-    search = Search(BeamSearch(num_beams=12, ctc_weight=0.5), 30, eos, Listener(PrefixScorer(noisy), spell))
+    search = Search(BeamSearch(num_beams=12, ctc_weight=0.5), 30, eos, CTCScorer(PrefixScorer(noisy), spell))
     while not search.done:
         search.step(logprobs.expand(len(search.beams), -1))
     assert search.reply().ids == (3, 1, 4)
@@ -239,21 +239,21 @@ def test_what_cannot_be_heard_is_not_said_for_ever() -> None:
 def test_a_reply_that_is_cut_has_to_be_all_that_is_said() -> None:
     """At the budget a beam is not let off what it has not said yet."""
     scorer = PrefixScorer(says([3, 1, 4], 11))
-    search = Search(BeamSearch(num_beams=12, ctc_weight=0.5), 2, 11, Listener(scorer, spelled))
+    search = Search(BeamSearch(num_beams=12, ctc_weight=0.5), 2, 11, CTCScorer(scorer, spelled))
     for _ in range(2):
         search.step(torch.full((len(search.beams), 12), -2.5))
-    (said,) = scorer.extend([scorer.nothing], [[4, 2]])
+    (said,) = scorer.extend([scorer.empty], [[4, 2]])
     cut = next(beam for beam in search.ended if beam.ids == (3, 1))
-    assert cut.score == pytest.approx(0.5 * -5.0 + 0.5 * said.whole)
-    assert said.whole < said.score - 5.0
+    assert cut.score == pytest.approx(0.5 * -5.0 + 0.5 * said.complete)
+    assert said.complete < said.score - 5.0
 
 
 def test_the_best_path_goes_on_behind_a_beginning() -> None:
     heard = (6.0 * F.one_hot(torch.tensor([0, 3, 3, 0, 4, 5, 5, 0, 5]), 6)).log_softmax(-1)
     scorer = PrefixScorer(heard)
     beginnings = [[3], [3, 4], [3, 4, 5], [3, 4, 5, 5]]
-    prefixes = scorer.extend([scorer.nothing] * len(beginnings), beginnings)
-    assert scorer.continuation(scorer.nothing) == [3, 4, 5, 5]
+    prefixes = scorer.extend([scorer.empty] * len(beginnings), beginnings)
+    assert scorer.continuation(scorer.empty) == [3, 4, 5, 5]
     assert [scorer.continuation(prefix) for prefix in prefixes] == [[4, 5, 5], [5, 5], [5], []]
 
 
@@ -261,20 +261,20 @@ def test_what_the_language_model_would_never_say_is_considered_where_it_was_hear
     """Its favourites behind every beam are few; the encoder's are among them if it may propose."""
     heard = PrefixScorer((9.0 * F.one_hot(torch.tensor([7, 0, 8, 0]), 12)).log_softmax(-1))
 
-    def spell(ids: Sequence[int]) -> Spelling:
-        return Spelling([max(token, 1) for token in ids])
+    def spell(ids: Sequence[int]) -> Pronunciation:
+        return Pronunciation([max(token, 1) for token in ids])
 
     def propose(labels: Sequence[int], first: bool) -> Sequence[int]:
         assert first == (len(labels) == 2)
         return labels[:1]
 
-    def reply(listener: Listener) -> tuple[int, ...]:
-        search = Search(BeamSearch(num_beams=2, ctc_weight=0.5), 6, 11, listener)
+    def reply(scorer: CTCScorer) -> tuple[int, ...]:
+        search = Search(BeamSearch(num_beams=2, ctc_weight=0.5), 6, 11, scorer)
         liked = torch.linspace(0.0, -8.0, 12).log_softmax(-1)
         while not search.done:
             # The end of the text is as probable as the favourite.
             search.step(torch.cat((liked[:11], liked[:1])).expand(len(search.beams), 12))
         return search.reply().ids
 
-    assert reply(Listener(heard, spell, propose)) == (7, 8)
-    assert reply(Listener(heard, spell)) != (7, 8)
+    assert reply(CTCScorer(heard, spell, propose)) == (7, 8)
+    assert reply(CTCScorer(heard, spell)) != (7, 8)

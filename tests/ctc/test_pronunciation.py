@@ -6,7 +6,7 @@ import pytest
 
 from lithophone.ctc.characters import labels_text
 from lithophone.ctc.forced_alignment import WILDCARD
-from lithophone.ctc.pronunciation import SpokenText, spoken_text, unheard_letters
+from lithophone.ctc.pronunciation import SpokenText, spoken_text, unscored_letters
 from lithophone.text import japanese as kana
 
 
@@ -44,21 +44,21 @@ def test_what_mostly_has_no_labels_is_not_spoken(text: str) -> None:
 
 
 def test_numbers_in_a_row_are_one_stretch() -> None:
-    stretches = spoken_text("at 1999 2000 - 12 o'clock").stretches
-    assert [stretch.words for stretch in stretches] == [("at",), ("1999", "2000"), ("-",), ("12",), ("o'clock",)]
-    assert stretches[2].labels == ()
+    units = spoken_text("at 1999 2000 - 12 o'clock").units
+    assert [unit.words for unit in units] == [("at",), ("1999", "2000"), ("-",), ("12",), ("o'clock",)]
+    assert units[2].labels == ()
 
 
 def test_letters_behind_wildcards_are_counted() -> None:
-    assert unheard_letters("at 1999 2000 - 12 o'clock, naïve") == 10
-    assert unheard_letters("привет, world") == 6
-    assert unheard_letters("") == 0
+    assert unscored_letters("at 1999 2000 - 12 o'clock, naïve") == 10
+    assert unscored_letters("привет, world") == 6
+    assert unscored_letters("") == 0
 
 
 def test_marks_that_go_on_and_on_are_not_heard_either() -> None:
-    assert unheard_letters('"Yes," he said. "No."') == 0
-    assert unheard_letters("Well... no?!") == 1
-    assert unheard_letters("quintal ¡ ¡ ¡ ¡ ¡ ¡") == 4
+    assert unscored_letters('"Yes," he said. "No."') == 0
+    assert unscored_letters("Well... no?!") == 1
+    assert unscored_letters("quintal ¡ ¡ ¡ ¡ ¡ ¡") == 4
 
 
 def test_japanese_without_its_library_is_not_spoken(monkeypatch: pytest.MonkeyPatch) -> None:

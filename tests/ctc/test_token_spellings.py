@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lithophone.ctc.characters import character_labels
-from lithophone.ctc.token_spellings import MOST, Proposals, proposals
+from lithophone.ctc.token_spellings import MOST, TokenSpellings, token_spellings
 from lithophone.hub import DEFAULT_MODEL, resolve
 from lithophone.text.tokenizer import Tokenizer
 
@@ -17,7 +17,7 @@ def tokenizer() -> Tokenizer:
 
 def test_proposed_tokens_spell_a_beginning_the_longest_first(tokenizer: Tokenizer) -> None:
     heard = " there was"
-    found = [tokenizer.decode([token]) for token in Proposals(tokenizer)(character_labels(heard), False)]
+    found = [tokenizer.decode([token]) for token in TokenSpellings(tokenizer)(character_labels(heard), False)]
     assert found
     assert len(found) <= MOST
     assert all(heard.startswith(text.lower()) for text in found)
@@ -26,7 +26,7 @@ def test_proposed_tokens_spell_a_beginning_the_longest_first(tokenizer: Tokenize
 
 def test_the_first_word_may_have_a_space_before_it(tokenizer: Tokenizer) -> None:
     first, later = (
-        {tokenizer.decode([token]) for token in Proposals(tokenizer)(character_labels("the"), at_start)}
+        {tokenizer.decode([token]) for token in TokenSpellings(tokenizer)(character_labels("the"), at_start)}
         for at_start in (True, False)
     )
     assert any(text.startswith(" ") for text in first)
@@ -34,5 +34,5 @@ def test_the_first_word_may_have_a_space_before_it(tokenizer: Tokenizer) -> None
 
 
 def test_nothing_heard_proposes_nothing(tokenizer: Tokenizer) -> None:
-    assert proposals(tokenizer)([], False) == []
-    assert proposals(tokenizer) is proposals(tokenizer)
+    assert token_spellings(tokenizer)([], False) == []
+    assert token_spellings(tokenizer) is token_spellings(tokenizer)

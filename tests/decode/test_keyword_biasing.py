@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 from lithophone.ctc.forced_alignment import WILDCARD, edit_distance
 from lithophone.ctc.prefix_score import PrefixScorer
-from lithophone.decode.beam import Listener, Search, Spelling
-from lithophone.decode.keyword_biasing import Expected
+from lithophone.decode.beam import CTCScorer, Pronunciation, Search
+from lithophone.decode.keyword_biasing import KeywordTrie
 from lithophone.decode.options import BeamSearch
 
 SPACE = ord(" ")
@@ -22,8 +22,8 @@ def labels(text: str) -> list[int]:
     return [ord(c) for c in text]
 
 
-def words(*texts: str, space: int | None = SPACE) -> Expected:
-    return Expected(map(labels, texts), space)
+def words(*texts: str, space: int | None = SPACE) -> KeywordTrie:
+    return KeywordTrie(map(labels, texts), space)
 
 
 @pytest.mark.parametrize(
@@ -44,44 +44,44 @@ def words(*texts: str, space: int | None = SPACE) -> Expected:
     ],
 )
 def test_labels_of_listed_words_count_whole_or_begun(text: str, ended: bool, count: int) -> None:
-    assert words("dashwood", "new york").said(labels(text), ended) == count
+    assert words("dashwood", "new york").matched(labels(text), ended) == count
 
 
 def test_without_spaces_words_stand_anywhere() -> None:
-    assert words("bcd", space=None).said(labels("abcdabc"), ended=False) == 5
-    assert words("bcd", space=None).said(labels("abcdabc"), ended=True) == 3
+    assert words("bcd", space=None).matched(labels("abcdabc"), ended=False) == 5
+    assert words("bcd", space=None).matched(labels("abcdabc"), ended=True) == 3
 
 
 def test_what_was_begun_goes_on_and_what_sounds_alike_is_tried() -> None:
     listed = words("dashwood", "dash", "prudent")
-    assert listed.goes_on(labels("mister dashw"), labels("ould")) == [tuple(labels("ood"))]
-    assert listed.goes_on(labels("mister"), labels(" dush wood")) == [
+    assert listed.continuations(labels("mister dashw"), labels("ould")) == [tuple(labels("ood"))]
+    assert listed.continuations(labels("mister"), labels(" dush wood")) == [
         tuple(labels(" dash")),
         tuple(labels(" dashwood")),
     ]
-    assert listed.goes_on([], labels("prutent in")) == [tuple(labels("prudent"))]
-    assert listed.goes_on(labels("mister"), labels(" table")) == []
-    assert listed.goes_on(labels("mis"), labels("ter prudent")) == [], "no word begins inside another"
+    assert listed.continuations([], labels("prutent in")) == [tuple(labels("prudent"))]
+    assert listed.continuations(labels("mister"), labels(" table")) == []
+    assert listed.continuations(labels("mis"), labels("ter prudent")) == [], "no word begins inside another"
 
 
 def test_what_nobody_can_spell_is_left_out() -> None:
-    assert not Expected([[], [WILDCARD], [1, WILDCARD]], SPACE)
+    assert not KeywordTrie([[], [WILDCARD], [1, WILDCARD]], SPACE)
 
 
 def test_strangers_are_told_from_what_was_heard_somewhere() -> None:
     listed = words("dashwood", "prudent", "table")
-    assert listed.heard_in(labels("and dush wood be prutent")).words == words("dashwood", "prudent").words
-    assert words("new york").heard_in(labels("in nuyork")).goes_on(labels("in new"), []) == [tuple(labels(" york"))]
-    assert words("bcd", space=None).heard_in(labels("abccab")).said(labels("abcd"), ended=True) == 3
-    assert not listed.heard_in([])
-    assert not Expected([]).heard_in(labels("table"))
+    assert listed.pruned(labels("and dush wood be prutent")).words == words("dashwood", "prudent").words
+    assert words("new york").pruned(labels("in nuyork")).continuations(labels("in new"), []) == [tuple(labels(" york"))]
+    assert words("bcd", space=None).pruned(labels("abccab")).matched(labels("abcd"), ended=True) == 3
+    assert not listed.pruned([])
+    assert not KeywordTrie([]).pruned(labels("table"))
 
 
 @pytest.mark.parametrize("anywhere", [False, True])
 def test_distances_are_the_least_to_any_stretch(anywhere: bool) -> None:
     drawn = random.Random(0)
     for _ in range(100):
-        listed = Expected([[drawn.randrange(4) for _ in range(drawn.randrange(1, 8))] for _ in range(5)])
+        listed = KeywordTrie([[drawn.randrange(4) for _ in range(drawn.randrange(1, 8))] for _ in range(5)])
         heard = [drawn.randrange(4) for _ in range(drawn.randrange(12))]
         ends = range(len(heard) + 1)
         stretches = [heard[start:end] for end in ends for start in (range(end + 1) if anywhere else [0])]
@@ -89,9 +89,9 @@ def test_distances_are_the_least_to_any_stretch(anywhere: bool) -> None:
         assert listed.distances(heard, anywhere).tolist() == slow
 
 
-def spelled(ids: tuple[int, ...]) -> Spelling:
+def spelled(ids: tuple[int, ...]) -> Pronunciation:
     """Tokens 0..9 are the labels 1..10, spaces among them none; 11 ends."""
-    return Spelling([i + 1 for i in ids])
+    return Pronunciation([i + 1 for i in ids])
 
 
 def best(boost: float, *listed: tuple[int, ...]) -> tuple[int, ...]:
@@ -99,8 +99,8 @@ def best(boost: float, *listed: tuple[int, ...]) -> tuple[int, ...]:
     frames = (
         F.one_hot(torch.tensor([4, 0, 2, 0, 6, 0]), 12) * 6.0 + F.one_hot(torch.tensor([0, 0, 0, 0, 5, 0]), 12) * 4.5
     )
-    listener = Listener(PrefixScorer(frames.log_softmax(-1)), spelled, expected=Expected(listed) if boost else None)
-    search = Search(BeamSearch(num_beams=12, ctc_weight=0.5, keyword_boost=boost), 10, 11, listener)
+    scorer = CTCScorer(PrefixScorer(frames.log_softmax(-1)), spelled, keywords=KeywordTrie(listed) if boost else None)
+    search = Search(BeamSearch(num_beams=12, ctc_weight=0.5, keyword_boost=boost), 10, 11, scorer)
     while not search.done:
         search.step(torch.full((len(search.beams), 12), 1 / 12).log())
     return search.reply().ids
@@ -115,11 +115,11 @@ def test_a_listed_word_that_was_nearly_heard_is_said_and_no_other() -> None:
 
 def test_a_beginning_that_becomes_another_word_gives_back_what_it_was_paid() -> None:
     listed = words("dashwood")
-    paid = [listed.said(labels("dashboard"[:n]), ended=False) for n in range(10)]
+    paid = [listed.matched(labels("dashboard"[:n]), ended=False) for n in range(10)]
     assert paid == [0, 1, 2, 3, 4, 0, 0, 0, 0, 0]
 
 
 def test_overlapping_lists_are_paid_for_once() -> None:
     listed = words("new", "new york", "york")
     for text in map(" ".join, itertools.product(["new", "york"], repeat=2)):
-        assert listed.said(labels(text), ended=True) <= len(text)
+        assert listed.matched(labels(text), ended=True) <= len(text)

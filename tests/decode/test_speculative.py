@@ -17,7 +17,7 @@ from lithophone.decode.draft_alignment import resume
 from lithophone.decode.greedy import greedy_decode
 from lithophone.decode.options import Greedy, Speculative
 from lithophone.decode.reply import Reply
-from lithophone.decode.speculative import Draft, Verdict, confident, verify
+from lithophone.decode.speculative import Draft, Prediction, confident, verify
 from lithophone.errors import OptionError
 from lithophone.model.speech import GraniteSpeech
 from tests.decode.lively import assert_same_replies, decided_model, lively_model, prompts_for
@@ -257,7 +257,7 @@ def test_logits_held_in_chunks_give_the_same_verdicts(told: Told, monkeypatch: p
     whole = verify(told.model.language_model, hidden, range(10))
     monkeypatch.setattr(speculative, "CHUNK", 3)
     chunked = verify(told.model.language_model, hidden, range(10))
-    assert [verdict.own for verdict in chunked] == [verdict.own for verdict in whole]
+    assert [prediction.token for prediction in chunked] == [prediction.token for prediction in whole]
     torch.testing.assert_close(torch.tensor(chunked), torch.tensor(whole))
 
 
@@ -280,13 +280,13 @@ def test_a_certain_frame_has_no_entropy_at_all() -> None:
 
 def test_a_draft_that_never_holds_is_read_less_and_less() -> None:
     draft = Draft(range(100, 200), Speculative(lookahead=16), chr)
-    never = Verdict(own=7, own_logprob=-1.0, logprob=-9.0)
+    never = Prediction(token=7, logprob=-1.0, proposed_logprob=-9.0)
     sizes = []
     for _ in range(8):
         proposal = draft.propose(draft.lookahead + 1)
-        assert draft.judge(proposal, [never] * len(proposal)) == 0
+        assert draft.accept(proposal, [never] * len(proposal)) == 0
         sizes.append(len(proposal))
     assert sizes == [17, 17, 9, 5, 3, 2, 1, 1]
     proposal = draft.propose(1)
-    assert draft.judge(proposal, [Verdict(proposal[0], -0.1, -0.1)]) == 1
+    assert draft.accept(proposal, [Prediction(proposal[0], -0.1, -0.1)]) == 1
     assert draft.lookahead == 16

@@ -11,7 +11,8 @@ import torch
 from lithophone.audio.features import batch_frames, log_mel_frames
 from lithophone.ctc.characters import labels_text
 from lithophone.ctc.forced_alignment import best_path, collapse
-from lithophone.pipeline.ctc_greedy import ctc_logits, spelled_replies, spelled_texts
+from lithophone.decode.ctc_greedy import bpe_posteriors, character_posteriors
+from lithophone.pipeline.ctc_greedy import character_texts, ctc_replies
 from lithophone.pipeline.transcriber import Transcriber
 from tests.sounds import noise, tone
 from tests.tiny_checkpoint import tiny_checkpoint
@@ -26,7 +27,7 @@ def test_bpe_labels_are_tokens_and_one() -> None:
     checkpoint = tiny_checkpoint(bpe=True)
     frames = log_mel_frames(torch.from_numpy(CLIP))[None]
     encoded = checkpoint.model.eval().encode(frames)
-    [(text, reply)] = spelled_replies(checkpoint, *ctc_logits(checkpoint, encoded, "bpe"), "bpe")
+    [(text, reply)] = ctc_replies(checkpoint, bpe_posteriors(checkpoint.network, encoded), "bpe")
     head = checkpoint.model.bpe_head
     assert head is not None
     path = collapse(head.logits(encoded)[0][0].argmax(-1).tolist())
@@ -40,7 +41,7 @@ def test_bpe_labels_are_tokens_and_one() -> None:
 def test_without_a_bpe_head_the_characters_spell() -> None:
     checkpoint = tiny_checkpoint()
     encoded = checkpoint.model.eval().encode(log_mel_frames(torch.from_numpy(CLIP))[None])
-    [(text, reply)] = spelled_replies(checkpoint, encoded.logits, encoded.lengths, "characters")
+    [(text, reply)] = ctc_replies(checkpoint, character_posteriors(encoded), "characters")
     assert text == labels_text(collapse(encoded.logits[0].argmax(-1).tolist()))
     assert reply.ids == ()
 
@@ -56,8 +57,8 @@ def test_a_label_is_as_sure_as_the_best_frame_it_holds() -> None:
 def test_texts_of_a_batch_are_those_of_its_rows() -> None:
     model = tiny_checkpoint().model.eval()
     clips = [log_mel_frames(torch.from_numpy(clip)) for clip in (CLIP, CLIP[: len(CLIP) // 2])]
-    together = spelled_texts(model.encode(*batch_frames(clips)))
-    assert together == [spelled_texts(model.encode(clip[None]))[0] for clip in clips]
+    together = character_texts(character_posteriors(model.encode(*batch_frames(clips))))
+    assert together == [character_texts(character_posteriors(model.encode(clip[None])))[0] for clip in clips]
     assert all(together)
 
 

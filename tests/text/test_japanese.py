@@ -47,7 +47,7 @@ def test_words_are_read_as_they_sound() -> None:
 )
 def test_marks_join_the_words_they_belong_to(text: str, words: list[str], labels: str | None) -> None:
     spoken = spoken_text(text, "ja")
-    assert [word for stretch in spoken.stretches for word in stretch.words] == words
+    assert [word for unit in spoken.units for word in unit.words] == words
     assert "".join(words) == re.sub(r"\s", "", text)
     if labels is not None:
         assert labels_text(spoken.labels) == labels

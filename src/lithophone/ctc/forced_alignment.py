@@ -19,11 +19,11 @@ WILDCARD = -1
 Scores = npt.NDArray[np.floating[Any]]
 Span = tuple[int, int]
 """The first frame and the frame behind the last one."""
-Path: TypeAlias = list[tuple[int, float]]
+CTCPath: TypeAlias = list[tuple[int, float]]
 """Labels, each with the natural log of its probability at the best frame it holds."""
 
 
-def best_path(logits: Tensor, blank: int = BLANK) -> Path:
+def best_path(logits: Tensor, blank: int = BLANK) -> CTCPath:
     """Logits (T, V) -> the most probable label of each frame, repeats merged, then blanks dropped."""
     best, labels = logits.float().max(-1)
     log_probs = (best - logits.float().logsumexp(-1)).tolist()

@@ -31,7 +31,7 @@ class Prefix:
     by_blank: Tensor
 
     @property
-    def whole(self) -> float:
+    def complete(self) -> float:
         """Log-probability that the labels are all that is said."""
         return float(torch.logaddexp(self.by_label[-1], self.by_blank[-1]))
 
@@ -48,17 +48,17 @@ class PrefixScorer:
         self._log_probs = torch.cat((log_probs, log_probs.amax(1, keepdim=True)), 1)
         self._blanks = self._log_probs[:, BLANK]
         silent = self._blanks.cumsum(0)
-        self.nothing = Prefix((), 0.0, torch.full_like(silent, -torch.inf), silent)
+        self.empty = Prefix((), 0.0, torch.full_like(silent, -torch.inf), silent)
         best, path = log_probs.max(1)
         self._path = path.tolist()
         self._rest = best.sum() - best.cumsum(0)
-        self.unheard = -math.log(log_probs.shape[1])
+        self.unscored = -math.log(log_probs.shape[1])
         """Log-probability of what has no label: of a label that might as well be any other."""
 
     def extend(self, prefixes: Sequence[Prefix], wanted: Sequence[Sequence[int]]) -> list[Prefix]:
         """Each prefix made to spell `wanted` instead: the longer a beginning they share, the less work it is."""
         found = [
-            prefix if tuple(labels[: len(prefix.labels)]) == prefix.labels else self.nothing
+            prefix if tuple(labels[: len(prefix.labels)]) == prefix.labels else self.empty
             for prefix, labels in zip(prefixes, wanted, strict=True)
         ]
         while short := [i for i, prefix in enumerate(found) if len(prefix.labels) < len(wanted[i])]:

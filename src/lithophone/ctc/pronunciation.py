@@ -34,7 +34,7 @@ _UNSPELLED_RUN = re.compile(f"{_UNSPELLED}(?: *{_UNSPELLED})*")
 
 
 @dataclass(frozen=True)
-class Stretch:
+class AlignmentUnit:
     """Words that are timed as one: a single one, or neighbours that are wildcards alone. No labels: nothing is said."""
 
     words: tuple[str, ...]
@@ -45,13 +45,13 @@ class Stretch:
 class SpokenText:
     """Stretches in the order of the text; `spaced` where the language writes, and an encoder spells, spaces."""
 
-    stretches: tuple[Stretch, ...] = ()
+    units: tuple[AlignmentUnit, ...] = ()
     spaced: bool = True
 
     @property
     def labels(self) -> list[int]:
         """The labels of the whole text, one space between two stretches where there are spaces."""
-        said = [stretch.labels for stretch in self.stretches if stretch.labels]
+        said = [unit.labels for unit in self.units if unit.labels]
         flat = [label for labels in said for label in (*labels, *[SPACE] * self.spaced)]
         return flat[:-1] if self.spaced else flat
 
@@ -67,16 +67,16 @@ def spoken_text(text: str, language: str | None = None) -> SpokenText:
     sounds = list(_with_marks(kana.read(text))) if japanese else [(word, word) for word in text.split()]
     if _unknown_share(sound for _, sound in sounds) > MAX_UNKNOWN:
         return SpokenText()
-    return SpokenText(tuple(_stretches([(word, _spelled(sound)) for word, sound in sounds])), spaced=not japanese)
+    return SpokenText(tuple(_units([(word, _spelled(sound)) for word, sound in sounds])), spaced=not japanese)
 
 
-def heard_labels(text: str, language: str | None = None) -> list[int]:
+def spoken_labels(text: str, language: str | None = None) -> list[int]:
     """Labels of all that is said of `text`; a single wildcard where nobody can tell, nothing where it says nothing."""
     labels = spoken_text(text, language).labels
     return labels or [WILDCARD] * any(map(str.isalnum, text))
 
 
-def unheard_letters(text: str, language: str | None = None) -> int:
+def unscored_letters(text: str, language: str | None = None) -> int:
     """How many letters and digits of `text` stand for sounds that nobody can tell: those behind its wildcards.
 
     Nobody hears marks either: in a row they count from the third on, or a text could go on with them for ever.
@@ -96,7 +96,7 @@ def _unheard(sound: str) -> int:
 
 @lru_cache(CACHED_WORDS)
 def _spelled(sound: str) -> str:
-    """A word as the heads were trained on it, raw, with one `_UNSPELLED` for each stretch that is not spelled."""
+    """A word as the heads were trained on it, raw, with one `_UNSPELLED` for each unit that is not spelled."""
     raw = raw_text(_SIGNS.sub(f" {_UNSPELLED} ", katakana(sound))).translate(LIGATURES)
     return _UNSPELLED_RUN.sub(_UNSPELLED, "".join(map(_in_the_set, raw)))
 
@@ -130,13 +130,13 @@ def _letter_counts(sound: str) -> tuple[int, int]:
     return len(letters), sum(_in_the_set(letter) == _UNSPELLED for letter in letters)
 
 
-def _stretches(spelled: list[tuple[str, str]]) -> Iterator[Stretch]:
+def _units(spelled: list[tuple[str, str]]) -> Iterator[AlignmentUnit]:
     """Every word by itself, but wildcards in a row together: nothing tells where one ends and the next begins."""
     for unspelled, group in groupby(spelled, key=lambda pair: pair[1] == _UNSPELLED):
         if unspelled:
-            yield Stretch(tuple(word for word, _ in group), (WILDCARD,))
+            yield AlignmentUnit(tuple(word for word, _ in group), (WILDCARD,))
         else:
-            yield from (Stretch((word,), _labels(said)) for word, said in group)
+            yield from (AlignmentUnit((word,), _labels(said)) for word, said in group)
 
 
 def _with_marks(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ MOST = 4
 """Tokens that are proposed, the longest first: shorter ones spell the same in more steps than the tokenizer would."""
 
 
-class Proposals:
+class TokenSpellings:
     """The tokens of a vocabulary by the labels that they spell, in any case."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -36,6 +36,6 @@ class Proposals:
 
 
 @lru_cache(maxsize=4)
-def proposals(tokenizer: Tokenizer) -> Proposals:
+def token_spellings(tokenizer: Tokenizer) -> TokenSpellings:
     """Of a tokenizer, made once."""
-    return Proposals(tokenizer)
+    return TokenSpellings(tokenizer)

@@ -10,19 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from lithophone.audio.features import FRAME_S
 from lithophone.ctc.characters import N_LABELS
 from lithophone.ctc.confidence import confidence_of
-from lithophone.ctc.forced_alignment import Span, align, label_scores
-from lithophone.ctc.pronunciation import SpokenText, Stretch, spoken_text
+from lithophone.ctc.forced_alignment import Scores, Span, align, label_scores
+from lithophone.ctc.pronunciation import AlignmentUnit, SpokenText, spoken_text
 from lithophone.transcript import Word
 
 REACH_S = 0.06
 """How far the sound of a word may reach beyond its first and its last character (`bench/word_times.py`)."""
 
-LogProbs = npt.NDArray[np.float32]
+LogProbs = Scores
 
 
 def timed_words(text: str, log_probs: LogProbs, duration_s: float, language: str | None = None) -> tuple[Word, ...]:
@@ -45,13 +44,13 @@ def _words(
     spoken: SpokenText, spans: Sequence[Span], scores: Sequence[float | None], duration_s: float
 ) -> Iterator[Word]:
     at, last_s = 0, 0.0
-    for stretch in spoken.stretches:
-        start_s, behind = last_s, at + len(stretch.labels)
-        if stretch.labels:
+    for unit in spoken.units:
+        start_s, behind = last_s, at + len(unit.labels)
+        if unit.labels:
             start_s = min(max(last_s, spans[at][0] * FRAME_S - REACH_S), duration_s)
             last_s = min(_end_s(spans, behind), duration_s)
-        yield from _shared(stretch, start_s, last_s, confidence_of(scores[at:behind]))
-        at = behind + (spoken.spaced if stretch.labels else 0)
+        yield from _shared(unit, start_s, last_s, confidence_of(scores[at:behind]))
+        at = behind + (spoken.spaced if unit.labels else 0)
 
 
 def _end_s(spans: Sequence[Span], behind: int) -> float:
@@ -62,9 +61,9 @@ def _end_s(spans: Sequence[Span], behind: int) -> float:
     return min((end_s + spans[behind][0] * FRAME_S) / 2, end_s + REACH_S)
 
 
-def _shared(stretch: Stretch, start_s: float, end_s: float, confidence: float | None) -> Iterator[Word]:
-    """The words of a stretch, each as long as it has characters."""
-    done = np.cumsum([0, *map(len, stretch.words)])
+def _shared(unit: AlignmentUnit, start_s: float, end_s: float, confidence: float | None) -> Iterator[Word]:
+    """The words of a unit, each as long as it has characters."""
+    done = np.cumsum([0, *map(len, unit.words)])
     edges = np.interp(done, [0, done[-1]], [start_s, end_s]).tolist()
-    for word, begin, end in zip(stretch.words, edges[:-1], edges[1:], strict=True):
+    for word, begin, end in zip(unit.words, edges[:-1], edges[1:], strict=True):
         yield Word(word, begin, end, confidence)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lithophone.ctc.forced_alignment import WILDCARD
 from lithophone.ctc.prefix_score import Prefix, PrefixScorer
-from lithophone.decode.keyword_biasing import Expected
+from lithophone.decode.keyword_biasing import KeywordTrie
 from lithophone.decode.options import BeamSearch
 from lithophone.decode.reply import Reply, reply_budget
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
@@ -29,7 +29,7 @@ from lithophone.model.speech import GraniteSpeech
 
 
 @dataclass(frozen=True)
-class Spelling:
+class Pronunciation:
     """The labels that an encoder hears when a text is said, and how many of its letters it has none for.
 
     Labels hold a wildcard for a number or a sign, however long it is. Letters without a label are charged as labels
@@ -37,10 +37,10 @@ class Spelling:
     """
 
     labels: Sequence[int]
-    unheard: int = 0
+    unscored: int = 0
 
 
-Spell: TypeAlias = Callable[[Sequence[int]], Spelling]
+Pronounce: TypeAlias = Callable[[Sequence[int]], Pronunciation]
 """Token ids of a reply, or of its beginning -> how it is said."""
 Propose: TypeAlias = Callable[[Sequence[int], bool], Sequence[int]]
 """Labels that might come next, and whether they are the first of all -> tokens that spell a beginning of them."""
@@ -50,20 +50,20 @@ ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Listener:
+class CTCScorer:
     """The encoder's opinion of one prompt's replies: its scorer, how token ids are said, and which might come next.
 
     `expected` are the words of a keyword list, where they are to be boosted.
     """
 
-    scorer: PrefixScorer
-    spell: Spell
+    prefixes: PrefixScorer
+    pronounce: Pronounce
     propose: Propose = lambda labels, first: ()
-    expected: Expected | None = None
+    keywords: KeywordTrie | None = None
 
-    def go_on(self, past: Prefix, behind: Sequence[int]) -> list[int]:
+    def next_tokens(self, past: Prefix, behind: Sequence[int]) -> list[int]:
         """Tokens that say what was heard `behind` a reply's beginning, or what an expected word would add to it."""
-        wanted = self.expected.goes_on(past.labels, behind) if self.expected else []
+        wanted = self.keywords.continuations(past.labels, behind) if self.keywords else []
         return [token for labels in (behind, *wanted) for token in self.propose(labels, not past.labels)]
 
 
@@ -80,7 +80,7 @@ class Beam:
     score: float = 0.0
     parent: int = 0
     """Which of the beams of the step before it extends: the row of its past in the cache."""
-    heard: Prefix | None = None
+    prefix: Prefix | None = None
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ class _Candidate:
 class Search:
     """The beams of one prompt, longer by a token with every step."""
 
-    def __init__(self, options: BeamSearch, budget: int, eos: int, listener: Listener | None = None) -> None:
-        self.options, self.budget, self.eos, self.listener = options, budget, eos, listener
-        self.beams = [Beam(heard=listener.scorer.nothing if listener else None)]
+    def __init__(self, options: BeamSearch, budget: int, eos: int, scorer: CTCScorer | None = None) -> None:
+        self.options, self.budget, self.eos, self.scorer = options, budget, eos, scorer
+        self.beams = [Beam(prefix=scorer.prefixes.empty if scorer else None)]
         self.ended: list[Beam] = []
         self.passes = 0
 
@@ -136,13 +136,13 @@ class Search:
 
     def _merit(self, beam: Beam) -> float:
         """The score by length: in tokens, or in labels, which tokens that say nothing do not stretch."""
-        length = len(beam.heard.labels) - beam.heard.labels.count(WILDCARD) + 1 if beam.heard else len(beam.ids)
+        length = len(beam.prefix.labels) - beam.prefix.labels.count(WILDCARD) + 1 if beam.prefix else len(beam.ids)
         return beam.score / math.pow(length, self.options.length_penalty)
 
     def _extend(self, logprobs: Tensor, n: int) -> list[Beam]:
         """The n best beams longer by one, best first."""
-        if self.listener:
-            return self._extend_heard(logprobs, n, self.listener)
+        if self.scorer:
+            return self._extend_heard(logprobs, n, self.scorer)
         scores = torch.tensor([beam.score for beam in self.beams], dtype=logprobs.dtype, device=logprobs.device)
         return self._longer(logprobs, (logprobs + scores[:, None]).flatten().topk(min(n, logprobs.numel())).indices)
 
@@ -151,38 +151,38 @@ class Search:
         parents, tokens = places // logprobs.shape[1], places % logprobs.shape[1]
         steps = logprobs[parents, tokens]
         return [
-            Beam((*past.ids, token), (*past.logprobs, step), past.score + step, parent, past.heard)
+            Beam((*past.ids, token), (*past.logprobs, step), past.score + step, parent, past.prefix)
             for parent, token, step in zip(parents.tolist(), tokens.tolist(), steps.tolist(), strict=True)
             for past in (self.beams[parent],)
         ]
 
-    def _extend_heard(self, logprobs: Tensor, n: int, listener: Listener) -> list[Beam]:
+    def _extend_heard(self, logprobs: Tensor, n: int, scorer: CTCScorer) -> list[Beam]:
         """The n best by both scores, of the `num_beams + 1` tokens the language model likes best behind each beam.
 
         And of those that say what the encoder heard next.
         """
         vocabulary = logprobs.shape[1]
         liked = logprobs.topk(min(self.options.num_beams + 1, vocabulary)).indices.tolist()
-        pasts = [beam.heard or listener.scorer.nothing for beam in self.beams]
-        behind = [listener.scorer.continuation(past) for past in pasts]
+        pasts = [beam.prefix or scorer.prefixes.empty for beam in self.beams]
+        behind = [scorer.prefixes.continuation(past) for past in pasts]
         tokens = [
-            dict.fromkeys([*row, *listener.go_on(past, labels)])
+            dict.fromkeys([*row, *scorer.next_tokens(past, labels)])
             for row, past, labels in zip(liked, pasts, behind, strict=True)
         ]
         places = [i * vocabulary + token for i, row in enumerate(tokens) for token in row]
         longer = self._longer(logprobs, torch.tensor(places, device=logprobs.device))
-        candidates = [self._candidate(beam, pasts[beam.parent], len(behind[beam.parent]), listener) for beam in longer]
-        return self._best_heard(candidates, n, listener.scorer)
+        candidates = [self._candidate(beam, pasts[beam.parent], len(behind[beam.parent]), scorer) for beam in longer]
+        return self._best_heard(candidates, n, scorer.prefixes)
 
-    def _candidate(self, beam: Beam, past: Prefix, unsaid: int, listener: Listener) -> _Candidate:
+    def _candidate(self, beam: Beam, past: Prefix, unsaid: int, scorer: CTCScorer) -> _Candidate:
         """A beam that goes on behind `past`, where the encoder has heard `unsaid` labels more."""
         weight = self.options.ctc_weight
         ended = self.passes == self.budget or beam.ids[-1] == self.eos
-        spelling = listener.spell(beam.ids[:-1] if beam.ids[-1] == self.eos else beam.ids)
+        spelling = scorer.pronounce(beam.ids[:-1] if beam.ids[-1] == self.eos else beam.ids)
         labels = tuple(spelling.labels)
-        written = (1 - weight) * math.fsum(beam.logprobs) + weight * listener.scorer.unheard * spelling.unheard
-        if listener.expected:
-            written += self.options.keyword_boost * listener.expected.said(labels, ended)
+        written = (1 - weight) * math.fsum(beam.logprobs) + weight * scorer.prefixes.unscored * spelling.unscored
+        if scorer.keywords:
+            written += self.options.keyword_boost * scorer.keywords.matched(labels, ended)
         said = max(0, len(labels) - len(past.labels))
         future = 0.0 if ended else self.options.future_cost * max(0, unsaid - said)
         # Nothing is said more probably than its beginning.
@@ -197,8 +197,8 @@ class Search:
             some, waiting = waiting[:n], waiting[n:]
             heard = scorer.extend([one.past for one in some], [one.labels for one in some])
             for one, prefix in zip(some, heard, strict=True):
-                score = one.written + self.options.ctc_weight * (prefix.whole if one.ended else prefix.score)
-                best.append((score - one.future, replace(one.beam, score=score, heard=prefix)))
+                score = one.written + self.options.ctc_weight * (prefix.complete if one.ended else prefix.score)
+                best.append((score - one.future, replace(one.beam, score=score, prefix=prefix)))
             best = sorted(best, key=lambda one: one[0], reverse=True)[:n]
         return [beam for _, beam in best]
 
@@ -209,16 +209,16 @@ def beam_decode(
     prompts: Sequence[Tensor],
     options: BeamSearch,
     n_audio: Sequence[int],
-    listeners: Sequence[Listener] | None = None,
+    scorers: Sequence[CTCScorer] | None = None,
 ) -> list[Reply]:
     """Decode prompts of embeddings `(L_i, H)`, of which `n_audio[i]` are audio; every one as if it were alone.
 
-    `n_audio` sets the budgets, and adapters are on where it is not 0. `listeners` are needed where `ctc_weight` is
+    `n_audio` sets the budgets, and adapters are on where it is not 0. `scorers` are needed where `ctc_weight` is
     above 0.
     """
-    assert listeners is not None or not options.ctc_weight, "ctc_weight needs listeners"
+    assert scorers is not None or not options.ctc_weight, "ctc_weight needs scorers"
     eos = model.config.text_config.eos_token_id
-    heard: Sequence[Listener | None] = listeners if listeners and options.ctc_weight else [None] * len(prompts)
+    heard: Sequence[CTCScorer | None] = scorers if scorers and options.ctc_weight else [None] * len(prompts)
     budgets = [reply_budget(model, len(prompt), options, n) for prompt, n in zip(prompts, n_audio, strict=True)]
     searches = [Search(options, budget, eos, ear) for budget, ear in zip(budgets, heard, strict=True)]
     for audio in (True, False):

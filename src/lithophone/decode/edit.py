@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lithophone.ctc.forced_alignment import Path, best_path
+from lithophone.ctc.forced_alignment import CTCPath, best_path
 from lithophone.decode.options import Edit
 from lithophone.decode.reply import Reply
 from lithophone.model.conformer import EncoderOutput
@@ -63,7 +63,9 @@ def edit_slots(hypothesis: Sequence[int], blank: int) -> list[int]:
     return slots
 
 
-def _edited(model: GraniteSpeechNar, audio: Tensor, counts: Tensor, hypotheses: Sequence[Sequence[int]]) -> list[Path]:
+def _edited(
+    model: GraniteSpeechNar, audio: Tensor, counts: Tensor, hypotheses: Sequence[Sequence[int]]
+) -> list[CTCPath]:
     """One pass over all rows."""
     blank = model.config.blank_token_id
     states = model(audio, counts, [edit_slots(ids, blank) for ids in hypotheses])

@@ -27,7 +27,7 @@ CACHED_PLACES = 1 << 12
 """Beams ask about the same places of a recording, again and again."""
 
 
-class Expected:
+class KeywordTrie:
     """Listed words as labels. With a `space` (a label) words stand between spaces, else anywhere.
 
     Words that hold a wildcard, or nothing, are left out: nobody can tell where they are said.
@@ -54,14 +54,14 @@ class Expected:
     def __bool__(self) -> bool:
         return bool(self.words)
 
-    def said(self, labels: Sequence[int], ended: bool) -> int:
+    def matched(self, labels: Sequence[int], ended: bool) -> int:
         """How many labels belong to listed words, the beginning of one at their end among them unless `ended`."""
         text = self._gap + _text(labels) + self._gap * ended
         spans = [match.span() for match in self._said.finditer(text)]
         whole = sum(end - start for start, end in spans)
         return whole if ended else whole + next(iter(self._begun_in(text, since=spans[-1][1] if spans else 0)), (0,))[0]
 
-    def goes_on(self, labels: Sequence[int], heard: Sequence[int]) -> list[tuple[int, ...]]:
+    def continuations(self, labels: Sequence[int], heard: Sequence[int]) -> list[tuple[int, ...]]:
         """Labels that listed words would add to `labels`: those begun, and those like what was `heard` behind it."""
         text = self._gap + _text(labels)
         rests = [word[n:] for n, words in self._begun_in(text) for word in words if n < len(word)]
@@ -77,10 +77,10 @@ class Expected:
             if text[at:] in self._begun and text[:at].endswith(self._gap):
                 yield len(text) - at, self._begun[text[at:]]
 
-    def heard_in(self, labels: Sequence[int]) -> Expected:
+    def pruned(self, labels: Sequence[int]) -> KeywordTrie:
         """The words like some stretch of `labels`, all that the encoder spells; the others are strangers."""
         near = self.distances(labels, anywhere=True) <= LIKENESS * self._sizes
-        return Expected(compress(self.words, near), self._space)
+        return KeywordTrie(compress(self.words, near), self._space)
 
     def _like_what_is_heard(self, heard: tuple[int, ...]) -> list[tuple[int, ...]]:
         return list(compress(self.words, self.distances(heard) <= LIKENESS * self._sizes))

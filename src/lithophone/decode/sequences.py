@@ -17,7 +17,7 @@ from torch import Tensor
 from lithophone.decode.options import Greedy, Sampling, Speculative
 from lithophone.decode.reply import Reply
 from lithophone.decode.sampling import Sampler, draw
-from lithophone.decode.speculative import Draft, Verdict, verify
+from lithophone.decode.speculative import Draft, Prediction, verify
 from lithophone.errors import OptionError
 from lithophone.model.cuda_graphs import StaticSteps
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
@@ -84,14 +84,14 @@ class Row:
         self.positions = len(read) + 1
         return read
 
-    def take(self, verdicts: Sequence[Verdict]) -> None:
+    def take(self, verdicts: Sequence[Prediction]) -> None:
         """What a pass says: as much of the proposal as holds, then the model's own token, up to the end of the text."""
-        n = self.draft.judge(self.proposal, verdicts)
+        n = self.draft.accept(self.proposal, verdicts)
         self.passes += 1
         self.drafted += len(self.proposal)
         self.accepted += n
-        said = [(token, verdict.logprob) for token, verdict in zip(self.proposal[:n], verdicts, strict=False)]
-        said += [(verdict.own, verdict.own_logprob) for verdict in verdicts[n : n + 1]]
+        said = [(token, p.proposed_logprob) for token, p in zip(self.proposal[:n], verdicts, strict=False)]
+        said += [(p.token, p.logprob) for p in verdicts[n : n + 1]]
         for token, logprob in said:
             if token == self.eos:
                 self.finished = True
@@ -178,4 +178,4 @@ class Batch:
         samplers = [row.sampler for row in judged if row.sampler is not None]
         drawn = draw(self.language_model, torch.cat(list(judged.values())), samplers)
         for row, (token, logprob) in zip(judged, drawn, strict=True):
-            row.take([Verdict(token, logprob, logprob)])
+            row.take([Prediction(token, logprob, logprob)])

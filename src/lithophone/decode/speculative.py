@@ -22,12 +22,12 @@ CHUNK = 256
 """Positions whose logits are held at once: with 100,000 tokens they are 100 MB in float32."""
 
 
-class Verdict(NamedTuple):
+class Prediction(NamedTuple):
     """What the model says at one position: its own token, that one's log-probability, and that of the one proposed."""
 
-    own: int
-    own_logprob: float
+    token: int
     logprob: float
+    proposed_logprob: float
 
 
 @torch.inference_mode()
@@ -44,17 +44,17 @@ def _entropies(logits: Tensor) -> Tensor:
     return entropies
 
 
-def verify(language_model: GraniteForCausalLM, hidden: Tensor, proposed: Sequence[int]) -> list[Verdict]:
+def verify(language_model: GraniteForCausalLM, hidden: Tensor, proposed: Sequence[int]) -> list[Prediction]:
     """Hidden states (N, H) and the token proposed after each -> a verdict a position."""
     tokens = torch.tensor(proposed, device=hidden.device)
     chunks = [slice(at, at + CHUNK) for at in range(0, len(proposed), CHUNK)]
-    parts = [_verdicts(language_model.logits(hidden[chunk]).float(), tokens[chunk]) for chunk in chunks]
+    parts = [_predictions(language_model.logits(hidden[chunk]).float(), tokens[chunk]) for chunk in chunks]
     columns = (torch.cat(column).tolist() for column in zip(*parts, strict=True))
-    return [Verdict(*row) for row in zip(*columns, strict=True)]
+    return [Prediction(*row) for row in zip(*columns, strict=True)]
 
 
-def _verdicts(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (N, V) and tokens (N,) -> the fields of the verdicts, (N,) each."""
+def _predictions(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (N, V) and tokens (N,) -> the fields of the predictions, (N,) each."""
     best, own = logits.max(-1)
     total = logits.logsumexp(-1)
     return own, best - total, logits.gather(-1, tokens[:, None])[:, 0] - total
@@ -91,17 +91,19 @@ class Draft:
         self.start = self.at + resume(self.taken, self.texts[self.at :])
         return self.ids[self.start : self.start + limit]
 
-    def judge(self, proposal: Sequence[int], verdicts: Sequence[Verdict]) -> int:
+    def accept(self, proposal: Sequence[int], predictions: Sequence[Prediction]) -> int:
         """How many tokens of the proposal hold, from its first one on; what holds, and the next own token, count.
 
-        A token holds where it is the model's own, or probable enough. `verdicts` has an entry for every token of the
+        A token holds where it is the model's own, or probable enough. `predictions` has an entry for every token of the
         proposal, and may have one more for the position behind it.
         """
-        holds = [t == v.own or v.logprob >= self.threshold for t, v in zip(proposal, verdicts, strict=False)]
+        holds = [
+            t == v.token or v.proposed_logprob >= self.threshold for t, v in zip(proposal, predictions, strict=False)
+        ]
         n = [*holds, False].index(False)
         if n:
             self.at, self.taken, self.misses = self.start + n, [], 0
         elif proposal:
             self.misses += 1
-        self.taken += [self.fold(verdict.own) for verdict in verdicts[n : n + 1]]
+        self.taken += [self.fold(prediction.token) for prediction in predictions[n : n + 1]]
         return n

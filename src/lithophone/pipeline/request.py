@@ -19,13 +19,14 @@ from lithophone.audio.features import audio_embedding_count
 from lithophone.checkpoint import Checkpoint
 from lithophone.ctc.characters import N_LABELS
 from lithophone.ctc.language_bias import language_bias
+from lithophone.ctc.posteriors import CTCPosteriors
 from lithophone.ctc.prefix_score import PrefixScorer
-from lithophone.ctc.pronunciation import SPACE, heard_labels, unheard_letters
-from lithophone.ctc.token_spellings import proposals
+from lithophone.ctc.pronunciation import SPACE, spoken_labels, unscored_letters
+from lithophone.ctc.token_spellings import token_spellings
 from lithophone.decode.batched import decode_batch
-from lithophone.decode.beam import Listener, Spelling
+from lithophone.decode.beam import CTCScorer, Pronunciation
 from lithophone.decode.edit import ctc_hypotheses, edit_batch
-from lithophone.decode.keyword_biasing import Expected
+from lithophone.decode.keyword_biasing import KeywordTrie
 from lithophone.decode.options import CTC, BeamSearch, Decoder, Edit, Greedy, Sampling, Speculative
 from lithophone.decode.reply import Reply
 from lithophone.decode.speculative import confident
@@ -33,7 +34,7 @@ from lithophone.errors import OptionError
 from lithophone.model.conformer import EncoderBias, EncoderOutput
 from lithophone.model.nar import GraniteSpeechNar
 from lithophone.model.nar_config import NarConfig
-from lithophone.pipeline.ctc_greedy import ctc_logits, spelled_replies
+from lithophone.pipeline.ctc_greedy import ctc_replies, head_posteriors
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.text import japanese as kana
 from lithophone.text.prompts import Task, Transcribe, Translate, build_prompt, max_new_tokens
@@ -130,16 +131,21 @@ def positions_needed(checkpoint: Checkpoint, task: Task, frames: int) -> int:
     return len(prompt_of(checkpoint, task, n_audio))
 
 
-def replies_of(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task, decoder: Decoder) -> Said:
-    """What the decoder makes of every row of a batch."""
+def replies_of(
+    checkpoint: Checkpoint, encoded: EncoderOutput, characters: CTCPosteriors, task: Task, decoder: Decoder
+) -> Said:
+    """What the decoder makes of every row of a batch, whose character posteriors are `characters`."""
     if isinstance(decoder, CTC):
         head = decoder.ctc_head or ctc_heads(checkpoint)[0]
-        return spelled_replies(checkpoint, *ctc_logits(checkpoint, encoded, head), head)
+        return ctc_replies(checkpoint, head_posteriors(checkpoint, encoded, characters, head), head)
     if isinstance(decoder, Edit):
         return _edited(checkpoint, encoded, decoder)
     if isinstance(decoder, Speculative):
-        return _drafted(checkpoint, encoded, task, decoder)
-    return _written(checkpoint, encoded, task, decoder)
+        return _drafted(checkpoint, encoded, characters, task, decoder)
+    scorers = None
+    if isinstance(decoder, BeamSearch) and decoder.ctc_weight:
+        scorers = _scorers(checkpoint, characters, task, boosted=decoder.keyword_boost > 0)
+    return _written(checkpoint, encoded, task, decoder, scorers=scorers)
 
 
 def _edited(checkpoint: Checkpoint, encoded: EncoderOutput, decoder: Edit) -> Said:
@@ -149,14 +155,16 @@ def _edited(checkpoint: Checkpoint, encoded: EncoderOutput, decoder: Edit) -> Sa
     return [(checkpoint.tokenizer.decode(reply.ids), reply) for reply in replies]
 
 
-def _drafted(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task, decoder: Speculative) -> Said:
+def _drafted(
+    checkpoint: Checkpoint, encoded: EncoderOutput, characters: CTCPosteriors, task: Task, decoder: Speculative
+) -> Said:
     """Drafts that the encoder is sure of are the replies; the language model verifies the others."""
     head = ctc_heads(checkpoint)[0]
-    logits, lengths = ctc_logits(checkpoint, encoded, head)
-    spelled = spelled_replies(checkpoint, logits, lengths, head)
+    posteriors = head_posteriors(checkpoint, encoded, characters, head)
+    spelled = ctc_replies(checkpoint, posteriors, head)
     sure = [False] * len(spelled)
     if decoder.tau_ctc is not None:
-        sure = confident(logits, lengths, decoder.tau_ctc)
+        sure = confident(posteriors.logits, posteriors.lengths, decoder.tau_ctc)
     open_rows = [i for i, (text, _) in enumerate(spelled) if not (sure[i] and text)]
     drafts = [_draft(checkpoint, *spelled[i]) for i in open_rows]
     written = _written(checkpoint, _rows(encoded, open_rows), task, decoder, drafts) if open_rows else []
@@ -175,6 +183,7 @@ def _written(
     task: Task,
     decoder: Greedy | Speculative | Sampling | BeamSearch,
     drafts: Sequence[Sequence[int]] | None = None,
+    scorers: Sequence[CTCScorer] | None = None,
 ) -> Said:
     """Projector and language model."""
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
@@ -182,33 +191,30 @@ def _written(
     n_audio = counts.tolist()
     prompts = model.embed([prompt_of(checkpoint, task, n) for n in n_audio], audio, counts)
     folds = _folds(checkpoint) if drafts else None
-    listeners = None
-    if isinstance(decoder, BeamSearch) and decoder.ctc_weight:
-        listeners = _listeners(checkpoint, encoded, task, boosted=decoder.keyword_boost > 0)
-    replies = decode_batch(model, prompts, decoder, n_audio, drafts, folds, listeners)
+    replies = decode_batch(model, prompts, decoder, n_audio, drafts, folds, scorers)
     return [(tokenizer.decode(reply.ids), reply) for reply in replies]
 
 
-def _listeners(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task, boosted: bool) -> list[Listener]:
-    """What the encoder's characters have to say of replies to every row of a batch; keywords are `boosted` or not."""
+def _scorers(checkpoint: Checkpoint, characters: CTCPosteriors, task: Task, boosted: bool) -> list[CTCScorer]:
+    """The CTC scorer of every row of a batch; keywords are `boosted` or not."""
 
-    def spell(ids: Sequence[int]) -> Spelling:
+    def pronounce(ids: Sequence[int]) -> Pronunciation:
         text = checkpoint.tokenizer.decode(ids)
-        return Spelling(heard_labels(text, task.language), unheard_letters(text, task.language))
+        return Pronunciation(spoken_labels(text, task.language), unscored_letters(text, task.language))
 
-    rows = zip(encoded.logits, encoded.lengths.tolist(), strict=True)
-    propose = proposals(checkpoint.tokenizer)
-    expected = _expected(task) if boosted else None
-    scorers = [PrefixScorer(logits[:n].double().log_softmax(-1)) for logits, n in rows]
-    # Of a long list only what the encoder heard somewhere is looked for in every step.
-    heard = [expected and expected.heard_in(scorer.continuation(scorer.nothing)) for scorer in scorers]
-    return [Listener(scorer, spell, propose, words) for scorer, words in zip(scorers, heard, strict=True)]
+    propose = token_spellings(checkpoint.tokenizer)
+    keywords = _keyword_trie(task) if boosted else None
+    # Of a long list only what resembles the best path somewhere is looked for in every step.
+    return [
+        CTCScorer(PrefixScorer(row.log_probs), pronounce, propose, keywords and keywords.pruned(row.labels))
+        for row in characters
+    ]
 
 
-def _expected(task: Task) -> Expected:
+def _keyword_trie(task: Task) -> KeywordTrie:
     """The task's keywords as they are heard: Japanese ones by their reading, between which there are no spaces."""
-    words = [heard_labels(word, task.language) for word in task.keywords]
-    return Expected(
+    words = [spoken_labels(word, task.language) for word in task.keywords]
+    return KeywordTrie(
         words, space=None if any(kana.is_japanese(word, task.language) for word in task.keywords) else SPACE
     )
 

@@ -20,12 +20,13 @@ from lithophone.audio.reader import RATE_HZ, load_audio
 from lithophone.audio.segmenter import Window, speech_windows
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, suits_int8
 from lithophone.ctc.characters import N_LABELS
+from lithophone.ctc.posteriors import CTCPosteriors
+from lithophone.decode.ctc_greedy import character_posteriors
 from lithophone.decode.options import Decoder
 from lithophone.errors import LithophoneError, PromptError
 from lithophone.hub import DEFAULT_MODEL, resolve
-from lithophone.model.conformer import EncoderOutput
 from lithophone.pipeline.batching import run_in_order
-from lithophone.pipeline.ctc_greedy import spelled_texts
+from lithophone.pipeline.ctc_greedy import character_texts
 from lithophone.pipeline.options import TranscribeOptions, options_with
 from lithophone.pipeline.quality import Heard
 from lithophone.pipeline.request import check_task, encoder_bias, positions_needed, replies_of, settled_decoder
@@ -213,21 +214,21 @@ class Transcriber:
         frames, lengths = batch_frames([log_mel_frames(job.samples.to(self.device), whole) for job in jobs])
         bias = encoder_bias(self.checkpoint, options, task)
         encoded = self.checkpoint.network.encode(frames.to(self.dtype), lengths, bias)
-        said = replies_of(self.checkpoint, encoded, task, decoder)
+        posteriors = character_posteriors(encoded)
+        said = replies_of(self.checkpoint, encoded, posteriors, task, decoder)
         same = not isinstance(task, Translate) and encoded.logits.shape[-1] == N_LABELS
         heard = [
             Heard(reply, parse_reply(task, text, job.size / RATE_HZ), bool(spelling), spelling if same else None)
-            for job, (text, reply), spelling in zip(jobs, said, spelled_texts(encoded), strict=True)
+            for job, (text, reply), spelling in zip(jobs, said, character_texts(posteriors), strict=True)
         ]
         timed = options.word_timestamps or isinstance(task, WordTimes)
-        return self._with_words(heard, encoded, options.text_language) if timed else heard
+        return self._with_words(heard, posteriors, options.text_language) if timed else heard
 
-    def _with_words(self, heard: list[Heard], encoded: EncoderOutput, language: str | None) -> list[Heard]:
+    def _with_words(self, heard: list[Heard], posteriors: CTCPosteriors, language: str | None) -> list[Heard]:
         """The same replies with their words timed and weighed."""
-        log_probs = encoded.logits.float().log_softmax(-1).cpu().numpy()
-        lengths = encoded.lengths.tolist()
         decode = self.checkpoint.tokenizer.decode
-        return [with_words(h, row[:n], decode, language) for h, row, n in zip(heard, log_probs, lengths, strict=True)]
+        rows = zip(heard, posteriors, strict=True)
+        return [with_words(h, row.log_probs.numpy(), decode, language) for h, row in rows]
 
 
 def _ignore(piece: Piece) -> None:
