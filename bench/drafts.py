@@ -21,6 +21,7 @@ import lithophone
 from lithophone.audio.features import batch_frames, log_mel_frames
 from lithophone.audio.reader import RATE_HZ, load_audio
 from lithophone.data.manifest import Entry, read_entries
+from lithophone.decode.ctc_greedy import character_posteriors
 from lithophone.decode.options import CTC, Decoder, Greedy, Speculative
 from lithophone.decode.reply import Reply
 from lithophone.hub import DEFAULT_MODEL
@@ -48,7 +49,9 @@ def said_by_all(transcriber: Transcriber, clips: list[torch.Tensor], seconds: di
     found = {}
     for name, decoder in DECODERS.items():
         began = time.perf_counter()
-        found[name] = replies_of(transcriber.checkpoint, encoded, Transcribe(punctuate=False), decoder)
+        found[name] = replies_of(
+            transcriber.checkpoint, encoded, character_posteriors(encoded), Transcribe(punctuate=False), decoder
+        )
         seconds[name] += time.perf_counter() - began
     return found
 

@@ -11,6 +11,7 @@ import torch
 
 from lithophone.checkpoint import Checkpoint
 from lithophone.ctc.characters import N_LABELS, foreign_labels
+from lithophone.decode.ctc_greedy import character_posteriors
 from lithophone.decode.options import CTC, BeamSearch, Decoder, Edit, Greedy, Sampling, Speculative
 from lithophone.decode.reply import Reply
 from lithophone.errors import OptionError
@@ -146,8 +147,8 @@ def test_a_model_that_edits_takes_no_prompt() -> None:
 @torch.inference_mode()
 @pytest.mark.parametrize("task", [RAW, PUNCTUATED, Transcribe(punctuate=False, keywords=("stone",))])
 def test_drafts_change_no_word(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task) -> None:
-    greedy = replies_of(checkpoint, encoded, task, Greedy(20))
-    drafted = replies_of(checkpoint, encoded, task, Speculative(20))
+    greedy = replies_of(checkpoint, encoded, character_posteriors(encoded), task, Greedy(20))
+    drafted = replies_of(checkpoint, encoded, character_posteriors(encoded), task, Speculative(20))
     assert [(text, reply.ids) for text, reply in drafted] == [(text, reply.ids) for text, reply in greedy]
     assert all(reply.drafted for _, reply in drafted)
 
@@ -156,7 +157,7 @@ def test_drafts_change_no_word(checkpoint: Checkpoint, encoded: EncoderOutput, t
 def test_a_good_draft_saves_passes(
     checkpoint: Checkpoint, encoded: EncoderOutput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    greedy = replies_of(checkpoint, encoded, RAW, Greedy(20))
+    greedy = replies_of(checkpoint, encoded, character_posteriors(encoded), RAW, Greedy(20))
 
     def all_but_one_right(_: Checkpoint, text: str, reply: Reply) -> Sequence[int]:
         ids = list(right.pop(0))
@@ -165,18 +166,18 @@ def test_a_good_draft_saves_passes(
 
     right = [reply.ids for _, reply in greedy]
     monkeypatch.setattr(decoders, "_draft", all_but_one_right)
-    drafted = replies_of(checkpoint, encoded, RAW, Speculative(20))
+    drafted = replies_of(checkpoint, encoded, character_posteriors(encoded), RAW, Speculative(20))
     assert [reply.ids for _, reply in drafted] == [reply.ids for _, reply in greedy]
     assert sum(reply.passes for _, reply in drafted) < sum(reply.passes for _, reply in greedy) / 3
 
 
 @torch.inference_mode()
 def test_what_the_encoder_is_sure_of_needs_no_language_model(checkpoint: Checkpoint, encoded: EncoderOutput) -> None:
-    spelled = replies_of(checkpoint, encoded, RAW, CTC())
+    spelled = replies_of(checkpoint, encoded, character_posteriors(encoded), RAW, CTC())
     assert all(text for text, _ in spelled)
-    assert replies_of(checkpoint, encoded, RAW, Speculative(20, tau_ctc=99.0)) == spelled
-    greedy = replies_of(checkpoint, encoded, RAW, Greedy(20))
-    unsure = replies_of(checkpoint, encoded, RAW, Speculative(20, tau_ctc=0.0))
+    assert replies_of(checkpoint, encoded, character_posteriors(encoded), RAW, Speculative(20, tau_ctc=99.0)) == spelled
+    greedy = replies_of(checkpoint, encoded, character_posteriors(encoded), RAW, Greedy(20))
+    unsure = replies_of(checkpoint, encoded, character_posteriors(encoded), RAW, Speculative(20, tau_ctc=0.0))
     assert [text for text, _ in unsure] == [text for text, _ in greedy]
 
 
@@ -185,12 +186,12 @@ def test_what_the_encoder_is_sure_of_needs_no_language_model(checkpoint: Checkpo
     "decoder", [Greedy(8), Speculative(8), BeamSearch(8), Sampling(8), CTC("bpe"), CTC("characters")]
 )
 def test_a_batch_is_its_rows(checkpoint: Checkpoint, encoded: EncoderOutput, decoder: Decoder) -> None:
-    together = replies_of(checkpoint, encoded, RAW, decoder)
+    together = replies_of(checkpoint, encoded, character_posteriors(encoded), RAW, decoder)
     for i, length in enumerate(LENGTHS):
         alone = checkpoint.network.encode(
             *tiny_frames(*LENGTHS)[0][i : i + 1, :length].split(1), torch.tensor([length])
         )
-        [(text, reply)] = replies_of(checkpoint, alone, RAW, decoder)
+        [(text, reply)] = replies_of(checkpoint, alone, character_posteriors(alone), RAW, decoder)
         assert (text, reply.ids) == (together[i][0], together[i][1].ids)
 
 
