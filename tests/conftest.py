@@ -5,16 +5,14 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from lithophone.audio.segmenter import speech_windows
-from lithophone.audio.vad import CHUNK
 from lithophone.checkpoint import save_checkpoint
 from lithophone.pipeline import transcriber as transcriber_module
 from lithophone.pipeline.transcriber import Transcriber
+from tests.detectors import by_loudness
 from tests.tiny_checkpoint import tiny_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -48,15 +46,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Loudness:
-    """Takes everything that can be heard for speech, so that tones and noise do for recordings."""
-
-    def speech_probabilities(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        chunks = np.pad(samples, (0, -len(samples) % CHUNK)).reshape(-1, CHUNK)
-        return (np.abs(chunks).max(axis=1) > 0.05).astype(np.float32)
-
-
 @pytest.fixture
 def tones_are_speech(monkeypatch: pytest.MonkeyPatch) -> None:
     """Transcribers started in this process find speech by loudness."""
-    monkeypatch.setattr(transcriber_module, "speech_windows", functools.partial(speech_windows, detector=Loudness()))
+    monkeypatch.setattr(transcriber_module, "speech_windows", functools.partial(speech_windows, detector=by_loudness()))

@@ -114,7 +114,10 @@ def test_file_object_that_cannot_seek(mp3: Path) -> None:
         def readinto(self, buffer: Any) -> int:
             return self.rest.readinto(buffer)
 
-    np.testing.assert_array_equal(load_audio(Pipe()), load_audio(mp3))
+    expected = load_audio(mp3)
+    read = load_audio(Pipe())
+    np.testing.assert_allclose(read[: len(expected)], expected, atol=1e-3)
+    assert len(read) - len(expected) < 0.05 * RATE_HZ  # FFmpeg trims the padding at the end only where it can seek
 
 
 def test_no_more_is_held_than_the_samples(tmp_path: Path) -> None:
@@ -270,9 +273,9 @@ def test_tensors(dtype: torch.dtype) -> None:
 
 def test_lists_and_both_orders_of_channels() -> None:
     assert load_audio([0.0, 0.5, -0.5], 16_000).tolist() == [0.0, 0.5, -0.5]
-    both = np.stack([tone(), -tone()])
-    np.testing.assert_array_equal(load_audio(both, 16_000), np.zeros(16_000))
-    np.testing.assert_array_equal(load_audio(both.T, 16_000), np.zeros(16_000))
+    both = np.stack([tone(), tone() / 2])
+    np.testing.assert_array_equal(load_audio(both, 16_000), tone() * np.float32(0.75))
+    np.testing.assert_array_equal(load_audio(both.T, 16_000), tone() * np.float32(0.75))
     np.testing.assert_array_equal(load_audio([[0.5, 0.1], [0.2, 0.0]], 16_000), np.float32([0.3, 0.1]))
 
 

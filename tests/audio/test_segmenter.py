@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from importlib.resources import files
@@ -12,25 +13,14 @@ import pytest
 from numpy.typing import NDArray
 
 from lithophone.audio.reader import RATE_HZ, load_audio
-from lithophone.audio.segmenter import PADDING_S, SPEECH_STARTS, speech_stretches, speech_windows
+from lithophone.audio.segmenter import PADDING_S, SPEECH_STARTS, Segmenter, Window, speech_windows
 from lithophone.audio.vad import CHUNK, CHUNKS_PER_RUN, SileroVAD, _new_session
 from lithophone.errors import OptionError
+from tests.detectors import by_spans, by_table, speech_stretches, whole_windows
 from tests.sounds import noise, silence, tone
 
 DEMO = files("lithophone") / "assets" / "demo"
 DETECTOR = SileroVAD()
-
-
-class Told:
-    """A detector that was told where speech is, in seconds."""
-
-    def __init__(self, *spans: tuple[float, float]) -> None:
-        self.spans = spans
-
-    def speech_probabilities(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        time_s = np.arange(math.ceil(len(samples) / CHUNK)) * CHUNK / RATE_HZ
-        inside = [(start <= time_s) & (time_s < end) for start, end in self.spans]
-        return np.any(inside, axis=0).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +79,40 @@ def test_threads_share_a_detector(reading: NDArray[np.float32]) -> None:
 # --- windows
 
 
+def pushed(samples: NDArray[np.float32], sizes: list[int], segmenter: Segmenter) -> list[Window]:
+    """Windows of a recording that comes in blocks of these sizes, repeated."""
+    windows, start = [], 0
+    for size in itertools.cycle(sizes):
+        if start >= len(samples):
+            return windows + segmenter.flush()
+        windows += segmenter.push(samples[start : start + size])
+        start += size
+    raise AssertionError
+
+
+def walk(seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+    """A recording, probabilities that wander slowly or quickly between 0 and 1, and a limit."""
+    rng = np.random.default_rng(seed)
+    samples = noise(rng.uniform(0, 90), peak=0.3, seed=seed) * np.float32(rng.uniform(0.1, 1))
+    steps = rng.normal(0, rng.choice([0.02, 0.1, 0.5]), math.ceil(len(samples) / CHUNK))
+    probabilities = 0.5 + 0.5 * np.sin(np.cumsum(steps) + rng.uniform(0, 6))
+    return samples, probabilities.astype(np.float32), float(rng.choice([1.0, 1.7, 5.0, 8.0, 20.0, 30.0]))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_windows_in_blocks_are_those_of_the_whole_recording(seed: int) -> None:
+    samples, probabilities, limit_s = walk(seed)
+    expected = whole_windows(samples, probabilities, limit_s)
+    sizes = np.random.default_rng(seed).choice([1_000, 1, 511, 512, 513, 16_000, 70_000], 4).tolist()
+    for windows in (
+        speech_windows(samples, limit_s, detector=by_table(probabilities)),
+        pushed(samples, [max(sizes), *sizes], Segmenter(limit_s, by_table(probabilities))),
+    ):
+        assert [(w.start, w.end) for w in windows] == expected
+        for window in windows:
+            np.testing.assert_array_equal(window.samples, samples[window.start : window.end])
+
+
 @pytest.mark.parametrize("samples", [silence(0), silence(0.01), silence(5.0), noise(5.0)])
 def test_no_speech_no_windows(samples: NDArray[np.float32]) -> None:
     assert speech_windows(samples) == []
@@ -99,7 +123,6 @@ def test_one_sentence_is_one_window(reading: NDArray[np.float32]) -> None:
     (window,) = speech_windows(np.concatenate([silence(5.0), sentence, silence(5.0)]))
     assert 4.5 < window.start_s < 5.5
     assert 11.5 < window.end_s < 12.6
-    assert window.speech > 0.7
 
 
 def test_long_silences_lie_in_no_window(reading: NDArray[np.float32]) -> None:
@@ -134,7 +157,7 @@ def test_cuts_are_quieter_than_speech(reading: NDArray[np.float32]) -> None:
 def test_speech_beyond_the_limit_is_cut_at_the_pause() -> None:
     samples = noise(50.0, peak=0.3)
     samples[int(21.0 * RATE_HZ) : int(21.6 * RATE_HZ)] = 0
-    first, second = speech_windows(samples, 30.0, detector=Told((0.0, 50.0)))
+    first, second = speech_windows(samples, 30.0, detector=by_spans((0.0, 50.0)))
     assert 21.0 < first.end_s < 21.6
     assert (first.start, first.end, second.end) == (0, second.start, len(samples))
 
@@ -142,20 +165,20 @@ def test_speech_beyond_the_limit_is_cut_at_the_pause() -> None:
 def test_the_last_window_is_no_crumb() -> None:
     samples = noise(31.0, peak=0.3)
     samples[int(29.5 * RATE_HZ) :] *= 0.1
-    first, second = speech_windows(samples, 30.0, detector=Told((0.0, 31.0)))
+    first, second = speech_windows(samples, 30.0, detector=by_spans((0.0, 31.0)))
     assert first.end - first.start >= 15 * RATE_HZ
     assert second.end - second.start >= 7.5 * RATE_HZ
 
 
 def test_short_silences_are_closed_and_long_ones_are_not() -> None:
     samples = silence(20.0)
-    windows = speech_windows(samples, detector=Told((2.0, 4.0), (4.8, 6.0), (7.2, 7.3), (12.0, 15.0)))
+    windows = speech_windows(samples, detector=by_spans((2.0, 4.0), (4.8, 6.0), (7.2, 7.3), (12.0, 15.0)))
     edges = [(round(w.start_s, 1), round(w.end_s, 1)) for w in windows]
     assert edges == [(1.6, 6.4), (6.8, 7.7), (11.6, 15.4)]
 
 
 def test_padding_stays_inside_the_recording() -> None:
-    assert [(w.start, w.end) for w in speech_windows(silence(2.01), detector=Told((0.0, 9.0)))] == [(0, 32_160)]
+    assert [(w.start, w.end) for w in speech_windows(silence(2.01), detector=by_spans((0.0, 9.0)))] == [(0, 32_160)]
 
 
 def test_a_single_loud_chunk_is_kept() -> None:

@@ -1,304 +1,199 @@
-"""Any recording -> samples: float32, 16 kHz, one channel.
+"""Any recording -> samples, in blocks: float32, 16 kHz, one channel.
 
-Decoding streams: every block is checked, averaged over its channels and resampled before the next one is read, so that
-only the final samples are held. libsndfile reads wav (four times faster), FFmpeg, through PyAV, everything else. This
-module knows no frames, no windows and no model.
+Every block is checked, mixed to one channel and resampled before the next is read, so that memory does not grow with
+the recording. Knows no frames, no windows and no model.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
-import numbers
-import os
+import math
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, cast
+from types import TracebackType
+from typing import Any
 
-import av
 import numpy as np
-import soundfile
 import soxr
-from av.audio.frame import AudioFrame
-from numpy.typing import NDArray
 
+from lithophone.audio.array import array_table, checked_rate
+from lithophone.audio.container import ContainerBlocks
+from lithophone.audio.mixing import Block, mono
+from lithophone.audio.samples import RATE_HZ, Samples
+from lithophone.audio.source import Input, is_file, name_of, opened
 from lithophone.errors import AudioError
 
-Samples: TypeAlias = NDArray[np.float32]
-Block: TypeAlias = tuple[int, NDArray[Any]]
-"""Rate in Hz, and some samples (n, channels) as they were read."""
-
-RATE_HZ = 16_000
-"""The only rate the models know."""
-
-RATES_HZ = (1_000, 768_000)
-"""Lowest and highest rate accepted from a source."""
-
-MAX_CHANNELS = 64
-"""A table with more columns is a spectrogram, not a recording."""
-
-MAX_PEAK = 1_000.0
-"""Float samples belong in -1..1. Above this they are integers that nobody scaled."""
+__all__ = ["RATE_HZ", "AudioStream", "Samples", "load_audio", "open_audio"]
 
 BLOCK_SIZE = 1 << 16
-"""Samples read at once from arrays and by libsndfile."""
+"""Samples read at once from arrays."""
 
 logger = logging.getLogger(__name__)
 
 
-def load_audio(source: Any, rate_hz: float | None = None) -> Samples:
-    """Read a recording of any kind as samples (n,), float32, 16 kHz, one channel, full scale at -1..1.
+def open_audio(
+    source: Any,
+    rate_hz: float | None = None,
+    *,
+    channel: int | None = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> AudioStream:
+    """Open a recording of any kind as a stream of blocks (n,), float32, 16 kHz, one channel, full scale at -1..1.
 
-    source: a path (str, PathLike), the bytes of a file, a binary file object (read from where it stands; not closed),
-        or the samples themselves: numpy array, torch tensor or list, (n,), (n, channels) or (channels, n). The longer
-        axis is time, (n, channels) where both are equal. Channels are averaged. Integers (uint8, int16, int32) are
-        scaled to -1..1; floats are taken as they are, and refused with a peak above 1000.
+    source: a path (str, PathLike), the bytes of a file, a binary file object (read from where it stands; not closed;
+        pipes too), or the samples themselves: numpy array, torch tensor or list, (n,), (n, channels) or (channels, n).
+        The longer axis is time, (n, channels) where both are equal. Integers (uint8, int16, int32) are scaled to
+        -1..1; floats are taken as they are, and refused with a peak above 1000.
     rate_hz: the rate of an array, which must be given; files state their own.
+    channel: one channel, counted from 0. None mixes: the mean of the channels, FFmpeg's downmix where there is a
+        centre channel, and the loudest channel where the others cancel it.
+    start_s, end_s: the part that is read, on the clock of the recording: 0 is where the earliest track of the file
+        begins, and pauses between packets are silence.
 
-    What can be decoded of a damaged or cut file is returned and a warning is logged. n is round(seconds * 16000) to
-    within one sample. Raises AudioError if the source cannot be read, holds no sound, no samples, NaN or infinity.
+    Raises AudioError if the source cannot be read or holds no sound; while it is read, also for NaN, infinity, errors
+    of the disk or pipe, and recordings without samples. What can be decoded of a damaged or cut file is returned, and
+    `AudioStream.warnings` says so.
     """
-    name = _name(source)
-    if not _is_file(source):
-        return _gathered(_resampled(_mono(_array_blocks(source, rate_hz), name)), name)
-    if rate_hz is not None:
-        raise AudioError(f"rate_hz={rate_hz!r} was given with {name}: files state their own rate; leave it out")
-    with _opened(source, name) as file:
-        return _gathered(_resampled(_mono(_file_blocks(file, name), name)), name)
+    return AudioStream(source, rate_hz, channel, *_stretch(start_s, end_s))
 
 
-def _is_file(source: object) -> bool:
-    return isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(source, "read")
+def load_audio(
+    source: Any,
+    rate_hz: float | None = None,
+    *,
+    channel: int | None = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> Samples:
+    """All blocks of `open_audio`, joined: samples (n,). Warnings are logged.
+
+    n is round(seconds * 16000) to within one sample.
+    """
+    with open_audio(source, rate_hz, channel=channel, start_s=start_s, end_s=end_s) as stream:
+        buffer = bytearray()  # grows, and unlike concatenation never holds the recording twice
+        for block in stream:
+            buffer += np.ascontiguousarray(block, np.float32).data
+        for warning in stream.warnings:
+            logger.warning("%s: %s", stream.name, warning)
+        return np.frombuffer(buffer, np.float32)
 
 
-def _name(source: object) -> str:
-    """What error messages call the source."""
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source)
-    return f"the {type(source).__name__} given"
+class AudioStream:
+    """Blocks of samples (n,) of one recording; a context manager, and an iterator that runs once.
+
+    name: what messages call the source. warnings: what was wrong with the recording, complete after the last block.
+    duration_s: seconds that will come as far as headers state or FFmpeg estimates them, or None.
+    """
+
+    def __init__(self, source: Any, rate_hz: float | None, channel: int | None, start_s: float, end_s: float) -> None:
+        self.name = name_of(source)
+        self.warnings: list[str] = []
+        self.duration_s: float | None = None
+        self._exit = contextlib.ExitStack()
+        with contextlib.ExitStack() as stack:
+            self._length_s: float | None = None
+            self._start = 0
+            blocks = (
+                self._file_blocks(source, rate_hz, start_s, stack)
+                if is_file(source)
+                else self._array_blocks(source, rate_hz)
+            )
+            self._exit = stack.pop_all()
+        if self._length_s is not None:
+            self.duration_s = max(0.0, min(end_s, self._length_s) - start_s)
+        samples = _resampled(mono(blocks, self.name, channel))
+        self._blocks = self._part(samples, round(start_s * RATE_HZ), end_s)
+
+    def __enter__(self) -> AudioStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Samples]:
+        return self
+
+    def __next__(self) -> Samples:
+        return next(self._blocks)
+
+    def close(self) -> None:
+        """Close the file, if the stream opened it."""
+        self._exit.close()
+
+    def _array_blocks(self, source: Any, rate_hz: float | None) -> Iterable[Block]:
+        table = array_table(source)
+        if rate_hz is None:
+            raise AudioError(f"{self.name} does not say its rate: pass rate_hz, such as load_audio(samples, 16000)")
+        rate = checked_rate(rate_hz)
+        self._length_s = len(table) / rate
+        return (Block(rate, table[first : first + BLOCK_SIZE]) for first in range(0, len(table), BLOCK_SIZE))
+
+    def _file_blocks(
+        self, source: Any, rate_hz: float | None, start_s: float, stack: contextlib.ExitStack
+    ) -> Iterable[Block]:
+        if rate_hz is not None:
+            raise AudioError(
+                f"rate_hz={rate_hz!r} was given with {self.name}: files state their own rate; leave it out"
+            )
+        file = stack.enter_context(opened(source, self.name))
+        blocks = self._container(file, start_s)
+        stack.callback(blocks.close)
+        self._length_s, self._start = blocks.duration_s, blocks.start
+        return blocks
+
+    def _container(self, file: Input, start_s: float) -> ContainerBlocks:
+        """Read a pipe as it comes; formats that have to be read out of order, once it is at its end."""
+        try:
+            blocks = ContainerBlocks(file, self.name, start_s, self.warnings.append)
+        except AudioError:
+            if file.error is not None or file.seekable() or not file.rewind():
+                raise
+            blocks = ContainerBlocks(file, self.name, start_s, self.warnings.append)
+        file.stop_spooling()
+        return blocks
+
+    def _part(self, blocks: Iterable[Samples], start: int, end_s: float) -> Iterator[Samples]:
+        """Cut [start, end) out of blocks that begin at `self._start`."""
+        end = math.inf if end_s == math.inf else round(end_s * RATE_HZ)
+        position, read = self._start, 0
+        for block in blocks:
+            first, last = max(0, start - position), min(len(block), end - position)
+            position += len(block)
+            if first < last:
+                part = block[first : int(last)]
+                read += len(part)
+                yield part
+            if position >= end:
+                break
+        if not read:
+            raise self._nothing(start, position)
+
+    def _nothing(self, start: int, n: int) -> AudioError:
+        if n:
+            return AudioError(f"{self.name} ends at {n / RATE_HZ:.2f} s: nothing lies at {start / RATE_HZ:.2f} s")
+        return AudioError(f"{self.name} holds no samples: give a recording that is not empty")
 
 
-def _gathered(parts: Iterable[Samples], name: str) -> Samples:
-    """Join parts in one growing buffer, which unlike concatenation never holds the recording twice."""
-    buffer = bytearray()
-    for part in parts:
-        buffer += np.ascontiguousarray(part, np.float32).data
-    if not buffer:
-        raise AudioError(f"{name} holds no samples: give a recording that is not empty")
-    return np.frombuffer(buffer, np.float32)
-
-
-# --- blocks -> mono -> 16 kHz
-
-
-def _mono(blocks: Iterable[Block], name: str) -> Iterator[tuple[int, Samples]]:
-    position = 0
-    for rate_hz, block in blocks:
-        _check_values(block, position, rate_hz, name)
-        yield rate_hz, _scaled(block).mean(axis=1, dtype=np.float32)
-        position += len(block)
-
-
-def _check_values(block: NDArray[Any], position: int, rate_hz: int, name: str) -> None:
-    """Raise at the first sample that is not a number, or is far beyond full scale."""
-    if block.dtype.kind != "f" or not block.size:
-        return
-    bad = ~(np.abs(block) <= MAX_PEAK).all(axis=1)
-    if not bad.any():
-        return
-    first = int(bad.argmax())
-    where = f"sample {position + first} ({(position + first) / rate_hz:.3f} s) of {name}"
-    values = block[first]
-    if not np.isfinite(values).all():
-        raise AudioError(f"{where} is {values[~np.isfinite(values)][0]}: all samples must be finite; repair the source")
-    peak = np.abs(values).max()
-    raise AudioError(f"{where} is {peak:g}: floats belong in -1..1; divide integers by their full scale, or pass int16")
-
-
-def _scaled(block: NDArray[Any]) -> Samples:
-    """Integers to -1..1 as WAV defines them (uint8 has its zero at 128), floats as they are."""
-    if block.dtype.kind == "f":
-        return block.astype(np.float32, copy=False)
-    full_scale = 2.0 ** (8 * block.dtype.itemsize - 1)
-    zero = full_scale if block.dtype.kind == "u" else 0.0
-    return ((block.astype(np.float64) - zero) / full_scale).astype(np.float32)
+def _stretch(start_s: float | None, end_s: float | None) -> tuple[float, float]:
+    start, end = start_s or 0.0, math.inf if end_s is None else end_s
+    if not 0 <= start < end:
+        raise AudioError(f"a recording has no part from {start_s} to {end_s} s: give 0 <= start_s < end_s")
+    return start, end
 
 
 def _resampled(blocks: Iterable[tuple[int, Samples]]) -> Iterator[Samples]:
     """Each stretch of equal rate through its own resampler: a stream may change its rate on the way."""
     for rate_hz, stretch in groupby(blocks, key=lambda block: block[0]):
         samples = (block for _, block in stretch)
-        yield from samples if rate_hz == RATE_HZ else _resampled_stretch(samples, _checked_rate(rate_hz))
+        yield from samples if rate_hz == RATE_HZ else _resampled_stretch(samples, checked_rate(rate_hz))
 
 
 def _resampled_stretch(blocks: Iterable[Samples], rate_hz: int) -> Iterator[Samples]:
     resampler = soxr.ResampleStream(rate_hz, RATE_HZ, 1, dtype="float32", quality="HQ")
     for block in blocks:
-        yield resampler.resample_chunk(block)
+        yield resampler.resample_chunk(np.ascontiguousarray(block))
     yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-
-
-def _checked_rate(rate_hz: object) -> int:
-    low, high = RATES_HZ
-    if isinstance(rate_hz, numbers.Real) and not isinstance(rate_hz, bool):
-        rate = float(rate_hz)
-        if low <= rate <= high and rate.is_integer():
-            return int(rate)
-    raise AudioError(f"the rate is {rate_hz!r}: it must be a whole number of Hz from {low} to {high}, such as 16000")
-
-
-# --- arrays
-
-
-def _array_blocks(source: Any, rate_hz: float | None) -> Iterator[Block]:
-    table = _table(_as_array(source))
-    if rate_hz is None:
-        raise AudioError(f"{_name(source)} does not say its rate: pass rate_hz, such as load_audio(samples, 16000)")
-    rate = _checked_rate(rate_hz)
-    return ((rate, table[start : start + BLOCK_SIZE]) for start in range(0, len(table), BLOCK_SIZE))
-
-
-def _as_array(source: Any) -> NDArray[Any]:
-    """A numpy array of numbers, from whatever holds them; tensors come from any device and any float type."""
-    if hasattr(source, "detach"):
-        source = source.detach().cpu()
-        source = source.float() if source.is_floating_point() else source
-    try:
-        array = np.asarray(source)
-    except (TypeError, ValueError) as error:
-        raise AudioError(f"{_name(source)} is no recording ({error}): give a path, bytes, file or array") from error
-    if array.size and array.dtype.kind != "f" and array.dtype.newbyteorder("=") not in (np.uint8, np.int16, np.int32):
-        raise AudioError(f"{_name(source)} has type {array.dtype}: allowed are uint8, int16, int32 and floats in -1..1")
-    return array
-
-
-def _table(array: NDArray[Any]) -> NDArray[Any]:
-    """(n,), (n, channels) or (channels, n) -> (n, channels)."""
-    if array.ndim not in (1, 2):
-        raise AudioError(f"the samples have shape {array.shape}: allowed are (n,), (n, channels) and (channels, n)")
-    if array.ndim == 1 or not array.size:
-        return array.reshape(-1, 1)
-    if min(array.shape) > MAX_CHANNELS:
-        raise AudioError(f"shape {array.shape} has more than {MAX_CHANNELS} channels: give samples, not a spectrogram")
-    return array.T if array.shape[1] > array.shape[0] else array
-
-
-# --- files
-
-
-@contextlib.contextmanager
-def _opened(source: Any, name: str) -> Iterator[BinaryIO]:
-    """The source as a seekable binary file that stands at its beginning."""
-    if isinstance(source, (str, os.PathLike)):
-        with _opened_path(Path(source), name) as file:
-            yield file
-    elif isinstance(source, (bytes, bytearray, memoryview)):
-        yield io.BytesIO(source)
-    else:
-        yield _from_its_beginning(source, name)
-
-
-def _opened_path(path: Path, name: str) -> BinaryIO:
-    if path.is_dir():
-        raise AudioError(f"{name} is a folder: give one audio or video file")
-    try:
-        file = path.open("rb")
-    except FileNotFoundError as error:
-        raise AudioError(f"{name} does not exist: check the path (now in {Path.cwd()})") from error
-    except (OSError, ValueError) as error:
-        raise AudioError(f"{name} cannot be opened ({error}): give an audio or video file that you may read") from error
-    return file
-
-
-def _from_its_beginning(file: Any, name: str) -> BinaryIO:
-    """The file object itself if it can be rewound to where it stands, else the rest of it in memory."""
-    if isinstance(file, io.TextIOBase):
-        raise AudioError(f"{name} is open as text: open it as binary, open(path, 'rb')")
-    named = isinstance(getattr(file, "name", ""), str)  # PyAV refuses the numbers that unnamed temporary files have
-    if named and hasattr(file, "seekable") and file.seekable() and file.tell() == 0:
-        return cast(BinaryIO, file)
-    return io.BytesIO(file.read())
-
-
-def _file_blocks(file: BinaryIO, name: str) -> Iterator[Block]:
-    head = file.read(12)
-    file.seek(0)
-    if not head:
-        raise AudioError(f"{name} is empty (0 bytes): give an audio or video file")
-    sound = _soundfile(file) if head[8:] == b"WAVE" else None
-    return _while_readable(_soundfile_blocks(sound, name) if sound else _container_blocks(file, name), name)
-
-
-def _while_readable(blocks: Iterator[Block], name: str) -> Iterator[Block]:
-    """Blocks until the file turns out to be broken: nothing before that is an error, something is a warning."""
-    read = False
-    try:
-        for block in blocks:
-            yield block
-            read = True
-    except (av.FFmpegError, soundfile.LibsndfileError) as error:
-        reason = getattr(error, "strerror", None) or error
-        if not read:
-            raise AudioError(f"{name} cannot be read ({reason}): give an audio or video file FFmpeg knows") from error
-        logger.warning("%s is damaged (%s): only what comes before the damage is used", name, reason)
-
-
-def _soundfile(file: BinaryIO) -> soundfile.SoundFile | None:
-    """libsndfile's view of the file, or None where it does not know the codec or the header gives no length."""
-    with contextlib.suppress(soundfile.LibsndfileError):
-        sound = soundfile.SoundFile(file)
-        if sound.frames:
-            return sound
-    file.seek(0)
-    return None
-
-
-def _soundfile_blocks(sound: soundfile.SoundFile, name: str) -> Iterator[Block]:
-    with sound:
-        for block in sound.blocks(BLOCK_SIZE, dtype="float32", always_2d=True):
-            yield sound.samplerate, block
-        if "should be" in sound.extra_info:  # libsndfile's own log of the header
-            logger.warning("%s may be cut off: its header states another length than the file has", name)
-
-
-def _container_blocks(file: BinaryIO, name: str) -> Iterator[Block]:
-    """What FFmpeg decodes from the best audio stream."""
-    # Playlists inside the file may name other files and hosts: none of them is opened.
-    with av.open(file, options={"protocol_whitelist": "none"}, metadata_errors="ignore") as container:
-        stream = container.streams.best("audio")
-        if stream is None:
-            kinds = ", ".join(sorted({s.type for s in container.streams})) or "an empty container"
-            raise AudioError(f"{name} holds no sound, only {kinds}: give a recording with an audio track")
-        read_s = 0.0
-        for frame in _decoded(container, stream, name):
-            read_s += frame.samples / frame.sample_rate
-            if frame.samples:
-                yield frame.sample_rate, _frame_table(frame)
-        _warn_if_short(read_s, (container.duration or 0) / av.time_base, name)
-
-
-def _decoded(container: Any, stream: Any, name: str) -> Iterator[AudioFrame]:
-    """Frames of all packets that can be decoded; the others are counted and reported, as players do."""
-    damaged = 0
-    for packet in container.demux(stream):
-        try:
-            yield from packet.decode()
-        except av.InvalidDataError as error:
-            damaged += 1
-            reason = error
-    if damaged:
-        logger.warning("%s: %d damaged packets were left out (%s)", name, damaged, reason)
-
-
-def _frame_table(frame: AudioFrame) -> NDArray[Any]:
-    """(n, channels) from FFmpeg's planar (channels, n) or interleaved (1, n * channels)."""
-    samples = frame.to_ndarray()
-    return samples.T if frame.format.is_planar else samples.reshape(frame.samples, -1)
-
-
-def _warn_if_short(read_s: float, stated_s: float, name: str) -> None:
-    """Containers without a length in the header give FFmpeg's estimate, hence the tolerance."""
-    if read_s < stated_s - max(1.0, 0.05 * stated_s):
-        logger.warning("%s may be cut off: %.1f s are stated, %.1f s could be read", name, stated_s, read_s)

@@ -1,44 +1,51 @@
-"""Where to cut a recording: windows of speech, bounded in length, with their edges in silence.
+"""Segmentation: a recording -> windows of speech of bounded length, with their edges in silence.
 
-A voice activity detector gives a speech probability for every 32 ms; everything after that is arithmetic on these
-probabilities. This module knows no model, no text and no files.
+Arithmetic on the probabilities of a voice activity detector (`vad.py`). Knows no model, no text and no files.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lithophone.audio.reader import RATE_HZ, Samples
+from lithophone.audio.samples import RATE_HZ, Samples
 from lithophone.audio.vad import CHUNK, SpeechDetector, bundled_detector
 from lithophone.errors import OptionError
 
 SPEECH_STARTS, SPEECH_ENDS = 0.5, 0.35
-"""Speech begins at the first probability and lasts while the second is reached."""
+"""A run of chunks at or above the second threshold is speech if it reaches the first."""
 
 PADDING_S = 0.4
-"""Silence kept on each side of a window: soft onsets and final consonants lie below the thresholds."""
+"""Silence kept on each side of speech: soft onsets and final consonants lie below the thresholds."""
 
 JOINING_S = 1.0
-"""Speech on both sides of a shorter silence is kept together: a pause inside a thought, not a change of scene."""
+"""Speech on both sides of a shorter silence is one stretch."""
 
 SMOOTHING = 9
-"""Chunks (0.3 s) that count as the surroundings of a cut."""
+"""Chunks (0.3 s) over which the surroundings of a cut are averaged."""
 
 MIN_LIMIT_S = 1.0
+
+UNDECIDED_S = 60.0
+"""Seconds (at least 1.3 limits) held back at most. Then a run is speech though it has not reached the upper threshold."""
+
+PADDING, JOINING = int(PADDING_S * RATE_HZ), int(JOINING_S * RATE_HZ)
+
+PART = RATE_HZ // CHUNK * CHUNK
+"""Samples that the detector takes at once, about 1 s."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of the recording, [start, end) in samples; `speech` is its mean speech probability, 0..1."""
+    """Samples [start, end) of the recording, 16 kHz, with a copy of their own."""
 
     start: int
     end: int
-    speech: float
+    samples: Samples = field(compare=False, repr=False)
 
     @property
     def start_s(self) -> float:
@@ -50,76 +57,153 @@ class Window:
 
 
 def speech_windows(samples: Samples, limit_s: float = 30.0, *, detector: SpeechDetector | None = None) -> list[Window]:
-    """Cut samples (n,), 16 kHz, into windows of at most `limit_s` seconds, in order and without overlap.
+    """All windows of samples (n,), 16 kHz: `Segmenter` over one block."""
+    segmenter = Segmenter(limit_s, detector)
+    return segmenter.push(samples) + segmenter.flush()
 
-    Everything that the detector (default: Silero VAD) calls speech lies in a window, with 0.4 s around it. Silences of
-    a second and more lie in none; speech on both sides of a shorter one stays together. Speech that goes on for longer
-    than `limit_s` is cut at the quietest point in the second half of the window. No speech: no windows.
+
+class Segmenter:
+    """Cuts a recording that comes in blocks into windows of at most `limit_s` seconds, in order, without overlap.
+
+    All speech (default detector: Silero VAD) lies in a window, with 0.4 s around it. Silences of a second and more lie
+    in none; speech on both sides of a shorter one is one stretch. A stretch longer than `limit_s` is cut where it is
+    quietest in the second half of the window, and its last window has a quarter of the limit or more. Windows do not
+    depend on the sizes of the blocks. Samples are held back for 1.25 times the limit and two seconds at most, and longer
+    (60 s or 1.3 limits) only where the detector stays between its thresholds.
     Raises OptionError for a limit below one second, or none.
     """
-    if not MIN_LIMIT_S <= limit_s < math.inf:
-        raise OptionError(f"limit_s is {limit_s!r}: windows are {MIN_LIMIT_S} s or longer, 30 s are usual")
-    assert samples.ndim == 1, f"samples are (n,), not {samples.shape}"
-    probabilities = (detector or bundled_detector()).speech_probabilities(samples)
-    limit = int(limit_s * RATE_HZ)
-    return [
-        Window(start, end, _mean_speech(probabilities, start, end))
-        for stretch in speech_stretches(probabilities, len(samples))
-        for start, end in _pieces(stretch, limit, samples, probabilities)
-    ]
+
+    def __init__(self, limit_s: float = 30.0, detector: SpeechDetector | None = None) -> None:
+        if not MIN_LIMIT_S <= limit_s < math.inf:
+            raise OptionError(f"limit_s is {limit_s!r}: windows are {MIN_LIMIT_S} s or longer, 30 s are usual")
+        self._limit = int(limit_s * RATE_HZ)
+        self._max_held = int(max(UNDECIDED_S, 1.3 * limit_s) * RATE_HZ)
+        self._detector = (detector or bundled_detector()).stream()
+        self._samples = _Tail()
+        self._probabilities = _Tail()
+        self._start: int | None = None
+        """Start of the open stretch with its padding, None between stretches."""
+        self._end = 0
+        """End of the speech of the open stretch, without padding."""
+        self._run: int | None = None
+        """Start of the current run of chunks at the lower threshold."""
+        self._is_speech = False
+        """Whether the current run is speech."""
+
+    def push(self, block: Samples) -> list[Window]:
+        """The next samples (n,), n >= 0 -> the windows that are complete."""
+        assert block.ndim == 1, f"samples are (n,), not {block.shape}"
+        windows: list[Window] = []
+        for first in range(0, len(block), PART):
+            part = block[first : first + PART]
+            self._samples.append(part)
+            windows += self._detected(self._detector.push(part))
+        return windows
+
+    def flush(self) -> list[Window]:
+        """End of the recording -> the windows that are left."""
+        return [*self._detected(self._detector.flush()), *self._close()]
+
+    def _detected(self, probabilities: NDArray[np.float32]) -> list[Window]:
+        """Windows that the next chunks complete."""
+        position = self._probabilities.end * CHUNK
+        self._probabilities.append(probabilities)
+        thresholds = zip(
+            (probabilities >= SPEECH_ENDS).tolist(), (probabilities >= SPEECH_STARTS).tolist(), strict=True
+        )
+        windows: list[Window] = []
+        for lower, upper in thresholds:
+            self._follow(position, lower, upper)
+            position += CHUNK
+            windows += self._complete(position)
+        return windows
+
+    def _follow(self, position: int, lower: bool, upper: bool) -> None:
+        """Begin, extend or end the run and the stretch by the chunk at `position` and the thresholds it reaches."""
+        if not lower:
+            self._run, self._is_speech = None, False
+            return
+        self._run = position if self._run is None else self._run
+        is_full = position - self._needed_from(position) >= self._max_held
+        self._is_speech = self._is_speech or upper or is_full
+        if self._is_speech:
+            self._start = max(0, self._run - PADDING) if self._start is None else self._start
+            self._end = position + CHUNK
+
+    def _complete(self, position: int) -> Iterator[Window]:
+        """Windows that no sample from `position` on can change; forgets samples that are in no window to come."""
+        at_least = min(position, self._end + PADDING)
+        yield from self._cut(at_least, self._limit + self._limit // 4)
+        next_run = position if self._run is None else self._run
+        if not self._is_speech and next_run - self._end >= JOINING:
+            yield from self._close()
+        needed = self._needed_from(position)
+        self._samples.forget(needed)
+        self._probabilities.forget(needed // CHUNK)
+
+    def _needed_from(self, position: int) -> int:
+        """The first sample that may be in a window to come, where the next chunk begins at `position`."""
+        if self._start is not None:
+            return self._start
+        return max(0, (position if self._run is None else self._run) - PADDING)
+
+    def _close(self) -> Iterator[Window]:
+        """The last windows of the open stretch."""
+        end = min(self._samples.end, self._end + PADDING)
+        yield from self._cut(end, self._limit + 1)
+        if self._start is not None:
+            yield self._window(self._start, end)
+        self._start = None
+
+    def _cut(self, end: int, longest: int) -> Iterator[Window]:
+        """Windows from the beginning of the open stretch as long as it has `longest` samples or more up to `end`."""
+        while self._start is not None and end - self._start >= longest:
+            latest = min(self._start + self._limit, end - self._limit // 4)
+            cut = self._quietest(self._start + self._limit // 2, latest)
+            yield self._window(self._start, cut)
+            self._start = cut
+
+    def _window(self, start: int, end: int) -> Window:
+        return Window(start, end, self._samples[start:end].copy())
+
+    def _quietest(self, earliest: int, latest: int) -> int:
+        """The sample in [earliest, latest] with the least speech and sound around it.
+
+        Speech probability and loudness relative to the loudest chunk, each in 0..1, are added; the surroundings count
+        as much as the chunk itself, so that a pause wins over a closed stop consonant.
+        """
+        first, last = -(-earliest // CHUNK), latest // CHUNK
+        chunks = self._samples[first * CHUNK : last * CHUNK].reshape(-1, CHUNK)
+        loudness = np.sqrt(np.square(chunks).mean(axis=1))
+        cost = self._probabilities[first:last] + loudness / max(float(loudness.max()), 1e-9)
+        return (first + int((cost + _smooth(cost)).argmin())) * CHUNK + CHUNK // 2
 
 
-def speech_stretches(probabilities: NDArray[np.float32], n_samples: int) -> list[tuple[int, int]]:
-    """Speech as [start, end) in samples: short silences closed, padded by 0.4 s, in order and without overlap."""
-    joining, padding = int(JOINING_S * RATE_HZ), int(PADDING_S * RATE_HZ)
-    joined: list[tuple[int, int]] = []
-    for start, end in _speech_runs(probabilities):
-        if joined and start - joined[-1][1] < joining:
-            start = joined.pop()[0]
-        joined.append((start, end))
-    return [(max(0, start - padding), min(n_samples, end + padding)) for start, end in joined]
+class _Tail:
+    """A growing array (n,) whose beginning is forgotten: memory stays below twice what is held."""
 
+    def __init__(self) -> None:
+        self._values = np.zeros(1 << 12, np.float32)
+        self._offset = self._start = self.end = 0
+        """`_values[0]` has the index `_offset`; [_start, end) is held."""
 
-def _speech_runs(probabilities: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
-    """Runs of chunks at or above the lower threshold that reach the upper one somewhere, in samples."""
-    inside = np.concatenate([[False], probabilities >= SPEECH_ENDS, [False]])
-    edges = np.flatnonzero(inside[1:] != inside[:-1])
-    for first, last in edges.reshape(-1, 2).tolist():
-        if probabilities[first:last].max() >= SPEECH_STARTS:
-            yield first * CHUNK, last * CHUNK
+    def append(self, values: NDArray[np.float32]) -> None:
+        if self.end + len(values) - self._offset > len(self._values):
+            held = self[self._start : self.end]
+            size = max(len(self._values), 2 * (len(held) + len(values)))
+            self._values = np.concatenate([held, np.zeros(size - len(held), np.float32)])
+            self._offset = self._start
+        first = self.end - self._offset
+        self._values[first : first + len(values)] = values
+        self.end += len(values)
 
+    def forget(self, start: int) -> None:
+        """Let go of what lies before the index `start`."""
+        self._start = max(self._start, min(start, self.end))
 
-def _mean_speech(probabilities: NDArray[np.float32], start: int, end: int) -> float:
-    return float(probabilities[start // CHUNK : -(-end // CHUNK)].mean())
-
-
-# --- cutting what is too long
-
-
-def _pieces(
-    stretch: tuple[int, int], limit: int, samples: Samples, probabilities: NDArray[np.float32]
-) -> Iterator[tuple[int, int]]:
-    """Cut a stretch into pieces of at most `limit` samples; the last is no crumb but a quarter of the limit or more."""
-    start, end = stretch
-    while end - start > limit:
-        latest = min(start + limit, end - limit // 4)
-        cut = _quietest(start + limit // 2, latest, samples, probabilities)
-        yield start, cut
-        start = cut
-    yield start, end
-
-
-def _quietest(earliest: int, latest: int, samples: Samples, probabilities: NDArray[np.float32]) -> int:
-    """The sample in [earliest, latest] with the least speech and sound around it.
-
-    Both count alike: the speech probability and the loudness relative to the loudest chunk, each in 0..1. What lies
-    around counts as much as the chunk itself, so that a pause wins over a closed stop consonant.
-    """
-    first, last = -(-earliest // CHUNK), latest // CHUNK
-    chunks = samples[first * CHUNK : last * CHUNK].reshape(-1, CHUNK)
-    loudness = np.sqrt(np.square(chunks).mean(axis=1))
-    cost = probabilities[first:last] + loudness / max(float(loudness.max()), 1e-9)
-    return (first + int((cost + _smooth(cost)).argmin())) * CHUNK + CHUNK // 2
+    def __getitem__(self, held: slice) -> NDArray[np.float32]:
+        assert self._start <= held.start <= held.stop <= self.end, f"{held} of {self._start}..{self.end}"
+        return self._values[held.start - self._offset : held.stop - self._offset]
 
 
 def _smooth(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,12 +1,11 @@
-"""Voice activity detection: a speech probability for every 32 ms of samples.
+"""Voice activity detection: a speech probability for every chunk of 32 ms.
 
-Silero VAD (bundled, MIT) on onnxruntime. Knows no model, no text and no files.
+Silero VAD (bundled, MIT) on onnxruntime. Knows no model of the family, no text and no files.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol
@@ -14,65 +13,107 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lithophone.audio.reader import Samples
+from lithophone.audio.samples import Samples
 
 CHUNK = 512
 """Samples per probability: 32 ms."""
 
 CONTEXT = 64
-"""Samples before a chunk that the detector sees again."""
+"""Samples before a chunk that the detector takes as well."""
 
 CHUNKS_PER_RUN = 256
-"""Chunks per call of the detector: 8 s, so that memory does not grow with the recording."""
+"""Chunks per call of the network, which bounds memory: 8 s."""
 
 
-class SpeechDetector(Protocol):
-    """Anything that tells speech from the rest."""
+class DetectorStream(Protocol):
+    """Voice activity detection of one recording that comes in blocks."""
 
-    def speech_probabilities(self, samples: Samples) -> NDArray[np.float32]:
-        """samples (n,) at 16 kHz -> (ceil(n / 512),), 0..1."""
+    def push(self, samples: Samples) -> NDArray[np.float32]:
+        """The next samples (n,), 16 kHz, n >= 0 -> probabilities (m,), 0..1, of the chunks that they complete."""
+        ...
+
+    def flush(self) -> NDArray[np.float32]:
+        """End of the recording -> the probability of an incomplete last chunk, (0,) or (1,)."""
         ...
 
 
-class SileroVAD:
-    """Silero VAD v6 (bundled, MIT) on onnxruntime: one core, about 400 times faster than real time.
+class SpeechDetector(Protocol):
+    """A voice activity detector; streams are independent of each other."""
 
-    Nothing is loaded before the first call. Every thread gets a session of its own, so threads may share the object.
+    def stream(self) -> DetectorStream: ...
+
+
+class ChunkStream:
+    """Base of detector streams: cuts blocks into chunks; the last one is filled up with zeros."""
+
+    def __init__(self) -> None:
+        self._rest: Samples = np.zeros(0, np.float32)
+
+    def push(self, samples: Samples) -> NDArray[np.float32]:
+        samples = np.concatenate([self._rest, samples]) if len(self._rest) else samples
+        whole = len(samples) // CHUNK * CHUNK
+        self._rest = samples[whole:].copy()
+        return self.probabilities(samples[:whole].reshape(-1, CHUNK))
+
+    def flush(self) -> NDArray[np.float32]:
+        rest, self._rest = self._rest, self._rest[:0]
+        return self.probabilities(np.pad(rest, (0, -len(rest) % CHUNK)).reshape(-1, CHUNK))
+
+    def probabilities(self, chunks: Samples) -> NDArray[np.float32]:
+        """The next chunks (m, 512), m >= 0 -> (m,), 0..1."""
+        raise NotImplementedError
+
+
+class SileroVAD:
+    """Silero VAD v6: one core, about 400 times faster than real time.
+
+    Loaded at the first use. Every thread has a session of its own, so threads may share a detector, not a stream.
     """
 
     def __init__(self) -> None:
         self._local = threading.local()
 
-    def speech_probabilities(self, samples: Samples) -> NDArray[np.float32]:
-        """samples (n,) at 16 kHz -> (ceil(n / 512),), 0..1; the last chunk is filled up with zeros."""
-        hidden = cell = np.zeros((1, 1, 128), np.float32)
-        found = []
-        for chunks in _chunks(samples):
-            probabilities, hidden, cell = self._session().run(None, {"input": chunks, "h": hidden, "c": cell})
-            found.append(probabilities)
-        return np.concatenate([np.zeros(0, np.float32), *found])
+    def stream(self) -> DetectorStream:
+        return _SileroStream(self)
 
-    def _session(self) -> Any:
+    def speech_probabilities(self, samples: Samples) -> NDArray[np.float32]:
+        """A whole recording (n,), 16 kHz -> (ceil(n / 512),), 0..1."""
+        stream = self.stream()
+        return np.concatenate([stream.push(samples), stream.flush()])
+
+    def session(self) -> Any:
+        """The session of the calling thread."""
         if not hasattr(self._local, "session"):
             self._local.session = _new_session()
         return self._local.session
 
 
+class _SileroStream(ChunkStream):
+    """Keeps the LSTM's state (1, 1, 128) twice and the last 64 samples between blocks."""
+
+    def __init__(self, detector: SileroVAD) -> None:
+        super().__init__()
+        self._detector = detector
+        self._hidden = self._cell = np.zeros((1, 1, 128), np.float32)
+        self._context = np.zeros((1, CONTEXT), np.float32)
+
+    def probabilities(self, chunks: Samples) -> NDArray[np.float32]:
+        runs = [self._run(chunks[i : i + CHUNKS_PER_RUN]) for i in range(0, len(chunks), CHUNKS_PER_RUN)]
+        return np.concatenate([np.zeros(0, np.float32), *runs])
+
+    def _run(self, chunks: Samples) -> NDArray[np.float32]:
+        before = np.concatenate([self._context, chunks[:-1, -CONTEXT:]])
+        inputs = {"input": np.concatenate([before, chunks], axis=1), "h": self._hidden, "c": self._cell}
+        found: NDArray[np.float32]
+        found, self._hidden, self._cell = self._detector.session().run(None, inputs)
+        self._context = chunks[-1:, -CONTEXT:].copy()
+        return found
+
+
 @cache
 def bundled_detector() -> SileroVAD:
-    """The detector that everybody shares who does not bring one."""
+    """The detector that is used where none is given."""
     return SileroVAD()
-
-
-def _chunks(samples: Samples) -> Iterator[NDArray[np.float32]]:
-    """(<= 256, 576): chunks with the 64 samples before them, zeros before the beginning and after the end."""
-    step = CHUNK * CHUNKS_PER_RUN
-    before = np.zeros(CONTEXT, np.float32)
-    for start in range(0, len(samples), step):
-        stretch = samples[start : start + step]
-        filled = np.concatenate([before, stretch, np.zeros(-len(stretch) % CHUNK, np.float32)])
-        yield np.lib.stride_tricks.sliding_window_view(filled, CONTEXT + CHUNK)[::CHUNK].copy()
-        before = filled[-CONTEXT:]
 
 
 def _new_session() -> Any:

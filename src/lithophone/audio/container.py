@@ -1,0 +1,237 @@
+"""Files of any container -> blocks on the container's clock, decoded by FFmpeg through PyAV.
+
+Time 0 is the earliest timestamp of all tracks: players count from it and show subtitles by it. Samples that FFmpeg
+trims as priming are not counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from itertools import chain
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.codec.context import CodecContext
+from numpy.typing import NDArray
+
+from lithophone.audio.clock import EXACT_S, Clock, Frame, SeekMissedError
+from lithophone.audio.mixing import Block
+from lithophone.audio.samples import RATE_HZ
+from lithophone.audio.source import Input
+from lithophone.audio.stated import file_length_s, kind_of, mp3_length_s, track_length_s, wav_shortage
+from lithophone.errors import AudioError
+
+OPTIONS = {
+    "protocol_whitelist": "none",  # playlists inside the file may name other files and hosts: none is opened
+    "max_size": "32768",  # bytes per packet of WAV: the default of 4096 takes three times as long
+}
+
+DECODERS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}
+"""Decoders for frames that FFmpeg's own do not know (comfort noise), used where the library was built in."""
+
+EXACT_SEEK = {"wav", "w64", "aiff", "caf", "flac", "ogg", "mov", "matroska"}
+"""Formats whose timestamps after a seek are those of decoding from the beginning."""
+
+PREROLL_S = 1.0
+"""Seconds decoded before the start of a stretch: decoders and resamplers need what lies before."""
+
+MIN_SEEK_S = 10.0
+"""Up to this start, the beginning is decoded and dropped."""
+
+TS_DISCONT = 0x0200
+"""FFmpeg's flag of formats whose timestamps may start anew at any place."""
+
+MISSING_S = 0.25
+"""Codecs leave out or add parts of a frame at the end; what is shorter is not missing."""
+
+
+class ContainerBlocks:
+    """Blocks of the best audio track, from `start_s` on where the format can seek exactly, else from 0.
+
+    warn: is called with every warning. Raises AudioError for files that FFmpeg does not know, as early as it can.
+    """
+
+    def __init__(self, file: Input, name: str, start_s: float, warn: Callable[[str], None]) -> None:
+        self._file = file
+        self._name = name
+        self._warn = warn
+        self.start = 0
+        """Position of the first block on the clock, in samples at 16 kHz."""
+        self._open()
+        try:
+            self._blocks = self._sought(start_s) if self._can_seek(start_s) else self._decoded(None)
+        except SeekMissedError:
+            self._reopen()
+
+    def __iter__(self) -> Iterator[Block]:
+        return self._blocks
+
+    def close(self) -> None:
+        self._container.close()
+
+    @property
+    def duration_s(self) -> float | None:
+        """End of the track on the clock as its headers state or FFmpeg estimates it."""
+        return self._end_s or self._length_s
+
+    # --- opening
+
+    def _open(self) -> None:
+        mp3_s = mp3_length_s(self._file)
+        self._shortage = wav_shortage(self._file)
+        try:
+            self._container = cast(Any, av.open(self._file, options=OPTIONS, metadata_errors="ignore"))
+        except av.FFmpegError as error:
+            self._file.check()
+            raise self._unreadable(error) from error
+        self._stream = self._container.streams.best("audio")
+        if self._stream is None:
+            kinds = ", ".join(sorted({s.type for s in self._container.streams})) or "an empty container"
+            self.close()
+            raise AudioError(f"{self._name} holds no sound, only {kinds}: give a recording with an audio track")
+        self._codec = _codec_of(self._stream)
+        self._zero_s = Fraction(self._container.start_time or 0, av.time_base)
+        length = self._container.duration
+        self._length_s = length / av.time_base if length and length > 0 else None
+        stated_s = mp3_s if kind_of(self._container) == "mp3" else track_length_s(self._container, self._stream)
+        self._end_s = None if stated_s is None else stated_s + float(self._late_s())
+
+    def _reopen(self) -> None:
+        self.close()
+        self._file.seek(0)
+        self._open()
+        self.start = 0
+        self._blocks = self._decoded(None)
+
+    def _unreadable(self, error: Exception) -> AudioError:
+        if self._file.is_empty:
+            return AudioError(f"{self._name} is empty (0 bytes): give an audio or video file")
+        reason = getattr(error, "strerror", None) or error
+        return AudioError(f"{self._name} cannot be read ({reason}): give an audio or video file FFmpeg knows")
+
+    def _late_s(self) -> Fraction:
+        """How much later than the earliest other track this one begins."""
+        if self._stream.start_time is None or all(_is_cover(s) for s in self._container.streams if s != self._stream):
+            return Fraction(0)
+        start_s: Fraction = self._stream.start_time * self._stream.time_base
+        return max(Fraction(0), start_s - self._zero_s)
+
+    # --- where decoding begins
+
+    def _can_seek(self, start_s: float) -> bool:
+        known = kind_of(self._container) in EXACT_SEEK and self._codec.sample_rate
+        return bool(start_s > MIN_SEEK_S and known and self._file.seekable())
+
+    def _sought(self, start_s: float) -> Iterator[Block]:
+        rate_hz = self._codec.sample_rate
+        unit = rate_hz // math.gcd(rate_hz, RATE_HZ)  # as many samples as make whole ones at 16 kHz
+        position_s = Fraction(int((start_s - PREROLL_S) * rate_hz) // unit * unit, rate_hz)
+        target = math.floor((position_s + self._zero_s - Fraction(PREROLL_S)) / self._stream.time_base)
+        try:
+            self._container.seek(target, stream=self._stream)
+        except av.FFmpegError as error:
+            raise SeekMissedError from error
+        self.start = int(position_s * RATE_HZ)
+        return self._decoded(position_s)
+
+    def _decoded(self, position_s: Fraction | None) -> Iterator[Block]:
+        """Blocks; the first is decoded at once, so that what is no recording is refused here."""
+        jumps = bool(self._container.format.flags & TS_DISCONT)
+        clock = Clock(self._length_s, jumps, self._warn, position_s)
+        blocks = self._guarded(clock, position_s)
+        first = next(blocks, None)
+        return blocks if first is None else chain([first], blocks)
+
+    def _guarded(self, clock: Clock, position_s: Fraction | None) -> Iterator[Block]:
+        """Blocks until the end or the first error: nothing before that is an AudioError, something is a warning."""
+        read = False
+        try:
+            for block in clock.blocks(self._frames(position_s)):
+                yield block
+                read = True
+        except av.FFmpegError as error:
+            self._file.check()
+            if not read:
+                raise self._unreadable(error) from error
+            self._warn(f"damaged at {float(clock.end_s):.1f} s ({error.strerror}): what follows is left out")
+        self._file.check()
+        self._warn_if_cut(clock)
+
+    def _warn_if_cut(self, clock: Clock) -> None:
+        read_s = float(clock.end_s)
+        if self._shortage:
+            self._warn(self._shortage)
+        if self._end_s is not None and read_s < self._end_s - MISSING_S:
+            self._warn(f"may be cut off: {self._end_s:.1f} s are stated, {read_s:.1f} s could be read")
+        stated_s = file_length_s(self._container, self._stream)
+        if stated_s is not None and self._last_s < stated_s - max(1.0, 0.05 * stated_s):
+            self._warn(f"may be cut off: {stated_s:.1f} s are stated, {self._last_s:.1f} s could be read")
+
+    # --- packets -> frames
+
+    def _frames(self, position_s: Fraction | None) -> Iterator[Frame]:
+        """Frames of all packets that can be decoded, then an empty one behind the last lost packet."""
+        zero_s = self._zero_s if position_s is not None or self._late_s() > EXACT_S else None
+        damaged, lost_s, reason = 0, Fraction(0), ""
+        empty: Frame | None = None
+        for packet in self._packets():
+            try:
+                frames = [frame for frame in self._codec.decode(packet) if frame.samples]
+            except av.FFmpegError as error:
+                damaged, reason = damaged + 1, str(error.strerror)
+                lost_s += (packet.duration or 0) * packet.time_base
+                zero_s = self._zero_s if zero_s is None else zero_s
+                continue
+            for frame in frames:
+                time_s = _time_s(frame, self._stream)
+                zero_s = time_s if zero_s is None else zero_s
+                table, layout = _table(frame), tuple(c.name for c in frame.layout.channels)
+                at_s = None if time_s is None or zero_s is None else time_s - zero_s
+                yield Frame(frame.sample_rate, table, layout, at_s, lost_s)
+                lost_s = Fraction(0)
+                empty = Frame(frame.sample_rate, table[:0], layout, None, lost_s)
+        if empty is None and damaged:
+            raise AudioError(f"{self._name} cannot be read ({reason}): give an audio or video file FFmpeg knows")
+        if damaged:
+            self._warn(f"{damaged} damaged packets were left out ({reason})")
+        if empty is not None and lost_s:
+            yield empty._replace(lost_s=lost_s)
+
+    def _packets(self) -> Iterator[Any]:
+        """Packets of the track; `_last_s` becomes the end of the last packet of any track."""
+        self._last_s = 0.0
+        for packet in self._container.demux():
+            if packet.pts is not None and packet.time_base:
+                end_s = (packet.pts + (packet.duration or 0)) * packet.time_base
+                self._last_s = max(self._last_s, float(end_s - self._zero_s))
+            if packet.stream_index == self._stream.index:
+                yield packet
+
+
+def _codec_of(stream: Any) -> Any:
+    """The decoder of a track: FFmpeg's, or a better one that was built in."""
+    own = stream.codec_context
+    try:
+        other = cast(Any, CodecContext.create(DECODERS[own.name], "r"))
+    except (KeyError, ValueError, av.FFmpegError):
+        return own
+    other.sample_rate, other.layout = own.sample_rate or 8_000, "mono"
+    return other
+
+
+def _is_cover(stream: Any) -> bool:
+    return bool(int(getattr(stream, "disposition", 0)) & 0x0400)
+
+
+def _time_s(frame: AudioFrame, stream: Any) -> Fraction | None:
+    return None if frame.pts is None else frame.pts * (frame.time_base or stream.time_base)
+
+
+def _table(frame: AudioFrame) -> NDArray[Any]:
+    """(n, channels) from FFmpeg's planar (channels, n) or interleaved (1, n * channels)."""
+    samples: NDArray[Any] = np.asarray(frame.to_ndarray())
+    return samples.T if frame.format.is_planar else samples.reshape(frame.samples, -1)

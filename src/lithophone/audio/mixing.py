@@ -1,0 +1,136 @@
+"""Blocks of any sample type and number of channels -> one channel, float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lithophone.audio.samples import Samples
+from lithophone.errors import AudioError
+
+MAX_PEAK = 1_000.0
+"""Float samples belong in -1..1. Above this they are integers that nobody scaled."""
+
+MIX_FRAME_S = 0.25
+"""Seconds over which the levels of channels and mix are compared."""
+
+CROSSFADE_S = 0.01
+
+CANCELLATION = 0.25
+"""A mix below this share of the power that uncorrelated channels would give has lost what its channels share."""
+
+GAINS = {"FC": 1.0, "FL": 0.5**0.5, "FR": 0.5**0.5, "LFE": 0.0, "LFE2": 0.0}
+"""Gains of FFmpeg's downmix to mono where there is a centre channel."""
+
+SURROUND_GAIN = 0.5
+
+
+class Block(NamedTuple):
+    """Consecutive samples (n, channels) as they were read; `layout` names the channels where the source does."""
+
+    rate_hz: int
+    table: NDArray[Any]
+    layout: tuple[str, ...] = ()
+
+
+def mono(blocks: Iterable[Block], name: str, channel: int | None = None) -> Iterator[tuple[int, Samples]]:
+    """(rate in Hz, samples (n,)) of the mix, or of one channel. Raises AudioError for impossible values."""
+    checked = (Block(b.rate_hz, _scaled(b.table), b.layout) for b in _checked(blocks, name))
+    for (rate_hz, layout, n), stretch in groupby(checked, key=lambda b: (b.rate_hz, b.layout, b.table.shape[1])):
+        tables = (block.table for block in stretch)
+        if channel is not None or n == 1:
+            column = _column(channel or 0, n, name)
+            yield from ((rate_hz, table[:, column]) for table in tables)
+        else:
+            yield from ((rate_hz, mixed) for mixed in _mixed(tables, mix_gains(layout, n), rate_hz))
+
+
+def mix_gains(layout: tuple[str, ...], n: int) -> Samples:
+    """Gain of each channel: FFmpeg's downmix for layouts with a centre, else the mean."""
+    if "FC" not in layout:
+        return np.full(n, 1 / n, np.float32)
+    return np.array([GAINS.get(name, SURROUND_GAIN) for name in layout], np.float32)
+
+
+def _column(channel: int, n: int, name: str) -> int:
+    if not 0 <= channel < n:
+        raise AudioError(f"{name} has {n} channel{'s' * (n > 1)}, 0 to {n - 1}: there is no channel {channel}")
+    return channel
+
+
+def _mixed(tables: Iterable[Samples], gains: Samples, rate_hz: int) -> Iterator[Samples]:
+    """The mix; frames in which channels cancel each other take the loudest channel instead."""
+    before = gains
+    for frame in _frames(tables, max(1, round(MIX_FRAME_S * rate_hz))):
+        now = _frame_gains(frame, gains)
+        mixed = frame @ now
+        if now is not before:
+            n = min(len(frame), round(CROSSFADE_S * rate_hz))
+            share = np.arange(n, dtype=np.float32) / n
+            mixed[:n] = share * mixed[:n] + (1 - share) * (frame[:n] @ before)
+        yield mixed
+        before = now
+
+
+def _frames(tables: Iterable[Samples], size: int) -> Iterator[Samples]:
+    """Tables of `size` rows whatever the sizes of the blocks were; the last is shorter."""
+    waiting: list[Samples] = []
+    n_waiting = 0
+    for table in tables:
+        waiting.append(table)
+        n_waiting += len(table)
+        if n_waiting >= size:
+            joined = np.concatenate(waiting)
+            whole = n_waiting // size * size
+            yield from joined[:whole].reshape(-1, size, joined.shape[1])
+            waiting, n_waiting = [joined[whole:]], n_waiting - whole
+    if n_waiting:
+        yield np.concatenate(waiting)
+
+
+def _frame_gains(frame: Samples, gains: Samples) -> Samples:
+    """`gains`, or 1 for the loudest channel and 0 for the others where the mix cancels."""
+    powers = np.square(frame).mean(axis=0) * np.square(gains)
+    if float(np.square(frame @ gains).mean()) >= CANCELLATION * float(powers.sum()):
+        return gains
+    loudest: Samples = np.eye(len(gains), dtype=np.float32)[int(powers.argmax())]
+    return loudest
+
+
+def _checked(blocks: Iterable[Block], name: str) -> Iterator[Block]:
+    position = 0
+    for block in blocks:
+        _check_values(block, position, name)
+        yield block
+        position += len(block.table)
+
+
+def _check_values(block: Block, position: int, name: str) -> None:
+    """Raise at the first sample that is not a number, or is far beyond full scale."""
+    table = block.table
+    if table.dtype.kind != "f" or not table.size:
+        return
+    bad = ~(np.abs(table) <= MAX_PEAK).all(axis=1)
+    if not bad.any():
+        return
+    first = int(bad.argmax())
+    where = f"sample {position + first} ({(position + first) / block.rate_hz:.3f} s) of {name}"
+    values = table[first]
+    if not np.isfinite(values).all():
+        raise AudioError(f"{where} is {values[~np.isfinite(values)][0]}: all samples must be finite; repair the source")
+    peak = np.abs(values).max()
+    raise AudioError(f"{where} is {peak:g}: floats belong in -1..1; divide integers by their full scale, or pass int16")
+
+
+def _scaled(table: NDArray[Any]) -> Samples:
+    """Integers to -1..1 as WAV defines them (uint8 has its zero at 128), floats as they are."""
+    if table.dtype.kind == "f":
+        return table.astype(np.float32, copy=False)
+    full_scale = np.float32(2.0 ** (8 * table.dtype.itemsize - 1))
+    zero = full_scale if table.dtype.kind == "u" else np.float32(0)
+    scaled: Samples = (table.astype(np.float32) - zero) / full_scale
+    return scaled
