@@ -1,20 +1,27 @@
-"""The process: devices and number types by name, and the memory setting of the C library."""
+"""The process: devices and number types by name, and the memory setting of the C library.
+
+torch is imported when a device or number type is asked for: the command line sets up the process before that.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import sys
-
-import torch
+from typing import TYPE_CHECKING
 
 from lithophone.errors import OptionError
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "bfloat16", "float16", "int8")
 """int8 stands for weights in int8 and the rest in float32 (`model/quantize.py`)."""
 
 
 def torch_device(name: str | torch.device | None) -> torch.device:
     """The device of that name, or the best there is; OptionError where it is unknown or absent."""
+    import torch
+
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -28,10 +35,13 @@ def torch_device(name: str | torch.device | None) -> torch.device:
 
 def torch_dtype(name: str | torch.dtype | None, device: torch.device) -> torch.dtype:
     """The number type of that name, or the one that suits the device; OptionError for one that is unknown there."""
+    import torch
+
     if name is None:
         return torch.bfloat16 if device.type == "cuda" else torch.float32
-    found = name if isinstance(name, torch.dtype) else DTYPES.get(name)
-    if found is None or found not in DTYPES.values():
+    known = {dtype: getattr(torch, dtype) for dtype in DTYPES}
+    found = name if isinstance(name, torch.dtype) else known.get(name)
+    if found is None or found not in known.values():
         raise OptionError(f"dtype {str(name)!r} is not known; allowed are {', '.join(DTYPES)}")
     if found is torch.int8 and device.type != "cpu":
         raise OptionError(f"dtype 'int8' is for CPUs, and the device is {device}: use bfloat16 there")

@@ -1,4 +1,4 @@
-"""`lithophone`: the commands, put together."""
+"""`lithophone`: the commands together, and settings of the process."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ import typer
 
 import lithophone
 from lithophone.cli.evaluate import evaluate
+from lithophone.cli.hints import Command
 from lithophone.cli.models import models
+from lithophone.cli.terminal import escape_unprintable
+from lithophone.cli.threads import let_threads_sleep
 from lithophone.cli.train import train
 from lithophone.cli.transcribe import transcribe
-from lithophone.runtime import keep_freed_memory
 
 COLLECTED_AT = 100_000
-"""New objects before Python looks for cycles: over a large manifest the usual 700 cost a quarter of the time."""
+"""New objects between searches for cycles; with Python's 700 a large manifest takes a third longer."""
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.command()(transcribe)
-app.command()(evaluate)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(cls=Command)(transcribe)
+app.command(cls=Command)(evaluate)
 app.command(context_settings={"allow_interspersed_args": False})(train)
 app.command()(models)
 
@@ -44,6 +51,10 @@ def about(
 
 def main() -> None:
     """Entry point of the command `lithophone`."""
+    let_threads_sleep()
+    escape_unprintable()
+    from lithophone.runtime import keep_freed_memory  # imports torch, which reads how threads wait
+
     keep_freed_memory()
     gc.set_threshold(COLLECTED_AT)
     app()

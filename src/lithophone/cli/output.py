@@ -1,19 +1,23 @@
-"""Where transcripts go: lines on the terminal, or files that are either whole or not there."""
+"""Where transcripts go: lines or documents on stdout, or files that are whole or not there."""
 
 from __future__ import annotations
 
-import tempfile
-from collections import Counter
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from lithophone.cli import terminal
+from lithophone.cli.sources import InputFile, Unreadable
 from lithophone.errors import OptionError
-from lithophone.files import write_whole
+from lithophone.files import check_writable, write_whole
 from lithophone.formats import FORMATS, vtt_time
 from lithophone.transcript import Segment, Transcript, Word
 
 FILE_FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 """Formats by the name that is also the file's ending."""
+
+STDOUT = "-"
 
 
 def chosen_formats(name: str) -> tuple[str, ...]:
@@ -23,6 +27,120 @@ def chosen_formats(name: str) -> tuple[str, ...]:
     if name not in FILE_FORMATS:
         raise OptionError(f"unknown output format {name!r}; allowed are {', '.join(FILE_FORMATS)} and all")
     return (name,)
+
+
+# --- sinks
+
+
+@dataclass(frozen=True)
+class Sink:
+    """What becomes of the segments of a window and of a whole transcript. Either may raise OSError."""
+
+    window: Callable[[InputFile, Sequence[Segment]], None] = lambda file, segments: None
+    recording: Callable[[InputFile, Transcript], None] = lambda file, transcript: None
+
+
+def make_sink(output_dir: str, output_format: str | None, several: bool) -> Sink:
+    """The sink for the options --output-dir and --output-format; OptionError where they do not go together."""
+    if output_dir != STDOUT:
+        return Sink(recording=_files_in(Path(output_dir), chosen_formats(output_format or "txt")))
+    if output_format is None:
+        return Sink(window=_lines(several))
+    formats = chosen_formats(output_format)
+    if len(formats) > 1:
+        raise OptionError("--output-format all writes several files: name a folder with --output-dir")
+    return Sink(recording=_documents(formats[0], several))
+
+
+def _lines(several: bool) -> Callable[[InputFile, Sequence[Segment]], None]:
+    """Segments, each as soon as it is there, below the name of their recording where there are several."""
+    headed: list[InputFile] = []
+
+    def window(file: InputFile, segments: Sequence[Segment]) -> None:
+        if several and segments and file not in headed[-1:]:
+            terminal.print_text(f"# {file.label}\n", exact=False)
+            headed.append(file)
+        if segments:
+            terminal.print_text("".join(f"{line}\n" for segment in segments for line in segment_lines(segment)))
+
+    return window
+
+
+def _documents(format: str, several: bool) -> Callable[[InputFile, Transcript], None]:
+    """Whole transcripts; of several, every JSON document names its `file`, and others stand below its name."""
+
+    def recording(file: InputFile, transcript: Transcript) -> None:
+        text = FORMATS[format](transcript)
+        if format == "json":
+            text = _json_document(text, {"file": file.label} if several else {})
+        elif several:
+            terminal.print_text(f"# {file.label}\n", exact=False)
+        terminal.print_text(text if text.endswith("\n") else text + "\n")
+
+    return recording
+
+
+def _json_document(text: str, named: dict[str, str]) -> str:
+    """JSON on one line, behind `named`; with escapes where stdout cannot show its characters."""
+    return json.dumps({**named, **json.loads(text)}, ensure_ascii=not terminal.can_print(text))
+
+
+def _files_in(folder: Path, formats: Sequence[str]) -> Callable[[InputFile, Transcript], None]:
+    """A file for every format, written as soon as the recording is done."""
+
+    def recording(file: InputFile, transcript: Transcript) -> None:
+        for format in formats:
+            path = output_path(folder, file, format)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, FORMATS[format](transcript))
+
+    return recording
+
+
+# --- output paths
+
+
+def output_path(folder: Path, file: InputFile, format: str) -> Path:
+    """`folder/name.format`, or `folder/sub/name.format` for a recording of a folder."""
+    return folder / file.output.with_name(f"{file.output.name}.{format}")
+
+
+def check_outputs(
+    output_dir: str, output_format: str | None, inputs: Sequence[InputFile]
+) -> tuple[list[InputFile], list[Unreadable]]:
+    """The recordings whose transcripts can be written, and the others; before any work is done.
+
+    Raises OptionError where nothing can be written into the folder.
+    """
+    if output_dir == STDOUT:
+        return list(inputs), []
+    formats = chosen_formats(output_format or "txt")
+    folder = Path(output_dir)
+    check_writable(folder / "transcript.txt", "--output-dir")
+    refused = {file: reason for file in inputs if (reason := _unwritable(folder, file, formats))}
+    return [file for file in inputs if file not in refused], [Unreadable(f.label, r) for f, r in refused.items()]
+
+
+def _unwritable(folder: Path, file: InputFile, formats: Sequence[str]) -> str | None:
+    """Why one of the files cannot be written: a name that is too long, or a folder in its place."""
+    for path in (output_path(folder, file, format) for format in formats):
+        try:
+            if path.is_dir():
+                return f"cannot be written to {path}: a folder has that name"
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            return f"cannot be written to {path} ({error.strerror}): rename the recording"
+    return None
+
+
+# --- lines
+
+
+def segment_lines(segment: Segment) -> list[str]:
+    """The segment, and below it its words where they are timed."""
+    return [segment_line(segment), *map(word_line, segment.words)]
 
 
 def segment_line(segment: Segment) -> str:
@@ -35,26 +153,3 @@ def segment_line(segment: Segment) -> str:
 def word_line(word: Word) -> str:
     """`    [00:00.320 --> 00:00.540] text`, to stand below its segment."""
     return f"    [{vtt_time(word.start_s)} --> {vtt_time(word.end_s)}] {word.text}"
-
-
-def prepare_folder(folder: Path, sources: Sequence[Path]) -> None:
-    """Make the folder and try to write into it, before any work is done.
-
-    Raises OptionError where that fails, or where two sources would be written to the same file.
-    """
-    twice = [stem for stem, count in Counter(source.stem for source in sources).items() if count > 1]
-    if twice:
-        clash = ", ".join(str(source) for source in sources if source.stem == twice[0])
-        raise OptionError(f"{clash} would be written to the same file in {folder}: use one folder for each")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OptionError(f"cannot write into {folder}: {error.strerror or error}; choose another folder") from error
-
-
-def write_files(transcript: Transcript, folder: Path, stem: str, formats: Sequence[str]) -> None:
-    """One file per format."""
-    for name in formats:
-        write_whole(folder / f"{stem}.{name}", FORMATS[name](transcript))

@@ -1,4 +1,4 @@
-"""A progress bar on stderr in seconds of audio: how much is done, how fast, how long it will take."""
+"""A progress bar on stderr, in seconds of audio: done, speed, time left."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lithophone.formats import vtt_time
 
 
 class AudioProgress:
-    """A bar while the context lasts; shows nothing where stderr is no terminal, or where `quiet`."""
+    """A bar while the context lasts; hidden with `quiet`, or where stderr is no terminal."""
 
     def __init__(self, quiet: bool) -> None:
         # Printed lines go above the bar only where both share the terminal: a pipe keeps its stdout.
@@ -40,12 +40,12 @@ class AudioProgress:
         self._bar.__exit__(kind, error, trace)
 
     def start(self, name: str) -> None:
-        """The model is loaded: from here on the time counts."""
+        """The model is loaded: time is taken from here on."""
         self._began = time.perf_counter()
         self._bar.update(self._task, description=name, state="reading")
 
-    def show(self, name: str, done_s: float, duration_s: float) -> None:
-        """`done_s` of `duration_s` seconds of the recording `name` are done."""
+    def show(self, name: str, done_s: float, duration_s: float | None) -> None:
+        """`done_s` of `duration_s` seconds of the recording `name` are done; None for a length not known yet."""
         speed = (self._before_s + done_s) / max(self.elapsed_s, 1e-9)
         state = progress_text(done_s, duration_s, speed)
         self._bar.update(self._task, description=name, completed=done_s, total=duration_s, state=state)
@@ -63,8 +63,10 @@ class AudioProgress:
         return time.perf_counter() - self._began
 
 
-def progress_text(done_s: float, duration_s: float, speed: float) -> str:
-    """`00:30.0 of 01:00.0, 12.0 x real time, 2.5 s left`."""
+def progress_text(done_s: float, duration_s: float | None, speed: float) -> str:
+    """`00:30.0 of 01:00.0, 12.0 x real time, 2.5 s left`; without a length, what is done and the speed."""
+    if duration_s is None:
+        return f"{vtt_time(done_s)[:-2]}, {speed:.1f} x real time"
     left = f"{(duration_s - done_s) / speed:.0f} s left" if speed else "waiting"
     return f"{vtt_time(done_s)[:-2]} of {vtt_time(duration_s)[:-2]}, {speed:.1f} x real time, {left}"
 

@@ -1,34 +1,47 @@
-"""`lithophone transcribe`: recordings -> lines on the terminal or files in a folder."""
+"""`lithophone transcribe`: recordings -> lines on the terminal, or files in a folder."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lithophone.cli import terminal
 from lithophone.cli.options import takes_options
-from lithophone.cli.output import chosen_formats, prepare_folder, segment_line, word_line, write_files
+from lithophone.cli.output import STDOUT, Sink, check_outputs, make_sink
 from lithophone.cli.progress import AudioProgress, summary
-from lithophone.errors import LithophoneError, OptionError
-from lithophone.formats import FORMATS
+from lithophone.cli.sources import InputFile, find_inputs
+from lithophone.cli.threads import limit_threads, settle_threads
+from lithophone.errors import LithophoneError
 from lithophone.hub import DEFAULT_MODEL
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.transcript import Transcript, TranscriptWarning
 
 if TYPE_CHECKING:
+    from lithophone.pipeline.transcriber import Transcriber
     from lithophone.pipeline.utterance import Piece
 
-STDOUT = "-"
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model runs, and on what."""
+
+    name: str
+    device: str | None
+    dtype: str | None
+    threads: int | None
 
 
 @terminal.with_exit_status
 @takes_options()
 def transcribe(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings: any audio or video file.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Audio or video files, folders or patterns; - is standard input."),
+    ],
     model: terminal.Model = DEFAULT_MODEL,
     output_format: Annotated[
         str | None,
@@ -39,123 +52,93 @@ def transcribe(
     ] = STDOUT,
     device: terminal.Device = None,
     dtype: terminal.Dtype = None,
+    threads: terminal.Threads = None,
     quiet: terminal.Quiet = False,
     *,
     options: TranscribeOptions,
 ) -> None:
     """Transcribe or translate recordings of any length."""
-    sink = make_sink(output_dir, output_format, files)
-    if run(files, options, sink, model, device, dtype, quiet):
+    inputs, unreadable = find_inputs(files)
+    sink = make_sink(output_dir, output_format, several=len(inputs) + len(unreadable) > 1)
+    inputs, unwritable = check_outputs(output_dir, output_format, inputs)
+    for refused in (*unreadable, *unwritable):
+        terminal.say_error(refused)
+    delivery = Delivery(sink, failed=len(unreadable) + len(unwritable))
+    if inputs:
+        run(inputs, options, delivery, ModelChoice(model, device, dtype, threads), quiet)
+    if delivery.failed:
         raise typer.Exit(terminal.FAILED)
 
 
 @dataclass
-class Lines:
-    """Segments on stdout, each as soon as it is there, under the file's name where there are several."""
+class Delivery:
+    """Hands results to a sink, shows errors and warnings on stderr, and counts the recordings that failed."""
 
-    several: bool
-    current: object = field(default=None)
+    sink: Sink
+    failed: int = 0
+    _problem: Exception | None = field(default=None, init=False)
 
-    def take_piece(self, piece: Piece) -> None:
-        if self.several and piece.segments and piece.source != self.current:
-            print(f"# {piece.source}")
-            self.current = piece.source
-        for segment in piece.segments:
-            print("\n".join([segment_line(segment), *map(word_line, segment.words)]), flush=True)
+    def window(self, file: InputFile, piece: Piece) -> None:
+        try:
+            self.sink.window(file, piece.segments)
+        except terminal.UnprintableTextError as error:
+            self._problem = error
 
-    def take_transcript(self, source: Path, transcript: Transcript) -> None:
-        """All of it is printed already."""
-
-
-@dataclass(frozen=True)
-class Document:
-    """Whole transcripts on stdout, in one format."""
-
-    format: str
-
-    def take_piece(self, piece: Piece) -> None:
-        """Nothing is printed before a transcript is whole."""
-
-    def take_transcript(self, source: Path, transcript: Transcript) -> None:
-        text = FORMATS[self.format](transcript)
-        print(text, end="" if text.endswith("\n") else "\n", flush=True)
-
-
-@dataclass(frozen=True)
-class Folder:
-    """Files in a folder, written as soon as their recording is done."""
-
-    path: Path
-    formats: tuple[str, ...]
-
-    def take_piece(self, piece: Piece) -> None:
-        """Nothing is written before a transcript is whole."""
-
-    def take_transcript(self, source: Path, transcript: Transcript) -> None:
-        write_files(transcript, self.path, source.stem, self.formats)
-
-
-Sink = Lines | Document | Folder
-
-
-def make_sink(output_dir: str, output_format: str | None, files: list[Path]) -> Sink:
-    """Where the transcripts go; what cannot work raises OptionError now, before the model is loaded."""
-    if output_dir != STDOUT:
-        formats = chosen_formats(output_format or "txt")
-        prepare_folder(Path(output_dir), files)
-        return Folder(Path(output_dir), formats)
-    if output_format is None:
-        return Lines(several=len(files) > 1)
-    formats = chosen_formats(output_format)
-    if len(formats) > 1:
-        raise OptionError("--output-format all writes several files: name a folder with --output-dir")
-    return Document(formats[0])
+    def recording(self, file: InputFile, result: Transcript | LithophoneError) -> None:
+        """The end of a recording: its transcript, or the error that ended it."""
+        try:
+            if isinstance(result, LithophoneError):
+                raise result
+            self.sink.recording(file, result)
+            if self._problem is not None:
+                raise self._problem
+        except terminal.StdoutError:
+            raise
+        except BrokenPipeError:
+            raise
+        except (LithophoneError, OSError) as error:
+            self.failed += 1
+            terminal.say_error(error if file.label in str(error) else f"{file.label}: {error}")
+        if isinstance(result, Transcript):
+            for warning in result.warnings:
+                terminal.say_warning(warning_line(file, warning))
+        self._problem = None
 
 
 def run(
-    files: list[Path],
-    options: TranscribeOptions,
-    sink: Sink,
-    model: str,
-    device: str | None,
-    dtype: str | None,
-    quiet: bool,
-) -> int:
-    """Transcribe the files one after the other; gives how many failed."""
-    from lithophone.pipeline.transcriber import load  # torch takes seconds, and --help needs none of it
-
+    inputs: Sequence[InputFile], options: TranscribeOptions, delivery: Delivery, choice: ModelChoice, quiet: bool
+) -> None:
+    """Transcribe the recordings, in their order."""
     began = time.perf_counter()
-    failed = 0
     with AudioProgress(quiet) as progress:
-        transcriber = load(model, device, dtype)
+        transcriber = load_model(choice)
         load_s = time.perf_counter() - began
-        progress.start(files[0].name)
+        progress.start(inputs[0].label)
+        waiting = iter(inputs)
+        files = {id(one.source): one for one in inputs}
 
         def on_piece(piece: Piece) -> None:
-            sink.take_piece(piece)
-            progress.show(piece.source.name, piece.done_s, piece.duration_s)
+            file = files[id(piece.source)]
+            delivery.window(file, piece)
+            progress.show(file.label, piece.done_s, piece.duration_s)
 
-        for source, result in transcriber.transcribe_many(files, options=options, on_piece=on_piece):
-            failed += not delivered(source, result, sink)
+        results = transcriber.transcribe_many([one.source for one in inputs], options=options, on_piece=on_piece)
+        for file, (_, result) in zip(waiting, results, strict=True):
+            delivery.recording(file, result)
             progress.finish(0.0 if isinstance(result, LithophoneError) else result.duration_s)
     if not quiet:
         terminal.say(summary(progress.audio_s, progress.elapsed_s, load_s))
-    return failed
 
 
-def delivered(source: Path, result: Transcript | LithophoneError, sink: Sink) -> bool:
-    """Whether the result reached its place; errors and warnings are told on stderr."""
-    try:
-        if isinstance(result, LithophoneError):
-            raise result
-        sink.take_transcript(source, result)
-    except (LithophoneError, OSError) as error:
-        terminal.say_error(error if str(source) in str(error) else f"{source}: {error}")
-        return False
-    for warning in result.warnings:
-        terminal.say_warning(warning_line(source, warning))
-    return True
+def load_model(choice: ModelChoice) -> Transcriber:
+    """The model, with the threads that suit it."""
+    from lithophone.pipeline.transcriber import load  # torch takes seconds, and --help needs none of it
+
+    limit_threads(choice.threads)
+    transcriber = load(choice.name, choice.device, choice.dtype)
+    settle_threads(choice.threads, transcriber.checkpoint.network)
+    return transcriber
 
 
-def warning_line(source: Path, warning: TranscriptWarning) -> str:
-    return f"{source}: {warning.start_s:.1f} to {warning.end_s:.1f} s: {warning.message} [{warning.code}]"
+def warning_line(file: InputFile, warning: TranscriptWarning) -> str:
+    return f"{file.label}: {warning.start_s:.1f} to {warning.end_s:.1f} s: {warning.message} [{warning.code}]"

@@ -1,0 +1,171 @@
+"""Inputs of a command: files, folders, patterns and standard input -> the recordings they name, in order.
+
+Nothing is opened for reading here. What cannot be read is found before a model is loaded.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import stat
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import BinaryIO
+
+STDIN = "-"
+URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+SUFFIXES = frozenset(
+    [
+        *(".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".awb", ".caf"),
+        *(".dts", ".eac3", ".flac", ".flv", ".gsm", ".m2ts", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp2"),
+        *(".mp3", ".mp4", ".mpeg", ".mpg", ".mts", ".oga", ".ogg", ".ogv", ".opus", ".ra", ".rm", ".snd", ".sph"),
+        *(".spx", ".tta", ".vob", ".voc", ".w64", ".wav", ".webm", ".wma", ".wmv", ".wv"),
+    ]
+)
+"""Endings of the files that are taken from a folder; a file that is named itself may have any."""
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One recording of the command line.
+
+    label: its name in headings and messages. source: what is read. output: path of its transcript below the output
+    folder, without the ending of a format.
+    """
+
+    label: str
+    source: Path | BinaryIO
+    output: PurePath
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An argument, or a file below one, that names nothing to read."""
+
+    label: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.reason}"
+
+
+def find_inputs(arguments: Sequence[str]) -> tuple[list[InputFile], list[Unreadable]]:
+    """The recordings that the arguments name, each once, and what cannot be read.
+
+    Folders are walked for files with the ending of a recording; hidden ones are left out. A pattern is expanded where
+    no file has that name. No two recordings share an output path.
+    """
+    found = [one for argument in arguments for one in _inputs_of(argument)]
+    inputs = {_identity(one): one for one in reversed(found) if isinstance(one, InputFile)}
+    kept = list(reversed(inputs.values()))
+    return _apart(kept), [one for one in found if isinstance(one, Unreadable)]
+
+
+def _inputs_of(argument: str) -> Iterator[InputFile | Unreadable]:
+    if argument == STDIN:
+        yield _stdin()
+        return
+    try:
+        mode = os.stat(argument).st_mode
+    except (OSError, ValueError) as error:
+        yield from _absent(argument, error)
+        return
+    if stat.S_ISDIR(mode):
+        yield from _files_below(argument)
+    elif stat.S_ISREG(mode) and not os.access(argument, os.R_OK):
+        yield Unreadable(argument, "cannot be opened (Permission denied): give a file that you may read")
+    else:
+        yield InputFile(argument, Path(argument), PurePath(Path(argument).stem))
+
+
+def _stdin() -> InputFile | Unreadable:
+    if sys.stdin is None or sys.stdin.isatty():
+        return Unreadable(STDIN, "is standard input, and nothing is piped into it: lithophone transcribe - < FILE")
+    return InputFile("stdin", sys.stdin.buffer, PurePath("stdin"))
+
+
+def _absent(argument: str, error: OSError | ValueError) -> Iterator[InputFile | Unreadable]:
+    """A pattern's files, or why there is no such file."""
+    if URL.match(argument):
+        yield Unreadable(
+            argument, f"is a URL, and only files are read: curl -sL '{argument}' | lithophone transcribe -"
+        )
+        return
+    matches = sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []
+    for match in matches:
+        yield from _inputs_of(match)
+    if not matches:
+        yield Unreadable(argument, _why_absent(argument, error))
+
+
+def _why_absent(argument: str, error: OSError | ValueError) -> str:
+    if glob.has_magic(argument):
+        return f"matches no file (now in {Path.cwd()})"
+    if isinstance(error, FileNotFoundError):
+        value = ": options that are on or off take no value" if argument in ("True", "False") else ""
+        return f"does not exist{value}: check the path (now in {Path.cwd()})"
+    return f"cannot be opened ({getattr(error, 'strerror', None) or error}): check the path"
+
+
+def _files_below(folder: str) -> Iterator[InputFile | Unreadable]:
+    """Recordings of a folder and its folders, by name; outputs keep the folders below it."""
+    refused: list[Unreadable] = []
+    count = 0
+    for place, folders, names in os.walk(folder, onerror=lambda error: refused.append(_refused(error))):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                path = Path(place, name)
+                yield InputFile(str(path), path, PurePath(path.relative_to(folder)).with_suffix(""))
+                count += 1
+    yield from refused
+    if not count and not refused:
+        yield Unreadable(folder, "is a folder without recordings: give audio or video files")
+
+
+def _refused(error: OSError) -> Unreadable:
+    return Unreadable(str(error.filename), f"cannot be opened ({error.strerror}): give a folder that you may read")
+
+
+def _identity(one: InputFile) -> str:
+    return os.path.realpath(one.source) if isinstance(one.source, Path) else one.label
+
+
+# --- output paths
+
+
+def _apart(inputs: list[InputFile]) -> list[InputFile]:
+    """Recordings that would share an output keep their folders, and if that is not enough, their endings."""
+    clashing = _clashing(inputs)
+    if not clashing:
+        return inputs
+    common = Path(
+        os.path.commonpath([one.source.absolute().parent for one in clashing if isinstance(one.source, Path)])
+    )
+    for renamed in (_with_folders, _with_ending):
+        clashing = _clashing(inputs)
+        inputs = [replace(one, output=renamed(one, common)) if one in clashing else one for one in inputs]
+    return inputs
+
+
+def _clashing(inputs: list[InputFile]) -> set[InputFile]:
+    counts = Counter(map(_key, inputs))
+    return {one for one in inputs if counts[_key(one)] > 1}
+
+
+def _key(one: InputFile) -> str:
+    """The same for names that some file systems take for one: other case, or accents written apart."""
+    return unicodedata.normalize("NFC", one.output.as_posix()).casefold()
+
+
+def _with_folders(one: InputFile, common: Path) -> PurePath:
+    return _with_ending(one, common).with_suffix("")
+
+
+def _with_ending(one: InputFile, common: Path) -> PurePath:
+    return PurePath(one.source.absolute().relative_to(common)) if isinstance(one.source, Path) else one.output

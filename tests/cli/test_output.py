@@ -1,0 +1,125 @@
+"""Where transcripts go, whatever the encoding of stdout and the names of files."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lithophone.cli import terminal
+from lithophone.cli.output import check_outputs, make_sink, output_path
+from lithophone.cli.sources import InputFile
+from lithophone.errors import OptionError
+from lithophone.transcript import Segment, Transcript
+from tests.conftest import DEMO
+
+JAPANESE = "日本語 \N{GRINNING FACE}"
+
+
+def file(name: str) -> InputFile:
+    return InputFile(f"{name}.wav", Path(f"{name}.wav"), Path(name))
+
+
+def transcript(text: str) -> Transcript:
+    return Transcript((Segment(text, 0.0, 1.0),), 1.0)
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, encoding: str) -> io.BytesIO:
+    """What stdout gets from here on, in that encoding."""
+    data = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(data, encoding=encoding, write_through=True))
+    return data
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1", "cp932"])
+def test_lines_that_stdout_cannot_show_are_printed_with_escapes_and_an_error(
+    monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    data = printed(monkeypatch, encoding)
+    with pytest.raises(terminal.UnprintableTextError, match=rf"encoding {encoding}.*PYTHONIOENCODING=utf-8"):
+        make_sink("-", None, several=False).window(file("a"), transcript(JAPANESE).segments)
+    assert "\\U0001f600" in data.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8", "utf-16"])
+def test_a_json_document_says_the_text_in_any_encoding(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    data = printed(monkeypatch, encoding)
+    make_sink("-", "json", several=False).recording(file("a"), transcript(JAPANESE))
+    assert json.loads(data.getvalue().decode(encoding))["text"] == JAPANESE
+
+
+def test_text_that_the_encoding_has_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = printed(monkeypatch, "cp1252")
+    make_sink("-", "txt", several=False).recording(file("a"), transcript("Käse – 5 €"))
+    assert data.getvalue().decode("cp1252") == "Käse – 5 €\n"
+
+
+def test_every_json_document_of_several_names_its_file(capsys: pytest.CaptureFixture[str]) -> None:
+    sink = make_sink("-", "json", several=True)
+    for name in ("a", "b"):
+        sink.recording(file(name), transcript(f"text {name}"))
+    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["file"], one["text"]) for one in documents] == [("a.wav", "text a"), ("b.wav", "text b")]
+
+
+def test_other_documents_of_several_stand_below_their_file(capsys: pytest.CaptureFixture[str]) -> None:
+    sink = make_sink("-", "txt", several=True)
+    sink.recording(file("a\udcff"), transcript("one"))
+    sink.recording(file("b"), transcript("two"))
+    assert capsys.readouterr().out == "# a\\udcff.wav\none\n# b.wav\ntwo\n"
+
+
+def test_a_name_of_240_bytes_is_written(tmp_path: Path) -> None:
+    named = file("会" * 80)
+    kept, refused = check_outputs(str(tmp_path / "out"), "srt", [named])
+    make_sink(str(tmp_path / "out"), "srt", several=False).recording(named, transcript("one"))
+    assert (kept, refused) == ([named], [])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["会" * 80 + ".srt"]
+
+
+def test_a_name_that_is_too_long_with_its_ending_is_refused_before_the_work(tmp_path: Path) -> None:
+    fits, too_long = file("x" * 251), file("y" * 252)
+    kept, (refused,) = check_outputs(str(tmp_path), "srt", [fits, too_long])
+    assert kept == [fits]
+    assert "File name too long" in str(refused)
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").mkdir()
+    kept, (refused,) = check_outputs(str(tmp_path), None, [file("a"), file("b")])
+    assert kept == [file("b")]
+    assert "a folder has that name" in str(refused)
+
+
+@pytest.mark.parametrize("place", ["file/out", "x" * 300])
+def test_a_place_that_cannot_be_a_folder_is_wrong_usage(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OptionError, match=r"--output-dir .* cannot be written"):
+        check_outputs(str(tmp_path / place), None, [file("a")])
+
+
+def test_files_have_the_permissions_of_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        make_sink(str(tmp_path), "txt", several=False).recording(file("a"), transcript("one"))
+    finally:
+        os.umask(before)
+    assert output_path(tmp_path, file("a"), "txt").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("command", [["transcribe", DEMO, "--decode", "ctc", "--quiet"], ["models"]])
+def test_a_full_disk_behind_stdout_is_an_error_without_a_traceback(command: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lithophone", *map(str, command)], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr

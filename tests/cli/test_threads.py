@@ -1,0 +1,58 @@
+"""Threads of a command: their number, and that they sleep while they wait."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from lithophone.cli.threads import SMALL_MODEL, let_threads_sleep, limit_threads, settle_threads
+
+SMALL = nn.Linear(2, 2)
+
+
+class Large(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(SMALL_MODEL, device="meta"))
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("asked", "network", "expected"), [(None, SMALL, 1), (None, Large(), 3), (2, SMALL, 2)])
+def test_a_small_model_takes_one_thread_unless_asked(asked: int | None, network: nn.Module, expected: int) -> None:
+    limit_threads(asked)
+    settle_threads(asked, network)
+    assert torch.get_num_threads() == expected
+
+
+def test_the_variable_of_openmp_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    settle_threads(None, SMALL)
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE"), ({"GOMP_SPINCOUNT": "100"}, None)])
+def test_threads_sleep_unless_the_user_says_how_they_wait(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], expected: str | None
+) -> None:
+    monkeypatch.setattr(os, "environ", dict(given))
+    let_threads_sleep()
+    assert os.environ.get("OMP_WAIT_POLICY") == expected
+
+
+def test_the_commands_are_there_before_torch_so_that_its_threads_can_be_set() -> None:
+    code = "import sys, lithophone.cli.main; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
