@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from dataclasses import replace
 
 import pytest
 
-from lithophone.formats import FORMATS
+from lithophone.formats import FORMATS, CueOptions, render
 from lithophone.transcript import Segment, Transcript, TranscriptWarning, Word
 
 WORDS = (Word("Hello", 0.0, 0.5, 0.5), Word("there.", 0.5, 1.2345, 1.0))
@@ -16,8 +17,8 @@ HELLO = Segment("Hello there.", 0.0, 1.2345)
 TRANSCRIPT = Transcript(
     segments=(
         HELLO,
-        Segment(" a --> b\tc ", 59.9996, 3599.5),
-        Segment("Größe 日本", 3600.0, 3661.25),
+        Segment(" a --> b\tc ", 59.9996, 65.5),
+        Segment("Größe 日本", 3600.0, 3606.25),
     ),
     duration_s=3662.00049,
     language="en",
@@ -30,16 +31,16 @@ EXPECTED = {
     "txt": "Hello there.\na --> b\tc\nGröße 日本\n",
     "srt": (
         "1\n00:00:00,000 --> 00:00:01,234\nHello there.\n\n"
-        "2\n00:01:00,000 --> 00:59:59,500\na -> b\tc\n\n"
-        "3\n01:00:00,000 --> 01:01:01,250\nGröße 日本\n\n"
+        "2\n00:01:00,000 --> 00:01:05,500\na --＞ b c\n\n"
+        "3\n01:00:00,000 --> 01:00:06,250\nGröße 日本\n\n"
     ),
     "vtt": (
         "WEBVTT\n\n"
         "00:00.000 --> 00:01.234\nHello there.\n\n"
-        "01:00.000 --> 59:59.500\na -> b\tc\n\n"
-        "01:00:00.000 --> 01:01:01.250\nGröße 日本\n\n"
+        "01:00.000 --> 01:05.500\na --&gt; b c\n\n"
+        "01:00:00.000 --> 01:00:06.250\nGröße 日本\n\n"
     ),
-    "tsv": "start\tend\ttext\n0\t1234\tHello there.\n60000\t3599500\ta --> b c\n3600000\t3661250\tGröße 日本\n",
+    "tsv": "start\tend\ttext\n0\t1234\tHello there.\n60000\t65500\ta --> b c\n3600000\t3606250\tGröße 日本\n",
 }
 
 
@@ -60,20 +61,21 @@ SAID_WORDS = (
     Word("there,", 2.0, 2.4),
     Word("1.", 2.4, 3.0),
 )
-SAID = Segment("Well - hello\nthere, 1.", 1.0, 3.0, SAID_WORDS, "1")
+KARAOKE = CueOptions(highlight_words=True)
+SAID = Segment("Well - hello there, 1.", 1.0, 3.0, SAID_WORDS, "1")
 
 
 def test_srt_underlines_the_word_that_is_said() -> None:
-    assert FORMATS["srt"](Transcript((SAID,), 3.0)) == "".join(
+    assert render("srt", Transcript((SAID,), 3.0), KARAOKE) == "".join(
         f"{number}\n00:00:0{start} --> 00:00:0{end}\n[Speaker 1]: {text}\n\n"
         for number, (start, end, text) in enumerate(
             [
-                ("1,000", "1,200", "Well - hello\nthere, 1."),
-                ("1,200", "1,500", "<u>Well</u> - hello\nthere, 1."),
-                ("1,500", "1,900", "Well - <u>hello</u>\nthere, 1."),
-                ("1,900", "2,000", "Well - hello\nthere, 1."),
-                ("2,000", "2,400", "Well - hello\n<u>there,</u> 1."),
-                ("2,400", "3,000", "Well - hello\nthere, <u>1.</u>"),
+                ("1,000", "1,200", "Well - hello there, 1."),
+                ("1,200", "1,500", "<u>Well</u> - hello there, 1."),
+                ("1,500", "1,900", "Well - <u>hello</u> there, 1."),
+                ("1,900", "2,000", "Well - hello there, 1."),
+                ("2,000", "2,400", "Well - hello <u>there,</u> 1."),
+                ("2,400", "3,000", "Well - hello there, <u>1.</u>"),
             ],
             start=1,
         )
@@ -81,19 +83,33 @@ def test_srt_underlines_the_word_that_is_said() -> None:
 
 
 def test_vtt_words_have_stamps_that_rise_inside_the_cue() -> None:
-    line = "[Speaker 1]: <00:01.200>Well - <00:01.500>hello\n<00:02.000>there, <00:02.400>1."
+    line = "[Speaker 1]: <00:01.200>Well - <00:01.500>hello <00:02.000>there, <00:02.400>1."
     assert FORMATS["vtt"](Transcript((SAID,), 3.0)) == f"WEBVTT\n\n00:01.000 --> 00:03.000\n{line}\n\n"
     late = replace(SAID, start_s=1.2, end_s=2.4)
     assert "<00:01.200>" not in FORMATS["vtt"](Transcript((late,), 3.0))
     assert "<00:02.400>" not in FORMATS["vtt"](Transcript((late,), 3.0))
 
 
+def test_srt_is_plain_unless_words_are_to_be_highlighted() -> None:
+    assert FORMATS["srt"](Transcript((SAID,), 3.0)) == (
+        "1\n00:00:01,000 --> 00:00:03,000\n[Speaker 1]: Well - hello there, 1.\n\n"
+    )
+
+
 def test_words_that_a_cue_does_not_show_are_left_out_and_the_text_stays() -> None:
-    arrow = Segment("a --> b", 0.0, 1.0, (Word("a", 0.0, 0.4), Word("-->", 0.4, 0.4), Word("b", 0.5, 1.0)))
-    srt = FORMATS["srt"](Transcript((arrow,), 1.0))
-    assert [cue.split("\n")[2] for cue in srt.split("\n\n")[:-1]] == ["<u>a</u> -> b", "a -> b", "a -> <u>b</u>"]
-    moment = Segment("yes", 1.0, 1.0, (Word("yes", 1.0, 1.0),))
-    assert FORMATS["srt"](Transcript((moment,), 1.0)) == "1\n00:00:01,000 --> 00:00:01,000\nyes\n\n"
+    words = (Word("a", 0.0, 0.4), Word("lost", 0.4, 0.5), Word("-->", 0.4, 0.4), Word("b", 0.5, 1.0))
+    srt = render("srt", Transcript((Segment("a --> b", 0.0, 1.0, words),), 1.0), KARAOKE)
+    assert [cue.split("\n")[2] for cue in srt.split("\n\n")[:-1]] == ["<u>a</u> --＞ b", "a --＞ b", "a --＞ <u>b</u>"]
+
+
+@pytest.mark.parametrize(
+    ("name", "times"), [("srt", "00:00:01,000 --> 00:00:01,001"), ("vtt", "00:01.000 --> 00:01.001")]
+)
+def test_a_cue_ends_after_it_starts(name: str, times: str) -> None:
+    """WebVTT 4.1: the end is greater than the start."""
+    moment = Transcript((Segment("yes", 1.0, 1.0, (Word("yes", 1.0, 1.0),)),), 1.0)
+    assert times in render(name, moment)
+    assert times in render(name, moment, KARAOKE)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +122,7 @@ def test_nothing_was_said(name: str, text: str) -> None:
 
 def test_blank_lines_would_end_a_cue() -> None:
     two_lines = Transcript((Segment("one\n\n two \n", 0, 1),), 1.0)
-    assert FORMATS["srt"](two_lines) == "1\n00:00:00,000 --> 00:00:01,000\none\ntwo\n\n"
+    assert FORMATS["srt"](two_lines) == "1\n00:00:00,000 --> 00:00:01,000\none two\n\n"
     assert FORMATS["tsv"](two_lines).endswith("one two\n")
 
 
@@ -131,7 +147,7 @@ def test_json() -> None:
             {"word": "there.", "start": 0.5, "end": 1.234, "probability": 1.0},
         ],
     }
-    assert values["segments"][2] == {"id": 2, "start": 3600.0, "end": 3661.25, "text": "Größe 日本"}
+    assert values["segments"][2] == {"id": 2, "start": 3600.0, "end": 3606.25, "text": "Größe 日本"}
     assert values["warnings"] == [{"code": "loop", "message": "The text repeats itself.", "start": 1.0, "end": 2.0}]
 
 
@@ -154,8 +170,29 @@ def test_verbose_json_has_the_fields_of_openais_api() -> None:
         "id", "seek", "start", "end", "text", "tokens", "temperature", "avg_logprob", "compression_ratio",
         "no_speech_prob",
     ]  # fmt: skip
-    assert first["avg_logprob"] == pytest.approx(math.log(0.5) / 2, abs=1e-3)
-    assert values["segments"][1]["seek"] == 6000
+    assert first["avg_logprob"] == pytest.approx(math.log(0.5) / 2, abs=1e-4)
+    assert (first["id"], first["tokens"], first["temperature"], first["no_speech_prob"]) == (0, [], 0.0, 0.0)
+    assert [segment["seek"] for segment in values["segments"]] == [0, 6000, 360_000]
+    assert first["compression_ratio"] == round(12 / len(zlib.compress(b"Hello there.")), 4) == 0.6
+
+
+def test_a_confidence_of_zero_is_the_smallest_logarithm_that_is_written() -> None:
+    words = (Word("a", 0.0, 0.5, 0.0), Word("b", 0.5, 1.0, 1e-3), Word("c", 1.0, 1.5))
+    (segment,) = json.loads(render("verbose_json", Transcript((Segment("a b c", 0.0, 1.5, words),), 2.0)))["segments"]
+    assert segment["avg_logprob"] == round((math.log(1e-6) + math.log(1e-3)) / 2, 4) == -10.3616
+    assert [word["probability"] for word in segment_words(words)] == [0.0, 0.001]
+
+
+def segment_words(words: tuple[Word, ...]) -> list[dict[str, float]]:
+    values = json.loads(render("json", Transcript((Segment("a b c", 0.0, 1.5, words),), 2.0)))
+    return [word for word in values["segments"][0]["words"] if "probability" in word]
+
+
+@pytest.mark.parametrize(
+    ("language", "name"), [("pt-BR", "portuguese"), ("ja", "japanese"), ("xx", "xx"), (None, "unknown")]
+)
+def test_languages_have_the_names_of_openais_api(language: str | None, name: str) -> None:
+    assert json.loads(render("verbose_json", Transcript((), 0.5, language)))["language"] == name
 
 
 def test_verbose_json_of_nothing() -> None:

@@ -1,0 +1,35 @@
+"""A transcript as the text of a file: txt, srt, vtt, tsv, json, verbose_json.
+
+txt, srt, vtt, tsv and json are laid out as openai/whisper writes them, verbose_json as OpenAI's transcription API
+answers. Pure functions of Transcript and CueOptions; the caller writes the text, as UTF-8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lithophone.formats.cues import DEFAULT_CUES, CueOptions
+from lithophone.formats.documents import to_json, to_tsv, to_txt, to_verbose_json
+from lithophone.formats.subtitles import to_srt, to_vtt, vtt_time
+from lithophone.transcript import Transcript
+
+FORMATS: dict[str, Callable[..., str]] = {
+    "txt": to_txt,
+    "srt": to_srt,
+    "vtt": to_vtt,
+    "tsv": to_tsv,
+    "json": to_json,
+    "verbose_json": to_verbose_json,
+}
+"""Writers by the name that the command line and the server use: `writer(transcript, cues=DEFAULT_CUES)`."""
+
+
+def render(name: str, transcript: Transcript, cues: CueOptions = DEFAULT_CUES) -> str:
+    """The transcript in the format `name`; `cues` matters to srt and vtt."""
+    return FORMATS[name](transcript, cues)
+
+
+__all__ = [
+    "DEFAULT_CUES", "FORMATS", "CueOptions", "render", "to_json", "to_srt", "to_tsv", "to_txt", "to_verbose_json",
+    "to_vtt", "vtt_time",
+]  # fmt: skip

@@ -1,0 +1,317 @@
+"""Segments cut into cues that can be read: lines of limited width, few lines, few seconds.
+
+Cuts are chosen by dynamic programming over the whole segment: as few cues as possible, ended at the end of a sentence,
+at a pause (where words are timed), or behind a comma. Without timed words, time is shared out by characters.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lithophone.errors import OptionError
+from lithophone.transcript import Segment, Word
+
+SENTENCE_END, CLAUSE_END = ".?!…。？！", ",;:—–、，；："
+CLOSING = "\"'”’»)]}」』）】〉》"
+STAND_INS = "＜＞｛［"
+"""What `subtitles.py` writes for markup."""
+
+NEVER_FIRST = STAND_INS + "、。，．？！：；）」』】〉》ー々ゝヽ・…～ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ"
+"""Characters that begin no line in Japanese (kinsoku) and Mandarin."""
+
+NEVER_LAST = STAND_INS + "（「『【〈《"
+
+PAUSE_S = 0.5
+"""A pause between words at which a cue may end as well as at the end of a sentence."""
+
+LONG_PAUSE_S = 1.0
+"""A pause that no cue should last through, and the gap between cues that is closed."""
+
+SHORT_S = 1.0
+TICK_S = 0.001
+"""The least that WebVTT lets a cue last."""
+
+
+@dataclass(frozen=True)
+class CueOptions:
+    """Layout of srt and vtt. Widths are in columns: a wide character (kana, hanzi) takes two."""
+
+    max_line_width: int = field(default=42, metadata={"help": "srt, vtt: columns of a line at most."})
+    max_line_count: int = field(default=2, metadata={"help": "srt, vtt: lines of a cue at most."})
+    max_cue_s: float = field(default=7.0, metadata={"help": "srt, vtt: seconds of a cue at most."})
+    highlight_words: bool = field(
+        default=False, metadata={"help": "srt: repeat a cue with every timed word underlined while it is said."}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("max_line_width", "max_line_count"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise OptionError(f"{name} {value!r}: it must be a whole number of 1 or more")
+        seconds = self.max_cue_s
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+            raise OptionError(f"max_cue_s {seconds!r}: it must be seconds above 0")
+        if not isinstance(self.highlight_words, bool):
+            raise OptionError(f"highlight_words {self.highlight_words!r}: it must be True or False")
+
+
+DEFAULT_CUES = CueOptions()
+
+
+@dataclass(frozen=True)
+class PlacedWord:
+    """A timed word and where it stands in the text of its segment."""
+
+    word: Word
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Cue:
+    """What is shown from `start_s` to `end_s`: spans of the segment's text, one a line."""
+
+    start_s: float
+    end_s: float
+    text: str
+    lines: tuple[tuple[int, int], ...]
+    label: str = ""
+    """`[Ann]: `, where the speaker is known."""
+    words: tuple[PlacedWord, ...] = ()
+
+    def render(
+        self,
+        before: Mapping[int, str] | None = None,
+        behind: Mapping[int, str] | None = None,
+        escape: Callable[[str], str] = str,
+    ) -> str:
+        """The lines; `before` and `behind` are marks around single characters, by position in the text."""
+        before, behind = before or {}, behind or {}
+        lines = (
+            "".join(f"{before.get(i, '')}{escape(self.text[i])}{behind.get(i, '')}" for i in range(start, end))
+            for start, end in self.lines
+        )
+        return escape(self.label) + "\n".join(lines)
+
+
+def cues_of(segment: Segment, options: CueOptions, guard: Callable[[str], str] = str) -> list[Cue]:
+    """The cues of a segment, in order; none where it has no text.
+
+    guard: replaces characters that the format would take for markup, one by one.
+    """
+    text = " ".join(segment.text.split())
+    if not text:
+        return []
+    shown, label = guard(text), guard(label_of(segment.speaker))
+    assert len(shown) == len(text), "a guard replaces characters one by one"
+    words = list(place(segment.words, text))
+    units = _timed(list(_units(shown, options.max_line_width)), segment, words, len(text))
+    layout = _Layout(shown, columns(label), options)
+    cut = _cut(units, layout, bool(words))
+    times = list(_times(units, cut, segment, options.max_cue_s))
+    return [
+        Cue(*span, shown, layout.lines(some), label, _inside(words, some))
+        for span, some in zip(times, (units[start:end] for start, end in cut), strict=True)
+    ]
+
+
+def label_of(speaker: str | None) -> str:
+    """`[Speaker 1]: ` or `[Ann]: `; brackets inside a name become round."""
+    name = "" if speaker is None else " ".join(speaker.split()).translate({ord("["): "(", ord("]"): ")"})
+    return f"[{f'Speaker {name}' if name.isdigit() else name}]: " if name else ""
+
+
+def place(words: Sequence[Word], text: str) -> Iterator[PlacedWord]:
+    """Every word that the text shows, with its position, in order."""
+    at = 0
+    for word in words:
+        start = text.find(word.text, at) if word.text else -1
+        if start >= 0:
+            at = start + len(word.text)
+            yield PlacedWord(word, start, at)
+
+
+def columns(text: str) -> int:
+    """Columns that a text takes: two of a wide character, none of a combining mark."""
+    return sum(_columns_of(character) for character in text)
+
+
+def _columns_of(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Cf", "Mn"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+# --- units that no line breaks
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """A span of the text that stays on one line, and its times."""
+
+    start: int
+    end: int
+    start_s: float = 0.0
+    end_s: float = 0.0
+
+
+def _units(text: str, width: int) -> Iterator[_Unit]:
+    """Words; characters of languages without spaces; pieces of what is wider than a line.
+
+    Digits stay with the word before them: readers of SubRip take a last line of digits for the number of a cue.
+    """
+    waiting: _Unit | None = None
+    for unit in _pieces(text, width):
+        glued = waiting is not None and text[unit.start : unit.end].isdecimal()
+        if waiting is not None and glued and columns(text[waiting.start : unit.end]) <= width:
+            waiting = _Unit(waiting.start, unit.end)
+        else:
+            if waiting is not None:
+                yield waiting
+            waiting = unit
+    if waiting is not None:
+        yield waiting
+
+
+def _pieces(text: str, width: int) -> Iterator[_Unit]:
+    start, taken = 0, 0
+    for at, character in enumerate(text):
+        if character == " ":
+            if at > start:
+                yield _Unit(start, at)
+            start, taken = at + 1, 0
+            continue
+        size = _columns_of(character)
+        if at > start and (taken + size > width or _may_break(text[at - 1], character)):
+            yield _Unit(start, at)
+            start, taken = at, 0
+        taken += size
+    if start < len(text):
+        yield _Unit(start, len(text))
+
+
+def _may_break(one: str, other: str) -> bool:
+    """Whether a line may end between two characters without a space: where one is wide, but for kinsoku."""
+    wide = _columns_of(one) == 2 or _columns_of(other) == 2
+    return wide and other not in NEVER_FIRST + CLOSING and one not in NEVER_LAST and not unicodedata.combining(other)
+
+
+def _timed(units: Sequence[_Unit], segment: Segment, words: Sequence[PlacedWord], length: int) -> list[_Unit]:
+    """Units with their times: those of the words, and between known times a share by characters."""
+    anchors = [(0, segment.start_s), *((p, s) for w in words for p, s in _ends(w)), (length, segment.end_s)]
+    places = [place for place, _ in anchors]
+    rising = itertools.accumulate((time_s for _, time_s in anchors), max)
+    times = [min(time_s, max(segment.start_s, segment.end_s)) for time_s in rising]
+
+    def at(place: int, anchor: int) -> float:
+        before = max(anchor - 1, 0)
+        share = (place - places[before]) / max(places[anchor] - places[before], 1)
+        return times[before] + share * (times[anchor] - times[before])
+
+    def start_s(place: int) -> float:
+        behind = bisect.bisect_right(places, place)
+        return times[behind - 1] if places[behind - 1] == place else at(place, behind)
+
+    def end_s(place: int) -> float:
+        anchor = bisect.bisect_left(places, place)
+        return times[anchor] if places[anchor] == place else at(place, anchor)
+
+    return [_Unit(unit.start, unit.end, start_s(unit.start), end_s(unit.end)) for unit in units]
+
+
+def _ends(placed: PlacedWord) -> tuple[tuple[int, float], tuple[int, float]]:
+    return (placed.start, placed.word.start_s), (placed.end, placed.word.end_s)
+
+
+# --- lines and cuts
+
+
+class _Layout:
+    """Lines of a cue: at most `max_line_count`, as even as they can be."""
+
+    def __init__(self, text: str, label_columns: int, options: CueOptions) -> None:
+        self.text, self.label_columns, self.options = text, label_columns, options
+        self._columns = [0, *itertools.accumulate(_columns_of(character) for character in text)]
+
+    def fits(self, units: Sequence[_Unit]) -> bool:
+        """Whether the units are one cue; a single one always is."""
+        width, count = self.options.max_line_width, self.options.max_line_count
+        taken = self.label_columns + self._columns[units[-1].end] - self._columns[units[0].start]
+        return len(units) == 1 or taken <= width or (taken <= width * count + count and self._count(units) <= count)
+
+    def _count(self, units: Sequence[_Unit]) -> int:
+        return len(self._wrapped(units, self.options.max_line_width))
+
+    def lines(self, units: Sequence[_Unit]) -> tuple[tuple[int, int], ...]:
+        """The spans of the lines."""
+        widest = self.options.max_line_width
+        lines = self._wrapped(units, widest)
+        narrower = (self._wrapped(units, width) for width in range(widest // 2, widest) if len(lines) > 1)
+        return next((even for even in narrower if len(even) == len(lines)), lines)
+
+    def _wrapped(self, units: Sequence[_Unit], width: int) -> tuple[tuple[int, int], ...]:
+        lines = [(units[0].start, units[0].end)]
+        for unit in units[1:]:
+            start, _ = lines[-1]
+            room = width - (self.label_columns if len(lines) == 1 else 0)
+            if self._columns[unit.end] - self._columns[start] <= room:
+                lines[-1] = start, unit.end
+            else:
+                lines.append((unit.start, unit.end))
+        return tuple(lines)
+
+
+def _cut(units: Sequence[_Unit], layout: _Layout, is_timed: bool) -> list[tuple[int, int]]:
+    """Ranges of units, one a cue, at the least cost."""
+    best: list[tuple[float, int]] = [(0.0, 0)]
+    for end in range(1, len(units) + 1):
+        found = ((best[start][0] + cost, start) for start, cost in _starts(units, end, layout, is_timed))
+        best.append(min(found))
+    cuts = [len(units)]
+    while cuts[-1]:
+        cuts.append(best[cuts[-1]][1])
+    return list(itertools.pairwise(cuts[::-1]))
+
+
+def _starts(units: Sequence[_Unit], end: int, layout: _Layout, is_timed: bool) -> Iterator[tuple[int, float]]:
+    """Where a cue that ends before the unit `end` may begin, and what it costs."""
+    at_end = _cost_of_end(units, end, layout.text, is_timed)
+    pauses = 0
+    for start in range(end - 1, -1, -1):
+        pauses += is_timed and start < end - 1 and units[start + 1].start_s - units[start].end_s >= LONG_PAUSE_S
+        lasts_s = units[end - 1].end_s - units[start].start_s
+        if start < end - 1 and (lasts_s > layout.options.max_cue_s or not layout.fits(units[start:end])):
+            return
+        yield start, 1 + at_end + 2 * pauses + (0.5 if lasts_s < SHORT_S else 0.0)
+
+
+def _cost_of_end(units: Sequence[_Unit], end: int, text: str, is_timed: bool) -> float:
+    if end == len(units):
+        return 0.0
+    if is_timed and units[end].start_s - units[end - 1].end_s >= PAUSE_S:
+        return 0.0
+    last = text[units[end - 1].start : units[end - 1].end].rstrip(CLOSING)[-1:]
+    if last and last in SENTENCE_END:
+        return 0.0
+    return 0.3 if last and last in CLAUSE_END else 1.0
+
+
+def _times(
+    units: Sequence[_Unit], cut: Sequence[tuple[int, int]], segment: Segment, max_cue_s: float
+) -> Iterator[tuple[float, float]]:
+    """Start and end of every cue; gaps up to LONG_PAUSE_S are closed, as far as `max_cue_s` allows."""
+    starts = [units[a].start_s for a, _ in cut]
+    ends = [units[b - 1].end_s for _, b in cut]
+    if starts[0] - segment.start_s <= min(LONG_PAUSE_S, max_cue_s - (ends[0] - starts[0])):
+        starts[0] = segment.start_s
+    for start_s, end_s, next_s in zip(starts, ends, [*starts[1:], segment.end_s], strict=True):
+        closed_s = next_s if next_s - end_s <= LONG_PAUSE_S else end_s
+        yield start_s, max(min(closed_s, start_s + max_cue_s), start_s + TICK_S)
+
+
+def _inside(words: Sequence[PlacedWord], units: Sequence[_Unit]) -> tuple[PlacedWord, ...]:
+    return tuple(word for word in words if units[0].start <= word.start and word.end <= units[-1].end)

@@ -1,0 +1,138 @@
+"""Formats without a layout of cues: txt and tsv by segment, json, and verbose_json as OpenAI's API answers."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from lithophone.formats.cues import DEFAULT_CUES, CueOptions, label_of
+from lithophone.formats.subtitles import milliseconds
+from lithophone.languages import TABLE, base_language
+from lithophone.transcript import Segment, Transcript, TranscriptWarning, Word
+
+
+def to_txt(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
+    """One line per segment."""
+    return "".join(f"{text}\n" for _, text in _texts(transcript))
+
+
+def to_tsv(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
+    """Columns start, end (whole milliseconds) and text."""
+    rows = (
+        f"{milliseconds(segment.start_s)}\t{milliseconds(segment.end_s)}\t{' '.join(text.split())}\n"
+        for segment, text in _texts(transcript)
+    )
+    return "start\tend\ttext\n" + "".join(rows)
+
+
+def to_json(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
+    """`text`, `language`, `duration`, `segments` and `warnings`; times in seconds, to the millisecond."""
+    return _dumps(
+        {
+            "text": transcript.text,
+            "language": transcript.language,
+            "duration": _seconds(transcript.duration_s),
+            "segments": [_segment_dict(number, segment) for number, segment in enumerate(transcript.segments)],
+            "warnings": [_warning_dict(warning) for warning in transcript.warnings],
+        }
+    )
+
+
+def to_verbose_json(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
+    """The answer of OpenAI's API to `response_format=verbose_json`, with every field its clients expect.
+
+    What has no counterpart here is neutral: `tokens` is empty, `temperature` and `no_speech_prob` are 0, an unknown
+    language is "unknown". `avg_logprob` comes from the confidence of the words, 0 where there is none.
+    """
+    words = {"words": [_word_dict(word) for word in transcript.words]} if transcript.words else {}
+    return _dumps(
+        {
+            "task": transcript.task,
+            "language": _api_name(transcript.language),
+            "duration": _seconds(transcript.duration_s),
+            "text": transcript.text,
+            "segments": [_api_segment_dict(number, segment) for number, segment in enumerate(transcript.segments)],
+            **words,
+        }
+    )
+
+
+def _texts(transcript: Transcript) -> Iterator[tuple[Segment, str]]:
+    """Segments with text, and the text with its speaker, without blank lines."""
+    for segment in transcript.segments:
+        lines = [line.strip() for line in segment.text.splitlines() if line.strip()]
+        if lines:
+            yield segment, label_of(segment.speaker) + "\n".join(lines)
+
+
+# --- json
+
+
+def _seconds(time_s: float) -> float:
+    return round(time_s, 3)
+
+
+def _dumps(values: dict[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False)
+
+
+def _segment_dict(number: int, segment: Segment) -> dict[str, Any]:
+    values: dict[str, Any] = {"id": number, **_span(segment), "text": segment.text}
+    if segment.speaker is not None:
+        values["speaker"] = segment.speaker
+    if segment.confidence is not None:
+        values["probability"] = round(segment.confidence, 4)
+    if segment.words:
+        values["words"] = [_word_dict(word) for word in segment.words]
+    return values
+
+
+def _word_dict(word: Word) -> dict[str, Any]:
+    values: dict[str, Any] = {"word": word.text, **_span(word)}
+    if word.confidence is not None:
+        values["probability"] = round(word.confidence, 4)
+    if word.speaker is not None:
+        values["speaker"] = word.speaker
+    return values
+
+
+def _warning_dict(warning: TranscriptWarning) -> dict[str, Any]:
+    return {"code": warning.code, "message": warning.message, **_span(warning)}
+
+
+def _span(timed: Segment | Word | TranscriptWarning) -> dict[str, float]:
+    return {"start": _seconds(timed.start_s), "end": _seconds(timed.end_s)}
+
+
+def _api_segment_dict(number: int, segment: Segment) -> dict[str, Any]:
+    return {
+        "id": number,
+        "seek": round(segment.start_s * 100),
+        **_span(segment),
+        "text": segment.text,
+        "tokens": [],
+        "temperature": 0.0,
+        "avg_logprob": _mean_log_confidence(segment.words),
+        "compression_ratio": _compression_ratio(segment.text),
+        "no_speech_prob": 0.0,
+    }
+
+
+def _mean_log_confidence(words: tuple[Word, ...]) -> float:
+    logs = [math.log(max(word.confidence, 1e-6)) for word in words if word.confidence is not None]
+    return round(sum(logs) / len(logs), 4) if logs else 0.0
+
+
+def _compression_ratio(text: str) -> float:
+    """Bytes over compressed bytes, whisper's measure of a text that repeats itself."""
+    data = text.encode()
+    return round(len(data) / len(zlib.compress(data)), 4)
+
+
+def _api_name(language: str | None) -> str:
+    """OpenAI's API answers with names where everybody else has codes."""
+    known = TABLE.get(base_language(language))
+    return known.api_name if known else language or "unknown"

@@ -1,0 +1,114 @@
+"""Subtitles: SubRip (srt) and WebVTT (vtt).
+
+Where words are timed, vtt has a time stamp before each of them, which players without karaoke skip; srt repeats a cue
+with each word underlined where `highlight_words` asks for it, as openai/whisper does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lithophone.formats.cues import DEFAULT_CUES, Cue, CueOptions, cues_of
+from lithophone.transcript import Transcript
+
+ARROW = re.compile(r"(--+)>")
+TAG_START = re.compile(r"<(?=[^>]*>)")
+OVERRIDE = re.compile(r"\{(?=\\)")
+NAME_LIKE = re.compile(r"^\[(?=[^\]]+\]: .)")
+"""A text that begins like the name of a speaker."""
+
+VTT_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+def to_srt(transcript: Transcript, cues: CueOptions = DEFAULT_CUES) -> str:
+    """SubRip: numbered cues, `00:00:01,000 --> 00:00:02,500`.
+
+    The format has no escapes: an arrow, and `<` or `{` where players would read a tag, are written full-width.
+    """
+    shown = (one for segment in transcript.segments for one in cues_of(segment, cues, _srt_guard))
+    timed = (part for cue in shown for part in (_word_cues(cue) if cues.highlight_words else [_whole(cue)]))
+    return "".join(
+        f"{number}\n{_srt_time(start_s)} --> {_srt_time(end_s)}\n{text}\n\n"
+        for number, (start_s, end_s, text) in enumerate(timed, start=1)
+    )
+
+
+def to_vtt(transcript: Transcript, cues: CueOptions = DEFAULT_CUES) -> str:
+    """WebVTT: `00:01.000 --> 00:02.500`, with hours from the first hour on; `&`, `<` and `>` escaped (4.2.2)."""
+    shown = (one for segment in transcript.segments for one in cues_of(segment, cues, _guard))
+    return "WEBVTT\n\n" + "".join(
+        f"{vtt_time(cue.start_s)} --> {vtt_time(cue.end_s)}\n{_stamped(cue)}\n\n" for cue in shown
+    )
+
+
+def _srt_guard(text: str) -> str:
+    return TAG_START.sub("＜", ARROW.sub(r"\1＞", _guard(text)))
+
+
+def _guard(text: str) -> str:
+    """What readers of either format take for an override of style, or for the name of a speaker."""
+    return OVERRIDE.sub("｛", text if text.endswith("]: ") else NAME_LIKE.sub("［", text))
+
+
+def _whole(cue: Cue) -> tuple[float, float, str]:
+    return cue.start_s, cue.end_s, cue.render()
+
+
+def _word_cues(cue: Cue) -> Iterator[tuple[float, float, str]]:
+    """Start, end and text: one cue for every word, underlined while it is said, and one for every pause."""
+    last_s, written = cue.start_s, False
+    for placed in cue.words:
+        start_s, end_s = max(placed.word.start_s, last_s), min(placed.word.end_s, cue.end_s)
+        if lasts(last_s, start_s):
+            yield last_s, start_s, cue.render()
+        if lasts(start_s, end_s):
+            yield start_s, end_s, cue.render({placed.start: "<u>"}, {placed.end - 1: "</u>"})
+            written = True
+        last_s = max(last_s, end_s)
+    if lasts(last_s, cue.end_s) or not written:
+        yield last_s, cue.end_s, cue.render()
+
+
+def _stamped(cue: Cue) -> str:
+    """The cue with the start of every word before it; stamps rise, and lie inside the cue."""
+    stamps: dict[int, str] = {}
+    last_s = cue.start_s
+    for placed in cue.words:
+        start_s = placed.word.start_s
+        if lasts(last_s, start_s) and lasts(start_s, min(placed.word.end_s, cue.end_s)):
+            stamps[placed.start] = f"<{vtt_time(start_s)}>"
+            last_s = start_s
+    return cue.render(stamps, escape=lambda text: "".join(VTT_ESCAPES.get(one, one) for one in text))
+
+
+# --- times
+
+
+def milliseconds(time_s: float) -> int:
+    """Whole milliseconds of a time from 0 on."""
+    assert time_s >= 0, f"times start at 0, this one is {time_s} s"
+    return round(time_s * 1000)
+
+
+def lasts(start_s: float, end_s: float) -> bool:
+    """Whether anything is left of the span when its times are written."""
+    return milliseconds(start_s) < milliseconds(end_s)
+
+
+def vtt_time(time_s: float) -> str:
+    """`MM:SS.mmm`, with hours in front from the first hour on."""
+    hours, *rest = _clock(time_s)
+    return (f"{hours:02d}:" if hours else "") + "{:02d}:{:02d}.{:03d}".format(*rest)
+
+
+def _srt_time(time_s: float) -> str:
+    return "{:02d}:{:02d}:{:02d},{:03d}".format(*_clock(time_s))
+
+
+def _clock(time_s: float) -> tuple[int, int, int, int]:
+    """Hours, minutes, seconds, milliseconds."""
+    seconds, thousandths = divmod(milliseconds(time_s), 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return hours, minutes, seconds, thousandths
