@@ -18,7 +18,7 @@ from av.audio.frame import AudioFrame
 from av.codec.context import CodecContext
 from numpy.typing import NDArray
 
-from lithophone.audio.clock import EXACT_S, Clock, Frame, SeekMissedError
+from lithophone.audio.clock import Clock, Frame, SeekMissedError
 from lithophone.audio.mixing import Block
 from lithophone.audio.samples import RATE_HZ
 from lithophone.audio.source import Input
@@ -42,8 +42,14 @@ PREROLL_S = 1.0
 MIN_SEEK_S = 10.0
 """Up to this start, the beginning is decoded and dropped."""
 
+ESTIMATED = {"mp3", "aac", "flac", "ac3", "eac3", "amr", "dts", "g722"}
+"""Formats without timestamps whose length FFmpeg estimates from the bit rate unless the header states it."""
+
 TS_DISCONT = 0x0200
 """FFmpeg's flag of formats whose timestamps may start anew at any place."""
+
+MAX_PRIMING_S = 0.2
+"""Seconds before 0 that codecs need to start; longer ones are sound."""
 
 MISSING_S = 0.25
 """Codecs leave out or add parts of a frame at the end; what is shorter is not missing."""
@@ -75,8 +81,8 @@ class ContainerBlocks:
 
     @property
     def duration_s(self) -> float | None:
-        """End of the track on the clock as its headers state or FFmpeg estimates it."""
-        return self._end_s or self._length_s
+        """End of the track on the clock, where headers or timestamps state it."""
+        return self._end_s or (None if kind_of(self._container) in ESTIMATED else self._length_s)
 
     # --- opening
 
@@ -94,7 +100,7 @@ class ContainerBlocks:
             self.close()
             raise AudioError(f"{self._name} holds no sound, only {kinds}: give a recording with an audio track")
         self._codec = _codec_of(self._stream)
-        self._zero_s = Fraction(self._container.start_time or 0, av.time_base)
+        self._zero_s = _zero_s(self._container.start_time)
         length = self._container.duration
         self._length_s = length / av.time_base if length and length > 0 else None
         stated_s = mp3_s if kind_of(self._container) == "mp3" else track_length_s(self._container, self._stream)
@@ -115,9 +121,7 @@ class ContainerBlocks:
 
     def _late_s(self) -> Fraction:
         """How much later than the earliest other track this one begins."""
-        if self._stream.start_time is None or all(_is_cover(s) for s in self._container.streams if s != self._stream):
-            return Fraction(0)
-        start_s: Fraction = self._stream.start_time * self._stream.time_base
+        start_s: Fraction = (self._stream.start_time or 0) * self._stream.time_base
         return max(Fraction(0), start_s - self._zero_s)
 
     # --- where decoding begins
@@ -142,15 +146,15 @@ class ContainerBlocks:
         """Blocks; the first is decoded at once, so that what is no recording is refused here."""
         jumps = bool(self._container.format.flags & TS_DISCONT)
         clock = Clock(self._length_s, jumps, self._warn, position_s)
-        blocks = self._guarded(clock, position_s)
+        blocks = self._guarded(clock)
         first = next(blocks, None)
         return blocks if first is None else chain([first], blocks)
 
-    def _guarded(self, clock: Clock, position_s: Fraction | None) -> Iterator[Block]:
+    def _guarded(self, clock: Clock) -> Iterator[Block]:
         """Blocks until the end or the first error: nothing before that is an AudioError, something is a warning."""
         read = False
         try:
-            for block in clock.blocks(self._frames(position_s)):
+            for block in clock.blocks(self._frames()):
                 yield block
                 read = True
         except av.FFmpegError as error:
@@ -173,24 +177,23 @@ class ContainerBlocks:
 
     # --- packets -> frames
 
-    def _frames(self, position_s: Fraction | None) -> Iterator[Frame]:
+    def _frames(self) -> Iterator[Frame]:
         """Frames of all packets that can be decoded, then an empty one behind the last lost packet."""
-        zero_s = self._zero_s if position_s is not None or self._late_s() > EXACT_S else None
         damaged, lost_s, reason = 0, Fraction(0), ""
         empty: Frame | None = None
         for packet in self._packets():
             try:
                 frames = [frame for frame in self._codec.decode(packet) if frame.samples]
+            except av.error.EOFError:
+                continue
             except av.FFmpegError as error:
                 damaged, reason = damaged + 1, str(error.strerror)
                 lost_s += (packet.duration or 0) * packet.time_base
-                zero_s = self._zero_s if zero_s is None else zero_s
                 continue
             for frame in frames:
                 time_s = _time_s(frame, self._stream)
-                zero_s = time_s if zero_s is None else zero_s
                 table, layout = _table(frame), tuple(c.name for c in frame.layout.channels)
-                at_s = None if time_s is None or zero_s is None else time_s - zero_s
+                at_s = None if time_s is None else time_s - self._zero_s
                 yield Frame(frame.sample_rate, table, layout, at_s, lost_s)
                 lost_s = Fraction(0)
                 empty = Frame(frame.sample_rate, table[:0], layout, None, lost_s)
@@ -208,7 +211,7 @@ class ContainerBlocks:
             if packet.pts is not None and packet.time_base:
                 end_s = (packet.pts + (packet.duration or 0)) * packet.time_base
                 self._last_s = max(self._last_s, float(end_s - self._zero_s))
-            if packet.stream_index == self._stream.index:
+            if packet.stream == self._stream:
                 yield packet
 
 
@@ -223,8 +226,10 @@ def _codec_of(stream: Any) -> Any:
     return other
 
 
-def _is_cover(stream: Any) -> bool:
-    return bool(int(getattr(stream, "disposition", 0)) & 0x0400)
+def _zero_s(start_time: int | None) -> Fraction:
+    """Timestamp of the clock's zero: the container's start; what lies shortly before 0 is priming."""
+    start_s = Fraction(start_time or 0, av.time_base)
+    return Fraction(0) if -MAX_PRIMING_S < start_s < 0 else start_s
 
 
 def _time_s(frame: AudioFrame, stream: Any) -> Fraction | None:

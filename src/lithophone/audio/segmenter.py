@@ -31,7 +31,7 @@ SMOOTHING = 9
 MIN_LIMIT_S = 1.0
 
 UNDECIDED_S = 60.0
-"""Seconds (at least 1.3 limits) held back at most. Then a run is speech though it has not reached the upper threshold."""
+"""Seconds held back at most, or 1.3 limits. Then a run is speech though it has not reached the upper threshold."""
 
 PADDING, JOINING = int(PADDING_S * RATE_HZ), int(JOINING_S * RATE_HZ)
 
@@ -68,8 +68,8 @@ class Segmenter:
     All speech (default detector: Silero VAD) lies in a window, with 0.4 s around it. Silences of a second and more lie
     in none; speech on both sides of a shorter one is one stretch. A stretch longer than `limit_s` is cut where it is
     quietest in the second half of the window, and its last window has a quarter of the limit or more. Windows do not
-    depend on the sizes of the blocks. Samples are held back for 1.25 times the limit and two seconds at most, and longer
-    (60 s or 1.3 limits) only where the detector stays between its thresholds.
+    depend on the sizes of the blocks. Samples are held back for 1.25 times the limit and two seconds at most; up to
+    `UNDECIDED_S` only where the detector stays between its thresholds.
     Raises OptionError for a limit below one second, or none.
     """
 
