@@ -1,7 +1,8 @@
-# make demo       a fresh clone to words on the screen
-# make test       style, types and tests: what has to pass before a change lands
-# make test-full  the slow tests as well
-# make clean      everything that was built, downloaded packages excepted
+# make demo       install into .venv and transcribe a recording with the bundled model
+# make test       style, types and the fast tests: what has to pass before a change lands
+# make test-full  the slow tests: training runs, processes, the notebook, real sizes
+# make test-all   both
+# make clean      remove everything that was built, except downloaded packages
 
 PYTHON ?= python3
 VENV   := .venv
@@ -9,16 +10,20 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO   := src/lithophone/assets/demo/demo.flac
 
-.PHONY: demo test test-full check clean
+.PHONY: demo test test-full test-all check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/lithophone transcribe $(DEMO) --word-timestamps
+	@echo "The command is in $(VENV): source $(BIN)/activate, or call $(BIN)/lithophone" >&2
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=15
 
-test-full: check
-	$(BIN)/python -m pytest -m full
+test-full: check $(VENV)/.test-full
+	$(BIN)/python -m pytest -m full --durations=15
+
+test-all: test
+	$(MAKE) test-full
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -26,13 +31,13 @@ check: $(VENV)/.test
 	$(BIN)/mypy --strict src
 
 clean:
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache $(VENV)/.torch $(VENV)/.demo $(VENV)/.test
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache $(addprefix $(VENV)/,.torch .demo .test .test-full)
 	find src tests recipes -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# torch by itself and first, so that the pinned release is the one that everything after it is resolved against.
+# torch by itself and first: everything after it is resolved against the pinned release.
 $(VENV)/.torch: constraints.txt | $(BIN)/python
 	$(PIP) torch
 	touch $@
@@ -44,3 +49,7 @@ $(VENV)/.demo: pyproject.toml $(VENV)/.torch
 $(VENV)/.test: pyproject.toml $(VENV)/.torch
 	$(PIP) --editable '.[test]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.test-full: $(VENV)/.test
+	$(PIP) --editable '.[test-full]'
+	touch $@

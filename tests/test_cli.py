@@ -166,6 +166,7 @@ def test_an_interrupt_keeps_what_is_finished(
     assert [path.name for path in out.iterdir()] == ["talk.txt"]
 
 
+@pytest.mark.full
 def test_ctrl_c_in_a_terminal(tiny_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     files = []

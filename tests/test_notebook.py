@@ -1,10 +1,15 @@
-"""The notebook of the guide: what it runs is there, and it was run from top to bottom."""
+"""The notebook of the fine-tuning guide: it was run from top to bottom, and it still runs."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,3 +46,19 @@ def test_the_options_it_gives_are_those_of_the_recipe(monkeypatch: pytest.Monkey
     shown = capsys.readouterr().out
     assert given
     assert all(option in shown for option in given)
+
+
+@pytest.mark.full
+def test_it_runs_and_the_names_are_learned(tmp_path: Path) -> None:
+    """All cells as one program, where `docs/` and the recipes beside it are."""
+    pytest.importorskip("py_nanotts")
+    (tmp_path / "docs").mkdir()
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    program = "\n\n".join(source(cell) for cell in code_cells())
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path / "docs", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = map(float, re.findall(r"([\d.]+) % of the names are right", done.stdout))
+    assert before <= 20
+    assert after >= 80

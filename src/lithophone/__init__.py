@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lithophone.pipeline.options import TranscribeOptions
     from lithophone.pipeline.transcriber import Transcriber, load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "LithophoneError",

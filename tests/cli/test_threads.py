@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -50,9 +48,3 @@ def test_threads_sleep_unless_the_user_says_how_they_wait(
     monkeypatch.setattr(os, "environ", dict(given))
     let_threads_sleep()
     assert os.environ.get("OMP_WAIT_POLICY") == expected
-
-
-def test_the_commands_are_there_before_torch_so_that_its_threads_can_be_set() -> None:
-    code = "import sys, lithophone.cli.main; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"

@@ -20,6 +20,14 @@ ENCODER = EncoderConfig(hidden_dim=48, num_layers=2, num_heads=2, dim_head=16, f
 COMMON = "--workers 0 --device cpu --fp32 --log-every 20"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need the trained stages are for `make test-full`."""
+    for item in items:
+        if "recipes" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.full)
+
+
 @pytest.fixture(scope="session")
 def recipes() -> Iterator[dict[str, ModuleType]]:
     """The recipes, with sizes that two cores train in seconds."""

@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from lithophone.errors import OptionError
 from lithophone.model.gradient_checkpointing import recompute_layers
@@ -36,6 +35,9 @@ from lithophone.train.run.fsdp import Sharded, gathered, shard_like
 from lithophone.train.run.log import Journal
 from lithophone.train.run.optim import Average, LearningRate, MasterAdamW
 from lithophone.train.targets.losses import Loss
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11 on
 
 
 class TrainingBatch(Protocol):
