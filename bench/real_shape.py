@@ -31,9 +31,9 @@ from torch import Tensor
 
 from lithophone.audio.features import audio_embedding_count, frame_count, log_mel_frames
 from lithophone.checkpoint import Checkpoint, load_checkpoint
-from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import Greedy, Speculative
 from lithophone.decode.reply import Reply
+from lithophone.decode.scheduler import decode_batch
 from lithophone.runtime import keep_freed_memory
 from lithophone.text.prompts import Transcribe, build_prompt
 

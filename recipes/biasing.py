@@ -30,8 +30,8 @@ from torch import Tensor
 from lithophone.audio.features import batch_frames, log_mel_frames
 from lithophone.checkpoint import Checkpoint, save_checkpoint
 from lithophone.data.manifest import read_entries
-from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import Greedy
+from lithophone.decode.scheduler import decode_batch
 from lithophone.languages import UNSPACED_LANGUAGES
 from lithophone.metrics.keywords import BiasedCounts, biased_counts
 from lithophone.model.granite import pad_rows

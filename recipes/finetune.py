@@ -26,8 +26,8 @@ from lithophone.audio.features import batch_frames, log_mel_frames
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lithophone.ctc.language_bias import language_bias
 from lithophone.data.manifest import read_entries
-from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import Greedy
+from lithophone.decode.scheduler import decode_batch
 from lithophone.errors import OptionError
 from lithophone.hub import resolve
 from lithophone.metrics.counts import ErrorCounts

@@ -34,8 +34,8 @@ from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lithophone.ctc.characters import raw_text
 from lithophone.ctc.word_alignment import timed_words
 from lithophone.data.manifest import Entry, read_entries
-from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import Greedy
+from lithophone.decode.scheduler import decode_batch
 from lithophone.errors import OptionError
 from lithophone.hub import resolve
 from lithophone.languages import PLUS_SOURCE_LANGUAGES

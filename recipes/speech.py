@@ -24,8 +24,8 @@ from torch import nn
 from lithophone.audio.features import batch_frames
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lithophone.ctc.language_bias import language_bias
-from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import BeamSearch, Greedy
+from lithophone.decode.scheduler import decode_batch
 from lithophone.hub import resolve
 from lithophone.metrics.wer import measure_name, score, score_characters
 from lithophone.model.config import EncoderConfig, ModelConfig, ProjectorConfig, TextConfig

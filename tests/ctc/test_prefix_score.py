@@ -12,9 +12,11 @@ from torch.nn import functional as F
 
 from lithophone.ctc.forced_alignment import WILDCARD, collapse
 from lithophone.ctc.prefix_score import PrefixScorer
-from lithophone.decode.beam import CTCScorer, Pronunciation, Search, beam_decode
+from lithophone.decode.beam import Search
+from lithophone.decode.ctc_scorer import CTCScorer, Pronunciation
 from lithophone.decode.options import BeamSearch
 from lithophone.decode.reply import Reply
+from lithophone.decode.scheduler import decode_batch
 from lithophone.model.speech import GraniteSpeech
 from tests.decode.lively import lively_model, with_end
 from tests.tiny import AUDIO
@@ -115,7 +117,7 @@ def says(ids: Sequence[int], vocabulary: int) -> torch.Tensor:
 def decode(model: GraniteSpeech, heard: torch.Tensor, weight: float) -> Reply:
     (prompt,) = model.embed([[5, 6, 7]])
     options = BeamSearch(12, num_beams=model.config.text_config.vocab_size, ctc_weight=weight)
-    (reply,) = beam_decode(model, [prompt], options, [0], [CTCScorer(PrefixScorer(heard), spelled)])
+    (reply,) = decode_batch(model, [prompt], options, [0], scorers=[CTCScorer(PrefixScorer(heard), spelled)])
     return reply
 
 

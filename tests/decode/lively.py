@@ -9,9 +9,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import Greedy
 from lithophone.decode.reply import Reply
+from lithophone.decode.scheduler import decode_batch
 from lithophone.model.speech import GraniteSpeech
 from tests.tiny import AUDIO, PAD, SEED, tiny_model
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from lithophone.decode.batched import decode_batch
-from lithophone.decode.beam import beam_decode
 from lithophone.decode.greedy import greedy_decode
 from lithophone.decode.options import BeamSearch, Greedy
 from lithophone.decode.reply import Reply
+from lithophone.decode.scheduler import decode_batch
 from lithophone.errors import OptionError
 from lithophone.model.speech import GraniteSpeech
 from tests.decode.lively import decided_model, lively_model, with_end
@@ -26,7 +25,7 @@ BUDGET = 12
 
 def beam(model: GraniteSpeech, prompt: torch.Tensor, options: BeamSearch, n_audio: int = 0) -> Reply:
     """One prompt by itself."""
-    (reply,) = beam_decode(model, [prompt], options, [n_audio])
+    (reply,) = decode_batch(model, [prompt], options, [n_audio])
     return reply
 
 
@@ -117,7 +116,7 @@ def test_prompts_of_a_batch_have_their_own_budgets() -> None:
     model = with_end(lively_model(), AUDIO)
     room = model.config.text_config.max_position_embeddings - 4
     prompts = model.embed([random_ids(n, 1) for n in (room, 5)])
-    assert [len(reply.ids) for reply in beam_decode(model, prompts, BeamSearch(BUDGET), [0, 0])] == [4, BUDGET]
+    assert [len(reply.ids) for reply in decode_batch(model, prompts, BeamSearch(BUDGET), [0, 0])] == [4, BUDGET]
 
 
 def test_adapters_follow_the_audio() -> None:

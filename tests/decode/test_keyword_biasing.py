@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from lithophone.ctc.forced_alignment import WILDCARD, edit_distance
 from lithophone.ctc.prefix_score import PrefixScorer
-from lithophone.decode.beam import CTCScorer, Pronunciation, Search
+from lithophone.decode.beam import Search
+from lithophone.decode.ctc_scorer import CTCScorer, Pronunciation
 from lithophone.decode.keyword_biasing import KeywordTrie
 from lithophone.decode.options import BeamSearch
 

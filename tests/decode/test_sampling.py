@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lithophone.decode.batched import decode_batch
 from lithophone.decode.greedy import greedy_decode
 from lithophone.decode.options import Greedy, Sampling
 from lithophone.decode.sampling import sample
+from lithophone.decode.scheduler import decode_batch
 from lithophone.model.speech import GraniteSpeech
 from tests.decode.lively import lively_model, prompts_for
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from lithophone.decode import speculative
-from lithophone.decode.batched import decode_batch
 from lithophone.decode.draft_alignment import resume
 from lithophone.decode.greedy import greedy_decode
 from lithophone.decode.options import Greedy, Speculative
 from lithophone.decode.reply import Reply
+from lithophone.decode.scheduler import decode_batch
 from lithophone.decode.speculative import Draft, Prediction, confident, verify
 from lithophone.errors import OptionError
 from lithophone.model.speech import GraniteSpeech

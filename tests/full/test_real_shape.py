@@ -27,7 +27,7 @@ SCRIPT = """
 import json, resource, sys, time
 import torch
 from lithophone.checkpoint import load_checkpoint
-from lithophone.decode.batched import decode_batch
+from lithophone.decode.scheduler import decode_batch
 from lithophone.decode.options import Greedy
 from lithophone.audio.features import log_mel_frames
 from lithophone.text.prompts import Transcribe, build_prompt

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lithophone.decode.batched import decode_batch
 from lithophone.decode.options import Greedy
+from lithophone.decode.scheduler import decode_batch
 from lithophone.errors import ConfigError, OptionError
 from lithophone.model.int8_kernels import FBGEMM, OneDNN, is_exact, token_scales
 from lithophone.model.lora import LoraLinear

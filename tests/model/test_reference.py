@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lithophone.decode.batched import decode_batch
 from lithophone.decode.greedy import greedy_decode
 from lithophone.decode.options import Greedy
+from lithophone.decode.scheduler import decode_batch
 from lithophone.model.speech import GraniteSpeech
 from tests.tiny import EOS, audio_prompt, load_reference, reference_model, tiny_config, tiny_frames
 

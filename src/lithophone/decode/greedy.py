@@ -14,12 +14,14 @@ from lithophone.model.speech import GraniteSpeech
 
 
 @torch.inference_mode()
-def greedy_decode(model: GraniteSpeech, prompt: Tensor, options: Greedy, n_audio: int) -> Reply:
+def greedy_decode(
+    model: GraniteSpeech, prompt: Tensor, options: Greedy, n_audio: int, expected_labels: int = 0
+) -> Reply:
     """Decode one prompt of embeddings `(L, H)`, as `model.embed` gives it, with `n_audio` audio embeddings in it.
 
     `n_audio` sets the budget, and adapters are on where it is not 0.
     """
-    budget = reply_budget(model, len(prompt), options, n_audio)
+    budget = reply_budget(model, len(prompt), options, n_audio, expected_labels)
     ids: list[int] = []
     logprobs: list[float] = []
     while len(ids) < budget:

@@ -12,6 +12,9 @@ from lithophone.errors import OptionError
 EMBEDDINGS_PER_30_S = 300
 """Audio embeddings come at 10 Hz: three for every window of 15 frames of 20 ms."""
 
+TOKENS_PER_LABEL = 1.25
+"""New tokens a reply may have for each character on the best CTC path: Japanese has 1.04 of them, English 0.5."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -144,12 +147,12 @@ class CTC:
 Decoder: TypeAlias = Greedy | Speculative | Sampling | BeamSearch | Edit | CTC
 
 
-def token_budget(options: Budget, n_audio: int) -> int:
-    """New tokens a reply may have, for a prompt with `n_audio` audio embeddings (10 Hz; 0 for text)."""
+def token_budget(options: Budget, n_audio: int, expected_labels: int = 0) -> int:
+    """New tokens a reply may have: `n_audio` audio embeddings in its prompt, `expected_labels` on the best CTC path."""
     if options.max_new_tokens is not None:
         return options.max_new_tokens
-    n_audio = max(n_audio, EMBEDDINGS_PER_30_S)
-    return -(-options.max_new_tokens_per_30s * n_audio // EMBEDDINGS_PER_30_S)
+    by_audio = -(-options.max_new_tokens_per_30s * max(n_audio, EMBEDDINGS_PER_30_S) // EMBEDDINGS_PER_30_S)
+    return max(by_audio, math.ceil(TOKENS_PER_LABEL * expected_labels))
 
 
 def check_whole(name: str, value: object, least: int = 1) -> None:

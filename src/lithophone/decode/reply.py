@@ -10,10 +10,10 @@ from lithophone.model.speech import GraniteSpeech
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model said: token ids without the end-of-text token, and the natural log of each one's probability.
+    """Token ids without the end-of-text token, and the natural log of each one's probability.
 
-    `finished` is False where the reply was cut at its budget, or at the last position the model has. `drafted` tokens
-    of a draft were proposed on the way, `accepted` of them held, and the language model was asked `passes` times.
+    `finished` is False where the reply was cut at its budget, or at the last position of the model. `drafted` draft
+    tokens were proposed, `accepted` of them held, in `passes` passes of the language model.
     """
 
     ids: tuple[int, ...]
@@ -24,7 +24,9 @@ class Reply:
     passes: int = 0
 
 
-def reply_budget(model: GraniteSpeech, prompt_length: int, options: Budget, n_audio: int) -> int:
-    """New tokens a reply may have: the options' budget, or what is left of the model's positions."""
+def reply_budget(
+    model: GraniteSpeech, prompt_length: int, options: Budget, n_audio: int, expected_labels: int = 0
+) -> int:
+    """New tokens a reply may have: those of `token_budget`, as far as the model has positions for them."""
     left = model.config.text_config.max_position_embeddings - prompt_length
-    return min(token_budget(options, n_audio), max(left, 0))
+    return min(token_budget(options, n_audio, expected_labels), max(left, 0))

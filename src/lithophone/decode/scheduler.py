@@ -1,8 +1,8 @@
-"""Continuous batching: requests come and go, and every pass of the language model serves all rows under way.
+"""Continuous batching: requests join and leave, and each forward pass of the language model serves all that run.
 
-    submit -> waiting -> prefill, with whoever else has just come -> a pass a step, with everybody -> reply
+    submit -> waiting -> prefill, together with other arrivals -> a pass a step, together with all -> reply
 
-For one thread at a time. Knows no text, no files, no seconds.
+Requests of all decoders share passes: a beam search is a group of rows, the others are one row each. For one thread.
 """
 
 from __future__ import annotations
@@ -10,30 +10,64 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import islice
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeAlias, TypeVar
 
 import torch
+from torch import Tensor
 
-from lithophone.decode.options import check_whole
+from lithophone.decode.beam import BeamGroup
+from lithophone.decode.ctc_scorer import CTCScorer
+from lithophone.decode.options import BeamSearch, Greedy, Sampling, Speculative, check_whole
 from lithophone.decode.reply import Reply, reply_budget
-from lithophone.decode.sequences import Batch, Request, Row
+from lithophone.decode.sequences import DraftedSequence, RunningBatch, SampledSequence, SequenceGroup
+from lithophone.errors import OptionError
 from lithophone.model.cuda_graphs import static_steps
 from lithophone.model.lora import has_lora
 from lithophone.model.speech import GraniteSpeech
 
+Options: TypeAlias = Greedy | Speculative | Sampling | BeamSearch
 Key = TypeVar("Key")
 
 
-class Engine:
-    """Answers requests, at most `max_rows` of them in a pass.
+@dataclass(frozen=True, eq=False)
+class DecodeRequest:
+    """A prompt of embeddings `(L, H)`, `n_audio` of them of audio, and how to decode its reply.
+
+    `draft` holds token ids for Speculative to verify, `scorer` is needed by BeamSearch with a `ctc_weight`. The budget
+    of new tokens grows with `expected_labels`, the number of characters on the encoder's best path. Raises OptionError
+    for a draft that the decoder does not read, and for a decoder without a prompt.
+    """
+
+    prompt: Tensor
+    n_audio: int
+    options: Options
+    draft: Sequence[int] = ()
+    scorer: CTCScorer | None = None
+    expected_labels: int = 0
+
+    def __post_init__(self) -> None:
+        name = type(self.options).__name__
+        if not isinstance(self.options, Options):
+            raise OptionError(f"{name} decodes no prompt: Greedy, Speculative, Sampling and BeamSearch do")
+        if len(self.draft) and not isinstance(self.options, Speculative):
+            raise OptionError(f"a draft was given to {name}: only Speculative reads it")
+
+
+def row_count(options: Options) -> int:
+    """Rows that a request may come to have: `num_beams`, or 1."""
+    return options.num_beams if isinstance(options, BeamSearch) else 1
+
+
+class Scheduler:
+    """Decodes requests, with at most `max_rows` rows in a pass; the beams of a search count one by one.
 
     `folds[id]` is the text of a token as drafts are aligned with replies: lower case, without punctuation and spaces;
     without the table the ids are aligned. In a model with LoRA adapters requests with and without audio share no pass:
     they take turns, in the order they came.
 
-    `fixed` says whether steps have fixed shapes, and are recorded as graphs on a GPU; None means on a GPU, and not for
-    models with adapters, whose passes are of two kinds.
+    `fixed` says whether steps have static shapes, and are captured as CUDA graphs on a GPU; None means on a GPU, and
+    not for models with adapters, whose passes are of two kinds.
     """
 
     def __init__(
@@ -44,82 +78,139 @@ class Engine:
         self.model, self.max_rows = model, max_rows
         self.fold = chr if folds is None else folds.__getitem__
         self.adapted = has_lora(model)
-        self.waiting: deque[Row] = deque()
+        self.waiting: deque[SequenceGroup] = deque()
         lm = model.language_model
         if fixed is None:
             fixed = lm.model.norm.weight.device.type == "cuda" and not self.adapted
-        assert not (fixed and self.adapted), "recorded passes have their adapters on, or off, for good"
-        self.batch = Batch(lm, steps=static_steps(lm, max_rows, self) if fixed else None)
+        assert not (fixed and self.adapted), "captured passes have their adapters on, or off, for good"
+        self.batch = RunningBatch(lm, steps=static_steps(lm, max_rows, self) if fixed else None)
 
     @property
     def busy(self) -> bool:
-        return bool(self.waiting or self.batch.rows)
+        return bool(self.waiting or self.batch.groups)
 
-    def submit(self, request: Request) -> Row:
-        """Queue a request. Steps make its row `done`; it is so at once where the prompt leaves no room for a reply."""
-        config = self.model.config.text_config
-        assert all(0 <= token < config.vocab_size for token in request.draft), "a draft is made of the model's tokens"
-        budget = reply_budget(self.model, len(request.prompt), request.options, request.n_audio)
-        row = Row(request, budget, config.eos_token_id, self.fold)
-        if not row.done:
-            self.waiting.append(row)
-        return row
+    @property
+    def room(self) -> int:
+        """Rows that neither a running nor a waiting request will need."""
+        return max(self.max_rows - _rows(self.batch.groups) - _rows(self.waiting), 0)
+
+    def submit(self, request: DecodeRequest) -> SequenceGroup:
+        """Queue a request. Steps make it `done`; it is so at once where the prompt leaves no position for a reply.
+
+        Raises OptionError where a search has more beams than `max_rows`.
+        """
+        group = self._group(request)
+        if group.max_rows > self.max_rows:
+            raise OptionError(f"num_beams is {group.max_rows}: a pass has {self.max_rows} rows (max_rows) at most")
+        if not group.done:
+            self.waiting.append(group)
+        return group
 
     @torch.inference_mode()
-    def cancel(self, row: Row) -> None:
-        """Forget a row, be it waiting or under way; one that is done is not here any more."""
-        if row in self.waiting:
-            self.waiting.remove(row)
-        self.batch.drop([row])
+    def cancel(self, group: SequenceGroup) -> None:
+        """Forget a request, be it waiting or running; one that is done is not here any more."""
+        if group in self.waiting:
+            self.waiting.remove(group)
+        self.batch.drop([group])
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Prefill those of the waiting rows that can join, then advance all rows by a pass; the ones done leave.
+        """Prefill the waiting requests whose rows fit, then advance all rows by a pass; those that are done leave.
 
-        Where the model raises, cancel the rows: what they have come to is not known.
+        Where the model raises, cancel the requests: their state is not known.
         """
         arrivals = self._arrivals()
-        with self._adapters([*self.batch.rows, *arrivals]):
+        with self._adapters([*self.batch.groups, *arrivals]):
             if arrivals:
                 self._admit(arrivals)
-            if self.batch.rows:
+            if self.batch.groups:
                 self.batch.advance()
 
-    def run(self, requests: Iterable[tuple[Key, Request]]) -> Iterator[tuple[Key, Reply]]:
-        """Answer requests as they finish, each with its key; the next one is asked for when there is room for it.
+    def run(self, requests: Iterable[tuple[Key, DecodeRequest]]) -> Iterator[tuple[Key, Reply]]:
+        """Decode requests, each with its key, and give replies as they finish; the next is read when there is room.
 
         Runs may be interleaved. A run that is closed, or whose requests raise, leaves none of its rows behind.
         """
-        coming, mine = iter(requests), dict[Row, Key]()
+        coming, mine, more = iter(requests), dict[SequenceGroup, Key](), True
         try:
-            while True:
-                room = max(self.max_rows - len(self.batch.rows) - len(self.waiting), 0)
-                new = list(islice(coming, room))
-                mine.update((self.submit(request), key) for key, request in new)
-                if not mine and len(new) < room:
-                    return
+            while more or mine:
+                more = more and self._pull(coming, mine)
                 self.step()
-                for row in [row for row in mine if row.done]:
-                    yield mine.pop(row), row.reply()
+                for group in [group for group in mine if group.done]:
+                    yield mine.pop(group), group.reply()
         finally:
-            for row in mine:
-                self.cancel(row)
+            for group in mine:
+                self.cancel(group)
 
-    def _arrivals(self) -> list[Row]:
-        """Take from the queue, in its order, what can join the rows under way."""
-        arrivals: list[Row] = []
-        while self.waiting and len(self.batch.rows) + len(arrivals) < self.max_rows:
-            company = self.batch.rows or arrivals
+    def _pull(self, coming: Iterator[tuple[Key, DecodeRequest]], mine: dict[SequenceGroup, Key]) -> bool:
+        """Submit requests as long as there is room; whether there may be more."""
+        for _ in range(self.room):
+            if not self.room:
+                break
+            following = next(coming, None)
+            if following is None:
+                return False
+            mine[self.submit(following[1])] = following[0]
+        return True
+
+    def _group(self, request: DecodeRequest) -> SequenceGroup:
+        config, options = self.model.config.text_config, request.options
+        assert all(0 <= token < config.vocab_size for token in request.draft), "a draft is made of the model's tokens"
+        budget = reply_budget(self.model, len(request.prompt), options, request.n_audio, request.expected_labels)
+        common = (request.prompt, request.n_audio > 0, budget, config.eos_token_id)
+        if isinstance(options, BeamSearch):
+            return BeamGroup(*common, options, request.scorer)
+        if isinstance(options, Sampling):
+            return SampledSequence(*common, options)
+        speculative = options if isinstance(options, Speculative) else Speculative()
+        return DraftedSequence(*common, request.draft, speculative, self.fold)
+
+    def _arrivals(self) -> list[SequenceGroup]:
+        """Take from the queue, in its order, what can join the running rows."""
+        arrivals: list[SequenceGroup] = []
+        room = self.max_rows - _rows(self.batch.groups)
+        while self.waiting and self.waiting[0].max_rows <= room:
+            company = self.batch.groups or arrivals
             if self.adapted and company and company[0].audio != self.waiting[0].audio:
                 break
+            room -= self.waiting[0].max_rows
             arrivals.append(self.waiting.popleft())
         return arrivals
 
-    def _admit(self, arrivals: list[Row]) -> None:
-        batch = Batch(self.model.language_model, arrivals)
+    def _admit(self, arrivals: list[SequenceGroup]) -> None:
+        batch = RunningBatch(self.model.language_model, arrivals)
         batch.prefill()
         self.batch.join(batch)
 
-    def _adapters(self, rows: list[Row]) -> AbstractContextManager[None]:
+    def _adapters(self, groups: list[SequenceGroup]) -> AbstractContextManager[None]:
         """Adapters as the rows of a step need them: they are all of one kind where there are any."""
-        return self.model.adapters(rows[0].audio) if self.adapted and rows else nullcontext()
+        return self.model.adapters(groups[0].audio) if self.adapted and groups else nullcontext()
+
+
+def _rows(groups: Iterable[SequenceGroup]) -> int:
+    return sum(group.max_rows for group in groups)
+
+
+def decode_batch(
+    model: GraniteSpeech,
+    prompts: Sequence[Tensor],
+    options: Options,
+    n_audio: Sequence[int],
+    drafts: Sequence[Sequence[int]] | None = None,
+    folds: Sequence[str] | None = None,
+    scorers: Sequence[CTCScorer] | None = None,
+) -> list[Reply]:
+    """Decode prompts of embeddings `(L_i, H)`, `n_audio[i]` of them of audio, all in one batch; replies in their order.
+
+    `drafts[i]` and `scorers[i]` are those of `DecodeRequest`, `folds` those of `Scheduler`.
+    """
+    requests = [DecodeRequest(prompt, n, options) for prompt, n in zip(prompts, n_audio, strict=True)]
+    if drafts is not None:
+        requests = [replace(request, draft=draft) for request, draft in zip(requests, drafts, strict=True)]
+    if scorers is not None:
+        requests = [replace(request, scorer=scorer) for request, scorer in zip(requests, scorers, strict=True)]
+    scheduler = Scheduler(model, max(len(requests) * row_count(options), 1), folds)
+    groups = [scheduler.submit(request) for request in requests]
+    while scheduler.busy:
+        scheduler.step()
+    return [group.reply() for group in groups]

@@ -1,98 +1,101 @@
-"""Requests under way, and the passes of the language model that they share.
+"""Running sequences, and the forward passes of the language model that they share.
 
-How a row chooses its tokens is its own affair: a greedy row is a speculative row without a draft, and a sampling row
-draws. Rows share a cache and passes, and nothing else. Who joins when, the engine decides.
+A `SequenceGroup` is one request under way: the rows that it has in the cache, what each of them reads next (`propose`),
+and what becomes of them (`accept`). Greedy, speculative and sampling requests have one row; the beams of a search are
+rows that share a prompt (`beam.BeamGroup`). `scheduler.Scheduler` decides who joins a `RunningBatch`, and when.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import TypeAlias
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import accumulate, islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from lithophone.decode.options import Greedy, Sampling, Speculative
+from lithophone.decode.options import Sampling, Speculative
 from lithophone.decode.reply import Reply
 from lithophone.decode.sampling import Sampler, draw
 from lithophone.decode.speculative import Draft, Prediction, verify
-from lithophone.errors import OptionError
 from lithophone.model.cuda_graphs import StaticSteps
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
 
-RowOptions: TypeAlias = Greedy | Speculative | Sampling
+Group = TypeVar("Group", bound="SequenceGroup")
 
 
-@dataclass(frozen=True, eq=False)
-class Request:
-    """A prompt of embeddings `(L, H)`, `n_audio` of them of audio, and how to answer it.
+class SequenceGroup(ABC):
+    """One request under way; `prompt` is `(L, H)`, and `audio` says whether it holds audio embeddings.
 
-    `draft` is a guess of the reply, in token ids. Raises OptionError for a draft that nobody would read, and for a
-    decoder whose rows cannot share passes.
+    The prompt is prefilled as a single row. Between passes the cache holds of each row the prompt and its tokens but
+    the last; `parents[i]` is the row of the pass before that row i continues.
     """
 
-    prompt: Tensor
-    n_audio: int
-    options: RowOptions
-    draft: Sequence[int] = ()
+    max_rows = 1
+    """Rows that it may come to have."""
 
-    def __post_init__(self) -> None:
-        name = type(self.options).__name__
-        if not isinstance(self.options, Greedy | Speculative | Sampling):
-            raise OptionError(f"{name} cannot share passes: Greedy, Speculative and Sampling can")
-        if len(self.draft) and not isinstance(self.options, Speculative):
-            raise OptionError(f"a draft was given to {name}: only Speculative reads it")
+    def __init__(self, prompt: Tensor, audio: bool, budget: int, eos: int) -> None:
+        self.prompt, self.audio, self.budget, self.eos = prompt, audio, budget, eos
+        self.parents = [0]
+
+    @property
+    @abstractmethod
+    def done(self) -> bool:
+        """Whether the reply is complete, or as long as its budget."""
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Tokens of each row."""
+
+    @abstractmethod
+    def propose(self) -> list[list[int]]:
+        """Token ids that each row reads in the next pass, as many for all: its last token first, where it has one."""
+
+    @classmethod
+    @abstractmethod
+    def accept(cls: type[Group], language_model: GraniteForCausalLM, states: Sequence[tuple[Group, Tensor]]) -> None:
+        """Add the tokens of a pass to groups of this kind, by the hidden states `(rows, n, H)` of each.
+
+        The first state is that of the last position in the cache before the proposal.
+        """
+
+    @abstractmethod
+    def reply(self) -> Reply:
+        """The reply as far as it has come."""
+
+    @property
+    def cached(self) -> int:
+        """Positions of each row that stay in the cache after a pass."""
+        return len(self.prompt) + self.length - 1
 
 
-class Row:
-    """A request under way. Between passes the cache holds its prompt, and its reply up to the last token but one."""
+class SingleSequence(SequenceGroup):
+    """A request of one row."""
 
-    def __init__(self, request: Request, budget: int, eos: int, fold: Callable[[int], str]) -> None:
-        options = request.options
-        self.prompt, self.audio, self.budget, self.eos = request.prompt, request.n_audio > 0, budget, eos
-        self.draft = Draft(request.draft, options if isinstance(options, Speculative) else Speculative(), fold)
-        self.sampler = Sampler(options) if isinstance(options, Sampling) else None
+    def __init__(self, prompt: Tensor, audio: bool, budget: int, eos: int) -> None:
+        super().__init__(prompt, audio, budget, eos)
         self.ids: list[int] = []
         self.logprobs: list[float] = []
         self.finished = False
         self.drafted = self.accepted = self.passes = 0
-        self.proposal: list[int] = []
-        """Tokens of the draft that the next pass judges; the last one may be judged without being read."""
-        self.positions = 1
-        """How many positions of the next pass are judged: behind the last token there is, and behind each one read."""
 
     @property
     def done(self) -> bool:
         return self.finished or len(self.ids) >= self.budget
 
     @property
-    def cached(self) -> int:
-        """Positions of the row that stay in the cache after a pass."""
-        return len(self.prompt) + len(self.ids) - 1
+    def length(self) -> int:
+        return len(self.ids)
 
-    def propose(self) -> list[int]:
-        """Choose what the next pass judges; gives the tokens to read for that, all of the draft in the first pass.
+    def propose(self) -> list[list[int]]:
+        return [self.ids[-1:]]
 
-        With n tokens read n + 1 can be said, which is never more than the budget allows.
-        """
-        left = self.budget - len(self.ids)
-        most = left if self.passes == 0 else min(left, self.draft.lookahead + 1)
-        self.proposal = self.draft.propose(most)
-        read = self.proposal[: most - 1]
-        self.positions = len(read) + 1
-        return read
-
-    def take(self, verdicts: Sequence[Prediction]) -> None:
-        """What a pass says: as much of the proposal as holds, then the model's own token, up to the end of the text."""
-        n = self.draft.accept(self.proposal, verdicts)
+    def append(self, tokens: Iterable[tuple[int, float]]) -> None:
+        """Tokens of a pass with their log-probabilities, up to the end-of-text token."""
         self.passes += 1
-        self.drafted += len(self.proposal)
-        self.accepted += n
-        said = [(token, p.proposed_logprob) for token, p in zip(self.proposal[:n], verdicts, strict=False)]
-        said += [(p.token, p.logprob) for p in verdicts[n : n + 1]]
-        for token, logprob in said:
+        for token, logprob in tokens:
             if token == self.eos:
                 self.finished = True
                 return
@@ -104,48 +107,116 @@ class Row:
         return Reply(tuple(self.ids), self.finished, tuple(self.logprobs), *counts)
 
 
-class Batch:
-    """Rows that go through the language model together, each at its own place, and their cache."""
+class DraftedSequence(SingleSequence):
+    """Speculative decoding of `draft`; greedy decoding is that without a draft."""
 
     def __init__(
-        self, language_model: GraniteForCausalLM, rows: Sequence[Row] = (), steps: StaticSteps | None = None
+        self,
+        prompt: Tensor,
+        audio: bool,
+        budget: int,
+        eos: int,
+        draft: Sequence[int],
+        options: Speculative,
+        fold: Callable[[int], str],
     ) -> None:
-        self.language_model, self.rows, self.steps = language_model, list(rows), steps
-        self.cache = steps.cache if steps else language_model.new_cache(len(rows), 0)
+        super().__init__(prompt, audio, budget, eos)
+        self.draft = Draft(draft, options, fold)
+        self.proposal: list[int] = []
+        """Draft tokens that the next pass verifies; the last one may be verified without being read."""
+        self.positions = 1
+        """Positions of the next pass that give a token."""
+
+    def propose(self) -> list[list[int]]:
+        """With n draft tokens read a pass gives at most n + 1, which is never more than the budget allows."""
+        left = self.budget - len(self.ids)
+        most = left if self.passes == 0 else min(left, self.draft.lookahead + 1)
+        self.proposal = self.draft.propose(most)
+        read = self.proposal[: most - 1]
+        self.positions = len(read) + 1
+        return [[*self.ids[-1:], *read]]
+
+    @classmethod
+    def accept(cls, language_model: GraniteForCausalLM, states: Sequence[tuple[DraftedSequence, Tensor]]) -> None:
+        # Nothing is proposed behind the end of a draft: any token stands in for it.
+        proposed = [token for one, _ in states for token in [*one.proposal, 0][: one.positions]]
+        hidden = torch.cat([rows[0] for _, rows in states])
+        predictions = iter(verify(language_model, hidden, proposed))
+        for one, _ in states:
+            one.verified(list(islice(predictions, one.positions)))
+
+    def verified(self, predictions: Sequence[Prediction]) -> None:
+        """Append as much of the proposal as holds, then the model's own token."""
+        n = self.draft.accept(self.proposal, predictions)
+        self.drafted += len(self.proposal)
+        self.accepted += n
+        held = [(token, p.proposed_logprob) for token, p in zip(self.proposal[:n], predictions, strict=False)]
+        self.append(held + [(p.token, p.logprob) for p in predictions[n : n + 1]])
+
+
+class SampledSequence(SingleSequence):
+    """A request whose tokens are drawn at random."""
+
+    def __init__(self, prompt: Tensor, audio: bool, budget: int, eos: int, options: Sampling) -> None:
+        super().__init__(prompt, audio, budget, eos)
+        self.sampler = Sampler(options)
+
+    @classmethod
+    def accept(cls, language_model: GraniteForCausalLM, states: Sequence[tuple[SampledSequence, Tensor]]) -> None:
+        hidden = torch.cat([rows[0] for _, rows in states])
+        drawn = draw(language_model, hidden, [one.sampler for one, _ in states])
+        for (one, _), token in zip(states, drawn, strict=True):
+            one.append([token])
+
+
+class RunningBatch:
+    """Groups whose rows go through the language model together, and their cache: the rows of a group are neighbours."""
+
+    def __init__(
+        self,
+        language_model: GraniteForCausalLM,
+        groups: Sequence[SequenceGroup] = (),
+        steps: StaticSteps | None = None,
+    ) -> None:
+        self.language_model, self.groups, self.steps = language_model, list(groups), steps
+        self.cache = steps.cache if steps else language_model.new_cache(len(groups), 0)
 
     def prefill(self) -> None:
-        """The first pass of all rows: their prompts, and behind them their drafts."""
-        embed, device = self.language_model.embed, self.rows[0].prompt.device
-        drafts = [torch.tensor(row.propose(), dtype=torch.int64, device=device) for row in self.rows]
-        inputs = [torch.cat((row.prompt, embed(ids))) for row, ids in zip(self.rows, drafts, strict=True)]
+        """The first pass of all groups: their prompts, and behind them what they propose."""
+        embed, device = self.language_model.embed, self.groups[0].prompt.device
+        read = [torch.tensor(group.propose()[0], dtype=torch.int64, device=device) for group in self.groups]
+        inputs = [torch.cat((group.prompt, embed(ids))) for group, ids in zip(self.groups, read, strict=True)]
         embeddings = pad_rows(inputs)[0]
         self.cache.reserve(embeddings.shape[1])
-        self._judge(self.language_model(embeddings, self.cache), [len(row.prompt) - 1 for row in self.rows])
+        hidden = self.language_model(embeddings, self.cache)
+        rows = zip(self.groups, hidden, inputs, strict=True)
+        self._accept([row[None, len(group.prompt) - 1 : len(ids)] for group, row, ids in rows])
 
     def advance(self) -> None:
-        """One more pass: the last token of every row, and behind it what it proposes."""
-        inputs = [[row.ids[-1], *row.propose()] for row in self.rows]
-        width = max(map(len, inputs))
-        padded = [ids + [0] * (width - len(ids)) for ids in inputs]
-        tokens = torch.tensor(padded, device=self.cache.lengths.device)
-        self._judge(self._read(tokens), [0] * len(inputs))
+        """One more pass of all rows."""
+        read = [group.propose() for group in self.groups]
+        width = max(len(rows[0]) for rows in read)
+        padded = [ids + [0] * (width - len(ids)) for rows in read for ids in rows]
+        hidden = self._forward(torch.tensor(padded, device=self.cache.lengths.device))
+        states = torch.split(hidden, [len(rows) for rows in read])
+        self._accept([own[:, : len(rows[0])] for own, rows in zip(states, read, strict=True)])
 
-    def join(self, other: Batch) -> None:
-        """Take in the rows of another batch, which is used up."""
-        if self.rows or self.steps:
+    def join(self, other: RunningBatch) -> None:
+        """Take in the groups of another batch, which is used up."""
+        if self.groups or self.steps:
             self.cache.join(other.cache)
         else:
             self.cache = other.cache
-        self.rows += other.rows
+        self.groups += other.groups
 
-    def drop(self, rows: Collection[Row]) -> None:
-        """Forget those of these rows that are here."""
-        kept = [i for i, row in enumerate(self.rows) if row not in rows]
-        if len(kept) < len(self.rows):
-            self.cache.select(torch.tensor(kept, dtype=torch.int64, device=self.cache.lengths.device))
-            self.rows = [self.rows[i] for i in kept]
+    def drop(self, groups: Collection[SequenceGroup]) -> None:
+        """Forget those of these groups that are here."""
+        starts = accumulate((len(group.parents) for group in self.groups), initial=0)
+        kept = [(group, start) for group, start in zip(self.groups, starts, strict=False) if group not in groups]
+        self._select([start + row for group, start in kept for row in range(len(group.parents))])
+        self.groups = [group for group, _ in kept]
 
-    def _read(self, tokens: Tensor) -> Tensor:
+    def _forward(self, tokens: Tensor) -> Tensor:
         """Token ids (B, n) behind what the cache holds -> hidden states (B, n, H)."""
         if self.steps:
             return self.steps(tokens)
@@ -153,29 +224,19 @@ class Batch:
         hidden: Tensor = self.language_model(self.language_model.embed(tokens), self.cache)
         return hidden
 
-    def _judge(self, hidden: Tensor, first: Sequence[int]) -> None:
-        """Judge each row of `(B, n, H)` from its `first` position on; what does not hold is forgotten."""
-        judged = [
-            (row, states[at : at + row.positions]) for row, states, at in zip(self.rows, hidden, first, strict=True)
-        ]
-        self._verify({row: states for row, states in judged if row.sampler is None})
-        self._draw({row: states for row, states in judged if row.sampler is not None})
-        self.drop([row for row in self.rows if row.done])
-        self.cache.rewind(torch.tensor([row.cached for row in self.rows], dtype=torch.int64, device=hidden.device))
+    def _accept(self, states: Sequence[Tensor]) -> None:
+        """Give every group its states; what it does not accept leaves the cache, and so do groups that are done."""
+        for kind in dict.fromkeys(type(group) for group in self.groups):
+            rows = zip(self.groups, states, strict=True)
+            kind.accept(self.language_model, [(group, own) for group, own in rows if type(group) is kind])
+        starts = accumulate(map(len, states), initial=0)
+        kept = [(group, start) for group, start in zip(self.groups, starts, strict=False) if not group.done]
+        self._select([start + parent for group, start in kept for parent in group.parents])
+        self.groups = [group for group, _ in kept]
+        lengths = [group.cached for group in self.groups for _ in group.parents]
+        self.cache.rewind(torch.tensor(lengths, dtype=torch.int64, device=self.cache.lengths.device))
 
-    def _verify(self, judged: dict[Row, Tensor]) -> None:
-        if not judged:
-            return
-        # Nothing is proposed behind the end of a draft: any token holds that place.
-        proposed = [token for row in judged for token in [*row.proposal, 0][: row.positions]]
-        verdicts = iter(verify(self.language_model, torch.cat(list(judged.values())), proposed))
-        for row in judged:
-            row.take(list(islice(verdicts, row.positions)))
-
-    def _draw(self, judged: dict[Row, Tensor]) -> None:
-        if not judged:
-            return
-        samplers = [row.sampler for row in judged if row.sampler is not None]
-        drawn = draw(self.language_model, torch.cat(list(judged.values())), samplers)
-        for row, (token, logprob) in zip(judged, drawn, strict=True):
-            row.take([Prediction(token, logprob, logprob)])
+    def _select(self, rows: Sequence[int]) -> None:
+        """Make the cache hold these of its rows, in this order."""
+        if list(rows) != list(range(len(self.cache.lengths))):
+            self.cache.select(torch.tensor(rows, dtype=torch.int64, device=self.cache.lengths.device))

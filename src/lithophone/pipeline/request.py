@@ -23,12 +23,12 @@ from lithophone.ctc.posteriors import CTCPosteriors
 from lithophone.ctc.prefix_score import PrefixScorer
 from lithophone.ctc.pronunciation import SPACE, spoken_labels, unscored_letters
 from lithophone.ctc.token_spellings import token_spellings
-from lithophone.decode.batched import decode_batch
-from lithophone.decode.beam import CTCScorer, Pronunciation
+from lithophone.decode.ctc_scorer import CTCScorer, Pronunciation
 from lithophone.decode.edit import ctc_hypotheses, edit_batch
 from lithophone.decode.keyword_biasing import KeywordTrie
 from lithophone.decode.options import CTC, BeamSearch, Decoder, Edit, Greedy, Sampling, Speculative
 from lithophone.decode.reply import Reply
+from lithophone.decode.scheduler import decode_batch
 from lithophone.decode.speculative import confident
 from lithophone.errors import OptionError
 from lithophone.model.conformer import EncoderBias, EncoderOutput

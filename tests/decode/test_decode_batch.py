@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 from torch import Tensor
 
-from lithophone.decode.batched import decode_batch
 from lithophone.decode.greedy import greedy_decode
 from lithophone.decode.options import Greedy
+from lithophone.decode.scheduler import decode_batch
 from lithophone.model.speech import GraniteSpeech
 from tests.decode.lively import assert_same_replies, with_end
 from tests.tiny import audio_prompt, tiny_frames, tiny_model
