@@ -77,7 +77,7 @@ class BiasingTask(FineTuneTask):
         drawn = [draw_request(one, self.mix, rng, self.keywords) for one in said]
         asked = [self._cued(request, one.lang, rng) for request, one in zip(drawn, said, strict=True)]
         pairs = [
-            make_pair(request, self.tokenizer, self.config.model_type, count)
+            make_pair(request, self.tokenizer, self.config.variant, count)
             for request, count in zip(asked, counts.tolist(), strict=True)
         ]
         inputs, _ = pad_rows(self.model.embed([pair.prompt + pair.reply[:-1] for pair in pairs], audio, counts))
@@ -150,7 +150,7 @@ class ListedDevSet:
         if kind == "_cues":
             words = [with_cues(w, task.cues[clip.lang]) for w, clip in zip(words, clips, strict=True)]
         prompts = [
-            build_prompt(Transcribe(False, tuple(w)), task.tokenizer, task.config.model_type, n)
+            build_prompt(Transcribe(False, tuple(w)), task.tokenizer, task.config.variant, n)
             for w, n in zip(words, sizes, strict=True)
         ]
         replies = decode_batch(task.model, task.model.embed(prompts, audio, counts), Greedy(), sizes)

@@ -93,7 +93,7 @@ class FineTuneTask(nn.Module):
         audio, counts = self.hear(batch.frames, batch.lengths, self.languages_told(batch, rng))
         said = [Said(*known) for known in zip(batch.texts, batch.langs, batch.translations, strict=True)]
         pairs = [
-            make_pair(draw_request(one, self.mix, rng, self.keywords), self.tokenizer, self.config.model_type, count)
+            make_pair(draw_request(one, self.mix, rng, self.keywords), self.tokenizer, self.config.variant, count)
             for one, count in zip(said, counts.tolist(), strict=True)
         ]
         rows = self.model.embed([pair.prompt + pair.reply[:-1] for pair in pairs], audio, counts)
@@ -123,7 +123,7 @@ class DevClips:
     def _replies(self, task: FineTuneTask, clips: Sequence[DevClip]) -> list[str]:
         audio, counts = task.hear(*batch_frames([clip.frames for clip in clips]), [clip.lang for clip in clips])
         sizes = counts.tolist()
-        prompts = [build_prompt(self.task, task.tokenizer, task.config.model_type, n) for n in sizes]
+        prompts = [build_prompt(self.task, task.tokenizer, task.config.variant, n) for n in sizes]
         replies = decode_batch(task.model, task.model.embed(prompts, audio, counts), Greedy(), sizes)
         return [task.tokenizer.decode(reply.ids) for reply in replies]
 

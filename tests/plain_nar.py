@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lithophone.model.config import TextConfig
-from lithophone.model.granite import rotary_tables, rotate
 from lithophone.model.nar import GraniteSpeechNar
+from lithophone.model.rotary import rotary_tables, rotate
 
 
 def plain_encoding(model: GraniteSpeechNar, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -92,7 +92,7 @@ def plain_layer(x: Tensor, weights: dict[str, Tensor], text: TextConfig) -> Tens
         (normed @ weights[f"self_attn.{name}_proj.weight"].T).view(len(x), -1, text.head_dim).transpose(0, 1)
         for name in "qkv"
     )
-    cos, sin = (t[0] for t in rotary_tables(torch.arange(len(x))[None], text.head_dim, text.rope_theta))
+    cos, sin = (t[0] for t in rotary_tables(torch.arange(len(x))[None], text))
     q, k = rotate(q, cos, sin), rotate(k, cos, sin)
     k, v = (t.repeat_interleave(len(q) // len(t), 0) for t in (k, v))
     mixed = (q @ k.transpose(1, 2) * text.attention_multiplier).softmax(-1) @ v

@@ -17,9 +17,10 @@ from lithophone.decode.edit import ctc_hypotheses, edit_batch
 from lithophone.decode.greedy import greedy_decode
 from lithophone.decode.options import BeamSearch, Edit, Greedy
 from lithophone.errors import CheckpointError, ConfigError, OptionError
+from lithophone.model.granite import GraniteForCausalLM
 from lithophone.model.lora import merge_lora
 from tests.tiny import GENERATIONS, KINDS, tiny_frames
-from tests.tiny_checkpoint import reference_checkpoint, tiny_checkpoint, tiny_nar_checkpoint
+from tests.tiny_checkpoint import checkpoint_config, reference_checkpoint, tiny_checkpoint, tiny_nar_checkpoint
 from tests.tiny_tokenizer import save_tiny_tokenizer
 
 FRAMES = 70
@@ -114,6 +115,92 @@ def test_we_read_what_transformers_writes(tmp_path: Path, kind: str, published_n
     checkpoint = load_checkpoint(tmp_path)
     with torch.no_grad():
         assert our_tokens(checkpoint) == their_tokens(reference, checkpoint)
+
+
+YARN_KINDS = ["base-yarn", "plus-yarn", "base-small", "plus-small"]
+
+
+def rename(folder: Path, theirs: str, ours: str) -> None:
+    """Give tensors whose names begin with `theirs` another beginning."""
+    for file in folder.glob("model*.safetensors"):
+        tensors = {ours + k.removeprefix(theirs) if k.startswith(theirs) else k: t for k, t in load_file(file).items()}
+        save_file(tensors, file, {"format": "pt"})
+
+
+def long_prompts(checkpoint: Checkpoint) -> list[list[int]]:
+    """With 15 audio slots, of fewer positions than the rotary tables were made for, and of more."""
+    yarn = checkpoint.config.text_config.yarn
+    assert yarn is not None
+    original = yarn.original_max_position_embeddings
+    text = torch.randint(255, (original + 200,), generator=torch.Generator().manual_seed(8)).tolist()
+    audio = [checkpoint.tokenizer.audio_id] * 15
+    return [text[:40] + audio + text[40 : original - 90], [*text, *audio]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "nested"),
+    [("base-yarn", False), ("plus-yarn", True), ("base-small", True), ("base-small", False), ("plus-small", False)],
+)
+def test_yarn_is_that_of_transformers_below_and_above_the_original_positions(
+    tmp_path: Path, kind: str, nested: bool
+) -> None:
+    reference = reference_checkpoint(kind)
+    config = checkpoint_config(kind)
+    never = [config.text_config.eos_token_id, config.audio_token_index]  # transformers embeds the latter as id 0
+    reference.lm_head.weight.data[never] = 0.0
+    reference.save_pretrained(tmp_path, max_shard_size="200KB" if nested else "1GB")
+    if nested:
+        rename(tmp_path, "language_model.model.", "language_model.model.model.")
+        rewrite(tmp_path / "model.safetensors.index.json", nest_names)
+    save_tiny_tokenizer(tmp_path)
+    checkpoint = load_checkpoint(tmp_path)
+    frames, lengths = tiny_frames(FRAMES)
+    audio, counts = checkpoint.model.audio_embeddings(frames, lengths)
+    scaling = checkpoint.config.text_config.logits_scaling
+    with torch.no_grad():
+        for ids in long_prompts(checkpoint):
+            wanted = reference(input_ids=torch.tensor([ids]), input_features=frames).logits / scaling
+            logits, _ = checkpoint.model([ids], frames, lengths)
+            assert float((logits - wanted).abs().max()) < 1e-4
+            reply = reference.generate(
+                input_ids=torch.tensor([ids]), input_features=frames, attention_mask=torch.ones(1, len(ids)),
+                max_new_tokens=64, do_sample=False,
+            )[0, len(ids) :].tolist()  # fmt: skip
+            ours = cached_greedy(checkpoint.model.language_model, checkpoint.model.embed([ids], audio, counts)[0], 64)
+            assert (ours, len(reply)) == (reply, 64)
+
+
+def cached_greedy(language_model: GraniteForCausalLM, prompt: torch.Tensor, n: int) -> list[int]:
+    """n tokens, whatever they are; `greedy_decode` reads all positions again for every one of them."""
+    cache = language_model.new_cache(1, len(prompt) + n)
+    step, tokens = prompt[None], []
+    for _ in range(n):
+        tokens.append(int(language_model.logits(language_model(step, cache)[:, -1]).argmax()))
+        step = language_model.embed(torch.tensor([tokens[-1:]]))
+    return tokens
+
+
+def nest_names(index: dict[str, Any]) -> None:
+    flat = "language_model.model."
+    index["weight_map"] = {k.replace(flat, f"{flat}model.", 1): v for k, v in index["weight_map"].items()}
+
+
+@pytest.mark.parametrize("kind", YARN_KINDS)
+def test_transformers_reads_yarn_as_we_write_it(tmp_path: Path, kind: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    checkpoint = tiny_checkpoint(kind)
+    save_checkpoint(checkpoint, tmp_path)
+    assert load_checkpoint(tmp_path).config == checkpoint.config
+    name = "GraniteSpeechPlus" if kind.startswith("plus") else "GraniteSpeech"
+    cls = getattr(transformers, f"{name}ForConditionalGeneration")
+    reference, info = cls.from_pretrained(tmp_path, output_loading_info=True)
+    assert {key: list(value) for key, value in info.items() if value} == {}
+    frames, lengths = tiny_frames(FRAMES)
+    ids = long_prompts(checkpoint)[0]
+    with torch.no_grad():
+        wanted = reference(input_ids=torch.tensor([ids]), input_features=frames).logits
+        ours = checkpoint.model([ids], frames, lengths)[0] * checkpoint.config.text_config.logits_scaling
+    assert float((ours - wanted).abs().max()) < 1e-3
 
 
 def test_the_number_type_is_the_one_asked_for(folder: Path) -> None:

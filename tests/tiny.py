@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lithophone.model.config import EncoderConfig, ModelConfig, ProjectorConfig, TextConfig
+from lithophone.model.config import EncoderConfig, ModelConfig, ProjectorConfig, TextConfig, Yarn
 from lithophone.model.lora import LoraConfig
 from lithophone.model.nar import GraniteSpeechNar
 from lithophone.model.nar_config import Generation, NarConfig, NarEncoderConfig, NarProjectorConfig
@@ -40,6 +40,8 @@ TEXT = TextConfig(
 )  # fmt: skip
 BASE = ModelConfig(ENCODER, PROJECTOR, TEXT, audio_token_index=AUDIO)
 
+YARN_SMALL = Yarn(factor=6.0, original_max_position_embeddings=64, beta_fast=8.0, truncate=False)
+
 GENERATIONS: tuple[Generation, ...] = ("G1", "G2", "G3")
 """Of the models that edit."""
 
@@ -63,8 +65,18 @@ def tiny_nar_model(generation: Generation, seed: int = SEED) -> GraniteSpeechNar
 
 
 def tiny_config(kind: str = "base") -> ModelConfig:
-    """`base` (4.1), `plus` (concatenated layers, tied head), `wide` (other sizes, one head group) or `lora` (3.3)."""
-    return {"base": BASE, "plus": _plus(), "wide": _wide(), "lora": replace(BASE, has_lora_adapter=True)}[kind]
+    """`base` (4.1), `plus` (concatenated layers, tied head), `wide` (other sizes, one head group), `lora` (3.3).
+
+    With `-yarn` behind it: YaRN and the positions of the checkpoints of October 2026, or those of `YARN_SMALL`.
+    """
+    kind, _, rope = kind.partition("-")
+    config = {"base": BASE, "plus": _plus(), "wide": _wide(), "lora": replace(BASE, has_lora_adapter=True)}[kind]
+    if not rope:
+        return config
+    yarn = {"yarn": Yarn(), "small": YARN_SMALL}[rope]
+    positions = int(yarn.factor * yarn.original_max_position_embeddings)
+    text = replace(config.text_config, yarn=yarn, max_position_embeddings=positions)
+    return replace(config, text_config=text)
 
 
 def _plus() -> ModelConfig:

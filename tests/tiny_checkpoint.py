@@ -34,7 +34,7 @@ def tiny_checkpoint(kind: str = "base", *, bpe: bool = False, seed: int = SEED) 
     n_labels = config.text_config.vocab_size + 1 if bpe else None
     model = randomise(GraniteSpeech(config, n_labels, LORA), seed)
     assert isinstance(model, GraniteSpeech)
-    template = PLUS_TEMPLATE if kind == "plus" else BASE_TEMPLATE
+    template = PLUS_TEMPLATE if kind.startswith("plus") else BASE_TEMPLATE
     return Checkpoint(model, tiny_tokenizer(template), config, Path())
 
 

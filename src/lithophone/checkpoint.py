@@ -18,6 +18,7 @@ from lithophone.audio import features
 from lithophone.decode.options import BeamSearch, check_number
 from lithophone.errors import CheckpointError, ConfigError, OptionError
 from lithophone.files import write_json
+from lithophone.model.checkpoint_files import read_json
 from lithophone.model.config import ModelConfig
 from lithophone.model.lora import LoraConfig
 from lithophone.model.nar import GraniteSpeechNar
@@ -34,7 +35,7 @@ from lithophone.model.weights import (
     stored_tensors,
     weight_files,
 )
-from lithophone.text.tokenizer import AUDIO_TOKEN, Tokenizer, read_json
+from lithophone.text.tokenizer import AUDIO_TOKEN, Tokenizer
 
 CONFIG = "config.json"
 QUANTIZED = "quantization_config"

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lithophone.model.config import TextConfig
-from lithophone.model.granite import GraniteForCausalLM, pad_rows, rotary_tables, rotate
+from lithophone.model.granite import GraniteForCausalLM, pad_rows
+from lithophone.model.rotary import rotary_tables, rotate
 from tests.tiny import VOCABULARY, randomise, tiny_config
 
 
@@ -107,9 +108,10 @@ def test_causal_sees_the_past_only_and_the_other_way_all(lm: GraniteForCausalLM)
 
 
 def test_positions_turn_the_keys_by_their_distance_alone() -> None:
+    narrow = replace(text_config(), hidden_size=32, num_attention_heads=4, rope_theta=500.0)
     x = torch.randn(2, 1, 1, 8, generator=torch.Generator().manual_seed(4))
-    near = [rotate(x[i : i + 1], *rotary_tables(torch.tensor([[p]]), 8, 500.0)) for i, p in ((0, 3), (1, 5))]
-    far = [rotate(x[i : i + 1], *rotary_tables(torch.tensor([[p]]), 8, 500.0)) for i, p in ((0, 103), (1, 105))]
+    near = [rotate(x[i : i + 1], *rotary_tables(torch.tensor([[p]]), narrow)) for i, p in ((0, 3), (1, 5))]
+    far = [rotate(x[i : i + 1], *rotary_tables(torch.tensor([[p]]), narrow)) for i, p in ((0, 103), (1, 105))]
     torch.testing.assert_close((near[0] * near[1]).sum(), (far[0] * far[1]).sum(), atol=1e-4, rtol=0)
 
 

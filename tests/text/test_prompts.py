@@ -29,6 +29,9 @@ from tests.tiny_tokenizer import BASE_TEMPLATE, PLUS_TEMPLATE, tiny_tokenizer
 
 BASE: Any = "granite_speech"
 PLUS: Any = "granite_speech_plus"
+FIVE: Any = "granite_speech_5"
+PUNCTUATED = "transcribe the speech with proper punctuation and capitalization."
+HINT = "The speech is in German. Transcribe it exactly; do not translate. "
 SPEAKERS = (
     "Speaker attribution: Transcribe and denote who is speaking by adding [Speaker 1]: and [Speaker 2]: tags before "
     "speaker turns."
@@ -54,6 +57,18 @@ RAW = "can you transcribe the speech into a written format?"
         (SpeakerTurns(), PLUS, SPEAKERS),
         (SpeakerTurns(keywords=("x",)), PLUS, f"{SPEAKERS} Keywords: x"),
         (WordTimes(), PLUS, TIMES),
+        (Transcribe(punctuate=False), FIVE, RAW),
+        (Transcribe(), FIVE, PUNCTUATED),
+        (Transcribe(punctuate=False, language="de"), FIVE, f"{HINT}{RAW}"),
+        (Transcribe(language="de-AT", keywords=("a", "b")), FIVE, f"{HINT}{PUNCTUATED} Keywords: a, b"),
+        (Transcribe(punctuate=False, keywords=("a",)), FIVE, "transcribe the speech to text. Keywords: a"),
+        (Translate("it", punctuate=False), FIVE, "Translate the speech to Italian."),
+        (Translate("zh"), FIVE, "Translate the speech to Mandarin with proper punctuation and capitalization."),
+        (
+            Translate("de", language="en"),
+            FIVE,
+            "Translate the speech to German with proper punctuation and capitalization.",
+        ),
     ],
 )
 def test_every_row_of_the_tables(task: Task, model_type: Any, words: str) -> None:
@@ -122,6 +137,7 @@ def test_the_models_own_marks_cannot_be_smuggled_in() -> None:
         (Transcribe(), PLUS, "punctuate=False"),
         (WordTimes(language="ja"), PLUS, r"Japanese.*en \(English\)"),
         (Transcribe(), "granite_speech_nar", "granite_speech_nar"),
+        (SpeakerTurns(), FIVE, "no speakers.*granite_speech_plus"),
     ],
 )
 def test_what_a_model_cannot_do_is_said(task: Task, model_type: Any, reason: str) -> None:
@@ -132,10 +148,12 @@ def test_what_a_model_cannot_do_is_said(task: Task, model_type: Any, reason: str
 def test_default_tasks_fit_their_models() -> None:
     assert default_task(BASE) == Transcribe()
     assert instruction(default_task(PLUS), PLUS) == RAW
+    assert instruction(default_task(FIVE), FIVE) == PUNCTUATED
 
 
 def test_budgets() -> None:
     assert max_new_tokens(Transcribe(), BASE) is None
+    assert max_new_tokens(Transcribe(), FIVE) is None
     assert max_new_tokens(SpeakerTurns(), PLUS) == 2_000
     assert max_new_tokens(WordTimes(), PLUS) == 10_000
 
@@ -156,6 +174,27 @@ def test_languages_by_code_or_name() -> None:
         Translate("klingon")
     with pytest.raises(OptionError, match="no Italian speech"):
         Transcribe(language="it")
+
+
+@pytest.mark.parametrize(
+    ("tag", "code"),
+    [("pt-BR", "pt"), ("zh_CN", "zh"), ("en-us", "en"), ("zh-Hant-TW", "zh"), (" JA_jp ", "ja"), ("de-", "de")],
+)
+def test_a_region_or_script_behind_a_code_changes_no_language(tag: str, code: str) -> None:
+    assert language_code(tag) == code
+
+
+@pytest.mark.parametrize("tag", ["", "-BR", "ptBR", "xx-YY", "por-BR", "ger"])
+def test_what_is_no_tag_of_a_language_is_refused(tag: str) -> None:
+    with pytest.raises(OptionError, match="unknown language"):
+        language_code(tag)
+
+
+def test_regions_go_with_every_option_of_a_language() -> None:
+    assert Transcribe(language="pt-BR") == Transcribe(language="pt")
+    assert Translate("zh_CN", language="en-GB") == Translate("zh", language="en")
+    with pytest.raises(OptionError, match="no Italian speech"):
+        Transcribe(language="it_CH")
 
 
 def test_the_pairs_of_the_family() -> None:
@@ -186,7 +225,26 @@ def test_plain_and_chained_replies() -> None:
     chained = parse_reply(Translate("fr"), "[Transcription] hello\nyou [Translation] bonjour\nvous ")
     assert (chained.transcription, chained.text) == ("hello\nyou", "bonjour\nvous")
     assert parse_reply(Translate("fr"), "[Translation] salut").transcription is None
-    assert parse_reply(Translate("fr"), "[Transcription] cut off here").text == "[Transcription] cut off here"
+    assert parse_reply(Translate("fr"), "[Transcription] cut off here").text == "cut off here"
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "malformed"),
+    [
+        ("bon [Translation] jour", "jour", 1),
+        ("[Translation] a [Translation] b", "a b", 1),
+        ("[Translation] le [Transcription] mot", "le mot", 1),
+        ("[Transcription] one [Transcription] two [Translation] deux", "deux", 0),
+        ("[Translation]", "", 0),
+        ("salut [Transcription]", "salut", 1),
+        ("[Transcription] cut off here", "cut off here", 1),
+        ("[Transcription] hello [Translation] bonjour", "bonjour", 0),
+    ],
+)
+def test_no_tag_of_a_chain_of_thought_is_left_in_a_translation(text: str, words: str, malformed: int) -> None:
+    reply = parse_reply(Translate("fr"), text)
+    assert (reply.text, reply.malformed) == (words, malformed)
+    assert "[Trans" not in reply.text + (reply.transcription or "")
 
 
 def test_turns() -> None:

@@ -1,18 +1,27 @@
 """The shape of a model: frozen dataclasses that mirror `config.json` of a Granite Speech checkpoint.
 
-Field names are the checkpoint's. `from_dict` is strict: a key that would change the numbers and is not understood here
-raises, bookkeeping keys of `transformers` (dtype, version, task labels) are passed over by name. The defaults are those
-of granite-speech-4.1-2b.
+Field names are the checkpoint's, the defaults those of granite-speech-4.1-2b.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
 from lithophone.errors import ConfigError
+from lithophone.model.strict_config import (
+    DROPOUT,
+    EPSILON,
+    LAYERS,
+    MULTIPLIER,
+    SIZE,
+    Range,
+    StrictConfig,
+    section_of,
+    shown,
+)
 
 ModelType = Literal["granite_speech", "granite_speech_plus", "granite_speech_nar", "nle"]
 ARCHITECTURES = {
@@ -21,57 +30,14 @@ ARCHITECTURES = {
 }
 """The models that take prompts, and their classes in `transformers`. The others edit: `model/nar_config.py`."""
 
-T = TypeVar("T", bound="StrictConfig")
+Variant = Literal["granite_speech", "granite_speech_plus", "granite_speech_5"]
+"""The prompts of a model: those of 3.3 to 4.1, of plus, or of granite-speech-5.0-2b."""
+VARIANTS: tuple[Variant, ...] = ("granite_speech", "granite_speech_plus", "granite_speech_5")
+
+MODEL_TYPES: tuple[ModelType, ...] = ("granite_speech", "granite_speech_plus", "granite_speech_nar", "nle")
+"""Every `model_type` that is built."""
+
 E = TypeVar("E", bound="EncoderConfig")
-
-BOOKKEEPING = frozenset(
-    {
-        "_attn_implementation_autoset", "_name_or_path", "architectures", "chunk_size_feed_forward", "dtype",
-        "id2label", "initializer_range", "is_decoder", "is_encoder_decoder", "label2id",
-        "output_attentions", "output_hidden_states", "problem_type", "return_dict", "torch_dtype",
-        "transformers_version", "use_cache",
-    }
-)  # fmt: skip
-
-KINDS: dict[str, tuple[type, ...]] = {
-    "int": (int,), "float": (float, int), "bool": (bool,), "str": (str,), "int | None": (int, type(None)),
-}  # fmt: skip
-"""What JSON may hold for a field, by the field's annotation; fields with other annotations check themselves."""
-
-
-@dataclass(frozen=True)
-class StrictConfig:
-    """Base of the configurations: reads a mapping, refuses what it does not know."""
-
-    absent: ClassVar[Mapping[str, Any]] = {}
-    """What a file means that leaves the key out, where that is not our default: the default of `transformers`."""
-    inert: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
-    """Keys that are understood only at the values given: any other value would change the numbers."""
-    unused: ClassVar[frozenset[str]] = frozenset()
-    """Keys of parts that these models do not have: their values change nothing."""
-
-    @classmethod
-    def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
-        """Raises ConfigError for a key that is not understood, or a value of the wrong kind."""
-        known = {f.name: str(f.type) for f in dataclasses.fields(cls)}
-        passed = BOOKKEEPING | cls.unused | set(known)
-        unknown = [k for k, v in values.items() if k not in passed and v not in cls.inert.get(k, ())]
-        if unknown:
-            seen = ", ".join(f"{k}={values[k]!r}" for k in sorted(unknown))
-            raise ConfigError(f"{cls.__name__} does not understand {seen}; it knows {', '.join(sorted(known))}")
-        given = {k: v for k, v in {**cls.absent, **values}.items() if k in known}
-        for key, value in given.items():
-            _check_kind(cls.__name__, key, value, known[key])
-        return cls(**given)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as a section of `config.json`."""
-        return dataclasses.asdict(self)
-
-
-def _check_kind(where: str, key: str, value: Any, annotation: str) -> None:
-    if annotation in KINDS and type(value) not in KINDS[annotation]:
-        raise ConfigError(f"{where}.{key} is {value!r}: expected {annotation}")
 
 
 @dataclass(frozen=True)
@@ -96,24 +62,46 @@ class EncoderConfig(StrictConfig):
     0 is what the first layer reads; the layer of the self-conditioning gives its output with the feedback added.
     """
 
+    section: ClassVar[str] = "encoder_config"
+    limits: ClassVar[Mapping[str, Range]] = {
+        "input_dim": SIZE, "hidden_dim": SIZE, "num_layers": LAYERS, "num_heads": SIZE, "dim_head": SIZE,
+        "feedforward_mult": (1, 64), "conv_kernel_size": (1, 1023), "conv_expansion_factor": (1, 64),
+        "context_size": SIZE, "max_pos_emb": SIZE, "output_dim": (2, SIZE[1]), "dropout": DROPOUT,
+    }  # fmt: skip
     absent: ClassVar[Mapping[str, Any]] = {"num_layers": 10, "output_dim": 42}
     inert: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "model_type": ("granite_speech_encoder", "granite_speech_plus_encoder"),
     }
 
     def __post_init__(self) -> None:
-        layers = tuple(self.cat_hidden_layers or ())
+        super().__post_init__()
+        layers = self._joined_layers()
         object.__setattr__(self, "cat_hidden_layers", layers)
-        if not 0 < self.context_size <= self.max_pos_emb:
-            raise ConfigError(f"context_size is {self.context_size}: it must lie in 1..max_pos_emb={self.max_pos_emb}")
+        if self.context_size > self.max_pos_emb:
+            raise ConfigError(
+                f"{self.place('context_size')} is {self.context_size}: it must lie in 1..max_pos_emb={self.max_pos_emb}"
+            )
+        if self.mid_layer < 1:
+            raise ConfigError(
+                f"{self.place('num_layers')} is {self.num_layers}: at least 2 are needed for a middle one"
+            )
         if list(layers) != sorted(set(layers) & set(range(self.num_layers))):
-            raise ConfigError(f"cat_hidden_layers is {layers}: it must rise within 0..{self.num_layers - 1}")
+            where = self.place("cat_hidden_layers")
+            raise ConfigError(f"{where} is {shown(list(layers))}: it must rise within 0..{self.num_layers - 1}")
+
+    def _joined_layers(self) -> tuple[int, ...]:
+        layers: Any = self.cat_hidden_layers
+        layers = () if layers is None else layers
+        if not isinstance(layers, list | tuple) or any(type(layer) is not int for layer in layers):
+            raise ConfigError(f"{self.place('cat_hidden_layers')} is {shown(layers)}: expected a list of numbers")
+        return tuple(layers)
 
     @classmethod
     def from_dict(cls: type[E], values: Mapping[str, Any]) -> E:
         values = dict(values)
         if values.get("dim_head") is None:
-            values["dim_head"] = values.get("hidden_dim", cls.hidden_dim) // values.get("num_heads", cls.num_heads)
+            values.pop("dim_head", None)
+            values |= _head_size(values.get("hidden_dim", cls.hidden_dim), values.get("num_heads", cls.num_heads))
         return super().from_dict(values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,6 +137,12 @@ class ProjectorConfig(StrictConfig):
     attention_probs_dropout_prob: float = 0.1
     hidden_dropout_prob: float = 0.1
 
+    section: ClassVar[str] = "projector_config"
+    limits: ClassVar[Mapping[str, Range]] = {
+        "hidden_size": SIZE, "intermediate_size": SIZE, "num_attention_heads": SIZE, "num_hidden_layers": LAYERS,
+        "encoder_hidden_size": SIZE, "layer_norm_eps": EPSILON, "attention_probs_dropout_prob": DROPOUT,
+        "hidden_dropout_prob": DROPOUT,
+    }  # fmt: skip
     absent: ClassVar[Mapping[str, Any]] = {
         "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12,
         "encoder_hidden_size": 1408, "cross_attention_frequency": 2,
@@ -165,9 +159,56 @@ class ProjectorConfig(StrictConfig):
         return super().to_dict() | {"model_type": "blip_2_qformer"}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.hidden_act != "gelu" or self.cross_attention_frequency != 1:
-            seen = f"hidden_act={self.hidden_act!r}, cross_attention_frequency={self.cross_attention_frequency}"
-            raise ConfigError(f"the projector is built for hidden_act='gelu', cross_attention_frequency=1, not {seen}")
+            seen = f"hidden_act={shown(self.hidden_act)}, cross_attention_frequency={self.cross_attention_frequency}"
+            raise ConfigError(f"projector_config: built are hidden_act='gelu', cross_attention_frequency=1, not {seen}")
+        if self.hidden_size % self.num_attention_heads:
+            heads = f"num_attention_heads={self.num_attention_heads}"
+            raise ConfigError(f"projector_config.hidden_size is {self.hidden_size}: it must be a multiple of {heads}")
+
+
+@dataclass(frozen=True)
+class Yarn(StrictConfig):
+    """Context extension by YaRN (arXiv 2309.00071): `rope_parameters` of `rope_type` "yarn", but for `rope_theta`.
+
+    Channels that turn more than `beta_fast` times within the original positions keep their frequency, those that turn
+    less than `beta_slow` times have it divided by `factor`, with a linear ramp between.
+    """
+
+    factor: float = 4.0
+    original_max_position_embeddings: int = 4096
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+    """Multiplies cosines and sines; None stands for `1 + 0.1 ln(factor)`."""
+    truncate: bool = True
+    """Whether the ends of the ramp are rounded to whole channels."""
+
+    section: ClassVar[str] = "text_config.rope_parameters"
+    limits: ClassVar[Mapping[str, Range]] = {
+        "factor": (1, 1024), "original_max_position_embeddings": SIZE, "beta_fast": MULTIPLIER,
+        "beta_slow": MULTIPLIER, "attention_factor": MULTIPLIER,
+    }  # fmt: skip
+    inert: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "rope_type": ("yarn",), "type": ("yarn",), "mscale": (None,), "mscale_all_dim": (None,),
+        "partial_rotary_factor": (1.0,),
+    }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Yarn:
+        missing = [key for key in ("factor", "original_max_position_embeddings") if key not in values]
+        if missing:
+            raise ConfigError(f"{cls.section} lacks {', '.join(missing)}, which rope_type 'yarn' needs")
+        return super().from_dict(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rope_type": "yarn"} | {key: value for key, value in super().to_dict().items() if value is not None}
+
+    @property
+    def scale(self) -> float:
+        """The factor on cosines and sines."""
+        return 1.0 + 0.1 * math.log(self.factor) if self.attention_factor is None else self.attention_factor
 
 
 @dataclass(frozen=True)
@@ -193,7 +234,18 @@ class TextConfig(StrictConfig):
     bos_token_id: int = 100257
     eos_token_id: int = 100257
     pad_token_id: int | None = 100256
+    yarn: Yarn | None = None
+    """None: plain rotary positions. In the file these are `rope_parameters`."""
 
+    section: ClassVar[str] = "text_config"
+    limits: ClassVar[Mapping[str, Range]] = {
+        "vocab_size": SIZE, "hidden_size": SIZE, "intermediate_size": SIZE, "num_hidden_layers": LAYERS,
+        "num_attention_heads": SIZE, "num_key_value_heads": SIZE, "max_position_embeddings": SIZE,
+        "rope_theta": (1.001, 1e12), "rms_norm_eps": EPSILON, "embedding_multiplier": MULTIPLIER,
+        "attention_multiplier": MULTIPLIER, "residual_multiplier": MULTIPLIER, "logits_scaling": MULTIPLIER,
+        "attention_dropout": DROPOUT, "bos_token_id": (0, SIZE[1]), "eos_token_id": (0, SIZE[1]),
+        "pad_token_id": (-1, SIZE[1]),
+    }  # fmt: skip
     absent: ClassVar[Mapping[str, Any]] = {
         "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
         "num_attention_heads": 32, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "embedding_multiplier": 1.0,
@@ -201,32 +253,41 @@ class TextConfig(StrictConfig):
         "eos_token_id": 2, "pad_token_id": None,
     }  # fmt: skip
     inert: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "attention_bias": (False,), "mlp_bias": (False,), "pretraining_tp": (1,), "rope_scaling": (None,),
-        "head_dim": (None,), "model_type": ("granite", "granite_speech_nar_text"),
+        "attention_bias": (False,), "mlp_bias": (False,), "pretraining_tp": (1,), "head_dim": (None,),
+        "model_type": ("granite", "granite_speech_nar_text"),
     }  # fmt: skip
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.hidden_act != "silu":
-            raise ConfigError(f"hidden_act is {self.hidden_act!r}: only 'silu' is built")
-        if self.hidden_size % self.num_attention_heads or self.num_attention_heads % self.num_key_value_heads:
-            heads = f"{self.num_attention_heads} heads and {self.num_key_value_heads} key/value heads"
-            raise ConfigError(f"hidden_size {self.hidden_size} cannot be split into {heads}")
+            raise ConfigError(f"text_config.hidden_act is {shown(self.hidden_act)}: only 'silu' is built")
+        if self.hidden_size % (2 * self.num_attention_heads) or self.num_attention_heads % self.num_key_value_heads:
+            heads = f"{self.num_attention_heads} heads of even size and {self.num_key_value_heads} key/value heads"
+            raise ConfigError(f"text_config.hidden_size {self.hidden_size} cannot be split into {heads}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TextConfig:
         values = dict(values)
-        rope = dict(values.pop("rope_parameters", None) or {})
+        rope = _rope_parameters(values)
         values["rope_theta"] = rope.pop("rope_theta", values.get("rope_theta", cls.rope_theta))
-        if rope.pop("rope_type", "default") != "default" or rope:
-            raise ConfigError(f"rope_parameters hold {rope or 'a rope_type'}: only rope_type 'default' is built")
+        kind = rope.get("rope_type", rope.get("type", "default"))
+        if kind == "yarn":
+            values["yarn"] = Yarn.from_dict(rope)
+        elif kind != "default" or set(rope) - {"rope_type", "type"}:
+            raise ConfigError(
+                f"text_config.rope_parameters is {shown(rope)}: built are rope_type 'default', which takes rope_theta "
+                "alone, and 'yarn'"
+            )
         if values.get("num_key_value_heads") is None:
             values["num_key_value_heads"] = values.get("num_attention_heads", cls.absent["num_attention_heads"])
         return super().from_dict(values)
 
     def to_dict(self) -> dict[str, Any]:
         """The rotary base is written in both places where generations of `transformers` look for it."""
-        rope = {"rope_type": "default", "rope_theta": self.rope_theta}
-        return super().to_dict() | {"model_type": "granite", "rope_parameters": rope}
+        values = super().to_dict()
+        del values["yarn"]
+        rope = {"rope_type": "default"} if self.yarn is None else self.yarn.to_dict()
+        return values | {"model_type": "granite", "rope_parameters": rope | {"rope_theta": self.rope_theta}}
 
     @property
     def head_dim(self) -> int:
@@ -248,12 +309,16 @@ class ModelConfig(StrictConfig):
     tie_word_embeddings: bool = False
     """The same as `text_config.tie_word_embeddings`: one head, two places in the file."""
 
+    limits: ClassVar[Mapping[str, Range]] = {
+        "audio_token_index": (0, SIZE[1]), "downsample_rate": (1, 1000), "window_size": (1, 1000),
+    }  # fmt: skip
     absent: ClassVar[Mapping[str, Any]] = {"audio_token_index": 49155, "has_lora_adapter": True}
     inert: ClassVar[Mapping[str, tuple[Any, ...]]] = {"pad_token_id": (None,)}
     whole_frames: ClassVar[bool] = False
     """Whether its front end drops the samples of half a frame at the end (`features.frame_count`)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.tie_word_embeddings != self.text_config.tie_word_embeddings:
             raise ConfigError("tie_word_embeddings differs between the model and its text_config")
         if self.encoder_config.cat_hidden_layers and self.model_type != "granite_speech_plus":
@@ -269,11 +334,10 @@ class ModelConfig(StrictConfig):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
         values = dict(values)
-        if values.get("model_type") not in ARCHITECTURES:
-            raise ConfigError(f"model_type is {values.get('model_type')!r}: allowed are {', '.join(ARCHITECTURES)}")
-        for name in SECTIONS:
-            if not isinstance(values.get(name), Mapping):
-                raise ConfigError(f"config.json has no section {name!r}")
+        if values.get("model_type") not in tuple(ARCHITECTURES):
+            kind = shown(values.get("model_type"))
+            raise ConfigError(f"model_type is {kind}: allowed are {', '.join(ARCHITECTURES)}")
+        values |= {name: section_of(values, name) for name in SECTIONS}
         tied = values.get("tie_word_embeddings", values["text_config"].get("tie_word_embeddings", True))
         values["text_config"] = {**values["text_config"], "tie_word_embeddings": tied}
         values |= {name: part.from_dict(values[name]) for name, part in SECTIONS.items()}
@@ -294,7 +358,39 @@ class ModelConfig(StrictConfig):
         """Audio embeddings per window of `window_size` frames."""
         return self.window_size // self.downsample_rate
 
+    @property
+    def variant(self) -> Variant:
+        """Whose prompts the model takes.
+
+        granite-speech-5.0-2b has the `model_type` and class of 4.1-2b; what tells it apart is that its language model
+        is the only one of the base kind with YaRN.
+        """
+        if self.model_type == "granite_speech_plus":
+            return "granite_speech_plus"
+        return "granite_speech" if self.text_config.yarn is None else "granite_speech_5"
+
 
 SECTIONS: dict[str, type[StrictConfig]] = {
     "encoder_config": EncoderConfig, "projector_config": ProjectorConfig, "text_config": TextConfig,
 }  # fmt: skip
+
+
+def _rope_parameters(values: dict[str, Any]) -> dict[str, Any]:
+    """Take the rotary parameters out of the section, by the name of `transformers` 5, the older one, or both."""
+    joined: dict[str, Any] = {}
+    for name in ("rope_parameters", "rope_scaling"):
+        given = values.pop(name, None)
+        if given is not None and not isinstance(given, Mapping):
+            raise ConfigError(f"text_config.{name} is {shown(given)}: expected an object")
+        if any(joined.get(key, value) != value for key, value in (given or {}).items()):
+            raise ConfigError(
+                f"text_config.rope_scaling is {shown(given)}, and rope_parameters say otherwise: {joined}"
+            )
+        joined |= given or {}
+    return joined
+
+
+def _head_size(channels: object, heads: object) -> dict[str, int]:
+    """`dim_head` where a file leaves it out; nothing where the two are no sizes, which their own checks say."""
+    sizes = type(channels) is int and type(heads) is int and heads > 0
+    return {"dim_head": channels // heads} if sizes else {}  # type: ignore[operator]

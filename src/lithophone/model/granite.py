@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from lithophone.model.cache import KVCache
 from lithophone.model.config import TextConfig
 from lithophone.model.gradient_checkpointing import run_layer
+from lithophone.model.rotary import rotary_tables, rotate
 
 INIT_STD = 0.02
 
@@ -30,23 +31,6 @@ class AttentionInputs:
     sin: Tensor
     mask: Tensor | None
     is_causal: bool
-
-
-def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines `(B, 1, L, head_dim)` in float32 for positions `(B, L)`, as `rotate` takes them.
-
-    The two halves of the channels turn alike; sines of the first one are negative.
-    """
-    powers = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    angles = (positions[..., None].float() / theta**powers)[:, None]
-    cos, sin = angles.cos(), angles.sin()
-    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn `(B, heads, L, head_dim)` by its positions: channel i is paired with channel i + head_dim / 2."""
-    wide = x.float()
-    return torch.addcmul(wide * cos, wide.roll(x.shape[-1] // 2, -1), sin).to(x.dtype)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, scale: float, dropout: float) -> Tensor:
@@ -185,7 +169,7 @@ class GraniteForCausalLM(nn.Module):
         assert causal or cache is None, "only a causal pass can be continued from a cache"
         n = embeddings.shape[1]
         slots = torch.arange(n, device=embeddings.device)[None] if cache is None else cache.slots(n)
-        tables = rotary_tables(slots if positions is None else positions, self.config.head_dim, self.config.rope_theta)
+        tables = rotary_tables(slots if positions is None else positions, self.config)
         inputs = AttentionInputs(
             *tables, *(_attention_mask(slots, lengths, causal) if cache is None else cache.attention_mask(slots))
         )

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from lithophone.errors import ConfigError
-from lithophone.model.config import ARCHITECTURES, EncoderConfig, ModelConfig, ModelType, StrictConfig, TextConfig
+from lithophone.model.config import ARCHITECTURES, MODEL_TYPES, EncoderConfig, ModelConfig, ModelType, TextConfig
+from lithophone.model.strict_config import DROPOUT, EPSILON, LAYERS, SIZE, Range, StrictConfig, section_of, shown
 
 Generation = Literal["G1", "G2", "G3"]
 
@@ -42,12 +43,9 @@ NATIVE_PROJECTOR = {
 def config_from_dict(values: Mapping[str, Any]) -> ModelConfig | NarConfig:
     """`config.json` of any model that is built, by its `model_type`; ConfigError for another one."""
     kind = values.get("model_type")
-    if kind in NAR_MODEL_TYPES.values():
-        return NarConfig.from_dict(values)
-    if kind in ARCHITECTURES:
-        return ModelConfig.from_dict(values)
-    allowed = ", ".join((*ARCHITECTURES, *dict.fromkeys(NAR_MODEL_TYPES.values())))
-    raise ConfigError(f"model_type is {kind!r}: allowed are {allowed}")
+    if kind not in MODEL_TYPES:
+        raise ConfigError(f"model_type is {shown(kind)}: allowed are {', '.join(MODEL_TYPES)}")
+    return ModelConfig.from_dict(values) if kind in ARCHITECTURES else NarConfig.from_dict(values)
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,10 @@ class NarEncoderConfig(EncoderConfig):
     self_conditioning_layer: int | None = None
     """1-based layer whose character posteriors are fed back; None is the middle one."""
 
+    limits: ClassVar[Mapping[str, Range]] = {
+        **EncoderConfig.limits, "bpe_output_dim": (0, SIZE[1]), "bpe_pooling_window": (1, 64),
+        "self_conditioning_layer": LAYERS,
+    }  # fmt: skip
     absent: ClassVar[Mapping[str, Any]] = {"bpe_output_dim": 0}
     inert: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "model_type": ("granite_speech_nar_encoder", "nle_encoder"), "attn_type": ("block",),
@@ -99,12 +101,19 @@ class NarProjectorConfig(StrictConfig):
     mlp_bias: bool = True
     dropout_prob: float = 0.1
 
+    section: ClassVar[str] = "projector_config"
+    limits: ClassVar[Mapping[str, Range]] = {
+        "encoder_dim": SIZE, "num_encoder_layers": LAYERS, "hidden_size": SIZE, "num_heads": SIZE,
+        "num_layers": LAYERS, "mlp_ratio": (1, 64), "block_size": (1, 1000), "downsample_rate": (1, 1000),
+        "llm_dim": SIZE, "layernorm_eps": EPSILON, "dropout_prob": DROPOUT,
+    }  # fmt: skip
     inert: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "model_type": ("granite_speech_nar_projector", "nle_projector"), "hidden_act": ("silu",),
         "attention_dropout": (0.0,),
     }  # fmt: skip
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.block_size % self.downsample_rate:
             raise ConfigError(f"block_size {self.block_size} is no multiple of downsample_rate {self.downsample_rate}")
         if self.hidden_size % self.num_heads:
@@ -141,6 +150,7 @@ class NarConfig(StrictConfig):
     """Whether its front end drops the samples of half a frame at the end (`features.frame_count`)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         labels, expected = self.encoder_config.bpe_output_dim, self.text_config.vocab_size + self.first_label
         if labels != expected:
             raise ConfigError(f"the BPE head has {labels} labels (bpe_output_dim), {self.generation} has {expected}")
@@ -191,6 +201,11 @@ class NarConfig(StrictConfig):
         return NAR_MODEL_TYPES[self.generation]
 
     @property
+    def variant(self) -> ModelType:
+        """Its `model_type`: nar models take no prompt."""
+        return self.model_type
+
+    @property
     def window_size(self) -> int:
         """Frames that the projector reads at a time."""
         return self.projector_config.block_size
@@ -229,16 +244,15 @@ class NarConfig(StrictConfig):
 
 def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
     """Take a section out of the file."""
-    section = values.pop(name, None)
-    if not isinstance(section, Mapping):
-        raise ConfigError(f"config.json has no section {name!r}")
-    return dict(section)
+    section = section_of(values, name)
+    del values[name]
+    return section
 
 
 def _generation(values: Mapping[str, Any], encoder: Mapping[str, Any]) -> Generation:
-    if values.get("model_type") not in NAR_MODEL_TYPES.values():
+    if values.get("model_type") not in tuple(NAR_MODEL_TYPES.values()):
         allowed = ", ".join(dict.fromkeys(NAR_MODEL_TYPES.values()))
-        raise ConfigError(f"model_type is {values.get('model_type')!r}: a nar model's is one of {allowed}")
+        raise ConfigError(f"model_type is {shown(values.get('model_type'))}: a nar model's is one of {allowed}")
     if values["model_type"] == "nle":
         return "G1"
     return "G3" if "vocabulary_size" in encoder else "G2"
@@ -252,7 +266,7 @@ def _text_config(values: dict[str, Any], section: dict[str, Any]) -> TextConfig:
 def _before_last(indices: object) -> list[int]:
     """`encoder_layer_indices`, which have to end with the last layer, without it."""
     if not isinstance(indices, list) or indices[-1:] != [-1]:
-        raise ConfigError(f"encoder_layer_indices is {indices!r}: it must rise and end with -1, the last layer")
+        raise ConfigError(f"encoder_layer_indices is {shown(indices)}: it must rise and end with -1, the last layer")
     return indices[:-1]
 
 
@@ -282,8 +296,9 @@ def _from_native(
     inner = values.get("mlp_ratio", default.mlp_ratio * default.hidden_size)
     if values.pop("num_key_value_heads", None) not in (None, heads):
         raise ConfigError(f"the projector is built for as many key/value heads as heads, {heads}")
-    if not isinstance(inner, int) or not isinstance(width, int) or inner % width:
-        raise ConfigError(f"the projector's intermediate_size {inner!r} is no multiple of its hidden_size {width!r}")
+    if type(inner) is not int or type(width) is not int or width < 1 or inner % width:
+        sizes = f"intermediate_size is {shown(inner)}: it must be a multiple of hidden_size, {shown(width)}"
+        raise ConfigError(f"projector_config.{sizes}")
     follows = {
         "encoder_dim": encoder_config.hidden_dim, "num_encoder_layers": len(encoder_config.cat_hidden_layers) + 1,
         "llm_dim": text_config.hidden_size, "dropout_prob": 0.0,

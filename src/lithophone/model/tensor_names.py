@@ -52,5 +52,8 @@ NATIVE = Names(
 """What newer `transformers` write; the base and plus models have no more than the encoder, projector and language model
 of it."""
 
-ANY = Names(NLE.beginnings + NATIVE.beginnings, NATIVE.parts)
+NESTED = Names((("language_model.model.model.", "language_model.model."),))
+"""granite-speech-4.1-2b-plus since October 2026: the decoder one level deeper."""
+
+ANY = Names(NLE.beginnings + NESTED.beginnings + NATIVE.beginnings, NATIVE.parts)
 """For reading: no name stands for two things."""

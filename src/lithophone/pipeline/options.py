@@ -23,7 +23,7 @@ from lithophone.decode.options import (
     check_whole,
 )
 from lithophone.errors import OptionError
-from lithophone.model.config import ModelType
+from lithophone.model.config import ModelType, Variant
 from lithophone.text.prompts import Task, Transcribe, clean_keywords, default_task, language_code, task_named
 
 DECODERS: dict[str, type[Decoder]] = {
@@ -108,11 +108,11 @@ class TranscribeOptions:
         self.task_for("granite_speech")
         self._check_decoder()
 
-    def task_for(self, model_type: ModelType) -> Task:
+    def task_for(self, variant: Variant | ModelType) -> Task:
         """The task in the words of `prompts`, with what was left open decided by the kind of model."""
         asked: dict[str, Any] = {"language": self.language, "keywords": self.keywords}
         if self.task in ("transcribe", "translate"):
-            default = default_task(model_type).punctuate
+            default = default_task(variant).punctuate
             asked["punctuate"] = default if self.punctuate is None else self.punctuate
         if self.to is not None:
             asked["to"] = self.to

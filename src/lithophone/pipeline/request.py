@@ -116,7 +116,7 @@ def check_task(checkpoint: Checkpoint, task: Task) -> None:
 
 def prompt_of(checkpoint: Checkpoint, task: Task, n_audio: int) -> list[int]:
     """Token ids of the prompt, with `n_audio` slots for audio."""
-    return build_prompt(task, checkpoint.tokenizer, checkpoint.config.model_type, n_audio)
+    return build_prompt(task, checkpoint.tokenizer, checkpoint.config.variant, n_audio)
 
 
 def positions_needed(checkpoint: Checkpoint, task: Task, frames: int) -> int:

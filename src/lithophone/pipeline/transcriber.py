@@ -131,7 +131,7 @@ class Transcriber:
     def _settled(self, options: TranscribeOptions | None, changes: dict[str, Any]) -> TranscribeOptions:
         """The options, checked against this model: what it cannot do is refused before a recording is opened."""
         asked = options_with(options, changes)
-        task = asked.task_for(self.checkpoint.config.model_type)
+        task = asked.task_for(self.checkpoint.config.variant)
         check_task(self.checkpoint, task)
         settled_decoder(self.checkpoint, asked, task)
         encoder_bias(self.checkpoint, asked, task)
@@ -162,7 +162,7 @@ class Transcriber:
         self, sources: Iterable[Any], rate_hz: float | None, options: TranscribeOptions
     ) -> Iterator[tuple[Job, Piece]]:
         """Every job and what came of it, recording by recording, in the order of time."""
-        task = options.task_for(self.checkpoint.config.model_type)
+        task = options.task_for(self.checkpoint.config.variant)
         decoder = settled_decoder(self.checkpoint, options, task)
         recordings = (self._recording(source, rate_hz, task, options.limit_s) for source in sources)
         jobs = (job for recording in recordings for job in jobs_of(recording))

@@ -1,8 +1,7 @@
-"""Tasks, the exact prompts they need, and what a reply means.
+"""Tasks, their exact prompts, and how replies are read.
 
-Every prompt is written here once, as the family was trained on it (model cards of 4.1-2b and 4.1-2b-plus). A task says
-what is wanted; `build_prompt` turns it into ids with one slot per audio embedding; `parse_reply` turns the answer into
-text, turns or timed words (`text/replies.py`). This module knows no audio and no tensors.
+Prompts are those of the model cards of 4.1-2b and 4.1-2b-plus; for granite-speech-5.0-2b, whose card was not at hand,
+those that mlx-audio 0.6.2 sends. Knows no audio and no tensors.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from lithophone.errors import OptionError, PromptError
-from lithophone.languages import LANGUAGES, PAIRS, PLUS_SOURCE_LANGUAGES, SOURCE_LANGUAGES
-from lithophone.model.config import ModelType
+from lithophone.languages import LANGUAGES, PAIRS, PLUS_SOURCE_LANGUAGES, SOURCE_LANGUAGES, base_language
+from lithophone.model.config import VARIANTS, ModelType, Variant
 from lithophone.text.replies import ParsedReply, parse_text, parse_translation, parse_turns, parse_word_times
 from lithophone.text.tokenizer import AUDIO_TOKEN, Tokenizer
 
@@ -24,6 +23,9 @@ PLUS_SYSTEM = (
     "You are Granite, developed by IBM. You are a helpful AI assistant"
 )
 """System turn of the plus model, with the date of its training: another date is another prompt."""
+
+HINT = "The speech is in {language}. Transcribe it exactly; do not translate. "
+"""In front of an instruction to transcribe, where the language is given (5.0)."""
 
 RAW = "can you transcribe the speech into a written format?"
 PUNCTUATED = "transcribe the speech with proper punctuation and capitalization."
@@ -42,8 +44,8 @@ WORD_TIMES = (
 class Transcribe:
     """Speech to text in the language that is spoken.
 
-    `punctuate` asks for punctuation and capitals (base models only). With `keywords` the family has a single prompt,
-    whatever `punctuate` says. `language` is a hint for the reader of the transcript, no prompt depends on it.
+    `punctuate` asks for punctuation and capitals (not plus). With `keywords`, models before 5.0 have a single prompt,
+    whatever `punctuate` says. `language`, the one spoken, biases the encoder and is named in the prompt of 5.0.
     """
 
     punctuate: bool = True
@@ -107,9 +109,9 @@ def _settle(task: Task) -> None:
     object.__setattr__(task, "language", source_code(task.language))
 
 
-def default_task(model_type: ModelType) -> Transcribe:
+def default_task(variant: Variant | ModelType) -> Transcribe:
     """Transcription with the default options, as far as the model can: plus has no punctuation."""
-    return Transcribe() if model_type == "granite_speech" else Transcribe(punctuate=False)
+    return Transcribe(punctuate=variant in ("granite_speech", "granite_speech_5"))
 
 
 def task_named(name: str, **options: Any) -> Task:
@@ -126,10 +128,10 @@ def task_named(name: str, **options: Any) -> Task:
 
 
 def language_code(name: str) -> str:
-    """`"fr"` for `"fr"`, `"FR"`, `"French"`; OptionError for a language the family does not know."""
+    """`"fr"` for `"FR"`, `"fr-CA"`, `"fr_CA"` and `"French"`; OptionError for a language the family does not know."""
     wanted = str(name).strip().lower()
     for code, title in LANGUAGES.items():
-        if wanted in (code, title.lower()):
+        if code == base_language(wanted) or wanted == title.lower():
             return code
     raise OptionError(f"unknown language {name!r}; allowed are {_languages_text(LANGUAGES)}")
 
@@ -161,34 +163,48 @@ def _pairs_text() -> str:
     return ", ".join(f"{source}-{target}" for source, target in sorted(PAIRS))
 
 
-def instruction(task: Task, model_type: ModelType) -> str:
+def instruction(task: Task, variant: Variant | ModelType) -> str:
     """The words that ask for `task`, behind the audio. OptionError where the model cannot do it."""
-    _check_ability(task, model_type)
-    words = _plus_words(task) if model_type == "granite_speech_plus" else _base_words(task)
-    return f"{words} Keywords: {', '.join(task.keywords)}" if task.keywords else words
+    _check_ability(task, variant)
+    words = {"granite_speech": _base_words, "granite_speech_5": _words_of_5, "granite_speech_plus": _plus_words}
+    asked = words[variant](task)
+    return f"{asked} Keywords: {', '.join(task.keywords)}" if task.keywords else asked
 
 
 def _base_words(task: Task) -> str:
     if isinstance(task, Translate):
-        style = " with proper punctuation and capitalization" if task.punctuate and not task.keywords else ""
-        return f"translate the speech to {LANGUAGES[task.to]}{style}."
+        return f"translate the speech to {LANGUAGES[task.to]}{_style(task.punctuate and not task.keywords)}."
     assert isinstance(task, Transcribe)
     if task.keywords:
         return KEYWORDS
     return PUNCTUATED if task.punctuate else RAW
 
 
+def _words_of_5(task: Task) -> str:
+    """As before, but punctuation goes with keywords, and the language spoken is named."""
+    if isinstance(task, Translate):
+        return f"Translate the speech to {LANGUAGES[task.to]}{_style(task.punctuate)}."
+    assert isinstance(task, Transcribe)
+    hint = "" if task.language is None else HINT.format(language=LANGUAGES[task.language])
+    plain = KEYWORDS if task.keywords else RAW
+    return hint + (PUNCTUATED if task.punctuate else plain)
+
+
+def _style(punctuate: bool) -> str:
+    return " with proper punctuation and capitalization" if punctuate else ""
+
+
 def _plus_words(task: Task) -> str:
     return {SpeakerTurns: SPEAKERS, WordTimes: WORD_TIMES}.get(type(task), RAW)
 
 
-def _check_ability(task: Task, model_type: ModelType) -> None:
-    if model_type not in ("granite_speech", "granite_speech_plus"):
-        raise OptionError(f"unknown model type {model_type!r}; allowed are granite_speech and granite_speech_plus")
-    if model_type == "granite_speech":
+def _check_ability(task: Task, variant: Variant | ModelType) -> None:
+    if variant not in VARIANTS:
+        raise OptionError(f"unknown kind of model {variant!r}; prompts are known of {', '.join(VARIANTS)}")
+    if variant != "granite_speech_plus":
         if isinstance(task, SpeakerTurns | WordTimes):
             lack = "speakers" if isinstance(task, SpeakerTurns) else "word times"
-            raise OptionError(f"a granite_speech model gives no {lack}: use a granite_speech_plus model")
+            raise OptionError(f"a {variant} model gives no {lack}: use a granite_speech_plus model")
         return
     if isinstance(task, Translate):
         raise OptionError("a granite_speech_plus model does not translate: use a granite_speech model")
@@ -199,17 +215,17 @@ def _check_ability(task: Task, model_type: ModelType) -> None:
         raise OptionError(f"a granite_speech_plus model knows no {LANGUAGES[task.language]}; allowed are {allowed}")
 
 
-def prompt_text(task: Task, tokenizer: Tokenizer, model_type: ModelType) -> str:
+def prompt_text(task: Task, tokenizer: Tokenizer, variant: Variant | ModelType) -> str:
     """The prompt as text, with one `<|audio|>`, up to where the reply begins.
 
     Written by the checkpoint's chat template; one without a template gets the text that the family's templates give.
     """
-    words = instruction(task, model_type)
+    words = instruction(task, variant)
     foreign = [token for token in tokenizer.special_tokens if token in words]
     if foreign:
-        raise OptionError(f"keywords must not hold the model's own marks, seen: {', '.join(foreign)}")
-    content = f"{AUDIO_TOKEN} {words}" if model_type == "granite_speech_plus" else f"{AUDIO_TOKEN}{words}"
-    system = [{"role": "system", "content": PLUS_SYSTEM}] if model_type == "granite_speech_plus" else []
+        raise OptionError(f"keywords must not hold the model's special tokens, seen: {', '.join(foreign)}")
+    content = f"{AUDIO_TOKEN} {words}" if variant == "granite_speech_plus" else f"{AUDIO_TOKEN}{words}"
+    system = [{"role": "system", "content": PLUS_SYSTEM}] if variant == "granite_speech_plus" else []
     messages = [*system, {"role": "user", "content": content}]
     return _plain_template(messages) if tokenizer.chat_template is None else tokenizer.render(messages)
 
@@ -222,7 +238,7 @@ def _plain_template(messages: list[dict[str, str]]) -> str:
 
 
 def build_prompt(
-    task: Task, tokenizer: Tokenizer, model_type: ModelType, n_audio: int, prefix_text: str = ""
+    task: Task, tokenizer: Tokenizer, variant: Variant | ModelType, n_audio: int, prefix_text: str = ""
 ) -> list[int]:
     """Ids of the prompt, with `n_audio` slots for audio embeddings.
 
@@ -231,8 +247,8 @@ def build_prompt(
     """
     foreign = [token for token in tokenizer.special_tokens if token in prefix_text]
     if foreign:
-        raise OptionError(f"prefix_text must not hold the model's own marks, seen: {', '.join(foreign)}")
-    ids = tokenizer.encode(prompt_text(task, tokenizer, model_type) + prefix_text)
+        raise OptionError(f"prefix_text must not hold the model's special tokens, seen: {', '.join(foreign)}")
+    ids = tokenizer.encode(prompt_text(task, tokenizer, variant) + prefix_text)
     slot = tokenizer.audio_id
     if n_audio < 1 or ids.count(slot) != 1:
         raise PromptError(f"a prompt needs 1 {AUDIO_TOKEN} and 1 or more embeddings: {ids.count(slot)} and {n_audio}")
@@ -240,9 +256,9 @@ def build_prompt(
     return [*ids[:at], *[slot] * n_audio, *ids[at + 1 :]]
 
 
-def max_new_tokens(task: Task, model_type: ModelType) -> int | None:
-    """The plus model's budgets for a reply; None for base models, whose budget grows with the recording."""
-    if model_type == "granite_speech":
+def max_new_tokens(task: Task, variant: Variant | ModelType) -> int | None:
+    """The plus model's budgets for a reply; None for others, whose budget grows with the recording."""
+    if variant != "granite_speech_plus":
         return None
     return 10_000 if isinstance(task, WordTimes) else 2_000
 

@@ -20,7 +20,8 @@ SPEAKER_TAG = re.compile(
     r"\[Speaker\s*(?P<value>\d+)(?:\s+cluster\s+\d+)?\s*\]\s*:?"  # clusters are of training alone, and say nothing here
     r"|\[Speaker\b(?:[^\[\]\n:]{0,12}(?:\]\s*:?|:)|\s*\d*)"
 )
-TRANSLATION = re.compile(r"\s*(?:\[Transcription\](?P<transcription>.*?))?\[Translation\](?P<translation>.*)", re.S)
+TRANSCRIPTION, TRANSLATION = "[Transcription]", "[Translation]"
+CHAIN_TAG = re.compile(r"\[(?:Transcription|Translation)\]")
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,23 @@ def parse_text(text: str) -> ParsedReply:
 
 
 def parse_translation(text: str) -> ParsedReply:
-    """A translation, or `[Transcription] what was said [Translation] what it means`."""
-    found = TRANSLATION.fullmatch(text)
-    if found is None:
-        return parse_text(text)
-    said = found["transcription"]
-    return ParsedReply(found["translation"].strip(), transcription=said.strip() if said is not None else None)
+    """A translation, or `[Transcription] what was said [Translation] what it means`.
+
+    The text is what follows the first `[Translation]`; where there is none, all of it. Tags are taken out of it, and
+    counted where they are out of place.
+    """
+    before, tag, after = text.partition(TRANSLATION)
+    said = before.partition(TRANSCRIPTION)[2] if TRANSCRIPTION in before else None
+    body = after if tag else before
+    stray = CHAIN_TAG.findall(body)
+    misplaced = len(stray) + bool(tag and not before.lstrip().startswith(TRANSCRIPTION) and before.strip())
+    words = " ".join(part.strip() for part in CHAIN_TAG.split(body) if part.strip())
+    return ParsedReply(words if stray else body.strip(), transcription=_said(said, tag), malformed=misplaced)
+
+
+def _said(said: str | None, tag: str) -> str | None:
+    """The transcription, where a translation follows it."""
+    return CHAIN_TAG.sub("", said).strip() if said is not None and tag else None
 
 
 def parse_turns(text: str) -> ParsedReply:

@@ -6,43 +6,40 @@ Reads `tokenizer.json`, `tokenizer_config.json` and the template: `chat_template
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import tokenizers
-from jinja2 import Template, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lithophone.errors import CheckpointError
+from lithophone.files import write_json, write_whole
+from lithophone.model.checkpoint_files import is_file, read_json, read_text
+from lithophone.text import chat_template
 
 AUDIO_TOKEN = "<|audio|>"
 """Stands in a prompt once per audio embedding."""
 
-TEMPLATE_DATE = datetime(2024, 12, 19)
-"""The day a chat template is told it is: the one of training, so that a recording reads the same tomorrow."""
-
+SETTINGS = "tokenizer_config.json"
 SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 class Tokenizer:
     """Byte-level BPE of a checkpoint: `from_folder` reads one, `save` writes it back unchanged."""
 
-    def __init__(self, core: tokenizers.Tokenizer, settings: Mapping[str, Any], chat_template: str | None) -> None:
+    def __init__(self, core: tokenizers.Tokenizer, settings: Mapping[str, Any], template: str | None) -> None:
         core.no_truncation()
         core.no_padding()
         self._core = core
         self.settings = dict(settings)
-        self.chat_template = chat_template
+        self.chat_template = template
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> Tokenizer:
         """Raises CheckpointError where `tokenizer.json` or `tokenizer_config.json` is missing or unreadable."""
         folder = Path(folder)
-        settings = read_json(folder / "tokenizer_config.json")
+        settings = read_json(folder / SETTINGS)
         return cls(_read_core(folder / "tokenizer.json"), settings, _read_template(folder, settings))
 
     def encode(self, text: str) -> list[int]:
@@ -106,86 +103,51 @@ class Tokenizer:
         if self.chat_template is None:
             raise CheckpointError("the checkpoint has no chat template: neither a file nor a key in the tokenizer")
         names = {name: self._named_token(name) for name in SPECIAL_NAMES if self._named_token(name)}
-        try:
-            return _compiled(self.chat_template).render(
-                messages=list(messages), add_generation_prompt=add_generation_prompt, **names
-            )
-        except TemplateError as error:
-            raise CheckpointError(f"the chat template cannot be rendered: {error}") from error
+        values = {"messages": [dict(message) for message in messages], "add_generation_prompt": add_generation_prompt}
+        return chat_template.render(self.chat_template, values | names)
 
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json`, `tokenizer_config.json` and, where there is one, `chat_template.jinja`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._core.save(str(folder / "tokenizer.json"))
-        settings = {key: value for key, value in self.settings.items() if key != "chat_template"}
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / SETTINGS, {key: v for key, v in self.settings.items() if key != "chat_template"})
         if self.chat_template is not None:
-            (folder / "chat_template.jinja").write_text(self.chat_template, encoding="utf-8")
+            write_whole(folder / "chat_template.jinja", self.chat_template)
 
     def _named_token(self, name: str) -> str | None:
         value = self.settings.get(name)
-        return value.get("content") if isinstance(value, Mapping) else value
+        token = value.get("content") if isinstance(value, Mapping) else value
+        if token is not None and not isinstance(token, str):
+            raise CheckpointError(f"{SETTINGS}: {name} is {token!r:.100}: expected the text of a token")
+        return token
 
     def _named_id(self, name: str) -> int:
         token = self._named_token(name)
         if token is None:
-            raise CheckpointError(f"tokenizer_config.json names no {name!r}")
+            raise CheckpointError(f"{SETTINGS} names no {name!r}")
         return self.id_of(token)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of a checkpoint; CheckpointError where it is missing or is no JSON object."""
-    if not path.is_file():
-        raise CheckpointError(f"{path.parent} has no {path.name}")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds a {type(values).__name__}, not a JSON object")
-    return values
-
-
 def _read_core(path: Path) -> tokenizers.Tokenizer:
-    if not path.is_file():
-        raise CheckpointError(f"{path.parent} has no {path.name}: a model cannot be used without its tokenizer")
+    text = read_text(path)
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
+        return tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the library raises bare Exception
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     """The template file wins over the one inside a JSON file; of several named ones, `default` counts."""
-    if (folder / "chat_template.jinja").is_file():
-        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    found = settings.get("chat_template")
-    if found is None and (folder / "chat_template.json").is_file():
-        found = read_json(folder / "chat_template.json").get("chat_template")
+    if is_file(folder / "chat_template.jinja"):
+        return read_text(folder / "chat_template.jinja")
+    found, where = settings.get("chat_template"), SETTINGS
+    if found is None and is_file(folder / "chat_template.json"):
+        where = "chat_template.json"
+        found = read_json(folder / where).get("chat_template")
     if isinstance(found, list):
-        found = {entry["name"]: entry["template"] for entry in found}.get("default")
+        named = [entry for entry in found if isinstance(entry, Mapping) and entry.get("name") == "default"]
+        found = named[-1].get("template") if named else None
+    if found is not None and not isinstance(found, str):
+        raise CheckpointError(f"{where}: chat_template is a {type(found).__name__}: expected text, or a list of texts")
     return found
-
-
-@lru_cache(16)
-def _compiled(template: str) -> Template:
-    """Compiling takes a hundred times as long as rendering."""
-    return _environment().from_string(template)
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals |= {"raise_exception": _refuse, "strftime_now": TEMPLATE_DATE.strftime}
-    environment.filters["tojson"] = _to_json
-    return environment
-
-
-def _refuse(message: str) -> NoReturn:
-    raise TemplateError(message)
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)

@@ -18,7 +18,7 @@ from torch.distributed.fsdp import FSDPModule
 from lithophone.ctc.characters import raw_text
 from lithophone.errors import OptionError
 from lithophone.languages import PAIRS
-from lithophone.model.config import ModelType
+from lithophone.model.config import ModelType, Variant
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
 from lithophone.text.prompts import Task, Transcribe, Translate, build_prompt
 from lithophone.text.tokenizer import Tokenizer
@@ -140,9 +140,9 @@ def _translation(said: Said, to: str, mix: TaskMix, rng: np.random.Generator) ->
     return Request(Translate(to, punctuate), meaning)
 
 
-def make_pair(request: Request, tokenizer: Tokenizer, model_type: ModelType, n_audio: int) -> Pair:
+def make_pair(request: Request, tokenizer: Tokenizer, variant: Variant | ModelType, n_audio: int) -> Pair:
     """The reply starts with a space, as the chat template sets it behind `ASSISTANT:`."""
-    prompt = build_prompt(request.task, tokenizer, model_type, n_audio)
+    prompt = build_prompt(request.task, tokenizer, variant, n_audio)
     return Pair(prompt, [*tokenizer.encode(f" {request.reply}"), tokenizer.eos_id])
 
 
