@@ -8,7 +8,7 @@ from pathlib import Path
 import meeteval
 import pytest
 
-from lithophone.data.nist import ctm_words, rttm_turns, stm_turns
+from lithophone.data.nist import NOT_SCORED, ctm_words, rttm_turns, stm_turns
 from lithophone.errors import ManifestError
 from lithophone.transcript import Segment, Word
 
@@ -124,3 +124,21 @@ def test_a_bad_line_is_named(tmp_path: Path, read: Callable[[Path], object], lin
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="cannot be read"):
         ctm_words(tmp_path / "none.ctm")
+
+
+@pytest.mark.parametrize(
+    "mark", ["IGNORE_TIME_SEGMENT_IN_SCORING", "ignore_time_segment_in_scoring", "Ignore_Time_Segment_In_Scoring"]
+)
+def test_the_mark_of_a_turn_out_of_bounds_is_known_in_any_case(tmp_path: Path, mark: str) -> None:
+    (tmp_path / "a.stm").write_text(f"rec 1 nobody 0.0 1.0 <o,,unknown> {mark}\nrec 1 a 1.0 2.0 <O,F0,Female> red\n")
+    assert [turn.text for turn in stm_turns(tmp_path / "a.stm")["rec"]] == [NOT_SCORED, "red"]
+
+
+def test_types_of_rttm_and_alternatives_of_ctm_are_known_in_any_case(tmp_path: Path) -> None:
+    (tmp_path / "a.rttm").write_text(
+        "speaker rec 1 0.0 1.0 <NA> <NA> ann <NA>\nspkr-info rec 1 <NA> <NA> <NA> unknown ann <NA>\n"
+    )
+    assert [turn.speaker for turn in rttm_turns(tmp_path / "a.rttm")["rec"]] == ["ann"]
+    (tmp_path / "a.ctm").write_text("rec 1 * * <alt_begin>\n")
+    with pytest.raises(ManifestError, match="<alt_begin> begins alternatives"):
+        ctm_words(tmp_path / "a.ctm")

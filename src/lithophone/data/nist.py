@@ -1,12 +1,13 @@
-"""NIST's formats of words and turns: ctm, stm and rttm, as sclite and md-eval define them.
+"""NIST's ctm, stm and rttm, as sclite and md-eval define them: a word or turn a line, comments behind `;;`.
 
-One line for every word or turn, fields between white space, comments behind `;;`. Times are seconds from the start of
-the recording. A file may hold many recordings; each comes back under its name, in order of time.
+Times are seconds from the start of the recording. Recordings come back by name, in order of time. meeteval reads the
+same (tests), but neither names the line of an error nor keeps what it does not know: it stays a tool of the tests.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,10 @@ from lithophone.errors import ManifestError
 from lithophone.transcript import Segment, Word
 
 NOT_SCORED = "ignore_time_segment_in_scoring"
-"""What an stm has in the place of a text that nobody wrote down."""
+"""The text of a turn of an stm that is out of bounds; NIST writes it in either case."""
+
+LABELS = re.compile(r"<[^<>]*,[^<>]*>")
+"""`<o,f0,female>`: subsets that a turn of an stm belongs to."""
 
 RTTM_TYPES = frozenset(
     {
@@ -46,8 +50,8 @@ def ctm_words(path: Path) -> dict[str, tuple[Word, ...]]:
 def stm_turns(path: Path) -> dict[str, tuple[Segment, ...]]:
     """`recording channel speaker start end [<labels>] text`, by recording.
 
-    A turn without a text, or with NOT_SCORED for one, is kept as it is. Raises ManifestError with the number of the
-    line that has too few fields, or times that are no numbers.
+    Turns that are not to be scored have the text NOT_SCORED. Raises ManifestError with the number of the line that has
+    too few fields, or times that are no numbers.
     """
     return _by_recording(_rows(path, _stm_turn))
 
@@ -74,7 +78,7 @@ def _fields(line: str) -> list[str]:
 
 def _ctm_word(fields: list[str]) -> tuple[str, str, Word]:
     recording, channel, start, duration, text = _first(fields, 5, "recording channel start duration word")
-    if text.startswith("<ALT"):
+    if text.upper().startswith("<ALT"):
         raise ManifestError(f"{text} begins alternatives, which are not scored: keep one of them")
     start_s = _seconds(start, "start")
     return recording, channel, Word(text, start_s, start_s + _seconds(duration, "duration"), _confidence(fields))
@@ -82,17 +86,19 @@ def _ctm_word(fields: list[str]) -> tuple[str, str, Word]:
 
 def _stm_turn(fields: list[str]) -> tuple[str, Segment]:
     recording, _, speaker, start, end = _first(fields, 5, "recording channel speaker start end text")
-    labelled = len(fields) > 5 and fields[5].startswith("<") and fields[5].endswith(">") and "," in fields[5]
+    labelled = len(fields) > 5 and LABELS.fullmatch(fields[5])
     start_s, end_s = _seconds(start, "start"), _seconds(end, "end")
     if end_s < start_s:
         raise ManifestError(f"the end {end} lies before the start {start}")
-    return recording, Segment(" ".join(fields[6 if labelled else 5 :]), start_s, end_s, speaker=speaker)
+    text = " ".join(fields[6 if labelled else 5 :])
+    return recording, Segment(NOT_SCORED if text.lower() == NOT_SCORED else text, start_s, end_s, speaker=speaker)
 
 
 def _rttm_turn(fields: list[str]) -> tuple[str, Segment] | None:
-    if fields[0] not in RTTM_TYPES:
+    kind = fields[0].upper()
+    if kind not in RTTM_TYPES:
         raise ManifestError(f"{fields[0]!r} is no type of rttm: turns begin with SPEAKER")
-    if fields[0] != "SPEAKER":
+    if kind != "SPEAKER":
         return None
     wanted = "SPEAKER recording channel start duration <NA> <NA> speaker"
     _, recording, _, start, duration, _, _, speaker = _first(fields, 8, wanted)

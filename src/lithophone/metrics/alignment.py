@@ -36,14 +36,14 @@ def align(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Step]:
     """The steps from reference to hypothesis at the smallest Levenshtein distance, in order."""
     steps: list[Step] = []
     for block in Levenshtein.opcodes(reference, hypothesis):
-        said, heard = range(block.src_start, block.src_end), range(block.dest_start, block.dest_end)
+        ref, hyp = range(block.src_start, block.src_end), range(block.dest_start, block.dest_end)
         if block.tag == "delete":
-            steps += (Step(Op.DELETE, i, None) for i in said)
+            steps += (Step(Op.DELETE, i, None) for i in ref)
         elif block.tag == "insert":
-            steps += (Step(Op.INSERT, None, j) for j in heard)
+            steps += (Step(Op.INSERT, None, j) for j in hyp)
         else:
             op = Op.HIT if block.tag == "equal" else Op.SUBSTITUTE
-            steps += (Step(op, i, j) for i, j in zip(said, heard, strict=True))
+            steps += (Step(op, i, j) for i, j in zip(ref, hyp, strict=True))
     return steps
 
 

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 from rapidfuzz.distance import Levenshtein
 
 from lithophone.metrics.alignment import Op, Step
 
+C = TypeVar("C", bound="Counts")
+
 
 @dataclass(frozen=True)
-class ErrorCounts:
+class Counts:
+    """Base of all counts: a sum adds field by field."""
+
+    def __add__(self: C, other: C) -> C:
+        kind: Any = type(self)
+        total: C = kind(*(getattr(self, name) + getattr(other, name) for name in _field_names(kind)))
+        return total
+
+
+@functools.cache
+def _field_names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+@dataclass(frozen=True)
+class ErrorCounts(Counts):
     """Hits, substitutions, deletions and insertions of an alignment at unit cost."""
 
     hits: int = 0
     substitutions: int = 0
     deletions: int = 0
     insertions: int = 0
-
-    def __add__(self, other: ErrorCounts) -> ErrorCounts:
-        return ErrorCounts(
-            self.hits + other.hits,
-            self.substitutions + other.substitutions,
-            self.deletions + other.deletions,
-            self.insertions + other.insertions,
-        )
 
     @property
     def errors(self) -> int:
@@ -47,24 +58,21 @@ class ErrorCounts:
 
 
 @dataclass(frozen=True)
-class F1Counts:
-    """What was found rightly (tp), found wrongly (fp) and missed (fn). A share of nothing, 0 / 0, is nan."""
+class F1Counts(Counts):
+    """True positives, false positives, false negatives. A share of nothing, 0 / 0, is nan."""
 
     tp: int = 0
     fp: int = 0
     fn: int = 0
 
-    def __add__(self, other: F1Counts) -> F1Counts:
-        return F1Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
-
     @property
     def precision(self) -> float:
-        """Share of what was found that is right; nan where nothing was found."""
+        """tp / (tp + fp); nan where nothing was found."""
         return _share(self.tp, self.tp + self.fp)
 
     @property
     def recall(self) -> float:
-        """Share of what was to be found that was found; nan where there was nothing to find."""
+        """tp / (tp + fn); nan where there was nothing to find."""
         return _share(self.tp, self.tp + self.fn)
 
     @property
@@ -78,13 +86,13 @@ def _share(part: int, whole: int) -> float:
 
 
 def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:
-    """Align two token sequences at the smallest Levenshtein distance and count what happened."""
+    """Errors of two token sequences at the smallest Levenshtein distance."""
     steps = [step.tag for step in Levenshtein.editops(reference, hypothesis)]
     substitutions, deletions, insertions = (steps.count(tag) for tag in ("replace", "delete", "insert"))
     return ErrorCounts(len(reference) - substitutions - deletions, substitutions, deletions, insertions)
 
 
 def count_steps(steps: Iterable[Step]) -> ErrorCounts:
-    """Count the steps of an alignment that is there already; those of `align` give what `count_errors` gives."""
+    """Errors of a given alignment; `align` gives what `count_errors` gives."""
     count = Counter(step.op for step in steps)
     return ErrorCounts(count[Op.HIT], count[Op.SUBSTITUTE], count[Op.DELETE], count[Op.INSERT])

@@ -1,8 +1,7 @@
-"""Keywords: how many of a list are found (precision, recall, F1), and the errors on it and beside it (B-WER, U-WER).
+"""Contextual biasing: precision, recall and F1 of a keyword list, and WER inside and outside of it (B-WER, U-WER).
 
-Both texts and the keywords go through the normaliser of the language. A keyword may have several words and counts as
-one; where keywords overlap, the first and longest is taken. Which common words do not belong on the list is for its
-maker to decide and to say: every keyword that is given is counted.
+Texts and keywords go through the normaliser of the language. A keyword of several words counts once; of overlapping
+ones the first and longest counts. Every keyword of the list is counted, common words too.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 
 from lithophone.errors import OptionError
 from lithophone.metrics.alignment import Op, Step, align
-from lithophone.metrics.counts import ErrorCounts, F1Counts, count_steps
+from lithophone.metrics.counts import Counts, ErrorCounts, F1Counts, count_steps
 from lithophone.metrics.normalize import normalizer_for
 from lithophone.metrics.wer import units
 
@@ -22,26 +21,22 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class BiasedCounts:
+class BiasedCounts(Counts):
     """Errors on the words of the list (B-WER) and on all others (U-WER); their sum is the plain count of errors."""
 
     biased: ErrorCounts = field(default_factory=ErrorCounts)
     unbiased: ErrorCounts = field(default_factory=ErrorCounts)
 
-    def __add__(self, other: BiasedCounts) -> BiasedCounts:
-        return BiasedCounts(self.biased + other.biased, self.unbiased + other.unbiased)
-
 
 def keyword_counts(reference: str, hypothesis: str, keywords: Sequence[str], lang: str | None) -> F1Counts:
-    """Found where it was said (tp), found where it was not (fp), said and not found there (fn).
+    """Hits of keywords in an alignment in which every keyword is one unit: one in the wrong place is no hit.
 
-    Texts are aligned with every keyword in them as one unit, so that a keyword in the wrong place is no hit. Raises
-    OptionError for a keyword of which the normaliser leaves nothing.
+    Raises OptionError for a keyword of which the normaliser leaves nothing.
     """
     phrases = keyword_units(keywords, lang)
-    said, heard = (_merged(units(text, lang), phrases) for text in (reference, hypothesis))
-    hits = sum(step.op is Op.HIT and _is_keyword(said, step.reference) for step in align(*map(_joined, (said, heard))))
-    return F1Counts(hits, sum(is_key for _, is_key in heard) - hits, sum(is_key for _, is_key in said) - hits)
+    ref, hyp = (_merged(units(text, lang), phrases) for text in (reference, hypothesis))
+    hits = sum(step.op is Op.HIT and _is_keyword(ref, step.reference) for step in align(*map(_joined, (ref, hyp))))
+    return F1Counts(hits, sum(is_key for _, is_key in hyp) - hits, sum(is_key for _, is_key in ref) - hits)
 
 
 def biased_counts(reference: str, hypothesis: str, keywords: Sequence[str], lang: str | None) -> BiasedCounts:
@@ -51,11 +46,11 @@ def biased_counts(reference: str, hypothesis: str, keywords: Sequence[str], lang
     the hypothesis. Raises OptionError for a keyword of which the normaliser leaves nothing.
     """
     phrases = keyword_units(keywords, lang)
-    said, heard = units(reference, lang), units(hypothesis, lang)
-    on_list = _covered(said, phrases), _covered(heard, phrases)
+    ref, hyp = units(reference, lang), units(hypothesis, lang)
+    on_list = _covered(ref, phrases), _covered(hyp, phrases)
     biased: list[Step] = []
     unbiased: list[Step] = []
-    for step in align(said, heard):
+    for step in align(ref, hyp):
         inside = step.reference in on_list[0] if step.reference is not None else step.hypothesis in on_list[1]
         (biased if inside else unbiased).append(step)
     return BiasedCounts(count_steps(biased), count_steps(unbiased))

@@ -1,16 +1,17 @@
-"""Normalisers: what two texts must have in common to count as the same words. Each has a name and a version.
+"""Text normalisers, named and versioned; texts that are equal after one count as the same words.
 
-`english`       the pipeline of the Open ASR Leaderboard for English (`english.py`): lower case; brackets with what they
-                hold and fillers dropped; contractions and titles written out; numbers and currency spelled one way;
-                British spelling made American; symbols and white space collapsed.
-`basic`         every other language: lower case, brackets, symbols and punctuation dropped, diacritics kept. OpenAI's
-                published normaliser as packaged in `whisper-normalizer`, which keeps combining marks since 0.1.15.
+`english`       the Open ASR Leaderboard's pipeline for English (`english.py`): lower case; brackets with their content
+                and fillers dropped; contractions and titles written out; numbers and currency spelled one way; British
+                spelling made American; symbols and white space collapsed.
+`english-apostrophes`  the same after typographic apostrophes (`don’t`) are made ASCII ones, which the Leaderboard does
+                not do: it counts `don’t` against `do not` as two errors.
+`basic`         other languages: lower case; brackets, symbols and punctuation dropped; diacritics kept. OpenAI's
+                normaliser as packaged in `whisper-normalizer`.
 `characters`    Japanese and Mandarin, for character error rates (`characters.py`).
-`kana`          Japanese as it is said: `characters` of its readings by SudachiPy, so that a word in kana is the same as
-                in kanji. Numbers in digits stay digits.
-`multilingual`  the Leaderboard's pipeline for languages other than English (`multilingual.py`), for comparison with it.
+`kana`          `characters` of the readings of Japanese, by SudachiPy: kana equal kanji. Digits stay digits.
+`multilingual`  the Leaderboard's pipeline for languages other than English (`multilingual.py`).
 
-`normalizer_for` chooses among the first three; any can be had by its name.
+`normalizer_for` chooses `english`, `basic` or `characters`; any can be had by its name.
 """
 
 from __future__ import annotations
@@ -29,12 +30,18 @@ from lithophone.metrics.characters import CHARACTER_FORMS, to_characters
 from lithophone.metrics.english import ENGLISH_PIPELINE, English
 from lithophone.text import japanese as kana
 
-NAMES = ("english", "basic", "characters", "kana", "multilingual")
+NAMES = ("english", "english-apostrophes", "basic", "characters", "kana", "multilingual")
+
+
+APOSTROPHES = "’‘ʼ＇"
+"""Typographic apostrophes: U+2019, which Unicode prefers, U+2018, U+02BC and U+FF07."""
+
+TO_ASCII = str.maketrans(dict.fromkeys(APOSTROPHES, "'"))
 
 
 @dataclass(frozen=True)
 class Normalizer:
-    """A named function from text to comparable text."""
+    """A function from text to comparable text, with its name and version."""
 
     name: str
     version: str
@@ -54,21 +61,28 @@ def english() -> Normalizer:
 
 
 @functools.cache
+def english_apostrophes() -> Normalizer:
+    """The same with typographic apostrophes folded."""
+    plain = english()
+    return Normalizer("english-apostrophes", plain.version, lambda text: plain.apply(text.translate(TO_ASCII)))
+
+
+@functools.cache
 def basic() -> Normalizer:
-    """Any other language: brackets, symbols and punctuation removed, diacritics kept."""
+    """Any other language."""
     apply = BasicTextNormalizer(remove_diacritics=False, preserve_marks=True)
     return Normalizer("basic", package_version("whisper-normalizer"), apply)
 
 
 @functools.cache
 def characters() -> Normalizer:
-    """Japanese and Mandarin: one form of every character, and no white space, symbols or punctuation between them."""
+    """Japanese and Mandarin."""
     return Normalizer("characters", CHARACTER_FORMS, to_characters)
 
 
 @functools.cache
 def in_kana() -> Normalizer:
-    """Japanese by its sound, whichever characters it is written with. Raises OptionError without its dictionary."""
+    """Japanese by its readings. Raises OptionError without SudachiPy's dictionary."""
     kana.reading("")
     version = f"{package_version('SudachiDict-small')}, {CHARACTER_FORMS}"
     return Normalizer("kana", version, lambda text: to_characters(hiragana(kana.reading(text))))
@@ -105,7 +119,10 @@ def normalizer_named(name: str, lang: str | None) -> Normalizer:
         return multilingual(lang or "")
     if name == "kana" and base_language(lang) != "ja":
         raise OptionError(f"kana normalises Japanese, not {lang!r}: choose one of the others of {', '.join(NAMES)}")
-    return {"english": english, "basic": basic, "characters": characters, "kana": in_kana}[name]()
+    return {
+        "english": english, "english-apostrophes": english_apostrophes, "basic": basic, "characters": characters,
+        "kana": in_kana,
+    }[name]()  # fmt: skip
 
 
 def package_version(package: str) -> str:

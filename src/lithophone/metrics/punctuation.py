@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from lithophone.errors import OptionError
 from lithophone.metrics.alignment import Op, Step, align, align_diagonally
-from lithophone.metrics.counts import F1Counts
+from lithophone.metrics.counts import Counts, F1Counts
 
 MARKS = ".,?"
 MARK = "\0"
@@ -26,21 +26,13 @@ CHARACTER = r"[々〆ぁ-ゖゝ-ゟァ-ヺー-ヿ㐀-䶿一-鿿豈-\ufaff\U00020
 
 
 @dataclass(frozen=True)
-class PunctuationCounts:
+class PunctuationCounts(Counts):
     """Marks of the reference that were kept, changed or lost, and marks of the hypothesis that have no place in it."""
 
     correct: int = 0
     substitutions: int = 0
     deletions: int = 0
     insertions: int = 0
-
-    def __add__(self, other: PunctuationCounts) -> PunctuationCounts:
-        return PunctuationCounts(
-            self.correct + other.correct,
-            self.substitutions + other.substitutions,
-            self.deletions + other.deletions,
-            self.insertions + other.insertions,
-        )
 
     @property
     def errors(self) -> int:
@@ -59,17 +51,17 @@ def punctuation_counts(reference: str, hypothesis: str, marks: str = MARKS) -> P
     of the hypothesis an insertion, also where they meet a word. Raises OptionError for marks that are letters or
     digits.
     """
-    said, heard = _tokens(reference, marks), _tokens(hypothesis, marks)
-    if said == heard:
-        return PunctuationCounts(correct=sum(token in marks for token in said))
+    ref, hyp = _tokens(reference, marks), _tokens(hypothesis, marks)
+    if ref == hyp:
+        return PunctuationCounts(correct=sum(token in marks for token in ref))
     pairs = [
-        (said[step.reference], heard[step.hypothesis])
-        for step in align_diagonally(_masked(said, marks), _masked(heard, marks))
+        (ref[step.reference], hyp[step.hypothesis])
+        for step in align_diagonally(_masked(ref, marks), _masked(hyp, marks))
         if step.reference is not None and step.hypothesis is not None
     ]
     met = [(a, b) for a, b in pairs if a in marks and b in marks]
     correct = sum(a == b for a, b in met)
-    deletions, insertions = (sum(token in marks for token in tokens) - len(met) for tokens in (said, heard))
+    deletions, insertions = (sum(token in marks for token in tokens) - len(met) for tokens in (ref, hyp))
     return PunctuationCounts(correct, len(met) - correct, deletions, insertions)
 
 
@@ -78,9 +70,9 @@ def capital_counts(reference: str, hypothesis: str) -> F1Counts:
 
     A word is capitalised if its first letter is upper case (`3D`, `'Twas`, `ISBN`, not `iPhone`).
     """
-    said, heard = (_tokens(text, "") for text in (reference, hypothesis))
-    steps = align([word.casefold() for word in said], [word.casefold() for word in heard])
-    pairs = [(is_capitalized(said[i]), is_capitalized(heard[j])) for i, j in _hits(steps)]
+    ref, hyp = (_tokens(text, "") for text in (reference, hypothesis))
+    steps = align([word.casefold() for word in ref], [word.casefold() for word in hyp])
+    pairs = [(is_capitalized(ref[i]), is_capitalized(hyp[j])) for i, j in _hits(steps)]
     return F1Counts(pairs.count((True, True)), pairs.count((False, True)), pairs.count((True, False)))
 
 

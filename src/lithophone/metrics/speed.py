@@ -1,4 +1,4 @@
-"""Speed: seconds of audio per second of processing, and the seconds that single requests took."""
+"""Speed: RTFx, and percentiles of the latency of single requests."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from lithophone.errors import OptionError
+from lithophone.metrics.counts import Counts
 
 
 @dataclass(frozen=True)
-class Speed:
+class Speed(Counts):
     """Seconds of audio, and of processing with the decoding of files included."""
 
     audio_s: float = 0.0
     processing_s: float = 0.0
-
-    def __add__(self, other: Speed) -> Speed:
-        return Speed(self.audio_s + other.audio_s, self.processing_s + other.processing_s)
 
     @property
     def rtfx(self) -> float:
@@ -29,7 +27,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds within which so many of 100 requests were answered."""
+    """Percentiles of the seconds a request takes."""
 
     p50_s: float
     p90_s: float

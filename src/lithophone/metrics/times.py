@@ -1,7 +1,7 @@
-"""Word times: how far they lie from the reference's, and how many outputs had none that can be used.
+"""Accuracy of word timestamps: AAS, the mean absolute shift of word ends, and the share of malformed outputs.
 
-The family's tags say where a word ends, and AAS of the card is the mean distance of these ends. Where papers average
-starts and ends (Shi et al. 2023, arXiv 2301.12343), `both_ms` is their number.
+The family's tags hold the end of a word, so the card's AAS is of ends. `both_ms` averages starts and ends, as Shi et
+al. 2023 (arXiv 2301.12343).
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lithophone.metrics.alignment import Op, align
+from lithophone.metrics.counts import Counts
 from lithophone.metrics.normalize import basic
 from lithophone.transcript import Word
 
 
 @dataclass(frozen=True)
-class TimeErrors:
-    """Matched words, sums over them of |t_hyp - t_ref| in seconds, outputs, and those of them without usable times."""
+class TimeErrors(Counts):
+    """Matched words, sums of |t_hyp - t_ref| over them in seconds, outputs, and malformed outputs."""
 
     words: int = 0
     sum_s: float = 0.0
@@ -26,15 +27,6 @@ class TimeErrors:
     outputs: int = 0
     malformed: int = 0
     start_sum_s: float = 0.0
-
-    def __add__(self, other: TimeErrors) -> TimeErrors:
-        return TimeErrors(
-            self.words + other.words,
-            self.sum_s + other.sum_s,
-            self.outputs + other.outputs,
-            self.malformed + other.malformed,
-            self.start_sum_s + other.start_sum_s,
-        )
 
     @property
     def aas_ms(self) -> float:
@@ -61,18 +53,17 @@ class TimeErrors:
 
 
 def time_errors(reference: Sequence[Word], hypothesis: Sequence[Word], malformed: bool = False) -> TimeErrors:
-    """Align the words of one output, without case and punctuation, and compare the times of those that match.
+    """Time errors of the words that match without case and punctuation, of one output.
 
-    An output is malformed if the caller says so (tags that cannot be read), or if a word has a time that is negative or
-    not a number, or ends before it starts. None of its words is measured, since which time belongs to which word is a
-    guess; the share of such outputs belongs beside every AAS.
+    An output is malformed where `malformed` says so, or a word has a negative time, none, or ends before it starts; its
+    words are not measured.
     """
     if malformed or not all(map(_is_possible, hypothesis)):
         return TimeErrors(outputs=1, malformed=1)
-    said, heard = _with_keys(reference), _with_keys(hypothesis)
-    steps = align([key for key, _ in said], [key for key, _ in heard])
+    ref, hyp = _with_keys(reference), _with_keys(hypothesis)
+    steps = align([key for key, _ in ref], [key for key, _ in hyp])
     pairs = [
-        (said[step.reference][1], heard[step.hypothesis][1])
+        (ref[step.reference][1], hyp[step.hypothesis][1])
         for step in steps
         if step.op is Op.HIT and step.reference is not None and step.hypothesis is not None
     ]
