@@ -66,3 +66,11 @@ PAIRS = frozenset(
 def base_language(lang: str | None) -> str:
     """`zh-CN` -> `zh`; the empty string where the language is not known."""
     return (lang or "").strip().lower().replace("_", "-").split("-")[0]
+
+
+def is_language(lang: str, asked: str | None) -> bool:
+    """Whether `lang` is the language asked for: `pt-BR` is `pt` and `pt_br`, not `pt-PT`. None asks for any."""
+    if asked is None or base_language(lang) != base_language(asked):
+        return asked is None
+    regions = [code.strip().lower().replace("_", "-").partition("-")[2] for code in (lang, asked)]
+    return "" in regions or regions[0] == regions[1]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,3 +124,77 @@ def test_manifests_without_anything(tmp_path: Path) -> None:
         read_entries(manifest(tmp_path, json.dumps(GOOD)), lang="ja")
     with pytest.raises(ManifestError, match="cannot be read"):
         read_entries(tmp_path / "none.jsonl")
+
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café/Ångström.wav") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize(
+    ("written", "there"),
+    [
+        (COMPOSED, DECOMPOSED),
+        (DECOMPOSED, COMPOSED),
+        (COMPOSED, f"{DECOMPOSED.split('/')[0]}/{COMPOSED.split('/')[1]}"),
+        ("clips\\a.wav", "clips/a.wav"),
+        (COMPOSED.replace("/", "\\"), DECOMPOSED),
+    ],
+    ids=["nfc", "nfd", "mixed", "backslash", "backslash_and_nfc"],
+)
+def test_files_are_found_in_any_unicode_form_and_behind_backslashes(tmp_path: Path, written: str, there: str) -> None:
+    (tmp_path / there).parent.mkdir(parents=True)
+    (tmp_path / there).touch()
+    (entry,) = read_entries(manifest(tmp_path, json.dumps(GOOD | {"audio": written})))
+    assert entry.audio == tmp_path / there
+    assert entry.name == written
+
+
+def test_a_name_with_a_backslash_is_itself_where_it_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a\\b.wav").touch()
+    (entry,) = read_entries(manifest(tmp_path, json.dumps(GOOD | {"audio": "a\\b.wav"})))
+    assert entry.audio == tmp_path / "a\\b.wav"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"audio": "a" * 300 + ".wav"}, "cannot be reached: File name too long"),
+        ({"audio": "a.wav/b.wav"}, "there is no file"),
+        ({"audio": "a\0.wav"}, "there is no file|cannot be reached"),
+        ({"duration": 10**400}, "duration is 1000"),
+    ],
+)
+def test_a_name_or_number_that_no_system_takes_is_told_with_its_line(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ManifestError, match=f"line 2: .*({words})"):
+        read_entries(manifest(tmp_path, json.dumps(GOOD), json.dumps(GOOD | change)))
+
+
+def test_a_line_that_is_nested_too_deep_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="line 1: not JSON"):
+        read_entries(manifest(tmp_path, "[" * 100_000))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter any folder")
+def test_a_folder_that_may_not_be_entered_is_told(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o000)
+    with pytest.raises(ManifestError, match="Permission denied"):
+        read_entries(manifest(tmp_path, json.dumps(GOOD | {"audio": "closed/a.wav"})))
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [("pt", ["pt-BR", "pt", "PT_pt"]), ("pt-BR", ["pt-BR", "pt"]), ("pt_PT", ["pt", "PT_pt"]), ("de", [])],
+)
+def test_a_language_is_chosen_with_its_regions(tmp_path: Path, asked: str, found: list[str]) -> None:
+    path = manifest(tmp_path, *(json.dumps(GOOD | {"lang": lang}) for lang in ("pt-BR", "pt", "PT_pt")))
+    if found:
+        assert [entry.lang for entry in read_entries(path, lang=asked)] == found
+    else:
+        with pytest.raises(ManifestError, match="no entries with lang 'de'"):
+            read_entries(path, lang=asked)
+
+
+def test_a_translation_is_of_another_language_and_not_another_region(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"translations has 'pt'.* other than 'pt-BR'"):
+        read_entries(manifest(tmp_path, json.dumps(GOOD | {"lang": "pt-BR", "translations": {"pt": "Oi."}})))

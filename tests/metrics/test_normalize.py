@@ -189,7 +189,7 @@ def test_normalisers_by_name() -> None:
     found = [normalizer_named(name, "ja" if name == "kana" else "de") for name in NAMES]
     assert [normalizer.name for normalizer in found] == list(NAMES)
     assert found[0] is english()
-    with pytest.raises(OptionError, match=r"'whisper'.*english, basic"):
+    with pytest.raises(OptionError, match=r"'whisper'.*english, english-apostrophes, basic"):
         normalizer_named("whisper", "en")
 
 

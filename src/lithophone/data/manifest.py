@@ -1,14 +1,14 @@
-"""Manifests: JSON lines, one clip a line. Knows the files, not what is in them.
+"""Manifests: JSON lines, one clip a line.
 
     {"audio": "clips/a.wav", "text": "Hello there.", "lang": "en", "duration": 1.5, "corpus": "demo", "speaker": "s1"}
 
 Always there:
 
-    audio     path of the recording, relative to the manifest, or absolute
-    text      what is said, as text; empty where nothing is. Of a translation: the translation
-    lang      code of the language that is spoken (`en`, `pt`, `zh-CN`)
+    audio     path of the recording, relative to the manifest, or absolute; in any Unicode form, with / or \\
+    text      the transcript, empty where nothing is said. Of a translation: the translation
+    lang      code of the language that is spoken (`en`, `pt-BR`, `zh-CN`)
 
-Where known; a key that is missing or null is as good as unknown:
+Where known (a missing key and null mean unknown):
 
     id        name of the clip. Without it the clip is called as `audio` is written, a stretch `AUDIO#t=START,END`
     duration  seconds of the clip
@@ -16,25 +16,29 @@ Where known; a key that is missing or null is as good as unknown:
     speaker   who speaks, where it is one person
     start     a stretch of a longer recording: its first second
     end       and its last; one without the other is an error, and no file is cut
-    keywords  list of texts: the words and names that a recogniser is told of, for the measures of keywords
+    keywords  list of texts: words and names for contextual biasing and its measures
     words     [{"text": "Hello", "start": 0.1, "end": 0.4, "speaker": "s1"}, ...]: words of the reference; times in
               seconds from the start of the clip (of the stretch, not of the recording); speaker where known
-    translations  {"fr": "Bonjour.", ...}: code of another language -> what the text means in it, to train on.
-              Not for the measures of translation: there `text` is the translation
+    translations  {"fr": "Bonjour.", ...}: code of another language -> the translation, to train on. The measures of
+              translation compare with `text`
 
-Other keys are left to whoever wrote them. Empty lines are passed over.
+Other keys and empty lines are ignored.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lithophone.errors import ManifestError
+from lithophone.files import write_whole
+from lithophone.languages import base_language, is_language
 from lithophone.transcript import Word
 
 REQUIRED = ("audio", "text", "lang")
@@ -44,10 +48,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """One clip: the file, what is said in it, and the language it is said in.
+    """One clip: a file, or its part from `start_s` to `end_s` (both or none, in seconds), and its reference.
 
-    With `start_s` and `end_s` (both or none) the clip is that stretch of the file, in seconds from the file's start:
-    only these samples are to be heard. `duration_s`, `text` and `words` are the clip's, not the file's.
+    `duration_s`, `text` and `words` are the clip's, not the file's.
     """
 
     audio: Path
@@ -68,14 +71,14 @@ class Entry:
 
 
 def read_entries(path: str | Path, lang: str | None = None, limit: int | None = None) -> list[Entry]:
-    """Entries of a manifest, those of `lang` only, the first `limit` of them.
+    """Entries of a manifest, those of `lang` only (`pt` takes `pt-BR`), the first `limit` of them.
 
     Raises ManifestError with the number of the line that is no JSON object, lacks a key, has a value of the wrong kind,
-    or names a missing file; also where nothing is left.
+    or names a file that is not there or cannot be reached; also where nothing is left.
     """
     path = Path(path)
     entries = (entry for _, entry in parsed_lines(path, lambda line: _entry(line, path.parent)))
-    found = [entry for entry in entries if lang in (None, entry.lang)][:limit]
+    found = [entry for entry in entries if is_language(entry.lang, lang)][:limit]
     if not found:
         what = "no entries" if lang is None else f"no entries with lang {lang!r}"
         raise ManifestError(f"{path} has {what}")
@@ -90,7 +93,7 @@ def write_entries(path: str | Path, entries: Iterable[Entry]) -> None:
     path = Path(path)
     lines = [json.dumps(_to_dict(entry, path.parent), ensure_ascii=False) for entry in entries]
     try:
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_whole(path, "".join(f"{line}\n" for line in lines))
     except OSError as error:
         raise ManifestError(f"{path} cannot be written: {error}") from error
 
@@ -99,7 +102,7 @@ def json_object(line: str, needed: str) -> dict[str, Any]:
     """The object in a line. Raises ManifestError, saying what is needed in it."""
     try:
         values = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"not JSON ({error})") from error
     if not isinstance(values, dict):
         raise ManifestError(f"a {type(values).__name__}, not an object with {needed}")
@@ -124,9 +127,20 @@ def seconds(value: object, key: str) -> float | None:
     """A time or duration; None where it is not known. Raises ManifestError if it is no number of 0 or more."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ManifestError(f"{key} is {value!r}: it must be seconds, 0 or more")
-    return float(value)
+    number = as_number(value)
+    if number is None or not 0 <= number < math.inf:
+        raise ManifestError(f"{key} is {value!r:.40}: it must be seconds, 0 or more")
+    return number
+
+
+def as_number(value: object) -> float | None:
+    """A number of JSON, infinite where it is too large; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def stretch(values: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -165,9 +179,7 @@ def _entry(line: str, root: Path) -> Entry:
     wrong = [key for key in REQUIRED if not isinstance(values.get(key), str)]
     if wrong:
         raise ManifestError(f"{', '.join(wrong)} must be there, as text; the keys are {', '.join(values) or 'none'}")
-    audio = root / values["audio"]
-    if not audio.is_file():
-        raise ManifestError(f"there is no file {audio}")
+    audio = existing_file(root, values["audio"])
     corpus, speaker = str(values.get("corpus") or ""), str(values.get("speaker") or "")
     duration_s = seconds(values.get("duration"), "duration")
     span = stretch(values)
@@ -179,6 +191,38 @@ def _entry(line: str, root: Path) -> Entry:
     text, lang = values["text"], values["lang"]
     translations = _translations(values.get("translations"), lang)
     return Entry(audio, text, lang, duration_s, corpus, speaker, name, keywords, words, start_s, end_s, translations)
+
+
+def existing_file(root: Path, name: str) -> Path:
+    """The file `root / name`, whose names may be in another Unicode form, and whose separators backslashes.
+
+    Raises ManifestError where there is none, or the system refuses to look.
+    """
+    try:
+        forms = [name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)]
+        paths = [root / form for form in dict.fromkeys([*forms, *(form.replace("\\", "/") for form in forms)])]
+        found = next((path for path in paths if path.is_file()), None) or _resembling(paths[-1])
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"the file {name!r:.200} cannot be reached: {getattr(error, 'strerror', error)}") from error
+    if found is None:
+        raise ManifestError(f"there is no file {root / name}")
+    return found
+
+
+def _resembling(path: Path) -> Path | None:
+    """The file whose path is the same but for the Unicode forms of its parts."""
+    at = Path(path.anchor)
+    for part in path.parts[1:] if path.anchor else path.parts:
+        if at.is_dir() and not (at / part).exists():
+            part = _names(at, at.stat().st_mtime_ns).get(unicodedata.normalize("NFC", part), part)
+        at /= part
+    return at if at.is_file() else None
+
+
+@functools.lru_cache(maxsize=64)
+def _names(folder: Path, changed_ns: int) -> dict[str, str]:
+    """What is in a folder, by its composed form."""
+    return {unicodedata.normalize("NFC", path.name): path.name for path in folder.iterdir()}
 
 
 def _name(values: Mapping[str, Any], span: tuple[float, float] | None) -> str:
@@ -208,7 +252,7 @@ def _translations(value: object, lang: str) -> dict[str, str]:
     for code, text in value.items():
         if not isinstance(text, str) or not text.strip():
             raise ManifestError(f"translations has {text!r} for {code!r}: it must be text with something in it")
-        if not code or code == lang:
+        if not code or base_language(code) == base_language(lang):
             raise ManifestError(f"translations has {code!r}: it must be the code of a language other than {lang!r}")
     return dict(value)
 

@@ -1,4 +1,4 @@
-"""Public sets as they lie on disk -> entries. Each is read in the layout in which it is published, unpacked.
+"""Readers of public sets: an unpacked folder, in the layout in which the set is published -> entries.
 
     librispeech     LibriSpeech/test-clean/1089/134686/1089-134686.trans.txt      openslr.org/12
     librispeech-pc  test-clean.json beside or in the folder of LibriSpeech        openslr.org/145
@@ -15,8 +15,8 @@
     tedlium         legacy/test/stm/ and sph/                                     openslr.org/51, /19 and /7
     gigaspeech      GigaSpeech.json and audio/                                    github.com/SpeechColab/GigaSpeech
 
-Texts stay as the set has them: normalisers take away what is not said. Sets on the Hugging Face hub that come as
-Parquet need the `datasets` library and are not read here; save them as files, with a manifest, first.
+Texts stay as the set has them. Parquet, as on the Hugging Face hub, is not read: save such sets as files with
+a manifest.
 """
 
 from __future__ import annotations
@@ -27,21 +27,27 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 
-import soundfile
-
 from lithophone.data.corpora.ami import ami, ami_sdm
-from lithophone.data.corpora.books import librispeech, librispeech_pc, mls, timit
+from lithophone.data.corpora.common_voice import common_voice, covost2
+from lithophone.data.corpora.duration import duration_s
+from lithophone.data.corpora.earnings22 import earnings22
+from lithophone.data.corpora.fleurs import fleurs
+from lithophone.data.corpora.gigaspeech import gigaspeech
 from lithophone.data.corpora.layout import Part, Reader
-from lithophone.data.corpora.recordings import earnings22, gigaspeech, tedlium
-from lithophone.data.corpora.tables import common_voice, covost2, fleurs, spgispeech, voxpopuli
+from lithophone.data.corpora.librispeech import librispeech, librispeech_pc
+from lithophone.data.corpora.mls import mls
+from lithophone.data.corpora.spgispeech import spgispeech
+from lithophone.data.corpora.tedlium import tedlium
+from lithophone.data.corpora.timit import timit
+from lithophone.data.corpora.voxpopuli import voxpopuli
 from lithophone.data.manifest import Entry
 from lithophone.errors import ManifestError, OptionError
-from lithophone.languages import base_language
+from lithophone.languages import is_language
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """How a set is read, and the splits that are meant where none is named (a pattern, as of a shell)."""
+    """The reader of a set, and its default splits (a shell pattern)."""
 
     parts: Reader
     default: str = "test"
@@ -70,9 +76,8 @@ def read_corpus(
 ) -> list[Entry]:
     """Entries of a public set, in its own order; their `corpus` is the set's name and the split.
 
-    split: as the set calls it; those meant for testing by default.
-    lang: only that language (`zh` takes `zh-CN` too); all that are there by default.
-    limit: the first so many.
+    split: the set's own name, or a shell pattern; the test splits by default.
+    lang: one language (`zh` takes `zh-CN`); all by default.
 
     Raises OptionError for a set, split or language that is not there, and names those that are; ManifestError for a
     folder that is not the set, for a line that cannot be read, for files that are listed and missing.
@@ -86,11 +91,14 @@ def read_corpus(
         raise ManifestError(f"{len(missing)} of {len(entries)} clips of {name} have no file; the first is {missing[0]}")
     if not entries:
         raise ManifestError(f"{folder} has no clips of {name} {' or '.join(sorted({part.split for part in parts}))}")
-    return [entry if entry.duration_s is not None else replace(entry, duration_s=_duration(entry)) for entry in entries]
+    return [
+        entry if entry.duration_s is not None else replace(entry, duration_s=duration_s(entry.audio))
+        for entry in entries
+    ]
 
 
 def _chosen(name: str, parts: Sequence[Part], split: str | None, lang: str | None) -> list[Part]:
-    spoken = [part for part in parts if lang in (None, part.lang, base_language(part.lang))]
+    spoken = [part for part in parts if is_language(part.lang, lang)]
     if not spoken:
         langs = ", ".join(sorted({part.lang for part in parts}))
         raise OptionError(f"{name} has no language {lang!r} there: it has {langs}")
@@ -105,11 +113,3 @@ def _entries(name: str, parts: Sequence[Part]) -> Iterator[Entry]:
     for part in parts:
         for entry in part.read():
             yield replace(entry, corpus=f"{name} {part.split}")
-
-
-def _duration(entry: Entry) -> float | None:
-    """Seconds of the file, from its header; None where that is not libsndfile's to read."""
-    try:
-        return float(soundfile.info(entry.audio).duration)
-    except soundfile.LibsndfileError:
-        return None
