@@ -81,7 +81,8 @@ class Clock:
             if gap_s > EXACT_S:
                 raise SeekMissedError
             return min(0, round(gap_s * frame.rate_hz))
-        if abs(gap_s) <= (EXACT_S if self._first or frame.lost_s else DRIFT_S):
+        exact = frame.lost_s > 0 or (self._first and gap_s > 0)
+        if abs(gap_s) <= (EXACT_S if exact else DRIFT_S):
             return 0
         if self._is_believable(float(gap_s)):
             return round(gap_s * frame.rate_hz)

@@ -22,7 +22,7 @@ from lithophone.audio.clock import Clock, Frame, SeekMissedError
 from lithophone.audio.mixing import Block
 from lithophone.audio.samples import RATE_HZ
 from lithophone.audio.source import Input
-from lithophone.audio.stated import file_length_s, kind_of, mp3_length_s, track_length_s, wav_shortage
+from lithophone.audio.stated import PCM_FILES, file_length_s, kind_of, mp3_length_s, track_length_s, wav_shortage
 from lithophone.errors import AudioError
 
 OPTIONS = {
@@ -33,8 +33,8 @@ OPTIONS = {
 DECODERS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}
 """Decoders for frames that FFmpeg's own do not know (comfort noise), used where the library was built in."""
 
-EXACT_SEEK = {"wav", "w64", "aiff", "caf", "flac", "ogg", "mov", "matroska"}
-"""Formats whose timestamps after a seek are those of decoding from the beginning."""
+EXACT_SEEK = {"flac", "ogg", "mov", "matroska"}
+"""Formats, besides PCM, whose timestamps after a seek are those of decoding from the beginning."""
 
 PREROLL_S = 1.0
 """Seconds decoded before the start of a stretch: decoders and resamplers need what lies before."""
@@ -127,8 +127,9 @@ class ContainerBlocks:
     # --- where decoding begins
 
     def _can_seek(self, start_s: float) -> bool:
-        known = kind_of(self._container) in EXACT_SEEK and self._codec.sample_rate
-        return bool(start_s > MIN_SEEK_S and known and self._file.seekable())
+        is_pcm = kind_of(self._container) in PCM_FILES and self._codec.name.startswith("pcm")
+        exact = (is_pcm or kind_of(self._container) in EXACT_SEEK) and self._codec.sample_rate
+        return bool(start_s > MIN_SEEK_S and exact and self._file.seekable())
 
     def _sought(self, start_s: float) -> Iterator[Block]:
         rate_hz = self._codec.sample_rate

@@ -19,8 +19,8 @@ from lithophone.errors import AudioError
 SPOOL_SIZE = 1 << 24
 """Bytes of a pipe that are kept in memory; what exceeds them goes into an unnamed temporary file."""
 
-PROBE_SIZE = 1 << 22
-"""More bytes than FFmpeg reads before it gives up on an unknown format."""
+ISO_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"}
+"""First boxes of MP4 and QuickTime, whose index may lie at the end."""
 
 COPY_SIZE = 1 << 20
 
@@ -38,9 +38,10 @@ def name_of(source: object) -> str:
 
 
 class Input:
-    """A binary file for FFmpeg. Position 0 is where the file stood; the first error of reading is kept in `error`.
+    """A binary file for FFmpeg. Position 0 is where the file stood.
 
-    FFmpeg takes some errors of reading for the end of the file, hence `check`, which raises AudioError afterwards.
+    The first error of reading ends the file, since FFmpeg and PyAV take one for the end or print it: `check` raises it
+    as AudioError. What is read of a pipe is kept until `stop_spooling`, so that it can be read again.
     """
 
     def __init__(self, file: Any, name: str, label: str = "") -> None:
@@ -49,83 +50,85 @@ class Input:
         self.error: Exception | None = None
         self._file = file
         self._source = name
-        with self.reading():
-            self._seekable = bool(hasattr(file, "seekable") and file.seekable())
-            self._origin = file.tell() if self._seekable else 0
+        self._seekable, self._origin = self._place()
         self._spool: IO[bytes] | None = None if self._seekable else _new_spool()
-        self._n_read = 0
+        self._spooling = not self._seekable
+        self._head = b""
         self._ended = False
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """AudioError in place of what file objects raise."""
+    def _place(self) -> tuple[bool, int]:
         try:
-            yield
+            seekable = bool(hasattr(self._file, "seekable") and self._file.seekable())
+            return seekable, self._file.tell() if seekable else 0
         except (OSError, ValueError) as error:
             self.error = error
-            raise self._failure() from error
+            return False, 0
 
     def check(self) -> None:
         """Raise AudioError if the file could not be read to its end."""
         if self.error is not None:
-            raise self._failure() from self.error
-
-    def _failure(self) -> AudioError:
-        return AudioError(f"{self._source} cannot be read ({self.error}): check the disk, the pipe or the file object")
-
-    def seekable(self) -> bool:
-        return self._seekable
+            raise AudioError(
+                f"{self._source} cannot be read ({self.error}): check the disk, the pipe or the file object"
+            ) from self.error
 
     @property
     def is_empty(self) -> bool:
         """Whether reading gave no byte yet."""
-        return self._n_read == 0
+        return not self._head
+
+    def seekable(self) -> bool:
+        return self._seekable
 
     def read(self, size: int = -1) -> bytes:
-        with self.reading():
-            data = bytes(self._file.read(size) or b"")
-            if self._spool is not None:
-                self._spool.write(data)
-        self._n_read += len(data)
+        data = self._read(size) if self.error is None else b""
+        self._head = self._head or data[:12]
         self._ended = not data
         return data
 
+    def _read(self, size: int) -> bytes:
+        try:
+            read = self._file.read if self._seekable else getattr(self._file, "read1", self._file.read)
+            data = bytes(read(size) or b"")
+            if self._spooling and self._spool is not None:
+                self._spool.write(data)
+            return data
+        except (OSError, ValueError) as error:
+            self.error = error
+            return b""
+
     def tell(self) -> int:
-        with self.reading():
-            return int(self._file.tell()) - self._origin
+        return self.seek(0, 1)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        with self.reading():
+        """The new position, or -1."""
+        try:
             self._file.seek(offset + self._origin if whence == 0 else offset, whence)
             return int(self._file.tell()) - self._origin
+        except (OSError, ValueError) as error:
+            self.error = self.error or (None if offset < 0 and whence == 0 else error)
+            return -1
 
     def stop_spooling(self) -> None:
         """Forget what was read of a pipe: it will not be read again."""
-        if self._spool is not None and not self._seekable:
-            self._spool.close()
-            self._spool = None
+        if self._spooling:
+            self._spooling = False
+            self.close()
 
     def rewind(self) -> bool:
-        """Start again at position 0, seekable from now on. False where that is impossible or in vain.
+        """Read a pipe from its beginning again, seekable from now on. False where that is in vain.
 
-        A pipe is copied to its end, unless FFmpeg gave up on it early, at an unknown format.
+        It is copied to its end, unless FFmpeg gave up early on what is no format to be read out of order.
         """
-        if self._spool is not None:
-            if not self._ended and self._n_read < PROBE_SIZE:
-                return False
-            self._copy_rest(self._spool)
-        elif not self._seekable:
+        if not self._spooling or not (self._ended or self._head[4:8] in ISO_BOXES or self._head[:4] == b"caff"):
             return False
-        self.seek(0)
-        return True
-
-    def _copy_rest(self, spool: IO[bytes]) -> None:
         while self.read(COPY_SIZE):
             pass
-        self._file, self._spool, self._seekable = spool, None, True
+        self._file, self._spooling, self._seekable = self._spool, False, True
+        return self.error is None and self.seek(0) == 0
 
     def close(self) -> None:
-        self.stop_spooling()
+        if self._spool is not None:
+            self._spool.close()
 
 
 def _new_spool() -> IO[bytes]:

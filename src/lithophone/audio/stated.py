@@ -16,8 +16,8 @@ UNKNOWN = 0xFFFF_FFFF
 
 MAX_HEADER = 1 << 16
 
-PCM_FILES = {"w64", "aiff", "caf", "au"}
-"""Formats (first name of FFmpeg's) whose header is exact for PCM only."""
+PCM_FILES = {"wav", "w64", "aiff", "caf", "au"}
+"""Formats (first name of FFmpeg's) whose lengths and positions are exact for PCM only."""
 
 TRACK_FILES = {"mov", "tta", "wv", "ape"}
 """Formats that state the length of each track."""
