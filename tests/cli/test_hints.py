@@ -22,7 +22,7 @@ def options_of(command: str) -> set[str]:
     [
         (["--initial_prompt", "Dashwood"], "--keywords"),
         (["--vad_filter=True"], "voice activity detection is always on"),
-        (["--highlight_words", "True"], "--word-timestamps"),
+        (["--max_words_per_line", "5"], "--max-line-width"),
         (["--beam_size", "5"], "--num-beams"),
         (["--compute-type", "int8"], "--dtype"),
     ],

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from lithophone.cli import terminal
-from lithophone.cli.output import check_outputs, make_sink, output_path
+from lithophone.cli.output import check_cues, check_outputs, make_sink, output_path
 from lithophone.cli.sources import InputFile
 from lithophone.errors import OptionError
+from lithophone.formats import CueOptions
 from lithophone.transcript import Segment, Transcript
 from tests.conftest import DEMO
 
@@ -72,6 +73,25 @@ def test_other_documents_of_several_stand_below_their_file(capsys: pytest.Captur
     sink.recording(file("a\udcff"), transcript("one"))
     sink.recording(file("b"), transcript("two"))
     assert capsys.readouterr().out == "# a\\udcff.wav\none\n# b.wav\ntwo\n"
+
+
+def test_subtitles_are_laid_out_as_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    cues = CueOptions(max_line_width=10, max_line_count=1)
+    make_sink("-", "srt", several=False, cues=cues).recording(file("a"), transcript("one two three four five"))
+    assert max(map(len, capsys.readouterr().out.splitlines())) == len("00:00:00,000 --> 00:00:00,391")
+    check_cues("srt", cues, timed=False)
+
+
+@pytest.mark.parametrize("output_format", [None, "txt", "json"])
+def test_a_layout_that_would_change_nothing_is_refused(output_format: str | None) -> None:
+    with pytest.raises(OptionError, match=r"--max-line-width.* need --output-format srt or vtt or all"):
+        check_cues(output_format, CueOptions(max_line_width=30), timed=True)
+
+
+def test_highlighted_words_need_times() -> None:
+    with pytest.raises(OptionError, match="needs --word-timestamps"):
+        check_cues("srt", CueOptions(highlight_words=True), timed=False)
+    check_cues("srt", CueOptions(highlight_words=True), timed=True)
 
 
 def test_a_name_of_240_bytes_is_written(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lithophone.cli import terminal
-from lithophone.cli.options import takes_options
+from lithophone.cli.options import takes
 from lithophone.cli.progress import AudioProgress
 from lithophone.cli.scores import show
 from lithophone.data.manifest import Entry, read_entries
@@ -46,7 +46,7 @@ class Machine:
 
 
 @terminal.with_exit_status
-@takes_options("word_timestamps")
+@takes("options", TranscribeOptions, "word_timestamps")
 def evaluate(
     manifests: Annotated[
         list[Path] | None,

@@ -1,4 +1,4 @@
-"""TranscribeOptions on the command line: an option a field, with the field's own name, default and help."""
+"""Dataclasses as options of a command: one per field, with the field's name, default and help text."""
 
 from __future__ import annotations
 
@@ -10,46 +10,47 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from lithophone.pipeline.options import TranscribeOptions
+NAMES = {"punctuate": "--punctuate/--raw"}
+"""Options that are not written as their field."""
 
-FLAGS = {"punctuate": "--punctuate/--raw", "word_timestamps": "--word-timestamps"}
-"""Options that are on or off, and how they are written; the others are written as they are named."""
+WORDS = tuple[str, ...]
+"""A field of this type is one option, with commas between the words."""
 
 Command = Callable[..., None]
 
 
-def takes_options(*left_out: str) -> Callable[[Command], Command]:
-    """Give a command an option for every field but those left out; it gets them all together, as `options`."""
-    fields = [field for field in dataclasses.fields(TranscribeOptions) if field.name not in left_out]
+def takes(argument: str, kind: type[Any], *left_out: str) -> Callable[[Command], Command]:
+    """Give a command an option for every field of the dataclass `kind` except those left out.
+
+    The command gets the dataclass that they make as `argument`. Fields state their help text in their metadata.
+    """
+    types = get_type_hints(kind)
+    fields = [field for field in dataclasses.fields(kind) if field.name not in left_out]
+    options = [_option(field, types[field.name]) for field in fields]
 
     def with_options(command: Command) -> Command:
         signature = inspect.signature(command, eval_str=True)
-        own = [parameter for name, parameter in signature.parameters.items() if name != "options"]
-        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + [_parameter(f) for f in fields]
+        own = [p.replace(kind=p.KEYWORD_ONLY) for name, p in signature.parameters.items() if name != argument]
 
         @functools.wraps(command)
         def run(**values: Any) -> None:
-            chosen = {field.name: values.pop(field.name) for field in fields}
-            command(options=options_from(chosen), **values)
+            chosen = {field.name: _value(values.pop(field.name), types[field.name]) for field in fields}
+            command(**{argument: kind(**chosen)}, **values)
 
-        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        run.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in (*own, *options)}
         return run
 
     return with_options
 
 
-def options_from(values: dict[str, Any]) -> TranscribeOptions:
-    """Options as they come from a command line, where a list is words between commas."""
-    if "keywords" in values:
-        values = values | {"keywords": tuple(values["keywords"].split(","))}
-    return TranscribeOptions(**values)
-
-
-def _parameter(field: dataclasses.Field[Any]) -> inspect.Parameter:
-    kind, default = get_type_hints(TranscribeOptions)[field.name], field.default
-    if field.name == "keywords":
-        kind, default = str, ",".join(field.default)  # type: ignore[arg-type]
-    names = (FLAGS[field.name],) if field.name in FLAGS else ()
-    annotation = Annotated[kind, typer.Option(*names, help=field.metadata["help"])]  # type: ignore[valid-type]
+def _option(field: dataclasses.Field[Any], kind: Any) -> inspect.Parameter:
+    names = [NAMES[field.name]] if field.name in NAMES else [f"--{field.name.replace('_', '-')}"] * (kind is bool)
+    default = ",".join(field.default) if kind == WORDS else field.default  # type: ignore[arg-type]
+    option = typer.Option(*names, help=field.metadata["help"])
+    annotation = Annotated[str if kind == WORDS else kind, option]  # type: ignore[valid-type]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _value(value: Any, kind: Any) -> Any:
+    return tuple(value.split(",")) if kind == WORDS else value

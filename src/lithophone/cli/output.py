@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ from lithophone.cli import terminal
 from lithophone.cli.sources import InputFile, Unreadable
 from lithophone.errors import OptionError
 from lithophone.files import check_writable, write_whole
-from lithophone.formats import FORMATS, vtt_time
+from lithophone.formats import DEFAULT_CUES, CueOptions, render, vtt_time
 from lithophone.transcript import Segment, Transcript, Word
 
 FILE_FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 """Formats by the name that is also the file's ending."""
+
+SUBTITLES = ("srt", "vtt", "all")
+"""Choices of --output-format that cues are laid out for."""
 
 STDOUT = "-"
 
@@ -40,16 +44,25 @@ class Sink:
     recording: Callable[[InputFile, Transcript], None] = lambda file, transcript: None
 
 
-def make_sink(output_dir: str, output_format: str | None, several: bool) -> Sink:
+def make_sink(output_dir: str, output_format: str | None, several: bool, cues: CueOptions = DEFAULT_CUES) -> Sink:
     """The sink for the options --output-dir and --output-format; OptionError where they do not go together."""
     if output_dir != STDOUT:
-        return Sink(recording=_files_in(Path(output_dir), chosen_formats(output_format or "txt")))
+        return Sink(recording=_files_in(Path(output_dir), chosen_formats(output_format or "txt"), cues))
     if output_format is None:
         return Sink(window=_lines(several))
     formats = chosen_formats(output_format)
     if len(formats) > 1:
         raise OptionError("--output-format all writes several files: name a folder with --output-dir")
-    return Sink(recording=_documents(formats[0], several))
+    return Sink(recording=_documents(formats[0], several, cues))
+
+
+def check_cues(output_format: str | None, cues: CueOptions, timed: bool) -> None:
+    """OptionError for a layout of subtitles that would change nothing."""
+    if cues != DEFAULT_CUES and output_format not in SUBTITLES:
+        names = ", ".join(f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(cues))
+        raise OptionError(f"{names} lay out subtitles: they need --output-format {' or '.join(SUBTITLES)}")
+    if cues.highlight_words and not timed:
+        raise OptionError("--highlight-words needs --word-timestamps")
 
 
 def _lines(several: bool) -> Callable[[InputFile, Sequence[Segment]], None]:
@@ -66,11 +79,11 @@ def _lines(several: bool) -> Callable[[InputFile, Sequence[Segment]], None]:
     return window
 
 
-def _documents(format: str, several: bool) -> Callable[[InputFile, Transcript], None]:
+def _documents(format: str, several: bool, cues: CueOptions) -> Callable[[InputFile, Transcript], None]:
     """Whole transcripts; of several, every JSON document names its `file`, and others stand below its name."""
 
     def recording(file: InputFile, transcript: Transcript) -> None:
-        text = FORMATS[format](transcript)
+        text = render(format, transcript, cues)
         if format == "json":
             text = _json_document(text, {"file": file.label} if several else {})
         elif several:
@@ -85,14 +98,14 @@ def _json_document(text: str, named: dict[str, str]) -> str:
     return json.dumps({**named, **json.loads(text)}, ensure_ascii=not terminal.can_print(text))
 
 
-def _files_in(folder: Path, formats: Sequence[str]) -> Callable[[InputFile, Transcript], None]:
+def _files_in(folder: Path, formats: Sequence[str], cues: CueOptions) -> Callable[[InputFile, Transcript], None]:
     """A file for every format, written as soon as the recording is done."""
 
     def recording(file: InputFile, transcript: Transcript) -> None:
         for format in formats:
             path = output_path(folder, file, format)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, FORMATS[format](transcript))
+            write_whole(path, render(format, transcript, cues))
 
     return recording
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lithophone.cli import terminal
-from lithophone.cli.options import takes_options
-from lithophone.cli.output import STDOUT, Sink, check_outputs, make_sink
+from lithophone.cli.options import takes
+from lithophone.cli.output import STDOUT, Sink, check_cues, check_outputs, make_sink
 from lithophone.cli.progress import AudioProgress, summary
 from lithophone.cli.sources import InputFile, find_inputs
 from lithophone.cli.threads import limit_threads, settle_threads
 from lithophone.errors import LithophoneError
+from lithophone.formats import CueOptions
 from lithophone.hub import DEFAULT_MODEL
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.transcript import Transcript, TranscriptWarning
@@ -36,7 +37,8 @@ class ModelChoice:
 
 
 @terminal.with_exit_status
-@takes_options()
+@takes("options", TranscribeOptions)
+@takes("cues", CueOptions)
 def transcribe(
     files: Annotated[
         list[str],
@@ -56,10 +58,12 @@ def transcribe(
     quiet: terminal.Quiet = False,
     *,
     options: TranscribeOptions,
+    cues: CueOptions,
 ) -> None:
     """Transcribe or translate recordings of any length."""
     inputs, unreadable = find_inputs(files)
-    sink = make_sink(output_dir, output_format, several=len(inputs) + len(unreadable) > 1)
+    check_cues(output_format, cues, options.word_timestamps)
+    sink = make_sink(output_dir, output_format, several=len(inputs) + len(unreadable) > 1, cues=cues)
     inputs, unwritable = check_outputs(output_dir, output_format, inputs)
     for refused in (*unreadable, *unwritable):
         terminal.say_error(refused)
