@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -43,9 +45,9 @@ def short_replies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lithophone.pipeline.request.max_new_tokens", lambda *_: 8)
 
 
-def call(*arguments: object, model: Path | None = None) -> Result:
+def call(*arguments: object, model: Path | None = None, stdin: bytes | None = None) -> Result:
     chosen = [] if model is None else ["--model", str(model)]
-    return CliRunner().invoke(app, [*map(str, arguments), *chosen])
+    return CliRunner().invoke(app, [*map(str, arguments), *chosen], input=stdin)
 
 
 def test_lines_with_times_are_printed(talk: Path, tiny_folder: Path) -> None:
@@ -68,6 +70,49 @@ def test_one_broken_file_does_not_stop_the_others(talk: Path, broken: Path, tiny
     assert [path.name for path in out.iterdir()] == ["talk.txt"]
     assert str(broken) in done.stderr
     assert "missing.wav" in done.stderr
+
+
+def test_standard_input_is_a_recording_beside_others(talk: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    done = call("transcribe", "-", talk, "-o", tmp_path / "out", model=tiny_folder, stdin=talk.read_bytes())
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out" / "stdin.txt").read_text() == (tmp_path / "out" / "talk.txt").read_text()
+
+
+@pytest.mark.parametrize("sent", [b"", b"no recording"])
+def test_a_bad_pipe_does_not_stop_the_others(talk: Path, tiny_folder: Path, tmp_path: Path, sent: bytes) -> None:
+    done = call("transcribe", "-", talk, "-o", tmp_path / "out", model=tiny_folder, stdin=sent)
+    assert done.exit_code == 1
+    assert "error: stdin: " in done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["talk.txt"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_named_pipe_is_read_as_the_file_it_carries(talk: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(talk.read_bytes()))
+    writer.start()
+    piped = call("transcribe", tmp_path / "pipe", model=tiny_folder)
+    writer.join()
+    assert piped.exit_code == 0, piped.output
+    assert piped.stdout == call("transcribe", talk, model=tiny_folder).stdout
+
+
+def test_a_folder_is_walked_and_names_that_clash_keep_their_folders(tiny_folder: Path, tmp_path: Path) -> None:
+    for name in ("one/talk.wav", "two/talk.wav"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        soundfile.write(tmp_path / "in" / name, tone(1.0), 16_000)
+    done = call("transcribe", tmp_path / "in", "-o", tmp_path / "out", model=tiny_folder)
+    assert done.exit_code == 0, done.output
+    written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.txt"))
+    assert written == ["one/talk.txt", "two/talk.txt"]
+
+
+def test_what_is_missing_is_reported_before_a_model_is_loaded(tmp_path: Path) -> None:
+    done = call("transcribe", tmp_path / "missing.wav", "https://example.org/a.mp3", "--model", "no-such-model")
+    assert done.exit_code == 1
+    assert "missing.wav does not exist" in done.stderr
+    assert "is a URL" in done.stderr
+    assert "no-such-model" not in done.stderr
 
 
 def test_several_files_are_told_apart(talk: Path, tiny_folder: Path) -> None:
@@ -108,6 +153,7 @@ def test_silence_is_no_failure_but_told(tiny_folder: Path, tmp_path: Path) -> No
         (["--to", "de"], "goes with task 'translate'"),
         (["--output-format", "doc"], "unknown output format 'doc'; allowed are txt, srt, vtt, tsv, json and all"),
         (["--output-format", "all"], "name a folder with --output-dir"),
+        (["--max-line-width", "30"], "need --output-format srt or vtt or all"),
         (["--batch-size", "0"], "batch_size is 0"),
         (["--device", "abacus"], "device 'abacus'"),
         (["--dtype", "float7"], "dtype 'float7'"),
