@@ -1,11 +1,10 @@
-"""A point between two trained encoders: what the first learned since it left the second, less what it forgot of it.
+"""Weight interpolation between a trained encoder and the one it started from (Wortsman et al. 2022).
 
-    python recipes/interpolate.py checkpoints/encoder6 --towards lithophone-tiny --share 0.25 \\
-        --tokenizer checkpoints/tokenizer6 --out checkpoints/between
+    lithophone train interpolate runs/encoder --towards lithophone-tiny --share 0.25 \\
+        --tokenizer runs/tokenizer --out runs/between
 
-Both must come from the same weights, or what lies between them is nothing. `OUT` is a folder that `recipes/encoder.py
---init` starts from: a short descent from there settles what interpolation blurs, running statistics above all.
-Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models".
+Both must descend from the same weights. `OUT` is a folder for `encoder --init`; a short run from there is needed, above
+all for the running statistics of batch normalisation.
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from encoder import TINY, EncoderTask, save_weights, start_from
-
 from lithophone.text.tokenizer import Tokenizer
+from lithophone.train.encoder_task import TINY, EncoderTask, save_weights, start_from
 from lithophone.train.run.arguments import recipe_parser
 
 
 def between(trained: EncoderTask, origin: EncoderTask, share: float) -> None:
-    """Move every number of `trained` by `share` of the way to that of `origin`; counts stay."""
+    """Move floating-point state of `trained` by `share` of the way to `origin`."""
     theirs = origin.state_dict()
     for name, mine in trained.state_dict().items():
         if mine.is_floating_point():
@@ -29,9 +27,9 @@ def between(trained: EncoderTask, origin: EncoderTask, share: float) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = recipe_parser(__doc__)
-    parser.add_argument("encoder", help="the trained encoder: a folder that recipes/encoder.py wrote, or a model")
-    parser.add_argument("--towards", required=True, help="where it came from: the same")
-    parser.add_argument("--share", type=float, default=0.25, help="of the way back")
+    parser.add_argument("encoder", help="the trained encoder: a folder of the recipe encoder, or a model")
+    parser.add_argument("--towards", required=True, help="the encoder it started from: a folder or a model")
+    parser.add_argument("--share", type=float, default=0.25, help="share of the way back to --towards")
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)

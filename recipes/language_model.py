@@ -1,16 +1,16 @@
-"""Stage 2a: the language model learns from text to read speech-like slots, before the projector joins it.
+"""Stage 2a: text-only training of the language model on simulated recogniser output.
 
-    python recipes/language_model.py --text en=en.txt ja=ja.txt --pairs ja-en=ja-en.tsv --exclude dev.jsonl \\
-        --tokenizer checkpoints/tokenizer --out checkpoints/language_model --steps 4000
+    lithophone train language_model --text en=en.txt ja=ja.txt --pairs ja-en=ja-en.tsv --exclude dev.jsonl \\
+        --tokenizer runs/tokenizer --out runs/language_model --steps 4000
 
-It is asked what a speech model is asked: to transcribe raw or punctuated, with keywords, and to translate where a
-translation is known. A language is drawn by its number of sentences ** alpha.
+Tasks are those of a speech model: raw and punctuated transcripts, keywords, and translation where one is known. A
+language is drawn by its number of sentences ** alpha.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,22 +27,22 @@ from lithophone.model.config import TextConfig
 from lithophone.model.granite import GraniteForCausalLM
 from lithophone.text.tokenizer import Tokenizer
 from lithophone.train.data.augment import seeded
-from lithophone.train.data.batches import join_texts
+from lithophone.train.data.batches import Steps, join_texts
 from lithophone.train.data.corpora import ALPHA
 from lithophone.train.data.keyword_lists import KeywordLists
 from lithophone.train.data.sentences import read_lines, read_pairs
-from lithophone.train.data.text_noise import Disguise, misspell, spread
+from lithophone.train.data.text_noise import Corruption, misspell, spread
 from lithophone.train.embedding_transfer import carry_over
 from lithophone.train.run.arguments import add_run_arguments, begin, loader, loop_options, recipe_parser
 from lithophone.train.run.distributed import Ranks
 from lithophone.train.run.loop import Trainer
 from lithophone.train.run.optim import Schedule
-from lithophone.train.targets.ctc_transcripts import heard_text
+from lithophone.train.targets.ctc_transcripts import ctc_transcript
 from lithophone.train.targets.losses import Loss
-from lithophone.train.targets.prompt_reply import Pair, Said, TaskMix, draw_request, make_pair, reply_loss
+from lithophone.train.targets.prompt_reply import Example, SourceText, TaskMix, draw_target, make_example, reply_loss
 
 NEIGHBOURS = 0.03
-"""Sentences of a batch lie within this share of their language's list, sorted by length."""
+"""Sentences of a batch lie within this share of their language's list, which is sorted by length."""
 
 JOINED = 0.33
 """Share of the rows that hold two sentences."""
@@ -69,9 +69,9 @@ def tiny(tokenizer: Tokenizer) -> TextConfig:
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Prompts with their slots filled by tokens, and replies; holds no speech."""
+    """Examples, and the tokens that fill each prompt's audio slots."""
 
-    pairs: list[Pair]
+    examples: list[Example]
     slots: list[list[int]]
     step: int
     seconds: float = 0.0
@@ -80,21 +80,20 @@ class TextBatch:
         return self
 
 
-class Sentences(torch.utils.data.IterableDataset[TextBatch]):
-    """Endless batches of about `tokens` positions; the batch of a step is a pure function of the seed and the step.
+class Sentences(Steps[TextBatch]):
+    """Batches of about `tokens` positions: sentences of similar length, a share of JOINED rows with two of them.
 
-    Sentences of one batch are of like length, one row in three joins two sentences, and the first of `growing` steps
-    see the shortest sentences only: copying is learned sooner where there is little to search.
+    Curriculum: the first of `growing` steps draw from the shortest sentences only.
     """
 
     def __init__(
-        self, said: Mapping[str, Sequence[Said]], tokenizer: Tokenizer, mix: TaskMix,
+        self, sources: Mapping[str, Sequence[SourceText]], tokenizer: Tokenizer, mix: TaskMix,
         keywords: Mapping[str, KeywordLists], *, alpha: float, tokens: int, growing: int, seed: int, start: int,
         ranks: Ranks,
     ) -> None:  # fmt: skip
-        self.langs = sorted(said)
-        self.said = {lang: sorted(said[lang], key=lambda one: len(one.text)) for lang in self.langs}
-        powers = np.array([len(self.said[lang]) ** alpha for lang in self.langs])
+        self.langs = sorted(sources)
+        self.sources = {lang: sorted(sources[lang], key=lambda one: len(one.text)) for lang in self.langs}
+        powers = np.array([len(self.sources[lang]) ** alpha for lang in self.langs])
         self.shares = powers / powers.sum()
         self.tokenizer = tokenizer
         self.mix = mix
@@ -105,39 +104,33 @@ class Sentences(torch.utils.data.IterableDataset[TextBatch]):
         self.start = start
         self.ranks = ranks
 
-    def __iter__(self) -> Iterator[TextBatch]:
-        step = self.start
-        while True:
-            yield self.batch(step)
-            step += 1
-
     def batch(self, step: int) -> TextBatch:
         rng = seeded(self.seed, "text", step * self.ranks.world + self.ranks.rank)
         centre = rng.random() * min(1.0, 0.1 + step / max(1, self.growing))
-        pairs, slots, used = [], [], 0
+        examples, slots, used = [], [], 0
         while used < self.tokens:
-            pair, row = self._row(centre, rng)
-            pairs.append(pair)
+            example, row = self._row(centre, rng)
+            examples.append(example)
             slots.append(row)
-            used += len(pair.prompt) + len(pair.reply)
-        return TextBatch(pairs, slots, step)
+            used += len(example.prompt) + len(example.reply)
+        return TextBatch(examples, slots, step)
 
-    def _row(self, centre: float, rng: np.random.Generator) -> tuple[Pair, list[int]]:
-        said = self._draw(centre, rng)
-        disguise = Disguise(word_p=float(rng.uniform(0.0, 0.45)))
-        heard = self.tokenizer.encode(misspell(heard_text(said.text, said.lang), disguise, rng))
-        row = spread(heard, self.tokenizer.pad_id, disguise, rng)
-        request = draw_request(said, self.mix, rng, self.keywords)
-        return make_pair(request, self.tokenizer, "granite_speech", len(row)), row
+    def _row(self, centre: float, rng: np.random.Generator) -> tuple[Example, list[int]]:
+        source = self._draw(centre, rng)
+        corruption = Corruption(word_p=float(rng.uniform(0.0, 0.45)))
+        tokens = self.tokenizer.encode(misspell(ctc_transcript(source.text, source.lang), corruption, rng))
+        row = spread(tokens, self.tokenizer.pad_id, corruption, rng)
+        target = draw_target(source, self.mix, rng, self.keywords)
+        return make_example(target, self.tokenizer, "granite_speech", len(row)), row
 
-    def _draw(self, centre: float, rng: np.random.Generator) -> Said:
+    def _draw(self, centre: float, rng: np.random.Generator) -> SourceText:
         lang = str(rng.choice(self.langs, p=self.shares))
-        known = self.said[lang]
+        known = self.sources[lang]
         places = centre + rng.uniform(-NEIGHBOURS, NEIGHBOURS, size=2 if rng.random() < JOINED else 1)
         found = [known[i] for i in np.clip((places * len(known)).astype(int), 0, len(known) - 1)]
         common = set.intersection(*(set(one.translations) for one in found))
         translations = {to: join_texts([one.translations[to] for one in found], to) for to in sorted(common)}
-        return Said(join_texts([one.text for one in found], lang), lang, translations)
+        return SourceText(join_texts([one.text for one in found], lang), lang, translations)
 
 
 class TextTask(nn.Module):
@@ -146,18 +139,18 @@ class TextTask(nn.Module):
         self.language_model = GraniteForCausalLM(config)
         self.audio_id = audio_id
 
-    def losses(self, batch: TextBatch) -> Mapping[str, Loss]:
+    def losses(self, batch: TextBatch, step: int) -> Mapping[str, Loss]:
         device = self.language_model.model.embed_tokens.weight.device
         rows = []
-        for pair, slots in zip(batch.pairs, batch.slots, strict=True):
-            ids = torch.tensor([*pair.prompt, *pair.reply[:-1]], device=device)
+        for example, slots in zip(batch.examples, batch.slots, strict=True):
+            ids = torch.tensor([*example.prompt, *example.reply[:-1]], device=device)
             ids[ids == self.audio_id] = torch.tensor(slots, device=device)
             rows.append(self.language_model.embed(ids))
-        return {"reply": reply_loss(self.language_model, rows, batch.pairs)}
+        return {"reply": reply_loss(self.language_model, rows, batch.examples)}
 
 
 def start_from(task: TextTask, name: str, tokenizer: Tokenizer) -> None:
-    """Take the language model of a trained model with the same sizes; its tokenizer may be another one."""
+    """Copy the language model of a trained model of the same sizes, whose tokenizer may differ."""
     trained = load_checkpoint(resolve(name))
     state = trained.model.language_model.state_dict()
     tables = {n for n in state if n in ("model.embed_tokens.weight", "lm_head.weight")}
@@ -169,12 +162,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = recipe_parser(__doc__)
     parser.add_argument("--text", nargs="+", required=True, help="LANG=PATH, one sentence a line")
     parser.add_argument("--pairs", nargs="*", default=[], help="FROM-TO=PATH, sentence, tab, translation")
-    parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="manifests whose texts are not learned")
+    parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="manifests whose texts are left out")
     parser.add_argument("--mix", nargs="*", default=[], help=TaskMix.SYNTAX)
-    parser.add_argument("--alpha", type=float, default=ALPHA, help="languages are sampled with sentences ** alpha")
+    parser.add_argument("--alpha", type=float, default=ALPHA, help="languages are sampled by sentences ** alpha")
     parser.add_argument("--batch-tokens", type=int, default=3000)
     parser.add_argument(
-        "--growing-steps", type=int, default=800, help="until sentences of all lengths are read; 0 for a trained model"
+        "--growing-steps",
+        type=int,
+        default=800,
+        help="steps until all sentences are drawn; 0 for a trained model",
     )
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--init", help="start from the language model of a model, by name or folder: lithophone-tiny")
@@ -186,19 +182,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     ranks = begin(args)
     tokenizer = Tokenizer.from_folder(args.tokenizer)
     held_out = {raw_text(entry.text) for path in args.exclude for entry in read_entries(path)}
-    said = read_pairs(args.pairs, held_out)
+    sources = read_pairs(args.pairs, held_out)
     for lang, lines in read_lines(args.text, held_out).items():
-        said.setdefault(lang, []).extend(Said(line, lang) for line in lines)
-    print({lang: len(known) for lang, known in said.items()}, flush=True)
+        sources.setdefault(lang, []).extend(SourceText(line, lang) for line in lines)
+    print({lang: len(known) for lang, known in sources.items()}, flush=True)
     task = TextTask(tiny(tokenizer), tokenizer.audio_id)
     if args.init:
         start_from(task, args.init, tokenizer)
     options = loop_options(args, Schedule(args.lr, args.steps, args.warmup, args.cooldown), ranks)
     trainer = Trainer(task, task.losses, {"reply": 1.0}, options)
     trainer.resume()
-    keywords = {lang: KeywordLists([one.text for one in known], lang) for lang, known in said.items()}
+    keywords = {lang: KeywordLists([one.text for one in known], lang) for lang, known in sources.items()}
     sentences = Sentences(
-        said, tokenizer, TaskMix.parse(args.mix), keywords, alpha=args.alpha, tokens=args.batch_tokens,
+        sources, tokenizer, TaskMix.parse(args.mix), keywords, alpha=args.alpha, tokens=args.batch_tokens,
         growing=args.growing_steps, seed=args.seed, start=trainer.batches_seen, ranks=ranks,
     )  # fmt: skip
     trainer.run(loader(sentences, args.workers))

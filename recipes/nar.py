@@ -1,47 +1,47 @@
-"""Stage 4: a model that edits (nar; NLE, arXiv 2603.08397): recording and hypothesis in, all tokens out at once.
+"""Stage 4: the non-autoregressive editing model (nar; NLE, arXiv 2603.08397).
 
-    python recipes/nar.py --init lithophone-tiny --data ../shared/speech/train.jsonl:en \\
-        --data data/synth/pico.jsonl:fr+de+es --dev ../shared/speech/dev.jsonl --out checkpoints/nar
+    lithophone train nar --init lithophone-tiny --data speech/train.jsonl:en --data synth/pico.jsonl:fr+de+es \\
+        --dev speech/dev.jsonl --out runs/nar
 
-Loss = CTC(slots, reference) + 0.02 CE(slots, what they hold), on hypotheses that the encoder's BPE head spells. Encoder
-and head are held still and come, with the language model, from a trained model (`--init`) or from the parts of stages 1
-and 2a (`--encoder`, `--language-model`, `--tokenizer`); the projector is new. The family trains adapters of rank 128 at
-3e-5; here the whole of a small language model learns, at a rate of its own. The cosine ends where the run ends: a run
-that was stopped goes on from its last checkpoint, but with the same `--steps`.
+Loss = CTC(slots, reference) + 0.02 CE(slots, their own tokens), on hypotheses of the encoder's BPE head. Encoder and
+head are frozen and come, with the language model, from a trained model (`--init`) or from stages 1 and 2a
+(`--encoder`, `--language-model`, `--tokenizer`); the projector is new. The paper trains adapters of rank 128 at 3e-5;
+here the whole of a small language model is trained, at a higher rate. The cosine schedule depends on `--steps`: resume
+with the same number.
 
-`OUT/model` is the finished folder, of the third generation (`train/targets/editing.py` says why), for `--decode edit`;
-`OUT/data.json` says what was trained on, and what was dropped and why.
+`OUT/model` is the finished model of the third generation (`train/targets/editing.py`), for `--decode edit`;
+`OUT/data.json` lists what is trained on and what is dropped.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from speech import HARDER, assemble
 from torch import Tensor, nn
 
-from lithophone.audio.features import FRAME_S, batch_frames, log_mel_frames
-from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from lithophone.audio.features import FRAME_S, batch_frames
+from lithophone.checkpoint import Checkpoint, save_checkpoint
 from lithophone.ctc.characters import raw_text
-from lithophone.data.manifest import read_entries
 from lithophone.decode.edit import edit_batch
 from lithophone.decode.options import Edit
 from lithophone.errors import OptionError
-from lithophone.hub import resolve
 from lithophone.metrics.wer import score
 from lithophone.model.nar import GraniteSpeechNar
-from lithophone.text.tokenizer import Tokenizer
-from lithophone.train.data.augment import seeded
-from lithophone.train.data.batches import Batch, Corpus
+from lithophone.train.base_model import starting_checkpoint
+from lithophone.train.data.augment import STRONG, seeded
+from lithophone.train.data.batches import SpeechBatch
+from lithophone.train.dev_clips import DevClip, dev_clips, dev_corpora, in_batches
 from lithophone.train.run.arguments import (
     Data,
     add_data_arguments,
+    add_init_arguments,
     add_run_arguments,
     begin,
+    check_init_arguments,
     loop_options,
     recipe_parser,
 )
@@ -49,12 +49,12 @@ from lithophone.train.run.loop import Trainer
 from lithophone.train.run.optim import Cosine
 from lithophone.train.targets.editing import (
     WEIGHTS,
-    Corruption,
-    corrupt,
+    HypothesisNoise,
+    corrupt_hypothesis,
+    ctc_drafts,
     editing_losses,
-    editor_from,
+    editing_model_from,
     frames_that_fit,
-    hear,
 )
 from lithophone.train.targets.losses import Loss
 
@@ -67,121 +67,105 @@ PARTS = {
     "language_model": "language_model",
     "embeddings": "language_model.model.embed_tokens",
 }
-"""What may be held still besides the encoder: names on the command line, and in the model."""
+"""Parts that may be frozen besides the encoder: name on the command line -> name in the model."""
 
 
 class EditingTask(nn.Module):
-    """A whole model that edits; its encoder is held still, in evaluation mode, and so are the `frozen` of PARTS."""
+    """A whole editing model; the encoder is frozen, in evaluation mode, and so are the `frozen` of PARTS."""
 
-    def __init__(self, checkpoint: Checkpoint, corruption: Corruption, frozen: Sequence[str] = ()) -> None:
+    def __init__(self, checkpoint: Checkpoint, noise: HypothesisNoise, frozen: Sequence[str] = ()) -> None:
         super().__init__()
         self.model = checkpoint.editor
         self.checkpoint = checkpoint
-        self.corruption = corruption
+        self.noise = noise
         for path in ("encoder", *(PARTS[name] for name in frozen)):
             self.model.get_submodule(path).requires_grad_(False)
         if not any(parameter.requires_grad for parameter in self.parameters()):
-            raise OptionError(f"--freeze {' '.join(frozen)} leaves nothing to train: leave one of them out")
+            raise OptionError(f"--freeze {' '.join(frozen)} freezes everything: leave one of them out")
 
     def train(self, mode: bool = True) -> EditingTask:
         super().train(mode)
         self.model.encoder.eval()
         return self
 
-    def hear(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, list[list[int]]]:
-        """Audio embeddings and their counts, with gradients, and the hypotheses to be edited."""
+    def hypotheses(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, list[list[int]]]:
+        """Audio embeddings (B, N, H) and counts (B,), with gradients, and the CTC hypotheses to be edited."""
         weight = self.model.projector.out_linear.weight
-        encoded, spelt = hear(self.model, frames.to(weight.device, weight.dtype), lengths.to(weight.device))
-        return *self.model.project(encoded), [self.checkpoint.reread(ids) for ids in spelt]
+        encoded, drafts = ctc_drafts(self.model, frames.to(weight.device, weight.dtype), lengths.to(weight.device))
+        return *self.model.project(encoded), [self.checkpoint.reread(ids) for ids in drafts]
 
-    def losses(self, batch: Batch) -> Mapping[str, Loss]:
-        """How a hypothesis is bent depends on the step and on its text alone, not on who else is in the batch."""
-        tokenizer, step = self.checkpoint.tokenizer, int(torch.initial_seed()) % 2**31
-        audio, counts, hypotheses = self.hear(batch.frames, batch.lengths)
-        bent = [
-            corrupt(ids, self.corruption, tokenizer, seeded(step, "corrupt", text))
+    def losses(self, batch: SpeechBatch, step: int) -> Mapping[str, Loss]:
+        """The corruption of a hypothesis depends on step and text alone, not on the rest of the batch."""
+        tokenizer = self.checkpoint.tokenizer
+        audio, counts, hypotheses = self.hypotheses(batch.frames, batch.lengths)
+        corrupted = [
+            corrupt_hypothesis(ids, self.noise, tokenizer, seeded(step, "corrupt", text))
             for ids, text in zip(hypotheses, batch.texts, strict=True)
         ]
         references = [tokenizer.encode(raw_text(text)) for text in batch.texts]
-        return editing_losses(self.model, audio, counts, bent, references)
+        return editing_losses(self.model, audio, counts, corrupted, references)
 
 
 class EditingDevSet:
-    """Clips that are never trained on: error rates per language before (`heard`) and after one pass of editing."""
+    """Error rates per language on dev clips, of the CTC hypotheses and after one pass of editing."""
 
     def __init__(self, manifest: Path, langs: Sequence[str], clips: int, cache: Path) -> None:
-        self.sets: dict[str, list[tuple[Tensor, str]]] = {}
-        for lang in langs:
-            entries = read_entries(manifest, lang)
-            corpus = Corpus(entries[:: max(1, len(entries) // clips)][:clips], cache)
-            frames = [(log_mel_frames(torch.from_numpy(corpus.samples(c)), whole=True), c.text) for c in corpus.clips]
-            self.sets[lang] = sorted(frames, key=lambda clip: len(clip[0]))
+        corpora = dev_corpora(manifest, langs, clips, cache, by_corpus=False)
+        self.sets = {lang: dev_clips(corpus, whole=True) for lang, corpus in corpora.items()}
 
     def evaluate(self, task: EditingTask) -> dict[str, float]:
+        """`wer_ctc_<lang>` of the hypotheses, `wer_<lang>` of the edited texts."""
         result = {}
         for lang, clips in self.sets.items():
-            rows = [row for i in range(0, len(clips), 8) for row in self._edit(task, clips[i : i + 8])]
-            result[f"wer_heard_{lang}"] = score([(text, heard) for text, heard, _ in rows], lang).rate
+            rows = [row for some in in_batches(clips) for row in self._edit(task, some)]
+            result[f"wer_ctc_{lang}"] = score([(text, draft) for text, draft, _ in rows], lang).rate
             result[f"wer_{lang}"] = score([(text, edited) for text, _, edited in rows], lang).rate
             print(rows[len(rows) // 2], rows[-1], flush=True)
         return result
 
-    def _edit(self, task: EditingTask, clips: Sequence[tuple[Tensor, str]]) -> list[tuple[str, str, str]]:
-        audio, counts, hypotheses = task.hear(*batch_frames([frames for frames, _ in clips]))
+    def _edit(self, task: EditingTask, clips: Sequence[DevClip]) -> list[tuple[str, str, str]]:
+        """Reference, CTC hypothesis and edited text of every clip."""
+        audio, counts, hypotheses = task.hypotheses(*batch_frames([clip.frames for clip in clips]))
         replies = edit_batch(task.model, audio, counts, hypotheses, Edit())
         decode = task.checkpoint.tokenizer.decode
         rows = zip(clips, hypotheses, replies, strict=True)
-        return [(text, decode(heard), decode(reply.ids)) for (_, text), heard, reply in rows]
-
-
-def start(args: argparse.Namespace) -> Checkpoint:
-    """The model before its first step, from a trained one or from parts."""
-    if args.init:
-        return editor_from(load_checkpoint(resolve(args.init)))
-    tokenizer = Tokenizer.from_folder(args.tokenizer)
-    model = assemble(args.encoder, args.language_model, tokenizer)
-    return editor_from(Checkpoint(model.eval(), tokenizer, model.config, args.encoder))
+        return [(clip.text, decode(ids), decode(reply.ids)) for clip, ids, reply in rows]
 
 
 def save_model(state: Mapping[str, Tensor], checkpoint: Checkpoint, folder: Path) -> None:
-    """The averaged weights as a folder that `lithophone.load` reads."""
+    """Write the averaged weights as a model folder."""
     averaged = {n.removeprefix("model."): tensor for n, tensor in state.items()}
     final = GraniteSpeechNar(checkpoint.editor.config)
     final.load_state_dict(averaged)
-    save_checkpoint(dataclasses.replace(checkpoint, network=final), folder, dtype=torch.bfloat16)
+    save_checkpoint(replace(checkpoint, network=final), folder, dtype=torch.bfloat16)
 
 
 def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = recipe_parser(__doc__)
     add_data_arguments(parser, batch_seconds=60.0, alpha=ALPHA, longest_s=LONGEST_S)
-    parser.add_argument("--init", help="start from a trained model, by name or folder: lithophone-tiny")
-    parser.add_argument("--encoder", type=Path, help="or from parts: the folder of stage 1,")
-    parser.add_argument("--language-model", type=Path, help="the folder of stage 2a,")
-    parser.add_argument("--tokenizer", type=Path, help="and the tokenizer of both")
-    parser.add_argument("--freeze", nargs="+", choices=PARTS, default=[], help="what is not trained")
-    parser.add_argument("--corrupt", type=float, default=Corruption().row_p, help="share of hypotheses that are bent")
+    add_init_arguments(parser)
+    parser.add_argument("--freeze", nargs="+", choices=PARTS, default=[], help="parts to freeze besides the encoder")
+    parser.add_argument("--corrupt", type=float, default=HypothesisNoise().row_p, help="share of corrupted hypotheses")
     add_run_arguments(parser, steps=3000, lr=5e-4, seed=4)
     args = parser.parse_args(argv)
-    parts = [args.encoder, args.language_model, args.tokenizer]
-    if any(parts) if args.init else not all(parts):
-        parser.error("give either --init, or all of --encoder, --language-model and --tokenizer")
+    check_init_arguments(parser, args)
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = read_arguments(argv)
     ranks = begin(args)
-    checkpoint = start(args)
-    slowest = 1.0 if args.plain else HARDER.speed_range[0]
+    checkpoint = editing_model_from(starting_checkpoint(args))
+    slowest = 1.0 if args.plain else STRONG.speed_range[0]
     data = Data.read(args, ranks, slowest * frames_that_fit(checkpoint.editor.config) * FRAME_S)
     sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in checkpoint.editor.named_children()}
     print({name: f"{size:.2f} M" for name, size in sizes.items()}, flush=True)
-    task = EditingTask(checkpoint, Corruption(row_p=args.corrupt), args.freeze)
+    task = EditingTask(checkpoint, HypothesisNoise(row_p=args.corrupt), args.freeze)
     options = loop_options(args, Cosine(args.lr, args.steps, round(WARMUP_SHARE * args.steps)), ranks)
     trainer = Trainer(task, task.losses, WEIGHTS, options)
     trainer.resume()
     dev = EditingDevSet(args.dev, args.dev_langs, args.dev_clips, args.cache)
-    trainer.run(data.batches(HARDER, trainer.batches_seen, ranks), lambda: dev.evaluate(task))
+    trainer.run(data.batches(STRONG, trainer.batches_seen, ranks), lambda: dev.evaluate(task))
     state = trainer.averaged_state()
     if ranks.leads:
         save_model(state, checkpoint, args.out / "model")

@@ -20,7 +20,7 @@ from lithophone.ctc.characters import raw_text
 from lithophone.languages import LANGUAGES
 from lithophone.text.prompts import KEYWORDS, PUNCTUATED, RAW
 from lithophone.train.data.sentences import read_lines
-from lithophone.train.targets.ctc_transcripts import heard_text
+from lithophone.train.targets.ctc_transcripts import ctc_transcript
 
 SPECIAL = ("<|pad|>", "<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<|audio|>")
 CHAT_TEMPLATE = (
@@ -46,7 +46,7 @@ def sentences(lines: dict[str, list[str]]) -> Iterator[str]:
         for line in texts:
             yield from (line, raw_text(line))
             if lang == "ja":
-                yield heard_text(line, lang)
+                yield ctc_transcript(line, lang)
 
 
 def build(lines: dict[str, list[str]], vocab: int) -> Tokenizer:

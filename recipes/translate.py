@@ -38,7 +38,7 @@ from lithophone.data.manifest import Entry, read_entries, write_entries
 from lithophone.errors import ManifestError, OptionError
 from lithophone.languages import base_language
 from lithophone.metrics.wer import measure_name, units
-from lithophone.train.translation_filter import Reason, Verdict, agreement_limit, judge, tally
+from lithophone.train.translation_filter import Reason, TranslationVerdict, agreement_limit, judge, tally
 
 CHUNK = 1000
 """Sentences that a command gets at once: what is lost when it is stopped, against how often it has to start."""
@@ -78,7 +78,7 @@ class Choice:
     source: str
     translation: str
     said: dict[str, str]
-    verdict: Verdict
+    verdict: TranslationVerdict
 
 
 def parse_system(text: str) -> System:

@@ -19,9 +19,11 @@ from lithophone.audio.features import RATE_HZ, batch_frames, log_mel_frames
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lithophone.errors import OptionError
 from lithophone.model.speech import GraniteSpeech
+from lithophone.train.base_model import starting_checkpoint
 from lithophone.train.data.augment import seeded
-from lithophone.train.data.batches import Batch
-from lithophone.train.targets.editing import Corruption, editor_from
+from lithophone.train.data.batches import SpeechBatch
+from lithophone.train.targets.editing import HypothesisNoise, editing_model_from
+from lithophone.train.targets.prompt_reply import SourceText
 from tests.conftest import ROOT
 from tests.sounds import tone
 from tests.tiny_checkpoint import tiny_checkpoint
@@ -70,9 +72,9 @@ def write_manifest(folder: Path, rows: list[dict[str, object]], seconds: float =
     return path
 
 
-def batch() -> Batch:
+def batch() -> SpeechBatch:
     frames, lengths = batch_frames([log_mel_frames(torch.from_numpy(melody(i)).float()) for i in range(2)])
-    return Batch(frames, lengths, list(TEXTS), ["en", "en"], None, None)
+    return SpeechBatch(frames, lengths, [SourceText(text, "en") for text in TEXTS])
 
 
 def test_two_recordings_become_a_folder_that_edits(
@@ -88,14 +90,14 @@ def test_two_recordings_become_a_folder_that_edits(
     assert len(curve) == 4
     assert curve[-1] < 0.5 * curve[0]
     assert not any(row["unreachable"] for row in rows if "ctc" in row)
-    assert {"wer_heard_en", "wer_en"} <= rows[-1].keys()
+    assert {"wer_ctc_en", "wer_en"} <= rows[-1].keys()
     (report,) = json.loads((out / "data.json").read_text())
     assert report["name"] == "manifest:en"
     assert (report["clips"], report["share"]) == (2, 1.0)
 
     checkpoint = load_checkpoint(out / "model")
     assert (checkpoint.config.model_type, checkpoint.editor.config.generation) == ("granite_speech_nar", "G3")
-    untrained = editor_from(load_checkpoint(base_folder)).editor.state_dict()
+    untrained = editing_model_from(load_checkpoint(base_folder)).editor.state_dict()
     changed = {name for name, tensor in checkpoint.editor.state_dict().items() if not rounded(tensor, untrained[name])}
     assert {name.split(".")[0] for name in changed} == {"projector", "language_model"}
     transcript = lithophone.load(out / "model").transcribe(melody(0), RATE_HZ, decode="edit")
@@ -113,8 +115,8 @@ def test_parts_make_the_model_that_their_base_makes(nar: ModuleType, tmp_path: P
     base.tokenizer.save(tmp_path / "tokenizer")
     folders = {"--encoder": "encoder", "--language-model": "text", "--tokenizer": "tokenizer", "--out": "out"}
     named = [word for option, name in folders.items() for word in (option, str(tmp_path / name))]
-    editor = nar.start(nar.read_arguments([*named, "--data", "d", "--dev", "e"])).editor
-    expected = editor_from(base).editor
+    editor = editing_model_from(starting_checkpoint(nar.read_arguments([*named, "--data", "d", "--dev", "e"]))).editor
+    expected = editing_model_from(base).editor
     assert editor.config == expected.config
     assert not editor.training
     for name, tensor in editor.state_dict().items():
@@ -136,13 +138,12 @@ def rounded(tensor: torch.Tensor, exact: torch.Tensor) -> bool:
 
 def test_losses_do_not_depend_on_company(nar: ModuleType) -> None:
     """Bent hypotheses too: two recordings at once are those recordings one by one."""
-    task = nar.EditingTask(editor_from(tiny_checkpoint(bpe=True)), Corruption(row_p=1.0)).train()
+    task = nar.EditingTask(editing_model_from(tiny_checkpoint(bpe=True)), HypothesisNoise(row_p=1.0)).train()
     both = batch()
-    torch.manual_seed(5)
     with torch.no_grad():
-        whole = task.losses(both)
+        whole = task.losses(both, 5)
         single = [
-            task.losses(Batch(both.frames[i : i + 1], both.lengths[i : i + 1], both.texts[i : i + 1], [], None, None))
+            task.losses(SpeechBatch(both.frames[i : i + 1], both.lengths[i : i + 1], both.sources[i : i + 1]), 5)
             for i in range(2)
         ]
     for name, loss in whole.items():
@@ -160,8 +161,8 @@ def test_losses_do_not_depend_on_company(nar: ModuleType) -> None:
     ],
 )
 def test_parts_are_held_still(nar: ModuleType, frozen: list[str], learns: set[str]) -> None:
-    task = nar.EditingTask(editor_from(tiny_checkpoint(bpe=True)), Corruption(), frozen)
-    sum(loss.total for loss in task.losses(batch()).values()).backward()
+    task = nar.EditingTask(editing_model_from(tiny_checkpoint(bpe=True)), HypothesisNoise(), frozen)
+    sum(loss.total for loss in task.losses(batch(), 0).values()).backward()
     touched = {name for name, parameter in task.model.named_parameters() if parameter.grad is not None}
     named = {"projector.query", "language_model.model.embed_tokens.weight", "language_model.model.norm.weight"}
     assert touched & named == learns
@@ -169,17 +170,19 @@ def test_parts_are_held_still(nar: ModuleType, frozen: list[str], learns: set[st
 
 
 def test_the_encoder_stays_in_evaluation_mode(nar: ModuleType) -> None:
-    task = nar.EditingTask(editor_from(tiny_checkpoint(bpe=True)), Corruption()).train()
+    task = nar.EditingTask(editing_model_from(tiny_checkpoint(bpe=True)), HypothesisNoise()).train()
     before = {name: tensor.clone() for name, tensor in task.model.encoder.state_dict().items()}
-    task.losses(batch())
+    task.losses(batch(), 0)
     assert task.model.projector.training
     assert not any(module.training for module in task.model.encoder.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in task.model.encoder.state_dict().items())
 
 
 def test_something_has_to_learn(nar: ModuleType) -> None:
-    with pytest.raises(OptionError, match="--freeze projector language_model leaves nothing to train"):
-        nar.EditingTask(editor_from(tiny_checkpoint(bpe=True)), Corruption(), ["projector", "language_model"])
+    with pytest.raises(OptionError, match="--freeze projector language_model freezes everything"):
+        nar.EditingTask(
+            editing_model_from(tiny_checkpoint(bpe=True)), HypothesisNoise(), ["projector", "language_model"]
+        )
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ from lithophone.ctc.characters import N_LABELS, character_labels
 from lithophone.data.manifest import read_entries
 from lithophone.errors import OptionError
 from lithophone.model.speech import GraniteSpeech
-from lithophone.text.prompts import PLUS_SYSTEM, RAW, SPEAKERS, WORD_TIMES, SpeakerTurns, Transcribe, WordTimes
+from lithophone.text.prompts import PLUS_SYSTEM, RAW, SPEAKERS, WORD_TIMES, Transcribe, WordTimes
 from lithophone.text.replies import parse_word_times
 from lithophone.text.tokenizer import Tokenizer
-from lithophone.train.data.batches import Corpus
-from lithophone.train.data.conversations import TaggedBatch
-from lithophone.train.targets.plus_tags import TaggedRequest, word_time_reply
-from lithophone.train.targets.prompt_reply import Pair, Request
+from lithophone.train.data.clips import DecodedCorpus
+from lithophone.train.data.plus_batches import PlusBatch
+from lithophone.train.targets.plus_tags import ClusteredSpeakerTurns, word_time_reply
+from lithophone.train.targets.prompt_reply import Example, TaskTarget
 from lithophone.train.targets.time_tokens import Perturbation, TimeTokens
 from lithophone.transcript import Word
 from tests.conftest import ROOT
@@ -173,23 +173,24 @@ def test_a_plus_model_starts_with_hearing_what_its_base_hears(plus: ModuleType) 
         plus.plus_from(tiny_checkpoint("lora"))
 
 
-def batch() -> TaggedBatch:
+def batch() -> PlusBatch:
     frames, lengths = tiny_frames(60, 45)
-    asked = [
-        TaggedRequest(Request(WordTimes(), word_time_reply(sung_words("big cage")))),
-        TaggedRequest(Request(SpeakerTurns(), "[Speaker 1 cluster 2]: a"), clustered=True),
+    target = [
+        TaskTarget(WordTimes(), word_time_reply(sung_words("big cage"))),
+        TaskTarget(ClusteredSpeakerTurns(), "[Speaker 1 cluster 2]: a"),
     ]
-    return TaggedBatch(frames, lengths, asked)
+    return PlusBatch(frames, lengths, target)
 
 
 def test_losses_do_not_depend_on_company(plus: ModuleType, base: Checkpoint) -> None:
     """Bent histories too: two rows at once are those rows one by one."""
     task, both = plus.PlusTask(plus.plus_from(base), Perturbation(share=1.0)).eval(), batch()
-    torch.manual_seed(5)
     with torch.no_grad():
-        whole = task.losses(both)["reply"]
+        whole = task.losses(both, 5)["reply"]
         singles = [
-            task.losses(TaggedBatch(both.frames[i : i + 1, : int(n)], both.lengths[i : i + 1], both.asked[i : i + 1]))
+            task.losses(
+                PlusBatch(both.frames[i : i + 1, : int(n)], both.lengths[i : i + 1], both.targets[i : i + 1]), 5
+            )
             for i, n in enumerate(both.lengths)
         ]
     assert whole.count == sum(single["reply"].count for single in singles)
@@ -199,18 +200,17 @@ def test_losses_do_not_depend_on_company(plus: ModuleType, base: Checkpoint) -> 
 def test_a_bent_history_never_touches_the_targets(
     plus: ModuleType, base: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[list[torch.Tensor], list[Pair]]] = []
+    seen: list[tuple[list[torch.Tensor], list[Example]]] = []
     learned = plus.reply_loss
 
-    def watched(model: Any, rows: list[torch.Tensor], pairs: list[Pair]) -> Any:
+    def watched(model: Any, rows: list[torch.Tensor], pairs: list[Example]) -> Any:
         seen.append((rows, pairs))
         return learned(model, rows, pairs)
 
     monkeypatch.setattr(plus, "reply_loss", watched)
     made = plus.plus_from(base)
     for share in (0.0, 1.0):
-        torch.manual_seed(5)
-        plus.PlusTask(made, Perturbation(share=share)).losses(batch())
+        plus.PlusTask(made, Perturbation(share=share)).losses(batch(), 5)
     (plain, targets), (bent, same_targets) = seen
     assert targets == same_targets
     assert [parse_word_times(made.tokenizer.decode(targets[0].reply)).text] == ["big cage"]
@@ -224,7 +224,7 @@ def test_a_bent_history_never_touches_the_targets(
 def test_only_the_encoder_is_held_still(plus: ModuleType, base: Checkpoint) -> None:
     task = plus.PlusTask(plus.plus_from(base), Perturbation()).train()
     assert not any(module.training for module in task.model.encoder.modules())
-    sum(loss.total for loss in task.losses(batch()).values()).backward()
+    sum(loss.total for loss in task.losses(batch(), 5).values()).backward()
     touched = {name.split(".")[0] for name, p in task.model.named_parameters() if p.grad is not None}
     assert touched == {"projector", "language_model"}
     early = task.model.projector.qformer.encoder.layer[0].crossattention.attention.key.weight.grad[:, :32]
@@ -233,11 +233,11 @@ def test_only_the_encoder_is_held_still(plus: ModuleType, base: Checkpoint) -> N
 
 def test_rows_beyond_the_positions_are_left_out_and_told_of(plus: ModuleType, base: Checkpoint) -> None:
     both = batch()
-    long = TaggedRequest(Request(Transcribe(punctuate=False), "a cab " * 200))
+    long = TaskTarget(Transcribe(punctuate=False), "a cab " * 200)
     task = plus.PlusTask(plus.plus_from(base), Perturbation())
     with torch.no_grad():
-        mixed = task.losses(replace(both, asked=[both.asked[0], long]))
-        alone = task.losses(TaggedBatch(both.frames[:1], both.lengths[:1], both.asked[:1]))
+        mixed = task.losses(replace(both, targets=[both.targets[0], long]), 5)
+        alone = task.losses(PlusBatch(both.frames[:1], both.lengths[:1], both.targets[:1]), 5)
     assert (float(mixed["too_long"].total), mixed["too_long"].count) == (1.0, 2.0)
     assert float(mixed["reply"].total) == pytest.approx(float(alone["reply"].total), rel=1e-5)
 
@@ -256,7 +256,7 @@ def singing_model(text: str) -> SimpleNamespace:
 
 
 def test_words_are_found_by_alignment_or_taken_as_known(plus: ModuleType, manifest: Path, tmp_path: Path) -> None:
-    corpus = Corpus(read_entries(manifest)[5:6], tmp_path)
+    corpus = DecodedCorpus(read_entries(manifest)[5:6], tmp_path)
     (name,) = (clip.name for clip in corpus.clips)
     found = plus.find_words(singing_model("big cage"), corpus, {})[name]
     for word, sung in zip(found, sung_words("big cage"), strict=True):

@@ -64,7 +64,7 @@ def manifest(tmp_path: Path) -> Path:
 
 
 def fake(folder: Path, name: str, answers: dict[str, str], lang: str = "es") -> str:
-    """The option for a system that says these answers, notes what it was asked, and falls over its trap."""
+    """The option for a system that says these answers, notes what it was target, and falls over its trap."""
     (folder / "fake.py").write_text(FAKE)
     (folder / f"{name}.json").write_text(json.dumps(answers))
     paths = [
@@ -74,7 +74,7 @@ def fake(folder: Path, name: str, answers: dict[str, str], lang: str = "es") -> 
     return f"{lang}:{name}={shlex.join(paths)}"
 
 
-def asked(folder: Path, name: str) -> list[str]:
+def target(folder: Path, name: str) -> list[str]:
     path = folder / f"{name}.log"
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
@@ -110,7 +110,7 @@ def test_what_agrees_is_kept_and_the_rest_is_accounted_for(
     assert (report["clips"], report["clips_kept"]) == (6, 3)
     dog = "A white dog runs."
     assert spanish["dropped_samples"] == [{"source": dog, "one": GOOD[dog], "two": OTHER[dog]}]
-    assert asked(tmp_path, "one") == list(GOOD)
+    assert target(tmp_path, "one") == list(GOOD)
 
 
 def test_what_translates_back_to_the_transcript_is_kept(translate: ModuleType, manifest: Path, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_what_translates_back_to_the_transcript_is_kept(translate: ModuleType, m
     )
     assert {entry.text for entry in read_entries(out)} == {"The red house."}
     assert (report["es"]["kept_by_another"], report["es"]["kept_by_return"]) == (0, 1)
-    assert asked(tmp_path, "back") == [text for text in GOOD.values() if text]
+    assert target(tmp_path, "back") == [text for text in GOOD.values() if text]
 
 
 def test_languages_are_added_to_those_that_are_there(translate: ModuleType, manifest: Path, tmp_path: Path) -> None:
@@ -164,14 +164,14 @@ def test_a_killed_run_goes_on_where_it_was(translate: ModuleType, manifest: Path
         [sys.executable, "-c", program, *arguments], env=environment, capture_output=True, check=False
     )
     assert dead.returncode == -signal.SIGKILL
-    assert asked(tmp_path, "one") == list(GOOD)[:2]
+    assert target(tmp_path, "one") == list(GOOD)[:2]
     assert not out.exists()
     (tmp_path / "one.trap").unlink()
     run(translate, manifest, out, *options)
-    assert asked(tmp_path, "one") == list(GOOD)
+    assert target(tmp_path, "one") == list(GOOD)
     assert read_entries(out) == read_entries(whole)
     run(translate, manifest, out, *options)
-    assert asked(tmp_path, "one") == list(GOOD)
+    assert target(tmp_path, "one") == list(GOOD)
 
 
 def test_a_store_that_was_cut_off_in_a_line_loses_that_line_only(translate: ModuleType, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_store_that_was_cut_off_in_a_line_loses_that_line_only(translate: Modu
     (store,) = cache.iterdir()
     store.write_bytes(store.read_bytes()[:-5])
     assert translate.translate_all(system, GOOD, cache) == GOOD
-    assert asked(tmp_path, "one") == [*GOOD, "Paris."]
+    assert target(tmp_path, "one") == [*GOOD, "Paris."]
     assert translate.read_store(store) == GOOD
 
 

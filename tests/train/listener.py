@@ -80,7 +80,7 @@ class Listener(nn.Module):
                 module.eval()
         return self
 
-    def losses(self, batch: Heard) -> Mapping[str, Loss]:
+    def losses(self, batch: Heard, step: int = 0) -> Mapping[str, Loss]:
         heard = self.encoder(batch.frames.to(self.encoder.out.weight.dtype), batch.lengths)
         read = self.language_model.logits(self.language_model(heard.states, lengths=batch.lengths))
         valid = torch.arange(FRAMES) < batch.lengths[:, None]

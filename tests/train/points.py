@@ -58,7 +58,7 @@ def make_trainer(folder: Path, steps: int = STEPS, model: nn.Module | None = Non
     )
     chosen = replace(chosen, **options)
 
-    def losses(batch: Points) -> Mapping[str, Loss]:
+    def losses(batch: Points, step: int) -> Mapping[str, Loss]:
         error = model(batch.x.to(chosen.precision)).squeeze(-1).float() - batch.y
         return {"square": Loss(error.square().sum(), float(len(batch.y)))}
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lithophone.errors import CheckpointError, ConfigError, OptionError
 from lithophone.model.lora import LoraConfig, is_adapter, merge_lora
-from lithophone.train.finetune import Best, Parts, Patience, merge_parts, open_parts, write_parts
+from lithophone.train.finetune import Best, Patience, TrainableParts, make_trainable, merge_parts, write_parts
 from tests.test_checkpoint import FRAMES, prompt
 from tests.tiny import tiny_frames
 from tests.tiny_checkpoint import tiny_checkpoint
@@ -25,34 +25,34 @@ LORA = LoraConfig(rank=4, alpha=8.0)
 @pytest.mark.parametrize(
     ("items", "parts"),
     [
-        (["projector", "lora"], Parts(frozenset({"projector", "lora"}))),
-        (["last-layers=8", "lm-head"], Parts(frozenset({"last-layers", "lm-head"}), 8)),
-        (["all"], Parts(frozenset({"all"}))),
+        (["projector", "lora"], TrainableParts(frozenset({"projector", "lora"}))),
+        (["last-layers=8", "lm-head"], TrainableParts(frozenset({"last-layers", "lm-head"}), 8)),
+        (["all"], TrainableParts(frozenset({"all"}))),
     ],
 )
-def test_parts_are_read(items: list[str], parts: Parts) -> None:
-    assert Parts.parse(items) == parts
+def test_parts_are_read(items: list[str], parts: TrainableParts) -> None:
+    assert TrainableParts.parse(items) == parts
 
 
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        (["projectors"], "'projectors' is no part of a model: any of projector, lora, last-layers=K"),
+        (["projectors"], "'projectors' is no part of a model; give any of projector, lora, last-layers=K"),
         (["last-layers"], "'last-layers' is no part"),
         (["projector=2"], "'projector=2' is no part"),
         (["last-layers=0"], "the number of layers must be 1 or more"),
-        (["all", "lora"], "all already has all that lora would add"),
-        ([], "nothing is to be trained"),
+        (["all", "lora"], "all includes lora: leave one of them out"),
+        ([], "no parts to train"),
     ],
 )
 def test_wrong_parts_are_named_with_what_is_allowed(items: list[str], message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        Parts.parse(items)
+        TrainableParts.parse(items)
 
 
 def opened(items: list[str], kind: str = "base") -> set[str]:
     model = tiny_checkpoint(kind, bpe=True).model
-    open_parts(model, Parts.parse(items), LORA)
+    make_trainable(model, TrainableParts.parse(items), LORA)
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
@@ -73,7 +73,7 @@ def test_only_what_is_named_learns() -> None:
 
 def test_adapters_that_are_there_are_trained_on() -> None:
     model = tiny_checkpoint("lora").model
-    config = open_parts(model, Parts.parse(["lora"]), LORA)
+    config = make_trainable(model, TrainableParts.parse(["lora"]), LORA)
     assert (config.rank, config.alpha) == (4, 2.0)
     assert {name for name, p in model.named_parameters() if p.requires_grad} == {
         name for name, _ in model.named_parameters() if is_adapter(name)
@@ -84,7 +84,7 @@ def test_more_layers_than_there_are_and_targets_that_are_nowhere() -> None:
     with pytest.raises(OptionError, match="last-layers=9, but the language model has 3"):
         opened(["last-layers=9"])
     with pytest.raises(ConfigError, match="no_proj"):
-        open_parts(tiny_checkpoint().model, Parts.parse(["lora"]), replace(LORA, targets=("no_proj",)))
+        make_trainable(tiny_checkpoint().model, TrainableParts.parse(["lora"]), replace(LORA, targets=("no_proj",)))
 
 
 def logits(checkpoint: Checkpoint) -> Tensor:
@@ -99,7 +99,7 @@ def test_merged_equals_unmerged(kind: str, tmp_path: Path) -> None:
     """The run's own model, with its adapters beside the weights, and the folder that comes of merging them."""
     save_checkpoint(tiny_checkpoint(kind), tmp_path / "source")
     running = load_checkpoint(tmp_path / "source")
-    lora = open_parts(running.model, Parts.parse(["projector", "lora"]), LORA)
+    lora = make_trainable(running.model, TrainableParts.parse(["projector", "lora"]), LORA)
     others = tiny_checkpoint(kind, seed=5).model.projector.state_dict()
     state = {f"projector.{name}": tensor for name, tensor in others.items()}
     generator = torch.Generator().manual_seed(3)
@@ -121,7 +121,7 @@ def test_merged_equals_unmerged(kind: str, tmp_path: Path) -> None:
 
 def test_adapters_and_other_parts_are_written_apart(tmp_path: Path) -> None:
     model = tiny_checkpoint().model
-    lora = open_parts(model, Parts.parse(["projector", "lora"]), LORA)
+    lora = make_trainable(model, TrainableParts.parse(["projector", "lora"]), LORA)
     state = {name: p for name, p in model.named_parameters() if p.requires_grad}
     write_parts(state, lora, tmp_path)
     adapters = load_file(tmp_path / "adapter_model.safetensors")
@@ -133,14 +133,14 @@ def test_adapters_and_other_parts_are_written_apart(tmp_path: Path) -> None:
 
 
 def test_another_model_has_no_place_for_them() -> None:
-    with pytest.raises(CheckpointError, match=r"has no encoder\.strange: it is not the model that was trained"):
+    with pytest.raises(CheckpointError, match=r"has no encoder\.strange: give the model that was trained"):
         merge_parts(tiny_checkpoint(), {"encoder.strange": torch.zeros(1)}, LORA)
 
 
 def test_patience_counts_looks_without_a_gain() -> None:
     patience = Patience(2, "error")
     assert [patience({"error": e}) for e in (0.5, 0.6, 0.4, 0.4, 0.3, 0.3, 0.35)] == [False] * 6 + [True]
-    with pytest.raises(OptionError, match="a patience of 0"):
+    with pytest.raises(OptionError, match="--patience is 0"):
         Patience(0, "error")
 
 

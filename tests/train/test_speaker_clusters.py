@@ -12,7 +12,7 @@ import soundfile
 from lithophone.audio.features import RATE_HZ
 from lithophone.data.manifest import read_entries
 from lithophone.errors import OptionError
-from lithophone.train.data.batches import Corpus
+from lithophone.train.data.clips import DecodedCorpus
 from lithophone.train.speaker_clusters import k_means, speaker_clusters
 from tests.sounds import tone
 
@@ -50,7 +50,7 @@ def test_impossible_numbers_of_clusters_are_refused(clusters: int) -> None:
         k_means(np.zeros((5, 2)), clusters)
 
 
-def corpus(folder: Path, voices: dict[str, float]) -> Corpus:
+def corpus(folder: Path, voices: dict[str, float]) -> DecodedCorpus:
     """Two clips of every speaker, a tone with overtones at their pitch; and one clip of nobody."""
     folder.mkdir()
     lines = []
@@ -60,7 +60,7 @@ def corpus(folder: Path, voices: dict[str, float]) -> Corpus:
             soundfile.write(folder / f"{speaker}{i}.wav", sound, RATE_HZ)
             lines.append(json.dumps({"audio": f"{speaker}{i}.wav", "text": "a", "lang": "en", "speaker": speaker}))
     (folder / "m.jsonl").write_text("\n".join(lines))
-    return Corpus(read_entries(folder / "m.jsonl"), folder / "cache")
+    return DecodedCorpus(read_entries(folder / "m.jsonl"), folder / "cache")
 
 
 def test_like_voices_share_a_number_in_all_corpora(tmp_path: Path) -> None:

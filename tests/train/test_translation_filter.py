@@ -8,7 +8,7 @@ import pytest
 from rapidfuzz.distance import Levenshtein
 
 from lithophone.errors import OptionError
-from lithophone.train.translation_filter import Reason, Verdict, agreement_limit, judge, tally
+from lithophone.train.translation_filter import Reason, TranslationVerdict, agreement_limit, judge, tally
 
 SOURCE = "The old house stands on the hill."
 FIRST = "La vieja casa está sobre la colina verde del norte."
@@ -18,7 +18,7 @@ def test_limits_are_those_of_the_card() -> None:
     assert [agreement_limit(lang) for lang in ("es", "en", "ja", "zh-CN")] == [0.3, 0.3, 0.4, 0.4]
 
 
-def spanish(first: str, *others: str, limit: float | None = None) -> Verdict:
+def spanish(first: str, *others: str, limit: float | None = None) -> TranslationVerdict:
     return judge(SOURCE, first, ("en", "es"), others=others, limit=limit)
 
 
@@ -41,12 +41,12 @@ def test_japanese_is_compared_by_characters_at_a_limit_of_its_own() -> None:
     letters = [text.rstrip("。") for text in (first, other)]
     rate = Levenshtein.distance(*letters) / len(letters[0])
     assert 0.3 < rate < 0.4
-    assert judge(source, first, ("en", "ja"), others=[other]) == Verdict(pytest.approx(rate), math.inf, None)
+    assert judge(source, first, ("en", "ja"), others=[other]) == TranslationVerdict(pytest.approx(rate), math.inf, None)
     assert judge(source, first, ("en", "ja"), others=["猫が好きです。"]).reason is Reason.DISAGREE
 
 
 def test_case_and_marks_do_not_count() -> None:
-    assert spanish(FIRST, FIRST.upper().replace(".", "!")) == Verdict(0.0, math.inf, None)
+    assert spanish(FIRST, FIRST.upper().replace(".", "!")) == TranslationVerdict(0.0, math.inf, None)
 
 
 def test_one_that_agrees_is_enough_and_the_first_is_the_reference() -> None:
@@ -58,7 +58,9 @@ def test_one_that_agrees_is_enough_and_the_first_is_the_reference() -> None:
 
 def test_what_returns_to_the_source_is_kept_though_no_other_agrees() -> None:
     near, far = "The old house stands on a hill.", "A dog runs."
-    assert judge(SOURCE, FIRST, ("en", "es"), back=[far, near]) == Verdict(math.inf, pytest.approx(1 / 7), None)
+    assert judge(SOURCE, FIRST, ("en", "es"), back=[far, near]) == TranslationVerdict(
+        math.inf, pytest.approx(1 / 7), None
+    )
     assert judge(SOURCE, FIRST, ("en", "es"), others=["No sé."], back=[near]).kept
     assert judge(SOURCE, FIRST, ("en", "es"), others=["No sé."], back=[far]).reason is Reason.DISAGREE
 
@@ -79,10 +81,10 @@ def test_a_limit_may_be_given() -> None:
 
 
 def test_nothing_and_copies_are_dropped_though_systems_agree() -> None:
-    assert spanish("...", "...") == Verdict(math.inf, math.inf, Reason.EMPTY)
+    assert spanish("...", "...") == TranslationVerdict(math.inf, math.inf, Reason.EMPTY)
     assert spanish(SOURCE.lower(), SOURCE).reason is Reason.UNTRANSLATED
     assert judge(SOURCE, SOURCE, ("en", "es"), back=[SOURCE]).reason is Reason.UNTRANSLATED
-    assert spanish(FIRST, "") == Verdict(1.0, math.inf, Reason.DISAGREE)
+    assert spanish(FIRST, "") == TranslationVerdict(1.0, math.inf, Reason.DISAGREE)
 
 
 def test_alone_there_is_nothing_to_agree_with() -> None:
@@ -91,5 +93,9 @@ def test_alone_there_is_nothing_to_agree_with() -> None:
 
 
 def test_the_tally_names_every_reason() -> None:
-    verdicts = [Verdict(0.0, 0.5, None), Verdict(0.1, 0.1, None), Verdict(0.9, 0.9, Reason.DISAGREE)]
+    verdicts = [
+        TranslationVerdict(0.0, 0.5, None),
+        TranslationVerdict(0.1, 0.1, None),
+        TranslationVerdict(0.9, 0.9, Reason.DISAGREE),
+    ]
     assert tally(verdicts) == {"kept": 2, "empty": 0, "untranslated": 0, "disagree": 1}

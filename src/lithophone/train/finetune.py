@@ -1,6 +1,6 @@
-"""Fine-tuning: which parts of a model learn, what is written of them, and how they become a whole model again.
+"""Fine-tuning: trainable parts of a model, their files, and merging them back into the whole model.
 
-What is held still is neither copied nor written: a run on the published model costs the memory of its parts.
+Frozen parts are neither copied nor written.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ NAMES = ("projector", "lora", "last-layers", "lm-head", "language-model", "encod
 SYNTAX = "any of projector, lora, last-layers=K, lm-head, language-model, encoder, or all"
 
 TRAINED = "trained.safetensors"
-"""What was trained besides adapters, under the checkpoint's names."""
+"""Trained tensors other than adapters, by the checkpoint's names."""
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What learns. The head is the embedding table as well where the two are tied."""
+class TrainableParts:
+    """Names of trainable parts. A tied head is the embedding table too."""
 
     names: frozenset[str]
     last_layers: int = 0
-    """Of the language model, with its closing norm."""
+    """Layers at the end of the language model, with its final norm."""
 
     @classmethod
-    def parse(cls, items: Iterable[str]) -> Parts:
-        """`["projector", "last-layers=8"]`; OptionError for what is no part, or names a part twice over."""
+    def parse(cls, items: Iterable[str]) -> TrainableParts:
+        """Parse `["projector", "last-layers=8"]`. Raises OptionError for unknown or overlapping parts."""
         names, layers = set(), 0
         for item in items:
             name, equals, count = item.partition("=")
             if name not in NAMES or bool(equals) != (name == "last-layers"):
-                raise OptionError(f"{item!r} is no part of a model: {SYNTAX}")
+                raise OptionError(f"{item!r} is no part of a model; give {SYNTAX}")
             if equals and not (count.isdecimal() and int(count) > 0):
                 raise OptionError(f"{item!r}: the number of layers must be 1 or more")
             names.add(name)
@@ -51,18 +51,17 @@ class Parts:
 
     def __post_init__(self) -> None:
         if not self.names:
-            raise OptionError(f"nothing is to be trained: {SYNTAX}")
+            raise OptionError(f"no parts to train; give {SYNTAX}")
         whole = self.names & {"language-model", "all"}
         inside = self.names & {"lora", "last-layers", "lm-head"}
         if whole and inside:
-            raise OptionError(f"{', '.join(sorted(whole))} already has all that {', '.join(sorted(inside))} would add")
+            raise OptionError(f"{', '.join(sorted(whole))} includes {', '.join(sorted(inside))}: leave one of them out")
 
 
-def open_parts(model: GraniteSpeech, parts: Parts, lora: LoraConfig) -> LoraConfig:
-    """Let `parts` learn and hold everything else still; gives the configuration of the adapters.
+def make_trainable(model: GraniteSpeech, parts: TrainableParts, lora: LoraConfig) -> LoraConfig:
+    """Freeze all but `parts`; gives the configuration of the adapters: the model's own, or else `lora`.
 
-    They are as `lora` describes them, except where the model has its own already. Raises OptionError for more layers
-    than there are, ConfigError where `lora` names no layer.
+    Raises OptionError for more layers than there are, ConfigError where `lora` matches no layer.
     """
     model.requires_grad_(False)
     for module in _modules(model, parts):
@@ -76,7 +75,7 @@ def open_parts(model: GraniteSpeech, parts: Parts, lora: LoraConfig) -> LoraConf
     return lora_config(model) or lora
 
 
-def _modules(model: GraniteSpeech, parts: Parts) -> list[nn.Module]:
+def _modules(model: GraniteSpeech, parts: TrainableParts) -> list[nn.Module]:
     language_model = model.language_model
     layers = language_model.model.layers
     if parts.last_layers > len(layers):
@@ -95,21 +94,18 @@ def _modules(model: GraniteSpeech, parts: Parts) -> list[nn.Module]:
 
 
 def learns(model: nn.Module) -> bool:
-    """Whether any parameter of it is trained."""
+    """Whether any parameter is trained."""
     return any(parameter.requires_grad for parameter in model.parameters())
 
 
 class Best:
-    """The best weights of a run so far, in files of its folder: they outlive the process that found them.
-
-    Lower is better. What is not better than the best is forgotten.
-    """
+    """The best weights of a run so far, in files of its folder; lower errors are better."""
 
     def __init__(self, folder: Path) -> None:
         self.weights, self.about = folder / "best.safetensors", folder / "best.json"
 
     def offer(self, error: float, step: int, state: Mapping[str, Tensor]) -> None:
-        """Keep `state`, copied to files, if its error is lower than any before; the weights are in place first."""
+        """Write `state` if its error is lower than any before; the weights are renamed first."""
         if self.about.is_file() and error >= json.loads(self.about.read_text(encoding="utf-8"))["error"]:
             return
         with replacing(self.weights, one_writer=True) as part:
@@ -117,14 +113,14 @@ class Best:
         write_json(self.about, {"error": error, "step": step})
 
     def read(self) -> tuple[float, int, dict[str, Tensor]]:
-        """Error, step and weights of the best."""
+        """Error, step and weights."""
         about = json.loads(self.about.read_text(encoding="utf-8"))
         return about["error"], about["step"], load_file(self.weights)
 
 
 @dataclass
 class Patience:
-    """Says when to stop: after so many evaluations in a row that were not better than the best before them."""
+    """Early stopping: true after `patience` evaluations in a row without a new best `measure`."""
 
     patience: int
     measure: str
@@ -133,7 +129,7 @@ class Patience:
 
     def __post_init__(self) -> None:
         if self.patience < 1:
-            raise OptionError(f"a patience of {self.patience} would stop at once: 1 or more evaluations it must be")
+            raise OptionError(f"--patience is {self.patience}: it must be 1 or more evaluations")
 
     def __call__(self, values: Mapping[str, float]) -> bool:
         error = values[self.measure]
@@ -143,7 +139,7 @@ class Patience:
 
 
 def write_parts(state: Mapping[str, Tensor], lora: LoraConfig, folder: Path) -> None:
-    """Trained tensors by the checkpoint's names: adapters as `peft` reads them, everything else in TRAINED."""
+    """Write trained tensors: adapters in the format of `peft`, all others in TRAINED."""
     folder.mkdir(parents=True, exist_ok=True)
     adapters = {name: tensor for name, tensor in state.items() if is_adapter(name)}
     others = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items() if name not in adapters}
@@ -154,16 +150,16 @@ def write_parts(state: Mapping[str, Tensor], lora: LoraConfig, folder: Path) -> 
 
 
 def merge_parts(source: Checkpoint, state: Mapping[str, Tensor], lora: LoraConfig) -> Checkpoint:
-    """The source, freshly read, with trained tensors in their places and all adapters in the weights.
+    """A freshly read source with the trained tensors, and all adapters merged into the weights.
 
-    Raises CheckpointError for tensors that the source has no place for.
+    Raises CheckpointError for tensors that the source does not have.
     """
     model = source.model
     if any(map(is_adapter, state)) and not has_lora(model):
         add_lora(model, lora)
     foreign = model.load_state_dict(dict(state), strict=False).unexpected_keys
     if foreign:
-        raise CheckpointError(f"{source.folder} has no {', '.join(foreign[:3])}: it is not the model that was trained")
+        raise CheckpointError(f"{source.folder} has no {', '.join(foreign[:3])}: give the model that was trained")
     fold_lora(model)
     model.config = replace(model.config, has_lora_adapter=False)
     return replace(source, config=model.config)

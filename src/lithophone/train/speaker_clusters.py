@@ -15,7 +15,7 @@ import torch
 from lithophone.audio.features import N_MELS, log_mel_frames
 from lithophone.errors import OptionError
 from lithophone.train.data.augment import seeded
-from lithophone.train.data.batches import Corpus
+from lithophone.train.data.clips import DecodedCorpus
 
 CLUSTERS = 64
 CLIPS = 4
@@ -28,7 +28,7 @@ LOUD_SHARE = 0.5
 Vectors = npt.NDArray[np.float64]
 
 
-def voice_vector(corpus: Corpus, clip_indices: list[int]) -> Vectors:
+def voice_vector(corpus: DecodedCorpus, clip_indices: list[int]) -> Vectors:
     """Mean and deviation of every mel band (160,), over the louder half of the frames of these clips.
 
     The mean of each clip's frames is taken out: how loud a recording is says nothing of the voice.
@@ -43,7 +43,7 @@ def voice_vector(corpus: Corpus, clip_indices: list[int]) -> Vectors:
     return np.concatenate([joined.mean(0), joined.std(0)])
 
 
-def speaker_clusters(corpora: Sequence[Corpus], clusters: int = CLUSTERS, seed: int = 0) -> list[dict[str, int]]:
+def speaker_clusters(corpora: Sequence[DecodedCorpus], clusters: int = CLUSTERS, seed: int = 0) -> list[dict[str, int]]:
     """For every corpus: speaker -> the number of their cluster, from 1. The same number is alike in all corpora.
 
     There are as many clusters as speakers where these are fewer; clips without a speaker are passed over.

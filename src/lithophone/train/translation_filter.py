@@ -31,7 +31,7 @@ class Reason(str, Enum):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TranslationVerdict:
     """Error rates of a translation, and why it is dropped; None where it is kept.
 
     `rate` is that of the nearest other translation, `back_rate` that of the nearest translation back, compared with the
@@ -60,7 +60,7 @@ def judge(
     others: Sequence[str] = (),
     back: Sequence[str] = (),
     limit: float | None = None,
-) -> Verdict:
+) -> TranslationVerdict:
     """Whether a translation is kept, which was made from the first of two languages into the second one.
 
     It is where another translation agrees with it, of which it is the reference, or a translation back with the source.
@@ -72,13 +72,13 @@ def judge(
     source_lang, lang = langs
     words = units(translation, lang)
     if not words:
-        return Verdict(math.inf, math.inf, Reason.EMPTY)
+        return TranslationVerdict(math.inf, math.inf, Reason.EMPTY)
     rate, back_rate = _nearest(translation, others, lang), _nearest(source, back, source_lang)
     if words == units(source, lang):
-        return Verdict(rate, back_rate, Reason.UNTRANSLATED)
+        return TranslationVerdict(rate, back_rate, Reason.UNTRANSLATED)
     limits = [agreement_limit(code) if limit is None else limit for code in (lang, source_lang)]
     agree = rate <= limits[0] or back_rate <= limits[1]
-    return Verdict(rate, back_rate, None if agree else Reason.DISAGREE)
+    return TranslationVerdict(rate, back_rate, None if agree else Reason.DISAGREE)
 
 
 def _nearest(reference: str, texts: Sequence[str], lang: str) -> float:
@@ -86,7 +86,7 @@ def _nearest(reference: str, texts: Sequence[str], lang: str) -> float:
     return min((count_errors(words, units(text, lang)).rate for text in texts), default=math.inf)
 
 
-def tally(verdicts: Sequence[Verdict]) -> dict[str, int]:
+def tally(verdicts: Sequence[TranslationVerdict]) -> dict[str, int]:
     """How many were kept, and how many dropped for each reason; every reason is there."""
     count = Counter(verdict.reason for verdict in verdicts)
     return {"kept": count[None]} | {reason.value: count[reason] for reason in Reason}

@@ -1,4 +1,4 @@
-"""Rows of several clips: where words come to lie, who speaks after whom, and what is asked; the clips are tones."""
+"""Rows of several clips: where words come to lie, who speaks after whom, and what is target; the clips are tones."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from lithophone.errors import OptionError
 from lithophone.text.prompts import SpeakerTurns, Transcribe, WordTimes
 from lithophone.text.replies import parse_turns, parse_word_times
 from lithophone.train.data.augment import Augment, Samples, seeded
-from lithophone.train.data.batches import Corpus
+from lithophone.train.data.batches import MixtureOptions
+from lithophone.train.data.clips import DecodedCorpus
 from lithophone.train.data.conversations import (
-    PlusMix,
-    TaggedMixture,
-    Talk,
+    ConversationOptions,
+    SpeakerClip,
     TimedSource,
-    Utterance,
-    converse,
     edge_silence,
-    lay,
     neighbours,
+    overlap_add,
     shifted,
-    utterance,
+    simulate_conversation,
+    speaker_clip,
 )
 from lithophone.train.data.keyword_lists import KeywordLists
+from lithophone.train.data.plus_batches import PlusMix, PlusMixture
+from lithophone.train.targets.plus_tags import ClusteredSpeakerTurns
 from lithophone.transcript import Word
 from tests.sounds import silence, tone
 
@@ -62,13 +63,14 @@ def source(tmp_path: Path) -> TimedSource:
         text = f"Say {ORDINALS[i].capitalize()}."
         lines.append(json.dumps({"audio": f"{i}.wav", "text": text, "lang": "en", "speaker": speaker}))
     (tmp_path / "m.jsonl").write_text("\n".join(lines))
-    corpus = Corpus(read_entries(tmp_path / "m.jsonl"), tmp_path / "cache")
+    corpus = DecodedCorpus(read_entries(tmp_path / "m.jsonl"), tmp_path / "cache")
     return TimedSource(corpus, 1.0, [clip_words(i) for i in range(len(SPEAKERS))], {"ann": 3, "ben": 1, "cid": 2})
 
 
-def mixture(source: TimedSource, mix: PlusMix, augment: Augment = PLAIN, **options: object) -> TaggedMixture:
+def mixture(source: TimedSource, mix: PlusMix, augment: Augment = PLAIN, **options: object) -> PlusMixture:
     settings = {"seconds": 24.0, "row_frames": (300,), "seed": 1} | options
-    return TaggedMixture([source], mix, augment=augment, **settings)  # type: ignore[arg-type]
+    keywords = settings.pop("keywords", None)
+    return PlusMixture([source], MixtureOptions(augment=augment, **settings), mix, keywords=keywords)  # type: ignore[arg-type]
 
 
 def only(**shares: float) -> PlusMix:
@@ -88,8 +90,8 @@ def loud(samples: Samples, start_s: float, end_s: float) -> bool:
 @pytest.mark.parametrize("pause_s", [0.0, 0.7, -0.1, -5.0])
 def test_words_are_where_they_sound(source: TimedSource, pause_s: float) -> None:
     """However far clips are to overlap, what overlaps is silence."""
-    said = [utterance(source, i) for i in range(3)]
-    samples, words = lay(said, [pause_s, pause_s])
+    said = [speaker_clip(source, i) for i in range(3)]
+    samples, words = overlap_add(said, [pause_s, pause_s])
     assert [word.text for word in words] == ["say", "one", "say", "two", "say", "three"]
     whole = sum(len(one.samples) for one in said)
     assert len(samples) == whole + 2 * round(max(pause_s, -2 * EDGE_S) * RATE_HZ)
@@ -107,8 +109,8 @@ def test_silence_at_the_edges() -> None:
 
 
 def test_a_long_overlap_stays_within_the_shorter_clip() -> None:
-    short, long = Utterance(silence(0.1), "", "a"), Utterance(silence(2.0), "", "b")
-    samples, _ = lay([long, short, long], [-9.0, -9.0])
+    short, long = SpeakerClip(silence(0.1), "", "a"), SpeakerClip(silence(2.0), "", "b")
+    samples, _ = overlap_add([long, short, long], [-9.0, -9.0])
     assert len(samples) == 2 * RATE_HZ + 2 * RATE_HZ - 1600
 
 
@@ -118,7 +120,7 @@ def test_shifted_words() -> None:
 
 
 def test_levels_change_and_nothing_is_cut(source: TimedSource) -> None:
-    soft, as_is, much = (utterance(source, 0, gain_db).samples for gain_db in (-6.0, 0.0, 60.0))
+    soft, as_is, much = (speaker_clip(source, 0, gain_db).samples for gain_db in (-6.0, 0.0, 60.0))
     assert np.abs(soft).max() / np.abs(as_is).max() == pytest.approx(10 ** (-6 / 20), rel=1e-3)
     assert np.abs(much).max() == pytest.approx(1.0)
 
@@ -137,12 +139,12 @@ def test_neighbours_are_clips_that_follow_each_other(source: TimedSource) -> Non
 
 
 def test_in_conversations_the_speaker_changes_at_every_clip(source: TimedSource) -> None:
-    talk = Talk(speakers=(2, 3), most_clips=5)
+    talk = ConversationOptions(speakers=(2, 3), max_clips=5)
     sizes, crowds = set(), set()
     for seed in range(40):
-        said, pauses_s = converse(source, 12 * RATE_HZ, talk, seeded(seed))
+        said, pauses_s = simulate_conversation(source, 12 * RATE_HZ, talk, seeded(seed))
         assert all(before.speaker != behind.speaker for before, behind in pairwise(said))
-        assert len(lay(said, pauses_s)[0]) <= 12 * RATE_HZ
+        assert len(overlap_add(said, pauses_s)[0]) <= 12 * RATE_HZ
         assert all(-0.3 <= pause_s <= 1.0 for pause_s in pauses_s)
         sizes.add(len(said))
         crowds.add(len({one.speaker for one in said}))
@@ -150,7 +152,7 @@ def test_in_conversations_the_speaker_changes_at_every_clip(source: TimedSource)
         assert len(levels) == len({one.speaker for one in said})
     assert max(sizes) == 5
     assert crowds == {2, 3}
-    assert len(converse(source, 100, talk, seeded(1))[0]) == 2
+    assert len(simulate_conversation(source, 100, talk, seeded(1))[0]) == 2
 
 
 @pytest.mark.parametrize("speed", [None, 0.8])
@@ -162,9 +164,9 @@ def test_rows_with_times_say_when_the_words_end(source: TimedSource, speed: floa
     batch = mixture(source, only(times=1.0), augment).batch(0)
     assert batch.frames.shape == (4, 300, 160)
     durations = {clip: words for clip, words in zip(ORDINALS, source.words, strict=True)}
-    for asked in batch.asked:
-        assert isinstance(asked.request.task, WordTimes)
-        parsed = parse_word_times(asked.request.reply)
+    for target in batch.targets:
+        assert isinstance(target.task, WordTimes)
+        parsed = parse_word_times(target.reply)
         assert parsed.malformed == 0
         offset = 0.0
         for say, name in zip(parsed.words[::2], parsed.words[1::2], strict=True):
@@ -177,9 +179,9 @@ def test_rows_with_times_say_when_the_words_end(source: TimedSource, speed: floa
 def test_raw_rows_and_rows_with_keywords(source: TimedSource) -> None:
     lists = {"en": KeywordLists([clip.text for clip in source.corpus.clips], "en", 3)}
     rows = [
-        asked.request
+        target
         for step in range(4)
-        for asked in mixture(source, only(raw=0.5, keywords=0.5), keywords=lists).batch(step).asked
+        for target in mixture(source, only(raw=0.5, keywords=0.5), keywords=lists).batch(step).targets
     ]
     assert {bool(row.task.keywords) for row in rows} == {True, False}
     for row in rows:
@@ -190,13 +192,16 @@ def test_raw_rows_and_rows_with_keywords(source: TimedSource) -> None:
 
 def test_rows_with_turns(source: TimedSource) -> None:
     mix = only(speakers=1.0, clustered=0.5, alone=0.3)
-    rows = [asked for step in range(40) for asked in mixture(source, mix).batch(step).asked]
-    assert all(isinstance(row.request.task, SpeakerTurns) for row in rows)
-    assert {row.clustered for row in rows} == {True, False}
-    assert all(("cluster" in row.request.reply) == row.clustered for row in rows)
-    crowds = {len({turn.speaker for turn in parse_turns(row.request.reply).turns}) for row in rows if not row.clustered}
+    rows = [target for step in range(40) for target in mixture(source, mix).batch(step).targets]
+    assert all(isinstance(row.task, SpeakerTurns) for row in rows)
+    clustered = {isinstance(row.task, ClusteredSpeakerTurns): row for row in rows}
+    assert set(clustered) == {True, False}
+    assert all(("cluster" in row.reply) == isinstance(row.task, ClusteredSpeakerTurns) for row in rows)
+    crowds = {
+        len({turn.speaker for turn in parse_turns(row.reply).turns}) for row in rows if type(row.task) is SpeakerTurns
+    }
     assert crowds == {1, 2, 3}
-    tags = {tag for row in rows for tag in re.findall(r"cluster (\d+)", row.request.reply)}
+    tags = {tag for row in rows for tag in re.findall(r"cluster (\d+)", row.reply)}
     assert tags == {"1", "2", "3"}
 
 
@@ -204,14 +209,14 @@ def test_a_source_is_asked_for_what_it_has(source: TimedSource) -> None:
     bare = TimedSource(source.corpus, 1.0, [()] * len(SPEAKERS))
     bare.corpus.clips = [clip for clip in bare.corpus.clips if clip.speaker == "ann"]
     bare = TimedSource(bare.corpus, 1.0, [()] * 3)
-    rows = [asked.request for step in range(5) for asked in mixture(bare, PlusMix()).batch(step).asked]
+    rows = [target for step in range(5) for target in mixture(bare, PlusMix()).batch(step).targets]
     assert {type(row.task) for row in rows} == {Transcribe}
 
 
 def test_a_batch_is_a_function_of_seed_step_and_rank(source: TimedSource) -> None:
     first, again = (mixture(source, PlusMix(), Augment()).batch(3) for _ in range(2))
     assert torch.equal(first.frames, again.frames)
-    assert first.asked == again.asked
+    assert first.targets == again.targets
     assert first.seconds == pytest.approx(float(first.lengths.sum()) / 50)
     ranks = [mixture(source, PlusMix(), Augment(), rank=rank, world=2) for rank in (0, 1)]
     assert not torch.equal(ranks[0].batch(0).frames, ranks[1].batch(0).frames)
@@ -228,4 +233,4 @@ def test_shares_are_read_and_checked() -> None:
     with pytest.raises(OptionError, match="0 to 1"):
         PlusMix(alone=1.5)
     with pytest.raises(OptionError, match="2 speakers and 2 clips"):
-        Talk(speakers=(1, 2))
+        ConversationOptions(speakers=(1, 2))

@@ -11,7 +11,7 @@ import soundfile
 
 from lithophone.audio.features import RATE_HZ
 from lithophone.errors import ManifestError, OptionError
-from lithophone.train.data.corpora import Part, as_sources, corpus_shares, data_report, read_parts
+from lithophone.train.data.corpora import CorpusPart, as_sources, corpus_shares, data_report, read_parts
 from tests.sounds import tone
 
 
@@ -25,10 +25,10 @@ def write_manifest(folder: Path, rows: list[dict[str, object]], seconds: float =
     return path
 
 
-def part_of(hours: float, tmp_path: Path, weight: float = 1.0) -> Part:
+def part_of(hours: float, tmp_path: Path, weight: float = 1.0) -> CorpusPart:
     (part,) = read_parts(str(write_manifest(tmp_path, [{}])), 80.0, tmp_path / "cache")
     part.corpus.hours = hours
-    return Part(part.name, part.corpus, {}, weight)
+    return CorpusPart(part.name, part.corpus, {}, weight)
 
 
 def test_what_is_dropped_is_counted_by_reason(tmp_path: Path) -> None:
@@ -50,13 +50,13 @@ def test_what_is_dropped_is_counted_by_reason(tmp_path: Path) -> None:
     assert [row["longer than a row"] for row in report] == [1, 0]
     assert [row["share"] for row in report] == pytest.approx([6 / 11, 5 / 11], abs=1e-4)
     assert [part.name for part in read_parts(str(path), 80.0, tmp_path / "cache")] == ["a:en", "b:en", "b:fr", "c:en"]
-    with pytest.raises(ManifestError, match=r"nothing is left of the 4 clips of a:en; .*'longer than 0.4 s': 2"):
+    with pytest.raises(ManifestError, match=r"none of the 4 clips of a:en can be used; .*'longer than 0.4 s': 2"):
         read_parts(f"{path}:en@a", 0.4, tmp_path / "cache")
     with pytest.raises(ManifestError, match=r"has no clips of 'de'"):
         read_parts(f"{path}:de", 80.0, tmp_path / "cache")
 
 
-def test_small_corpora_are_heard_more_often_than_their_size(tmp_path: Path) -> None:
+def test_small_corpora_are_sampled_more_often_than_their_size(tmp_path: Path) -> None:
     parts = [part_of(1.0, tmp_path), part_of(100.0, tmp_path)]
     assert corpus_shares(parts, 1.0) == pytest.approx([1 / 101, 100 / 101])
     assert corpus_shares(parts, 0.0) == pytest.approx([0.5, 0.5])
@@ -83,5 +83,5 @@ def test_weight_and_teacher_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("weight", ["0", "-1", "much", "inf", "nan"])
 def test_a_weight_is_a_number_above_nothing(tmp_path: Path, weight: str) -> None:
     path = write_manifest(tmp_path / "data", [{}])
-    with pytest.raises(OptionError, match=f"the weight is '{weight}', it must be a number above 0"):
+    with pytest.raises(OptionError, match=f"the weight is '{weight}': it must be a number above 0"):
         read_parts(f"{path}:en:{weight}", 80.0, tmp_path / "cache")

@@ -88,7 +88,7 @@ def test_four_batches_of_two_rows_equal_one_of_eight(tmp_path: Path, told: bool)
 def test_counts_that_are_not_those_of_the_losses(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, accumulate=2)
     trainer.counts = lambda batch: {"token": 1.0, "ctc": 1.0}
-    with pytest.raises(OptionError, match=r"'token': 2.0.*but the losses had.*'token': 71.0"):
+    with pytest.raises(OptionError, match=r"'token': 2.0.*but the losses counted.*'token': 71.0"):
         take_steps(trainer, ONE, 1)
 
 

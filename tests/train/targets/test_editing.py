@@ -19,16 +19,16 @@ from lithophone.metrics.wer import score
 from lithophone.model.nar import GraniteSpeechNar
 from lithophone.model.speech import GraniteSpeech
 from lithophone.train.data.augment import seeded
-from lithophone.train.data.text_noise import Disguise
+from lithophone.train.data.text_noise import Corruption
 from lithophone.train.run.optim import Cosine, MasterAdamW
 from lithophone.train.targets.editing import (
     WEIGHTS,
-    Corruption,
-    corrupt,
+    HypothesisNoise,
+    corrupt_hypothesis,
+    ctc_drafts,
     editing_losses,
-    editor_from,
+    editing_model_from,
     frames_that_fit,
-    hear,
 )
 from lithophone.train.targets.losses import Loss
 from tests.plain_nar import plain_audio, plain_encoding, plain_logits
@@ -170,11 +170,11 @@ def words(editor: Checkpoint, rows: list[list[int]]) -> list[tuple[str, str]]:
 
 def test_eight_clips_are_learned_by_heart() -> None:
     frames, lengths = tones()
-    editor = editor_from(talkative(frames, lengths))
+    editor = editing_model_from(talkative(frames, lengths))
     model = editor.editor
     model.encoder.requires_grad_(False)
     references = [editor.tokenizer.encode(text) for text in TEXTS]
-    encoded, hypotheses = hear(model, frames, lengths)
+    encoded, hypotheses = ctc_drafts(model, frames, lengths)
     assert score(words(editor, hypotheses), "en").rate >= 1.0, "nothing was right before"
     optimizer, schedule = MasterAdamW(model.parameters(), weight_decay=0.0), Cosine(6e-3, 80, 4)
     curve = []
@@ -193,11 +193,11 @@ def test_eight_clips_are_learned_by_heart() -> None:
 def test_an_editor_hears_what_its_base_heard() -> None:
     frames, lengths = tones()
     base = talkative(frames, lengths)
-    editor = editor_from(base)
+    editor = editing_model_from(base)
     assert base.model.bpe_head is not None
     with torch.no_grad():
         logits, counts = base.model.bpe_head.logits(base.model.encode(frames, lengths))
-        encoded, hypotheses = hear(editor.editor, frames, lengths)
+        encoded, hypotheses = ctc_drafts(editor.editor, frames, lengths)
     spelt = [[label - 1 for label, _ in best_path(row[:n])] for row, n in zip(logits, counts.tolist(), strict=True)]
     assert hypotheses == spelt
     assert len({token for row in spelt for token in row}) > 10, "a silent model proves nothing"
@@ -206,7 +206,7 @@ def test_an_editor_hears_what_its_base_heard() -> None:
 
 def test_an_editor_keeps_the_language_model_and_speaks_as_loudly() -> None:
     base = tiny_checkpoint(bpe=True)
-    editor = editor_from(base).editor
+    editor = editing_model_from(base).editor
     for name, tensor in base.model.language_model.state_dict().items():
         assert torch.equal(editor.language_model.state_dict()[name], tensor), name
     with torch.no_grad():
@@ -223,7 +223,7 @@ def test_a_head_without_the_audio_token_cuts_the_language_model() -> None:
     base = tiny_checkpoint()
     tokens = len(base.tokenizer) - 1
     shorter = GraniteSpeech(base.model.config, bpe_labels=1 + tokens)
-    editor = editor_from(replace(base, network=shorter)).editor
+    editor = editing_model_from(replace(base, network=shorter)).editor
     assert editor.config.text_config.vocab_size == editor.config.encoder_config.bpe_output_dim == tokens
     assert editor.language_model.lm_head is not None
     assert len(editor.language_model.lm_head.weight) == len(editor.language_model.model.embed_tokens.weight) == tokens
@@ -231,39 +231,41 @@ def test_a_head_without_the_audio_token_cuts_the_language_model() -> None:
 
 def test_who_edits_already_goes_on() -> None:
     checkpoint = tiny_nar_checkpoint("G2")
-    assert editor_from(checkpoint) is checkpoint
+    assert editing_model_from(checkpoint) is checkpoint
 
 
 def test_what_cannot_become_an_editor_is_refused() -> None:
     with pytest.raises(OptionError, match="has no BPE head"):
-        editor_from(tiny_checkpoint())
+        editing_model_from(tiny_checkpoint())
     with pytest.raises(OptionError, match="merge them into the weights"):
-        editor_from(tiny_checkpoint("lora", bpe=True))
+        editing_model_from(tiny_checkpoint("lora", bpe=True))
     base = tiny_checkpoint()
     foreign = GraniteSpeech(base.model.config, bpe_labels=len(base.tokenizer) + 5)
-    with pytest.raises(CheckpointError, match=r"labels for 309 tokens, the language model knows 305"):
-        editor_from(replace(base, network=foreign))
+    with pytest.raises(CheckpointError, match=r"labels for 309 tokens, the language model has 305"):
+        editing_model_from(replace(base, network=foreign))
 
 
 def test_corruption_bends_some_rows_and_leaves_the_others() -> None:
     tokenizer = tiny_tokenizer()
     spelt = tokenizer.encode("hello world the stone sings and the singer turns to stone")
-    rows = [corrupt(spelt, Corruption(), tokenizer, seeded(i)) for i in range(200)]
+    rows = [corrupt_hypothesis(spelt, HypothesisNoise(), tokenizer, seeded(i)) for i in range(200)]
     kept = sum(row == spelt for row in rows)
     assert 120 < kept < 180
-    assert rows[7] == corrupt(spelt, Corruption(), tokenizer, seeded(7))
+    assert rows[7] == corrupt_hypothesis(spelt, HypothesisNoise(), tokenizer, seeded(7))
     assert len({tuple(row) for row in rows}) > 15
-    assert corrupt(spelt, Corruption(row_p=0.0), tokenizer, seeded(1)) == spelt
-    assert corrupt([], Corruption(row_p=1.0), tokenizer, seeded(1)) == []
+    assert corrupt_hypothesis(spelt, HypothesisNoise(row_p=0.0), tokenizer, seeded(1)) == spelt
+    assert corrupt_hypothesis([], HypothesisNoise(row_p=1.0), tokenizer, seeded(1)) == []
 
 
 def test_tokens_are_lost_and_said_twice_as_often_as_asked() -> None:
     tokenizer, spelt = tiny_tokenizer(), list(range(60, 80)) * 100
-    plain = Disguise(word_p=0.0, drop_word_p=0.0)
+    plain = Corruption(word_p=0.0, drop_word_p=0.0)
     written = tokenizer.encode(tokenizer.decode(spelt))
 
-    def length(lose_p: float, repeat_p: float) -> float:
-        return len(corrupt(spelt, Corruption(1.0, plain, lose_p, repeat_p), tokenizer, seeded(3))) / len(written)
+    def length(delete_p: float, repeat_p: float) -> float:
+        return len(
+            corrupt_hypothesis(spelt, HypothesisNoise(1.0, plain, delete_p, repeat_p), tokenizer, seeded(3))
+        ) / len(written)
 
     assert length(0.0, 0.0) == 1.0
     assert length(0.2, 0.0) == pytest.approx(0.8, abs=0.04)
@@ -271,7 +273,7 @@ def test_tokens_are_lost_and_said_twice_as_often_as_asked() -> None:
     assert length(1.0, 0.5) == 0.0
 
 
-@pytest.mark.parametrize("name", ["row_p", "lose_p", "repeat_p"])
+@pytest.mark.parametrize("name", ["row_p", "delete_p", "repeat_p"])
 def test_shares_lie_between_nothing_and_all(name: str) -> None:
-    with pytest.raises(OptionError, match=rf"{name} is 1.5: a share lies in 0..1"):
-        Corruption(**{name: 1.5})
+    with pytest.raises(OptionError, match=rf"{name} is 1.5: it must be a share, 0 to 1"):
+        HypothesisNoise(**{name: 1.5})

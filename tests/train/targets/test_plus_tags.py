@@ -13,14 +13,14 @@ from lithophone.text.replies import SPEAKER_TAG, Turn, parse_turns, parse_word_t
 from lithophone.train.targets.plus_tags import (
     CLUSTERS,
     MODEL_TYPE,
-    TaggedRequest,
+    ClusteredSpeakerTurns,
+    plus_example,
     raw_words,
     speaker_reply,
-    tagged_pair,
     time_tag,
     word_time_reply,
 )
-from lithophone.train.targets.prompt_reply import Request
+from lithophone.train.targets.prompt_reply import TaskTarget
 from lithophone.transcript import Word
 from tests.tiny_tokenizer import PLUS_TEMPLATE, tiny_tokenizer
 
@@ -95,7 +95,7 @@ def test_clusters_are_in_the_tags_of_those_who_have_one() -> None:
 @pytest.mark.parametrize("task", [SpeakerTurns(), WordTimes(), Transcribe(punctuate=False, keywords=("granite",))])
 def test_a_pair_is_the_prompt_of_inference(task: SpeakerTurns | WordTimes | Transcribe) -> None:
     tokenizer = tiny_tokenizer(PLUS_TEMPLATE)
-    pair = tagged_pair(TaggedRequest(Request(task, "hello")), tokenizer, 3)
+    pair = plus_example(TaskTarget(task, "hello"), tokenizer, 3)
     assert pair.prompt == build_prompt(task, tokenizer, MODEL_TYPE, 3)
     assert tokenizer.decode(pair.reply[:-1]) == " hello"
     assert pair.reply[-1] == tokenizer.eos_id
@@ -104,8 +104,8 @@ def test_a_pair_is_the_prompt_of_inference(task: SpeakerTurns | WordTimes | Tran
 def test_clusters_are_asked_for_as_no_task_of_inference_asks() -> None:
     tokenizer = tiny_tokenizer(PLUS_TEMPLATE)
     reply = "[Speaker 1 cluster 42]: hello"
-    pair = tagged_pair(TaggedRequest(Request(SpeakerTurns(), reply), clustered=True), tokenizer, 3)
-    plain = tagged_pair(TaggedRequest(Request(SpeakerTurns(), reply)), tokenizer, 3)
+    pair = plus_example(TaskTarget(ClusteredSpeakerTurns(), reply), tokenizer, 3)
+    plain = plus_example(TaskTarget(SpeakerTurns(), reply), tokenizer, 3)
     assert pair.reply == plain.reply
     assert pair.prompt.count(tokenizer.audio_id) == 3
     text = tokenizer.decode(plain.prompt)

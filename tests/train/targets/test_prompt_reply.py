@@ -1,4 +1,4 @@
-"""What is asked of a clip, what is answered, and which positions the loss counts."""
+"""What is target of a clip, what is answered, and which positions the loss counts."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from lithophone.errors import OptionError
 from lithophone.text import japanese as kana
 from lithophone.text.prompts import Transcribe, Translate, instruction
 from lithophone.train.targets.prompt_reply import (
-    Request,
-    Said,
+    SourceText,
     TaskMix,
-    draw_request,
+    TaskTarget,
+    draw_target,
     like_lengths,
-    make_pair,
+    make_example,
     reply_loss,
 )
 from tests.tiny_checkpoint import tiny_checkpoint
 
-ENGLISH = Said("Call Ishmael, please.", "en", {"fr": "Appelez Ismaël.", "ja": "呼んで。"})
+ENGLISH = SourceText("Call Ishmael, please.", "en", {"fr": "Appelez Ismaël.", "ja": "呼んで。"})
 
 
 class Fixed:
@@ -35,9 +35,11 @@ class Fixed:
         return self.words
 
 
-def draw(said: Said, mix: TaskMix, count: int = 400, words: tuple[str, ...] = ("Ishmael", "Ahab")) -> list[Request]:
+def draw(
+    said: SourceText, mix: TaskMix, count: int = 400, words: tuple[str, ...] = ("Ishmael", "Ahab")
+) -> list[TaskTarget]:
     rng = np.random.default_rng(1)
-    return [draw_request(said, mix, rng, {"en": Fixed(*words)}) for _ in range(count)]
+    return [draw_target(said, mix, rng, {"en": Fixed(*words)}) for _ in range(count)]
 
 
 def test_every_task_is_asked_by_its_share() -> None:
@@ -78,13 +80,13 @@ def test_a_share_of_translations_transcribes_first() -> None:
 
 
 def test_capitals_alone_are_asked_for_raw() -> None:
-    for request in draw(Said("CALL ISHMAEL", "en"), TaskMix(), 50, words=()):
-        assert request == Request(Transcribe(punctuate=False), "call ishmael")
+    for request in draw(SourceText("CALL ISHMAEL", "en"), TaskMix(), 50, words=()):
+        assert request == TaskTarget(Transcribe(punctuate=False), "call ishmael")
 
 
 def test_what_a_clip_cannot_serve_is_not_asked() -> None:
     """No translation into a language of the pairs, and no keyword lists for the language."""
-    spoken = Said("Un mot.", "fr", {"de": "Ein Wort."})
+    spoken = SourceText("Un mot.", "fr", {"de": "Ein Wort."})
     assert all(
         isinstance(request.task, Transcribe) and not request.task.keywords for request in draw(spoken, TaskMix())
     )
@@ -104,7 +106,7 @@ def test_only_the_reply_and_its_end_are_predicted() -> None:
     checkpoint = tiny_checkpoint()
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     pairs = [
-        make_pair(Request(Transcribe(punctuate=False), text), tokenizer, "granite_speech", count)
+        make_example(TaskTarget(Transcribe(punctuate=False), text), tokenizer, "granite_speech", count)
         for text, count in (("one", 2), ("two words", 3), ("a third", 90))
     ]
     assert all(pair.reply[-1] == tokenizer.eos_id for pair in pairs)
@@ -129,11 +131,11 @@ def test_rows_are_grouped_with_rows_of_like_length() -> None:
 
 @pytest.mark.skipif(not kana.can_read(), reason="SudachiPy is not installed: pip install lithophone[ja]")
 def test_raw_japanese_may_be_asked_for_in_kana() -> None:
-    said = Said("東京へ、行く。", "ja")
+    said = SourceText("東京へ、行く。", "ja")
     raw = {"raw": 1.0, "punctuated": 0.0, "keywords": 0.0}
     rng = np.random.default_rng(0)
-    assert draw_request(said, TaskMix(**raw), rng).reply == "東京へ行く"
-    assert draw_request(said, TaskMix(**raw, kana=1.0), rng).reply == "とうきょうへいく"
-    assert draw_request(Said("Go, then.", "en"), TaskMix(**raw, kana=1.0), rng).reply == "go then"
+    assert draw_target(said, TaskMix(**raw), rng).reply == "東京へ行く"
+    assert draw_target(said, TaskMix(**raw, kana=1.0), rng).reply == "とうきょうへいく"
+    assert draw_target(SourceText("Go, then.", "en"), TaskMix(**raw, kana=1.0), rng).reply == "go then"
     with pytest.raises(OptionError, match="kana 0 to 1"):
         TaskMix(kana=1.5)

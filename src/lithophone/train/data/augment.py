@@ -1,4 +1,4 @@
-"""Augmentation: speed, rooms, microphones, noise, codecs, gain on samples; SpecAugment on frames.
+"""Augmentation: speed, room, microphone, noise, codec and gain on samples; SpecAugment on frames.
 
 Randomness comes from the caller. Samples are numpy float32 (n,) at 16 kHz, frames torch (B, T, 160).
 """
@@ -14,7 +14,7 @@ import soundfile
 import soxr
 from torch import Tensor
 
-from lithophone.audio.features import N_MELS, RATE_HZ
+from lithophone.audio.features import FRAME_S, N_MELS, RATE_HZ
 
 Samples = npt.NDArray[np.float32]
 
@@ -50,21 +50,27 @@ class Augment:
         return Augment(speed_p=0, room_p=0, microphone_p=0, noise_p=0, babble_p=0, codec_p=0, gain_db=(0, 0), spec_p=0)
 
 
+STRONG = Augment(
+    room_p=0.4, noise_p=0.5, noise_snr_db=(2.0, 25.0), microphone_p=0.7, spec_p=1.0, time_masks_per_s=0.8,
+    time_mask_frames=16, mel_mask_bands=16,
+)  # fmt: skip
+"""For stages behind a frozen encoder, which knows its training clips better than new ones."""
+
 KNOTS = 8
-"""Of the frequency response of a microphone, at equal musical distances from 60 Hz to 8 kHz."""
+"""Points of a microphone's frequency response, equally spaced in octaves from 60 Hz to 8 kHz."""
 
 SLOPE_DB = 18.0
-"""What a microphone loses an octave, outside of its band."""
+"""Roll-off per octave outside a microphone's band."""
 
 
 def change_speed(samples: Samples, speed: float) -> Samples:
-    """Play `speed` times as fast (pitch moves along): n samples become about n / speed."""
+    """Resample to play `speed` times as fast, pitch included: n samples become about n / speed."""
     out: Samples = soxr.resample(samples, RATE_HZ * speed, RATE_HZ, quality="LQ")
     return out
 
 
 def distort(samples: Samples, augment: Augment, rng: np.random.Generator) -> Samples:
-    """Room, noise, microphone, gain and codec, each with its own probability, in the order of the sound's way."""
+    """Room, noise, microphone, gain and codec, each with its own probability."""
     if rng.random() < augment.room_p:
         samples = add_room(samples, rng.uniform(*augment.room_decay_s), rng.uniform(*augment.room_direct_db), rng)
     if rng.random() < augment.noise_p:
@@ -93,10 +99,10 @@ def add_room(samples: Samples, decay_s: float, direct_db: float, rng: np.random.
 def through_microphone(
     samples: Samples, deviation_db: float, band_hz: tuple[float, float], rng: np.random.Generator
 ) -> Samples:
-    """A smooth random frequency response, falling off outside of the band; the loudness stays.
+    """A smooth random frequency response that falls off outside the band; the power is kept.
 
-    `deviation_db` is the standard deviation at each of KNOTS frequencies; between them it is interpolated. Synthetic
-    voices come without a microphone: a model that has heard a language from them alone knows the language by that.
+    `deviation_db` is the standard deviation at each of KNOTS frequencies, interpolated between them. Synthetic voices
+    have no microphone: a model trained on them alone in a language would identify the language by that.
     """
     spectrum = np.fft.rfft(samples, 1 << max(1, len(samples) - 1).bit_length())
     octaves = np.log2(np.maximum(np.linspace(0.0, RATE_HZ / 2, len(spectrum)), 1.0))
@@ -104,9 +110,9 @@ def through_microphone(
     knots = np.linspace(np.log2(60.0), np.log2(RATE_HZ / 2), KNOTS)
     response_db = np.interp(octaves, knots, rng.normal(0.0, deviation_db, KNOTS))
     response_db -= SLOPE_DB * (np.maximum(0.0, low - octaves) + np.maximum(0.0, octaves - high))
-    heard = np.fft.irfft(spectrum * 10.0 ** (response_db / 20.0))[: len(samples)]
-    loudness = np.sqrt(np.mean(samples**2) / max(float(np.mean(heard**2)), 1e-12))
-    found: Samples = (heard * loudness).astype(np.float32)
+    filtered = np.fft.irfft(spectrum * 10.0 ** (response_db / 20.0))[: len(samples)]
+    loudness = np.sqrt(np.mean(samples**2) / max(float(np.mean(filtered**2)), 1e-12))
+    found: Samples = (filtered * loudness).astype(np.float32)
     return found
 
 
@@ -119,7 +125,7 @@ def coloured_noise(length: int, rng: np.random.Generator) -> Samples:
 
 
 def add_noise(samples: Samples, noise: Samples, snr_db: float) -> Samples:
-    """Add noise at the given ratio of powers; digital silence stays as it is."""
+    """Add noise at a signal-to-noise ratio; digital silence is unchanged."""
     wanted = np.mean(samples**2) * 10.0 ** (-snr_db / 10.0)
     scale = np.sqrt(wanted / max(float(np.mean(noise**2)), 1e-12))
     noisy: Samples = (samples + scale * noise).astype(np.float32)
@@ -127,15 +133,15 @@ def add_noise(samples: Samples, noise: Samples, snr_db: float) -> Samples:
 
 
 CODECS = ("ULAW", "ALAW", "GSM610", "VORBIS", "MPEG_LAYER_III")
-"""Subtypes of libsndfile; the first three are those of telephones, at 8 kHz. Its Opus takes thrice as long as MP3."""
+"""Subtypes of libsndfile; the first three are telephone codecs at 8 kHz. Its Opus takes three times as long as MP3."""
 
 _CONTAINERS = {"VORBIS": "OGG", "MPEG_LAYER_III": "MP3"}
 LOWEST_QUALITY = 0.9
-"""Of libsndfile's compression level, 0 to 1: 10 kbit/s and upwards, by codec."""
+"""Compression level of libsndfile, 0 to 1: 10 kbit/s and more, by codec."""
 
 
 def recode(samples: Samples, codec: str) -> Samples:
-    """What is left of (n,) samples behind a codec: n samples again, in their old place to within a few."""
+    """Encode and decode (n,) samples: n samples again, aligned to within a few."""
     telephone = codec not in _CONTAINERS
     rate_hz = 8_000 if telephone else RATE_HZ
     sent = soxr.resample(samples, RATE_HZ, rate_hz, quality="LQ") if telephone else samples
@@ -150,7 +156,7 @@ def recode(samples: Samples, codec: str) -> Samples:
 
 
 def spec_augment(frames: Tensor, lengths: Tensor, augment: Augment, rng: np.random.Generator) -> Tensor:
-    """Blank stretches of time and bands of mel, a copy of frames (B, T, 160) (SpecAugment, arXiv 1904.08779)."""
+    """SpecAugment (arXiv 1904.08779): a copy of frames (B, T, 160) with masked times and mel bands."""
     frames = frames.clone()
     for row, length in zip(frames, lengths.tolist(), strict=True):
         if rng.random() < augment.spec_p:
@@ -165,13 +171,13 @@ def _mask_row(row: Tensor, augment: Augment, rng: np.random.Generator) -> None:
         width = int(rng.integers(0, augment.mel_mask_bands + 1))
         start = int(rng.integers(0, N_MELS - width + 1))
         mels[:, :, start : start + width] = fill
-    for _ in range(int(rng.poisson(augment.time_masks_per_s * len(row) / 50))):
+    for _ in range(int(rng.poisson(augment.time_masks_per_s * len(row) * FRAME_S))):
         width = int(rng.integers(0, augment.time_mask_frames + 1))
         start = int(rng.integers(0, max(1, len(row) - width)))
         row[start : start + width] = fill
 
 
 def seeded(*key: int | str) -> np.random.Generator:
-    """A generator that depends on nothing but the key: `seeded(seed, "batch", step)`."""
+    """A random generator seeded by the key alone: `seeded(seed, "batch", step)`."""
     words = [k if isinstance(k, int) else int.from_bytes(k.encode(), "little") % 2**63 for k in key]
     return np.random.Generator(np.random.PCG64(words))

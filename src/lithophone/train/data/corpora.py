@@ -1,4 +1,4 @@
-"""What a recipe trains on: corpora named on its command line, their shares, and what was dropped and why."""
+"""Training corpora of a recipe's command line, their sampling shares, and a report of dropped clips."""
 
 from __future__ import annotations
 
@@ -12,48 +12,53 @@ from lithophone.audio.features import RATE_HZ
 from lithophone.ctc.characters import raw_text
 from lithophone.data.manifest import Entry, read_entries
 from lithophone.errors import ManifestError, OptionError
-from lithophone.train.data.batches import Corpus, Source, Teacher
+from lithophone.train.data.batches import MixtureSource
+from lithophone.train.data.clips import DecodedCorpus, TeacherStates
+from lithophone.train.targets.ctc_transcripts import training_language
 
 CACHE = Path("data/pcm")
-"""Where recipes keep decoded samples."""
+"""Default folder of decoded samples."""
 
 DATA_SYNTAX = "MANIFEST[:LANGS[@CORPORA][:WEIGHT[:TEACHER]]]"
 
+SHOWN = 20
+"""Reasons of unreadable clips in the report, at most."""
+
 ALPHA = 0.6
-"""The family samples its corpora with hours ** 0.6."""
+"""Exponent of sampling by hours, as in the papers."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """One corpus in one language: the clips that are trained on, and how many were dropped for which reason.
+class CorpusPart:
+    """One corpus in one language: training clips, and the number of dropped clips by reason.
 
-    `weight` multiplies the share that its hours give it.
+    `weight` multiplies its sampling share.
     """
 
     name: str
-    corpus: Corpus
+    corpus: DecodedCorpus
     dropped: dict[str, int]
     weight: float = 1.0
-    teacher: Teacher | None = None
+    teacher: TeacherStates | None = None
 
 
-def read_parts(text: str, longest_s: float, cache: Path) -> list[Part]:
-    """`MANIFEST[:LANGS[@CORPORA][:WEIGHT[:TEACHER]]]` -> a part for every corpus and language in it.
+def read_parts(text: str, longest_s: float, cache: Path) -> list[CorpusPart]:
+    """`MANIFEST[:LANGS[@CORPORA][:WEIGHT[:TEACHER]]]` -> one part per corpus and language.
 
-    LANGS and CORPORA are joined by `+`; none means all. TEACHER is the path of dense targets, without its ending.
-    Raises ManifestError where nothing is named, or nothing is left; OptionError for a weight that is none.
+    LANGS and CORPORA are joined by `+`; none means all. Languages are compared without regions. TEACHER is the path of
+    dense targets, without suffix. Raises ManifestError where no clips are left, OptionError for a bad weight.
     """
     manifest, which, weight, teacher, *_ = [*text.split(":"), "", "", ""]
     langs, _, corpora = which.partition("@")
+    wanted = {training_language(lang) for lang in langs.split("+") if lang}
     groups: dict[str, list[Entry]] = {}
     for entry in read_entries(manifest):
-        if (not langs or entry.lang in langs.split("+")) and (not corpora or entry.corpus in corpora.split("+")):
-            groups.setdefault(f"{entry.corpus or Path(manifest).stem}:{entry.lang}", []).append(entry)
+        lang = training_language(entry.lang)
+        if (not wanted or lang in wanted) and (not corpora or entry.corpus in corpora.split("+")):
+            groups.setdefault(f"{entry.corpus or Path(manifest).stem}:{lang}", []).append(entry)
     if not groups:
-        raise ManifestError(
-            f"{manifest} has no clips of {which!r}: name languages, and behind @ corpora, that it holds"
-        )
-    states = Teacher(Path(teacher)) if teacher else None
+        raise ManifestError(f"{manifest} has no clips of {which!r}: give languages, and after @ corpora, that it has")
+    states = TeacherStates(Path(teacher)) if teacher else None
     share = _weight(weight, text)
     return [_read_part(name, entries, longest_s, cache, share, states) for name, entries in groups.items()]
 
@@ -64,17 +69,17 @@ def _weight(text: str, spec: str) -> float:
     except ValueError:
         weight = -1.0
     if not 0.0 < weight < float("inf"):
-        raise OptionError(f"--data {spec}: the weight is {text!r}, it must be a number above 0 ({DATA_SYNTAX})")
+        raise OptionError(f"--data {spec}: the weight is {text!r}: it must be a number above 0 ({DATA_SYNTAX})")
     return weight
 
 
 def _read_part(
-    name: str, entries: Sequence[Entry], longest_s: float, cache: Path, weight: float, teacher: Teacher | None
-) -> Part:
-    """Decode what is short enough by the manifest, and keep what is short enough in truth."""
+    name: str, entries: Sequence[Entry], longest_s: float, cache: Path, weight: float, teacher: TeacherStates | None
+) -> CorpusPart:
+    """Decode the clips of at most `longest_s` by the manifest, and keep those of at most `longest_s` in fact."""
     with_text = [entry for entry in entries if raw_text(entry.text)]
     short = [entry for entry in with_text if (entry.duration_s or 0.0) <= longest_s]
-    corpus = copy.copy(Corpus(short, cache)) if short else None
+    corpus = copy.copy(DecodedCorpus(short, cache)) if short else None
     decoded = corpus.clips if corpus else []
     kept = [clip for clip in decoded if clip.length <= longest_s * RATE_HZ]
     dropped = {
@@ -83,29 +88,29 @@ def _read_part(
         "unreadable": len(short) - len(decoded),
     }
     if corpus is None or not kept:
-        raise ManifestError(f"nothing is left of the {len(entries)} clips of {name}; dropped were: {dropped}")
+        raise ManifestError(f"none of the {len(entries)} clips of {name} can be used; dropped: {dropped}")
     corpus.clips, corpus.hours = kept, sum(clip.length for clip in kept) / RATE_HZ / 3600
-    return Part(name, corpus, dropped, weight, teacher)
+    return CorpusPart(name, corpus, dropped, weight, teacher)
 
 
-def corpus_shares(parts: Sequence[Part], alpha: float) -> list[float]:
-    """Shares of the rows, weight * hours ** alpha: small corpora are heard more often than by their size."""
+def corpus_shares(parts: Sequence[CorpusPart], alpha: float) -> list[float]:
+    """Sampling shares, proportional to weight * hours ** alpha."""
     powers = [part.weight * part.corpus.hours**alpha for part in parts]
     return [power / sum(powers) for power in powers]
 
 
-def as_sources(parts: Sequence[Part], alpha: float) -> list[Source]:
-    """The parts as sources of a mixture."""
+def as_sources(parts: Sequence[CorpusPart], alpha: float) -> list[MixtureSource]:
+    """The parts with their shares, for a mixture."""
     shares = corpus_shares(parts, alpha)
-    return [Source(part.corpus, share, part.teacher) for part, share in zip(parts, shares, strict=True)]
+    return [MixtureSource(part.corpus, share, part.teacher) for part, share in zip(parts, shares, strict=True)]
 
 
-def data_report(parts: Sequence[Part], alpha: float, longest_row_s: float) -> list[dict[str, Any]]:
-    """What is trained on and what is not. Clips that are longer than a row wait until nothing shorter is drawn."""
+def data_report(parts: Sequence[CorpusPart], alpha: float, longest_row_s: float) -> list[dict[str, Any]]:
+    """Rows of `data.json`. Clips longer than a row are used only where nothing shorter is drawn."""
     return [
         {
             "name": part.name, "clips": len(part.corpus.clips), "hours": round(part.corpus.hours, 3),
-            "share": round(share, 4), "dropped": part.dropped,
+            "share": round(share, 4), "dropped": part.dropped, "unreadable": part.corpus.unreadable[:SHOWN],
             "longer than a row": sum(clip.length > longest_row_s * RATE_HZ for clip in part.corpus.clips),
         }
         for part, share in zip(parts, corpus_shares(parts, alpha), strict=True)

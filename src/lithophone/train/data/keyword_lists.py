@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from lithophone.ctc.characters import raw_text
 from lithophone.text import japanese as kana
+from lithophone.train.data.corpora import CorpusPart
 
 COMMON_SHARE = 0.8
 """Of all words that are said; the words that make it up are common, all others rare."""
@@ -70,3 +71,12 @@ class KeywordLists:
             word = _EDGES.sub("", token)
             if any(map(str.isalpha, word)) and "," not in word:
                 yield word
+
+
+def keyword_lists(parts: Sequence[CorpusPart], largest: int = LARGEST) -> dict[str, KeywordLists]:
+    """Lists for every language, of the words in its training texts."""
+    texts: dict[str, list[str]] = {}
+    for part in parts:
+        for clip in part.corpus.clips:
+            texts.setdefault(clip.lang, []).append(clip.text)
+    return {lang: KeywordLists(known, lang, largest) for lang, known in texts.items()}

@@ -1,4 +1,4 @@
-"""Sentences of text files, by language: what a tokenizer and a language model learn from before they hear anything."""
+"""Sentences of text files by language, for tokenizers and language models."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from lithophone.ctc.characters import raw_text
 from lithophone.errors import ManifestError, OptionError
 from lithophone.languages import LANGUAGES
-from lithophone.train.targets.prompt_reply import Said
+from lithophone.train.targets.prompt_reply import SourceText
 
 SHORTEST = 3
-"""Letters; what is shorter is no sentence."""
+"""Characters; shorter lines are dropped."""
 
 
 def read_lines(specs: Iterable[str], exclude: Collection[str] = ()) -> dict[str, list[str]]:
-    """`LANG=PATH` of files with a sentence a line -> lines by language, without those whose raw form is in `exclude`.
+    """Lines by language of `LANG=PATH` files, without those whose raw form is in `exclude`.
 
-    Raises OptionError for a language that the family does not know, ManifestError for a file that cannot be read.
+    Languages may have regions (`pt-BR`). Raises OptionError for an unknown language, ManifestError for a bad file.
     """
     found: dict[str, list[str]] = {}
     for spec in specs:
@@ -27,9 +27,9 @@ def read_lines(specs: Iterable[str], exclude: Collection[str] = ()) -> dict[str,
     return found
 
 
-def read_pairs(specs: Iterable[str], exclude: Collection[str] = ()) -> dict[str, list[Said]]:
-    """`FROM-TO=PATH` of files with a sentence, a tab and its translation a line -> sentences by their language."""
-    found: dict[str, list[Said]] = {}
+def read_pairs(specs: Iterable[str], exclude: Collection[str] = ()) -> dict[str, list[SourceText]]:
+    """Sentences by language of `FROM-TO=PATH` files, whose lines are a sentence, a tab and its translation."""
+    found: dict[str, list[SourceText]] = {}
     for spec in specs:
         (source, target), path = _parts(spec, 2)
         for number, line in enumerate(_read(path), start=1):
@@ -38,7 +38,7 @@ def read_pairs(specs: Iterable[str], exclude: Collection[str] = ()) -> dict[str,
                 raise ManifestError(f"{path}, line {number}: no tab between the sentence and its translation")
             text, meaning = text.strip(), meaning.strip()
             if _wanted(text, exclude) and meaning:
-                found.setdefault(source, []).append(Said(text, source, {target: meaning}))
+                found.setdefault(source, []).append(SourceText(text, source, {target: meaning}))
     return found
 
 
@@ -47,12 +47,27 @@ def _wanted(line: str, exclude: Collection[str]) -> bool:
 
 
 def _parts(spec: str, count: int) -> tuple[list[str], Path]:
-    form = "LANG=PATH" if count == 1 else "FROM-TO=PATH"
     names, equals, path = spec.partition("=")
-    langs = names.split("-")
-    if not equals or len(langs) != count or any(lang not in LANGUAGES for lang in langs):
+    found = _language(names) if count == 1 else _language_pair(names)
+    if not equals or not found:
+        form = "LANG=PATH" if count == 1 else "FROM-TO=PATH"
         raise OptionError(f"{spec!r} is not {form}; languages are {', '.join(LANGUAGES)}")
-    return langs, Path(path)
+    return found, Path(path)
+
+
+def _language(name: str) -> list[str]:
+    """`["pt"]` of `pt-BR`; empty for an unknown language, and for a pair of languages (`en-fr`)."""
+    lang, *regions = name.strip().replace("_", "-").split("-")
+    paired = any(region in LANGUAGES and region != lang for region in regions)
+    return [lang.lower()] if lang.lower() in LANGUAGES and not paired else []
+
+
+def _language_pair(names: str) -> list[str]:
+    """`["en", "pt"]` of `en-pt-BR`: the hyphen that separates two known languages; empty if there is none."""
+    parts = names.replace("_", "-").split("-")
+    splits = [("-".join(parts[:i]), "-".join(parts[i:])) for i in range(1, len(parts))]
+    pairs = [[*_language(source), *_language(target)] for source, target in splits]
+    return next((pair for pair in pairs if len(pair) == 2 and pair[0] != pair[1]), [])
 
 
 def _read(path: Path) -> list[str]:

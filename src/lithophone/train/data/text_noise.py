@@ -28,7 +28,7 @@ ALIKE |= {kana: others.replace(kana, "") for others in reversed(KANA_ALIKE) for 
 
 
 @dataclass(frozen=True)
-class Disguise:
+class Corruption:
     """How far a sentence is bent: shares of words and letters changed, slots per token, shuffling within windows."""
 
     word_p: float = 0.25
@@ -40,14 +40,14 @@ class Disguise:
     shuffle_p: float = 0.3
 
 
-def misspell(text: str, disguise: Disguise, rng: np.random.Generator) -> str:
+def misspell(text: str, corruption: Corruption, rng: np.random.Generator) -> str:
     """Some words lose letters, gain letters, or change them for like-sounding ones; few words vanish.
 
     A text in kana has no spaces: a few neighbours at a time count as a word there.
     """
     if not text.isascii() and any(c in KANA for c in text):
-        return "".join(_misspelt(_runs(text, rng), disguise, rng))
-    return " ".join(_misspelt(text.split(), disguise, rng))
+        return "".join(_misspelt(_runs(text, rng), corruption, rng))
+    return " ".join(_misspelt(text.split(), corruption, rng))
 
 
 def _runs(text: str, rng: np.random.Generator) -> list[str]:
@@ -56,15 +56,15 @@ def _runs(text: str, rng: np.random.Generator) -> list[str]:
     return [text[start:end] for start, end in itertools.pairwise(ends)]
 
 
-def _misspelt(words: list[str], disguise: Disguise, rng: np.random.Generator) -> list[str]:
-    bent = (_misspell_word(word, disguise, rng) for word in words if rng.random() >= disguise.drop_word_p)
+def _misspelt(words: list[str], corruption: Corruption, rng: np.random.Generator) -> list[str]:
+    bent = (_misspell_word(word, corruption, rng) for word in words if rng.random() >= corruption.drop_word_p)
     return [word for word in bent if word]
 
 
-def _misspell_word(word: str, disguise: Disguise, rng: np.random.Generator) -> str:
-    if rng.random() >= disguise.word_p:
+def _misspell_word(word: str, corruption: Corruption, rng: np.random.Generator) -> str:
+    if rng.random() >= corruption.word_p:
         return word
-    return "".join(_misspell_letter(c, rng) if rng.random() < disguise.letter_p else c for c in word)
+    return "".join(_misspell_letter(c, rng) if rng.random() < corruption.letter_p else c for c in word)
 
 
 def _misspell_letter(letter: str, rng: np.random.Generator) -> str:
@@ -84,13 +84,13 @@ def _without_marks(letter: str) -> str:
     return "" if base == letter else base
 
 
-def spread(tokens: list[int], blank: int, disguise: Disguise, rng: np.random.Generator) -> list[int]:
+def spread(tokens: list[int], blank: int, corruption: Corruption, rng: np.random.Generator) -> list[int]:
     """Tokens -> slots: each token once or twice, then a few blanks; windows are shuffled now and then."""
     slots = [blank] * int(rng.integers(1, 4))
     for token in tokens:
-        slots += [token] * (1 + int(rng.random() < disguise.repeat_p))
-        slots += [blank] * int(rng.poisson(disguise.blanks_per_token))
-    slots += [blank] * (-len(slots) % disguise.window)
-    windows = [slots[i : i + disguise.window] for i in range(0, len(slots), disguise.window)]
-    mixed = [list(rng.permutation(w)) if rng.random() < disguise.shuffle_p else w for w in windows]
+        slots += [token] * (1 + int(rng.random() < corruption.repeat_p))
+        slots += [blank] * int(rng.poisson(corruption.blanks_per_token))
+    slots += [blank] * (-len(slots) % corruption.window)
+    windows = [slots[i : i + corruption.window] for i in range(0, len(slots), corruption.window)]
+    mixed = [list(rng.permutation(w)) if rng.random() < corruption.shuffle_p else w for w in windows]
     return [int(slot) for window in mixed for slot in window]

@@ -1,4 +1,4 @@
-"""Several processes, one run: started by `torchrun`, or a single process where nothing says otherwise."""
+"""Process groups: ranks started by `torchrun`, or a single process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among `world`: rank 0 writes logs and checkpoints. `device` is the one it computes on."""
+    """This process's rank among `world`, and its device. Rank 0 writes logs and checkpoints."""
 
     rank: int
     world: int
@@ -25,7 +25,7 @@ class Ranks:
 
 
 def join_ranks(device: str) -> Ranks:
-    """Join the processes that `torchrun` started (RANK, WORLD_SIZE, LOCAL_RANK), each on a GPU of its own."""
+    """Join the process group of `torchrun` (RANK, WORLD_SIZE, LOCAL_RANK), one GPU per rank."""
     if "RANK" not in os.environ:
         return Ranks(0, 1, device)
     if device == "cuda":
@@ -35,20 +35,20 @@ def join_ranks(device: str) -> Ranks:
     return Ranks(dist.get_rank(), dist.get_world_size(), device)
 
 
-def own_place() -> tuple[int, int]:
-    """This process's rank, and the number of processes."""
+def rank_and_world() -> tuple[int, int]:
+    """Rank and world size; (0, 1) without a process group."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
-    """The sum of every rank's tensor; the tensor itself where there is one process."""
+    """All-reduce in place; the tensor unchanged in a single process."""
     if dist.is_initialized():
         dist.all_reduce(values)
     return values
 
 
 def sum_gradients(parameters: Sequence[Tensor]) -> None:
-    """Add up the gradients of all ranks. A rank that did not use a parameter adds zeros: all must take part."""
+    """Sum gradients over ranks; a parameter that a rank did not use counts as zeros."""
     if not dist.is_initialized():
         return
     for parameter in parameters:
@@ -58,7 +58,7 @@ def sum_gradients(parameters: Sequence[Tensor]) -> None:
 
 
 def average_statistics(tensors: Sequence[Tensor]) -> None:
-    """Give every rank the mean of what the ranks hold: running statistics, which each gathers from its own batches."""
+    """Average running statistics over ranks, in place."""
     if not dist.is_initialized():
         return
     _reduce_all(tensors)
@@ -67,28 +67,28 @@ def average_statistics(tensors: Sequence[Tensor]) -> None:
 
 
 def _reduce_all(tensors: Iterable[Tensor]) -> None:
-    """All sums under way at once: small tensors do not wait for one another."""
+    """Asynchronous all-reduces, then a wait for all of them."""
     for work in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
         work.wait()
 
 
-def agree(answer: bool, device: str) -> bool:
-    """The answer of rank 0, on every rank."""
+def broadcast_bool(answer: bool, device: str) -> bool:
+    """Rank 0's answer, on every rank."""
     if not dist.is_initialized():
         return answer
-    said = torch.tensor(int(answer), device=device)
-    dist.broadcast(said, 0)
-    return bool(said)
+    value = torch.tensor(int(answer), device=device)
+    dist.broadcast(value, 0)
+    return bool(value)
 
 
 def wait_for_all() -> None:
-    """Go on when every rank has come here."""
+    """Barrier."""
     if dist.is_initialized():
         dist.barrier()
 
 
-def copy_from_first(model: nn.Module) -> None:
-    """Give every rank the state of rank 0."""
+def broadcast_parameters(model: nn.Module) -> None:
+    """Copy rank 0's state to every rank."""
     if dist.is_initialized():
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, 0)

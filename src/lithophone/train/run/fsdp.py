@@ -1,8 +1,7 @@
-"""Models too large for one GPU: FSDP2 (`torch.distributed.fsdp.fully_shard`), every rank with a slice of each tensor.
+"""Fully sharded training (FSDP2, `torch.distributed.fsdp.fully_shard`).
 
-A layer's weights are gathered when it computes and let go after it; all that is in no layer (embeddings, projector,
-heads) is gathered for a whole pass. Batch normalisation is a shard of its own, because it keeps float32 and a shard has
-one type.
+Layers are gathered one by one; embeddings, projector and heads for a whole pass. Batch normalisation is a shard of its
+own: it keeps float32, and a shard has one dtype.
 """
 
 from __future__ import annotations
@@ -27,16 +26,15 @@ T = TypeVar("T")
 
 
 class Sharded(nn.Module):
-    """A model with its weights sharded over all ranks. What computes with it runs inside of `forward`.
+    """A model sharded over all ranks; everything that computes with it runs inside `forward(call)`.
 
-    Recipes call a model by many of its methods. FSDP gathers and lets go around `forward` alone, so the forward of the
-    root is to call what the recipe wants called.
+    FSDP gathers weights around `forward` only, and recipes call a model by other methods too.
     """
 
     def __init__(self, model: nn.Module, device: str) -> None:
         super().__init__()
         if not dist.is_initialized():
-            raise OptionError("weights are sharded over the processes that torchrun starts: none did, so leave it out")
+            raise OptionError("--shard needs several processes: start them with torchrun, or leave it out")
         self.model = model
         mesh = init_device_mesh(torch.device(device).type, (dist.get_world_size(),))
         policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
@@ -47,20 +45,20 @@ class Sharded(nn.Module):
     def forward(self, call: Callable[[], T]) -> T:
         return call()
 
-    def let_go(self) -> None:
-        """Hold slices only; weights that change are to be gathered anew."""
+    def reshard(self) -> None:
+        """Free gathered weights, so that changed ones are gathered again."""
         for module in self.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()
 
 
 def shard_like(whole: Tensor, parameter: Tensor) -> Tensor:
-    """This rank's slice of rank 0's `whole`, cut as `parameter` is."""
+    """This rank's shard of rank 0's `whole`, placed as `parameter` is."""
     assert isinstance(parameter, DTensor)
     mesh = parameter.device_mesh
     return distribute_tensor(whole.to(mesh.device_type), mesh, parameter.placements)
 
 
 def gathered(tensor: Tensor) -> Tensor:
-    """The whole of a sharded tensor, on the CPU; any other tensor as it is. All ranks must ask."""
+    """A sharded tensor as a whole on the CPU (a collective call); any other tensor unchanged."""
     return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor

@@ -1,4 +1,4 @@
-"""How a run is told of: `log.jsonl`, a line of the library's log, and TensorBoard's event files where asked for."""
+"""The log of a run: rows of `log.jsonl`, lines of the library's log, and optional TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,11 @@ from lithophone.files import write_whole
 log = logging.getLogger(__name__)
 
 PLACE = ("step", "hours", "kind")
-"""Where in the run a row stands; its other keys are what was measured."""
+"""Keys of a row that are no measurements."""
 
 
-class Journal:
-    """The rows of a run of `steps` steps in `folder`, one for each report or evaluation.
-
-    A run that goes on from an earlier checkpoint takes back what it had told after it: `rewind`.
-    """
+class RunLog:
+    """Rows of a run of `steps` steps in `folder`, one for each report or evaluation."""
 
     def __init__(self, folder: Path, steps: int, *, tensorboard: bool = False) -> None:
         self.path = folder / "log.jsonl"
@@ -32,16 +29,16 @@ class Journal:
         self.start(0)
 
     def start(self, step: int) -> None:
-        """The run goes on after `step`: the time left is reckoned from here."""
+        """Measure the remaining time from `step` on."""
         self.started_at, self.started_s = step, time.monotonic()
 
     def left_s(self, step: int) -> float | None:
-        """Seconds to the end at the pace so far, evaluations and checkpoints included; None before the first step."""
+        """Estimated seconds to the end, evaluations and checkpoints included; None before the first step."""
         done = step - self.started_at
         return (time.monotonic() - self.started_s) / done * (self.steps - step) if done > 0 else None
 
     def record(self, kind: str, step: int, seconds_seen: float, values: Mapping[str, float]) -> dict[str, float]:
-        """A row of `kind` (`train`, `dev`: the tag's folder in TensorBoard); gives its numbers: six digits are kept."""
+        """Write a row of `kind` (`train`, `dev`); gives its numbers, rounded to six digits."""
         numbers = {name: float(f"{value:.6g}") for name, value in values.items()}
         row = {"step": step, "hours": round(seconds_seen / 3600, 3), "kind": kind, **numbers}
         with self.path.open("a", encoding="utf-8") as file:
@@ -55,22 +52,22 @@ class Journal:
 
     def evaluations(self) -> list[tuple[int, dict[str, float]]]:
         """Steps and numbers of all `dev` rows so far."""
-        told = [row for row in self._rows() if row.get("kind") == "dev"]
-        return [(row["step"], {name: row[name] for name in row if name not in PLACE}) for row in told]
+        rows = [row for row in self._rows() if row.get("kind") == "dev"]
+        return [(row["step"], {name: row[name] for name in row if name not in PLACE}) for row in rows]
 
     def line(self, step: int, seconds_seen: float, numbers: Mapping[str, float]) -> str:
-        """One row for people: how far, what was measured, how long still."""
-        told = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        """A row as text: progress, measurements, time left."""
+        measured = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         left = self.left_s(step)
         end = "" if left is None else f"  {timedelta(seconds=round(left))} left"
-        return f"step {step}/{self.steps}  {seconds_seen / 3600:.2f} h heard  {told}{end}"
+        return f"step {step}/{self.steps}  {seconds_seen / 3600:.2f} h of audio  {measured}{end}"
 
     def rewind(self, step: int) -> None:
-        """Drop the rows after `step`, and a last line that was cut off while it was written."""
+        """Drop rows after `step`, and an incomplete last line."""
         kept = [json.dumps(row) + "\n" for row in self._rows() if row["step"] <= step]
         write_whole(self.path, "".join(kept))
         if self.events:
-            # An event file of TensorBoard is never rewritten: this mark hides the later steps of earlier files.
+            # TensorBoard never rewrites event files: purge_step hides later steps of earlier ones.
             self.events = _event_writer(self.path.parent / "tensorboard", purge_step=step + 1)
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -91,5 +88,5 @@ def _event_writer(folder: Path, purge_step: int | None = None) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise OptionError("TensorBoard's event files need a package: pip install tensorboard") from error
+        raise OptionError("--tensorboard needs a package: pip install tensorboard") from error
     return SummaryWriter(str(folder), purge_step=purge_step)

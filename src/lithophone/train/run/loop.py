@@ -1,11 +1,10 @@
-"""The training loop: one step after another, on a CPU, a GPU or several, resumable at any moment.
+"""The training loop, for one process or several; resumable after any step.
 
-A recipe gives the model, the batches and a function from batch to losses; the loop owns precision, accumulation over
-batches and ranks, the optimiser, the running average, the log and the checkpoints. Only what trains is averaged and
-written: a frozen language model is neither.
+A recipe gives the model, the batches and a function `losses(batch, step)`. The loop owns precision, accumulation, the
+optimiser, the weight average, the log and the checkpoints; frozen parameters are neither averaged nor written.
 
-How the rows of a step are spread over accumulated batches and ranks changes nothing but what is drawn at random and
-batch normalisation: it sees one batch of one rank at a time, and its running statistics are averaged over ranks.
+Accumulation and ranks change nothing but random draws and batch normalisation, which sees one batch of one rank at a
+time; its running statistics are averaged over ranks.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ from lithophone.errors import OptionError
 from lithophone.model.gradient_checkpointing import recompute_layers
 from lithophone.train.run.checkpoints import read_newest, write_file, write_folder
 from lithophone.train.run.distributed import (
-    agree,
     average_statistics,
-    copy_from_first,
-    own_place,
+    broadcast_bool,
+    broadcast_parameters,
+    rank_and_world,
     sum_gradients,
     sum_over_ranks,
 )
 from lithophone.train.run.fsdp import Sharded, gathered, shard_like
-from lithophone.train.run.log import Journal
+from lithophone.train.run.log import RunLog
 from lithophone.train.run.optim import Average, LearningRate, MasterAdamW
 from lithophone.train.targets.losses import Loss
 
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class TrainingBatch(Protocol):
-    """What the loop must know of a batch: where it lies, and how much speech it holds."""
+    """A batch that can be moved to a device, and has a duration in seconds."""
 
     @property
     def seconds(self) -> float: ...
@@ -52,12 +51,12 @@ class TrainingBatch(Protocol):
 AnyBatch = TypeVar("AnyBatch", bound=TrainingBatch)
 T = TypeVar("T")
 
-HEARD = "seconds of audio"
+AUDIO_SECONDS = "seconds of audio"
 
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How to train. `precision` is the model's type while computing; weights and averages are kept in float32."""
+    """Options of a run. `precision` is the dtype of computation; weights and averages are kept in float32."""
 
     schedule: LearningRate
     folder: Path
@@ -69,41 +68,43 @@ class LoopOptions:
     save_every: int = 200
     evaluate_every: int = 500
     leads: bool = True
-    """Whether this process writes the log and the checkpoints; exactly one of all ranks does."""
+    """Whether this rank writes log and checkpoints; exactly one does."""
     accumulate: int = 1
-    """Batches that make one step."""
+    """Batches per step."""
     shard: bool = False
-    """Whether every rank holds a slice of the weights and of all that belongs to them, instead of a copy."""
+    """Shard weights, gradients and optimiser state over ranks (FSDP2) instead of replicating them."""
     gradient_checkpointing: bool = False
-    """Whether layers compute again in the backward pass what they would otherwise keep."""
+    """Recompute activations in the backward pass."""
     tensorboard: bool = False
-    """Whether event files are written beside the log."""
+    """Write TensorBoard event files beside the log."""
 
     def __post_init__(self) -> None:
         for name in ("accumulate", "log_every", "save_every", "evaluate_every"):
             if getattr(self, name) < 1:
-                raise OptionError(f"{name} is {getattr(self, name)}: at least 1 is needed")
+                raise OptionError(f"{name} is {getattr(self, name)}: it must be 1 or more")
 
 
 class Trainer(Generic[AnyBatch]):
-    """A run: the model and everything that changes while it is trained. `weights` names each loss's share.
+    """A run: the model and its training state. `weights` is the weight of each loss, by name.
 
-    The gradient of a step is that of every loss's mean over all its targets, in all accumulated batches of all ranks.
-    Losses share weights, so gradients cannot be set right afterwards: the counts of all batches must be known before
-    the first backward pass. `counts` tells a batch's (by the names of its losses); without it a step of several batches
-    first goes through them without gradients, which is exact too, but costs a forward pass more.
+    `losses(batch, step)` gives sums and counts; `step` is the number of the batch over all ranks, (batches seen) *
+    world + rank, and the seed of PyTorch's generator for that forward pass.
+
+    The gradient is that of each loss's mean over all targets of a step, in all its batches on all ranks. So counts must
+    be known before the first backward pass: from `counts(batch)`, by the names of the losses, or from an extra forward
+    pass without gradients where a step has several batches.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        losses: Callable[[AnyBatch], Mapping[str, Loss]],
+        losses: Callable[[AnyBatch, int], Mapping[str, Loss]],
         weights: Mapping[str, float],
         options: LoopOptions,
         counts: Callable[[AnyBatch], Mapping[str, float]] | None = None,
     ) -> None:
         model.to(options.device)
-        copy_from_first(model)
+        broadcast_parameters(model)
         if options.gradient_checkpointing:
             recompute_layers(model)
         masters = [p.detach().clone().float() for p in model.parameters() if p.requires_grad]
@@ -124,15 +125,15 @@ class Trainer(Generic[AnyBatch]):
         self.step = 0
         self.seconds_seen = 0.0
         self.sums: dict[str, float] = {}
-        """Each loss, summed over the steps since the last report."""
+        """Mean of each loss over the steps since the last report, up to the share that has passed."""
         options.folder.mkdir(parents=True, exist_ok=True)
-        self.journal = None
+        self.run_log = None
         if options.leads:
-            self.journal = Journal(options.folder, options.schedule.steps, tensorboard=options.tensorboard)
+            self.run_log = RunLog(options.folder, options.schedule.steps, tensorboard=options.tensorboard)
 
     @property
     def batches_seen(self) -> int:
-        """How many batches this rank has used: where the batches of a resumed run have to start."""
+        """Batches this rank has used: where a resumed stream of batches starts."""
         return self.step * self.options.accumulate
 
     def run(
@@ -141,10 +142,10 @@ class Trainer(Generic[AnyBatch]):
         evaluate: Callable[[], Mapping[str, float]] | None = None,
         stop: Callable[[Mapping[str, float]], bool] | None = None,
     ) -> None:
-        """Train until the schedule ends; call `evaluate` with the averaged weights in place every now and then.
+        """Train to the end of the schedule; `evaluate` runs with the averaged weights every `evaluate_every` steps.
 
-        After each evaluation `stop` is asked, with its values, whether that was enough: rank 0's answer counts for all.
-        A run that goes on tells `stop` the earlier evaluations first, so that it knows what it knew.
+        `stop` gets the values of each evaluation and ends the run by returning True on rank 0. After a resume it gets
+        the earlier evaluations first.
         """
         options, pace = self.options, _Pace()
         evaluated, ended = self._start(stop)
@@ -171,10 +172,10 @@ class Trainer(Generic[AnyBatch]):
             self._evaluate(evaluate, None)
 
     def train_step(self, *batches: AnyBatch) -> tuple[float, dict[str, float]]:
-        """One update by all these batches; gives the gradient's norm, and the mean of every loss over all ranks."""
+        """One update from these batches; gives the gradient norm and each loss's mean over all ranks."""
         self.model.train()
-        told = self._count(batches) if len(batches) > 1 else None
-        counts = None if told is None else self._over_ranks(told)
+        expected = self._count(batches) if len(batches) > 1 else None
+        counts = None if expected is None else self._over_ranks(expected)
         seen: dict[str, float] = {}
         sums: dict[str, float] = {}
         for place, batch in enumerate(batches):
@@ -183,16 +184,16 @@ class Trainer(Generic[AnyBatch]):
             self._backward(totals, counts)
             _add(seen, found)
             _add(sums, {name: float(total.detach()) for name, total in totals.items()})
-        if told is not None and told != seen:
-            raise OptionError(f"{told} targets were counted, but the losses had {seen}: both have to be the same")
+        if expected is not None and expected != seen:
+            raise OptionError(f"counts() gave {expected}, but the losses counted {seen}: both must agree")
         if not self.sharded:
             sum_gradients(self.optimizer.masters)
         norm = self.optimizer.step(self.options.schedule.at(self.step), self.options.max_norm)
         average_statistics(self.statistics)
         self.step += 1
         self.average.update(self.exact)
-        sums = self._over_ranks({**sums, HEARD: sum(batch.seconds for batch in batches)})
-        self.seconds_seen += sums.pop(HEARD)
+        sums = self._over_ranks({**sums, AUDIO_SECONDS: sum(batch.seconds for batch in batches)})
+        self.seconds_seen += sums.pop(AUDIO_SECONDS)
         assert counts is not None
         return norm, {name: total / max(counts[name], 1.0) for name, total in sums.items()}
 
@@ -208,99 +209,97 @@ class Trainer(Generic[AnyBatch]):
                 return self._inside(evaluate)
         finally:
             if self.sharded:
-                self.sharded.let_go()
+                self.sharded.reshard()
             _copy_into(state, kept)
 
     def averaged_state(self) -> dict[str, Tensor]:
-        """The state of the whole model by name, averaged and float32 where it trains, as it is elsewhere.
-
-        All ranks of a sharded run must ask.
-        """
+        """The whole state by name: averaged float32 where trained. A collective call when sharded."""
         state = {**self.model.state_dict(), **self.average.tensors}
         return {name: gathered(tensor) for name, tensor in state.items()}
 
     def record(self, values: Mapping[str, float], kind: str = "train") -> Mapping[str, float]:
-        """Tell of `train` or `dev` values, in `log.jsonl` and the library's log; gives them as they were told."""
-        return self.journal.record(kind, self.step, self.seconds_seen, values) if self.journal else values
+        """Log `train` or `dev` values; gives them as rounded there."""
+        return self.run_log.record(kind, self.step, self.seconds_seen, values) if self.run_log else values
 
     def save(self) -> None:
-        """Write `last.pt`, or the folder of a sharded run: all of it, or nothing."""
+        """Write `last.pt`, or the folder of a sharded run, atomically."""
         if self.sharded:
             write_folder(self._tensors(), self.options.folder, self.step)
         elif self.options.leads:
             write_file(self._tensors(), self.options.folder)
 
     def resume(self) -> bool:
-        """Go on from the last checkpoint of the folder, if there is one; a CheckpointError if another run wrote it.
+        """Restore the folder's newest checkpoint and drop later rows of the log; False if there is none.
 
-        What the log tells of later steps is dropped: they are done again.
+        Raises CheckpointError for the checkpoint of another run.
         """
         tensors = self._tensors()
-        found = read_newest(tensors, self.options.folder, self.model.state_dict().keys())
+        found = read_newest(tensors, self.options.folder)
         if found:
             self.optimizer.write()
             self.step, self.average.updates = tensors["steps"].tolist()
             self.seconds_seen = float(tensors["seconds_seen"])
-            values, told = tensors["sums"].tolist()
-            self.sums = {name: value for name, value, known in zip(self.weights, values, told, strict=True) if known}
-        if self.journal:
-            self.journal.rewind(self.step)
+            values, present = tensors["sums"].tolist()
+            self.sums = {name: value for name, value, known in zip(self.weights, values, present, strict=True) if known}
+        if self.run_log:
+            self.run_log.rewind(self.step)
         return found
 
     def _start(self, stop: Callable[[Mapping[str, float]], bool] | None) -> tuple[bool, bool]:
-        """Whether this step has been evaluated already, and whether an evaluation was enough."""
+        """Whether this step has been evaluated already, and whether an earlier evaluation ended the run."""
         earlier = []
-        if self.journal:
-            self.journal.start(self.step)
-            earlier = self.journal.evaluations()
+        if self.run_log:
+            self.run_log.start(self.step)
+            earlier = self.run_log.evaluations()
         enough = stop is not None and any([stop(values) for _, values in earlier])
         evaluated = any(step == self.step for step, _ in earlier)
-        return agree(evaluated, self.options.device), agree(enough, self.options.device)
+        return broadcast_bool(evaluated, self.options.device), broadcast_bool(enough, self.options.device)
 
     def _evaluate(
         self,
         evaluate: Callable[[], Mapping[str, float]],
         stop: Callable[[Mapping[str, float]], bool] | None,
     ) -> bool:
-        """Evaluate and tell; gives whether that was enough."""
+        """Evaluate and log; gives whether the run is to end."""
         values = self.record(self.with_average(evaluate), "dev")
-        return agree(stop is not None and stop(values), self.options.device)
+        return broadcast_bool(stop is not None and stop(values), self.options.device)
 
     def _inside(self, call: Callable[[], T]) -> T:
-        """Call what computes with the model where its weights are whole."""
+        """Call `call` where sharded weights are gathered."""
         return self.sharded(call) if self.sharded else call()
 
     def _forward(self, place: int, batch: AnyBatch) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Sums and counts of a batch's losses; what is drawn at random depends on its step, place and rank alone."""
-        rank, world = own_place()
-        torch.manual_seed((self.batches_seen + place) * world + rank)
-        return self._inside(lambda: _sums_and_counts(self.losses(batch)))
+        """Sums and counts of the losses of the step's batch number `place`."""
+        rank, world = rank_and_world()
+        step = (self.batches_seen + place) * world + rank
+        torch.manual_seed(step)
+        return self._inside(lambda: _sums_and_counts(self.losses(batch, step)))
 
     def _count(self, batches: Sequence[AnyBatch]) -> dict[str, float]:
-        """The targets of this rank's batches, before any gradient."""
-        told: dict[str, float] = {}
-        self.model.eval()  # or statistics of batch normalisation would take every batch twice
+        """Counts of targets in this rank's batches, without gradients."""
+        found: dict[str, float] = {}
+        self.model.eval()  # batch normalisation would count every batch twice
         with torch.no_grad():
             for place, batch in enumerate(batches):
-                _add(told, self.counts(batch) if self.counts else self._forward(place, batch)[1])
+                _add(found, self.counts(batch) if self.counts else self._forward(place, batch)[1])
         self.model.train()
-        return told
+        return found
 
     def _backward(self, totals: Mapping[str, Tensor], counts: Mapping[str, float]) -> None:
-        """Add to the gradients those of the weighted sum of totals, each divided by its count."""
+        """Accumulate the gradient of the weighted sum of totals, each divided by its count."""
         parts = [self.weights[name] * total / max(counts[name], 1.0) for name, total in totals.items()]
         loss = torch.stack([part.float() for part in parts]).sum()
-        # Sharded gradients come as the mean over ranks, and are to be the sum.
-        (loss * own_place()[1] if self.sharded else loss).backward()  # type: ignore[no-untyped-call]
+        # FSDP averages gradients over ranks; the sum is needed.
+        (loss * rank_and_world()[1] if self.sharded else loss).backward()  # type: ignore[no-untyped-call]
         self.optimizer.collect()
 
     def _over_ranks(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The sums of all ranks, which have the same names in the same order."""
+        """Sums over ranks; names and order are the same on all."""
         mine = torch.tensor(list(values.values()), dtype=torch.float64).to(self.options.device)
         return dict(zip(values, sum_over_ranks(mine).tolist(), strict=True))
 
     def _exact(self) -> dict[str, Tensor]:
-        """What trains, by name: the float32 masters, and the buffers of modules with a weight that trains."""
+        """Trained tensors by name: float32 masters, and buffers of modules with a trained parameter."""
         masters = dict(zip(map(id, self.optimizer.parameters), self.optimizer.masters, strict=True))
         found = {
             name: masters[id(p)] for name, p in self.model.named_parameters(remove_duplicate=False) if p.requires_grad
@@ -313,20 +312,20 @@ class Trainer(Generic[AnyBatch]):
         return found
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Where the run stands, by name: tensors in use, written as they are and read in place; numbers as tensors."""
+        """The run's state as tensors by name; those in use are read and written in place."""
         found = {f"exact.{name}": tensor for name, tensor in self.exact.items()}
         found |= {f"average.{name}": tensor for name, tensor in self.average.tensors.items()}
         for name, moments in zip(self.names, self.optimizer.moments(), strict=True):
             found |= {f"{kind}.{name}": tensor for kind, tensor in moments.items()}
-        told = [[self.sums.get(name, 0.0), float(name in self.sums)] for name in self.weights]
-        found["sums"] = torch.tensor(told, dtype=torch.float64).T.contiguous()
+        sums = [[self.sums.get(name, 0.0), float(name in self.sums)] for name in self.weights]
+        found["sums"] = torch.tensor(sums, dtype=torch.float64).T.contiguous()
         found["steps"] = torch.tensor([self.step, self.average.updates])
         found["seconds_seen"] = torch.tensor(self.seconds_seen, dtype=torch.float64)
         return found
 
 
 class _Pace:
-    """Seconds of audio a second."""
+    """Seconds of audio per second of time."""
 
     def __init__(self) -> None:
         self.audio_s, self.since = 0.0, time.monotonic()
@@ -335,14 +334,14 @@ class _Pace:
         self.audio_s += audio_s
 
     def speed(self) -> float:
-        """Since it was asked the last time."""
+        """Since the last call."""
         speed = self.audio_s / max(1e-9, time.monotonic() - self.since)
         self.audio_s, self.since = 0.0, time.monotonic()
         return speed
 
 
 def cast_for_compute(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Cast the model for computing; batch normalisation keeps float32 statistics and weights."""
+    """Cast the model to `dtype`; batch normalisation keeps float32 weights and statistics."""
     for module in model.modules():
         if not isinstance(module, nn.BatchNorm1d):
             for parameter in module.parameters(recurse=False):

@@ -1,4 +1,4 @@
-"""What an encoder hears of a written text: what both of its heads learn to spell."""
+"""Training transcripts of the CTC heads, and the languages that the encoder is conditioned on in training."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ from functools import lru_cache
 import numpy as np
 
 from lithophone.ctc.characters import character_labels, foreign_labels, hiragana, raw_text
+from lithophone.languages import base_language
 from lithophone.text import japanese as kana
 
-TOLD = 0.6
-"""Share of the rows whose language the encoder is told."""
+CONDITIONED_SHARE = 0.6
+"""Share of the rows whose language conditions the encoder."""
 
-_MADE_OF = "-t-"
-"""BCP 47's mark of a transformed text: `ja-t-fr` is French spelled as Japanese would (`train/phonemes/to_kana.py`)."""
+_RESPELLED = "-t-"
+"""BCP 47's tag of a transformed text: `ja-t-fr` is French respelled as Japanese (`train/phonemes/to_kana.py`)."""
 
 FOREIGN_PENALTY = 20.0
-"""Nats off foreign letters; a model is told its language by it, and by a mark, in training and afterwards."""
+"""Logit penalty, in nats, on characters outside the language, in training and in the models trained here."""
 
 
-def heard_text(text: str, lang: str) -> str:
-    """The raw form; Japanese in Hiragana, as its words are read and without spaces, because nobody hears kanji.
+def training_language(lang: str) -> str:
+    """The code without region or case: `pt-BR` -> `pt`; `ja-t-fr` keeps both of its languages."""
+    spelling, respelled, spoken = lang.lower().replace("_", "-").partition(_RESPELLED)
+    return base_language(spelling) + respelled + base_language(spoken)
+
+
+def ctc_transcript(text: str, lang: str) -> str:
+    """Raw form of the text; Japanese as the Hiragana of its reading, without spaces.
 
     Raises OptionError for Japanese where the dictionary is not installed.
     """
-    return _reading(text) if spelling_language(lang) == "ja" else raw_text(text)
-
-
-def spelling_language(lang: str) -> str:
-    """The language whose letters a text is in: `ja` of `ja-t-fr`."""
-    return lang.partition(_MADE_OF)[0]
+    return _reading(text) if base_language(lang) == "ja" else raw_text(text)
 
 
 @lru_cache(1 << 16)
@@ -38,20 +40,22 @@ def _reading(text: str) -> str:
     return "".join(raw_text(hiragana(kana.reading(text))).split())
 
 
-def encoder_biass(texts: Sequence[str], langs: Sequence[str], rng: np.random.Generator) -> list[str | None]:
-    """The spelling languages of a TOLD share of the rows, None for the others.
+def conditioning_languages(texts: Sequence[str], langs: Sequence[str], rng: np.random.Generator) -> list[str | None]:
+    """The language each row's encoder is conditioned on, for a share of CONDITIONED_SHARE; None for the others.
 
-    A text with foreign letters itself is never told, one that is spelled in another language than is spoken always.
+    Never for a text with characters outside its language, always for a respelled one (`ja-t-fr`).
     """
-    spellings = [spelling_language(lang) for lang in langs]
+    spellings = [base_language(lang) for lang in langs]
     return [
-        spelling if (rng.random() < TOLD or spelling != lang) and not _foreign(spelling) & _labels(text, lang) else None
+        spelling
+        if (rng.random() < CONDITIONED_SHARE or _RESPELLED in lang) and not _foreign(spelling) & _labels(text, lang)
+        else None
         for text, lang, spelling in zip(texts, langs, spellings, strict=True)
     ]
 
 
 def _labels(text: str, lang: str) -> set[int]:
-    return set(character_labels(heard_text(text, lang)))
+    return set(character_labels(ctc_transcript(text, lang)))
 
 
 @lru_cache

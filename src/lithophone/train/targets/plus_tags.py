@@ -1,7 +1,6 @@
-"""Replies of a plus model as they are learned: words with the times they end at, turns with the number of a speaker.
+"""Target replies of a plus model: word-time tags and speaker tags, the forms that `text/replies.py` parses.
 
-What is written here is what `text/replies.py` reads. Tags of clusters are for training alone: they are asked for by an
-instruction of their own, which no task of inference has, so that nothing but a training batch ever meets them.
+Tags with voice clusters exist in training only: their instruction belongs to no task of inference.
 """
 
 from __future__ import annotations
@@ -18,25 +17,25 @@ from lithophone.model.config import ModelType
 from lithophone.text.prompts import SPEAKERS, SpeakerTurns, prompt_text
 from lithophone.text.replies import SILENCE, WRAP_S, Turn
 from lithophone.text.tokenizer import Tokenizer
-from lithophone.train.targets.prompt_reply import Pair, Request, make_pair
+from lithophone.train.targets.prompt_reply import Example, TaskTarget, make_example
 from lithophone.transcript import Word
 
 MODEL_TYPE: ModelType = "granite_speech_plus"
 
 LONGEST_STEP_CS = round(100 * WRAP_S) - 1
-"""Between neighbouring tags: one more, and the tag would say that no time has passed."""
+"""Longest step between two tags: 10 s would wrap to no step at all."""
 
 SILENCE_S = 0.1
-"""A gap that is shorter belongs to the word behind it: few stops of a consonant are longer."""
+"""Shorter gaps belong to the next word: few stop consonants are longer."""
 
 CLUSTERS = SPEAKERS.replace("[Speaker 1]: and [Speaker 2]:", "[Speaker 1 cluster 1]: and [Speaker 2 cluster 2]:")
-"""Asks for tags that name the cluster of a voice as well."""
+"""The instruction for tags that name voice clusters too."""
 
 UNKNOWN_SPEAKER = ""
 
 
 def raw_words(words: Iterable[Word]) -> tuple[Word, ...]:
-    """The words of a raw transcript: marks alone are none, and what falls apart shares its stretch by its letters."""
+    """Words in raw form: punctuation is dropped, and a word that splits divides its time by letters."""
     return tuple(piece for word in words for piece in _pieces(word))
 
 
@@ -49,10 +48,10 @@ def _pieces(word: Word) -> Iterator[Word]:
 
 
 def word_time_reply(words: Sequence[Word], silence_s: float = SILENCE_S) -> str:
-    """`hello [T:45] _ [T:60] world [T:82]`: every word and every longer silence, each with its end.
+    """`hello [T:45] _ [T:60] world [T:82]`: every word and every silence of `silence_s` or more, with its end time.
 
-    Ends are centiseconds modulo 1000 and never fall; a silence of 10 s or more becomes several, since a tag cannot tell
-    how often it has wrapped. Raises ManifestError for a word that takes so long, or has no letters.
+    Times are centiseconds modulo 1000, monotonic; a silence of 10 s or more is written as several. Raises ManifestError
+    for a word of 10 s or more, or one without letters.
     """
     pieces: list[str] = []
     last_cs = 0
@@ -79,9 +78,9 @@ def time_tag(end_cs: int) -> str:
 
 
 def speaker_reply(turns: Iterable[Turn], clusters: Mapping[str, int] | None = None) -> str:
-    """`[Speaker 1]: hello [Speaker 2]: hi`: speakers are numbered as they are first heard, neighbours joined.
+    """`[Speaker 1]: hello [Speaker 2]: hi`: speakers are numbered in order of appearance, neighbouring turns joined.
 
-    With `clusters`, by speaker, `[Speaker 1 cluster 42]: hello`; a speaker without a cluster keeps the plain tag.
+    With `clusters` by speaker, `[Speaker 1 cluster 42]: hello`; a speaker without a cluster keeps the plain tag.
     """
     numbers: dict[str | None, int] = {}
     pieces: list[str] = []
@@ -97,19 +96,16 @@ def speaker_reply(turns: Iterable[Turn], clusters: Mapping[str, int] | None = No
 
 
 @dataclass(frozen=True)
-class TaggedRequest:
-    """What is asked of a row; `clustered` where the reply names clusters and the instruction has to say so."""
-
-    request: Request
-    clustered: bool = False
+class ClusteredSpeakerTurns(SpeakerTurns):
+    """Speaker turns whose tags name voice clusters (training only)."""
 
 
-def tagged_pair(asked: TaggedRequest, tokenizer: Tokenizer, n_audio: int) -> Pair:
-    """Prompt and reply of a plus model, as `make_pair` gives them."""
-    pair = make_pair(asked.request, tokenizer, MODEL_TYPE, n_audio)
-    if not asked.clustered:
-        return pair
+def plus_example(target: TaskTarget, tokenizer: Tokenizer, n_audio: int) -> Example:
+    """Prompt and reply of a plus model, with the training-only instruction where clusters are asked for."""
+    example = make_example(target, tokenizer, MODEL_TYPE, n_audio)
+    if not isinstance(target.task, ClusteredSpeakerTurns):
+        return example
     text = prompt_text(SpeakerTurns(), tokenizer, MODEL_TYPE).replace(SPEAKERS, CLUSTERS)
     slot = tokenizer.audio_id
     ids = [i for token in tokenizer.encode(text) for i in ([slot] * n_audio if token == slot else [token])]
-    return replace(pair, prompt=ids)
+    return replace(example, prompt=ids)

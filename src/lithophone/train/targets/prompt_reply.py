@@ -1,6 +1,6 @@
-"""What is asked of a clip and what is answered; prompt and reply as one sequence, and the loss over the reply.
+"""Prompt and reply examples, and the cross-entropy of replies.
 
-The sequence is [prompt with audio slots | reply | end]; only reply and end are predicted.
+The sequence is [prompt with audio slots | reply | end token]; the loss is over reply and end token.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from lithophone.model.config import ModelType, Variant
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
 from lithophone.text.prompts import Task, Transcribe, Translate, build_prompt
 from lithophone.text.tokenizer import Tokenizer
-from lithophone.train.targets.ctc_transcripts import heard_text
+from lithophone.train.targets.ctc_transcripts import ctc_transcript
 from lithophone.train.targets.losses import Loss, next_token
 
 CASED = re.compile(r"[a-zà-ÿ\u3040-\u30ff]")
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A prompt and the reply it asks for, as token ids; the reply closes with the end token."""
+class Example:
+    """Token ids of a prompt and its reply, which ends with the end token."""
 
     prompt: list[int]
     reply: list[int]
 
 
 @dataclass(frozen=True)
-class Said:
-    """What is known of a clip: its text, the language that is spoken, and what it means in others."""
+class SourceText:
+    """A transcript, its language, and its translations by language code."""
 
     text: str
     lang: str
@@ -46,8 +46,8 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Request:
-    """A task and the text of its reply."""
+class TaskTarget:
+    """A task and the text of its target reply."""
 
     task: Task
     reply: str
@@ -55,10 +55,10 @@ class Request:
 
 @dataclass(frozen=True)
 class TaskMix:
-    """Shares of the tasks that are asked of a clip; they need not add up to 1.
+    """Sampling shares of tasks; they need not add up to 1.
 
-    A task that a clip cannot serve (a translation that is not known) leaves its share to the others. A text all in
-    capitals knows no case, so it is asked for raw.
+    A task that a clip does not allow leaves its share to the others: translation without a known translation,
+    punctuation of a text all in capitals.
     """
 
     raw: float = 0.35
@@ -66,9 +66,9 @@ class TaskMix:
     keywords: float = 0.2
     translate: float = 0.0
     transcribe_first: float = 0.3
-    """Of the translations: the reply says first what was said (`[Transcription] ... [Translation] ...`)."""
+    """Share of translations whose reply begins with the transcript (`[Transcription] ... [Translation] ...`)."""
     kana: float = 0.0
-    """Of the raw transcriptions of Japanese: in kana, as it is heard, by a model that is too small for kanji."""
+    """Share of raw Japanese transcripts written in kana, for models too small for kanji."""
 
     SYNTAX: ClassVar[str] = (
         "shares of tasks: raw=0.3 punctuated=0.4 keywords=0.2 translate=0.1 transcribe_first=0.3 kana=0"
@@ -76,7 +76,7 @@ class TaskMix:
 
     @classmethod
     def parse(cls, items: Iterable[str]) -> TaskMix:
-        """`["raw=0.3", "translate=0.1"]` -> those shares, the others as they are by default. Raises OptionError."""
+        """Shares from `["raw=0.3", "translate=0.1"]`, the defaults for all others. Raises OptionError."""
         shares: dict[str, float] = {}
         for item in items:
             name, _, value = item.partition("=")
@@ -86,7 +86,7 @@ class TaskMix:
                 raise OptionError(f"{item!r} is not NAME=SHARE; {cls.SYNTAX}") from None
         unknown = set(shares) - {field.name for field in fields(cls)}
         if unknown:
-            raise OptionError(f"no task {', '.join(sorted(unknown))} to mix; {cls.SYNTAX}")
+            raise OptionError(f"unknown task {', '.join(sorted(unknown))}; {cls.SYNTAX}")
         return cls(**shares)
 
     def __post_init__(self) -> None:
@@ -99,70 +99,70 @@ class TaskMix:
 
 
 class KeywordSource(Protocol):
-    """Draws the keyword list that a prompt carries; it may be empty."""
+    """Draws a keyword list for a text; it may be empty."""
 
     def draw(self, text: str, rng: np.random.Generator) -> tuple[str, ...]: ...
 
 
-def draw_request(
-    said: Said, mix: TaskMix, rng: np.random.Generator, keywords: Mapping[str, KeywordSource] | None = None
-) -> Request:
-    """One task, drawn by its share among those that the clip can serve. `keywords` has lists by language."""
-    cased = CASED.search(said.text) is not None
-    pairs = [to for to in said.translations if (said.lang, to) in PAIRS]
+def draw_target(
+    source: SourceText, mix: TaskMix, rng: np.random.Generator, keywords: Mapping[str, KeywordSource] | None = None
+) -> TaskTarget:
+    """A task and its target reply, drawn by the shares of `mix`; `keywords` has lists by language."""
+    cased = CASED.search(source.text) is not None
+    targets = [to for to in source.translations if (source.lang, to) in PAIRS]
     shares = {
         "raw": mix.raw,
         "punctuated": mix.punctuated if cased else 0.0,
-        "keywords": mix.keywords if said.lang in (keywords or {}) else 0.0,
-        "translate": mix.translate if pairs else 0.0,
+        "keywords": mix.keywords if source.lang in (keywords or {}) else 0.0,
+        "translate": mix.translate if targets else 0.0,
     }
     weights = np.array(list(shares.values()))
     kind = list(shares)[int(rng.choice(len(weights), p=weights / weights.sum()))]
     if kind == "translate":
-        return _translation(said, str(rng.choice(pairs)), mix, rng)
-    words = (keywords or {})[said.lang].draw(said.text, rng) if kind == "keywords" else ()
+        return _translation(source, str(rng.choice(targets)), mix, rng)
+    words = (keywords or {})[source.lang].draw(source.text, rng) if kind == "keywords" else ()
     if words and cased:
-        return Request(Transcribe(keywords=words), said.text.strip())
+        return TaskTarget(Transcribe(keywords=words), source.text.strip())
     if kind == "punctuated":
-        return Request(Transcribe(punctuate=True), said.text.strip())
-    in_kana = said.lang == "ja" and not words and mix.kana > 0.0 and rng.random() < mix.kana
-    raw = heard_text(said.text, said.lang) if in_kana else raw_text(said.text)
-    return Request(Transcribe(punctuate=False, keywords=words), raw)
+        return TaskTarget(Transcribe(punctuate=True), source.text.strip())
+    in_kana = source.lang == "ja" and not words and mix.kana > 0.0 and rng.random() < mix.kana
+    raw = ctc_transcript(source.text, source.lang) if in_kana else raw_text(source.text)
+    return TaskTarget(Transcribe(punctuate=False, keywords=words), raw)
 
 
-def _translation(said: Said, to: str, mix: TaskMix, rng: np.random.Generator) -> Request:
-    """Punctuated or raw by the shares of transcriptions; a share of the replies transcribes first."""
+def _translation(source: SourceText, to: str, mix: TaskMix, rng: np.random.Generator) -> TaskTarget:
+    """A translation target, punctuated or raw by the shares of transcription, with or without the transcript."""
     punctuate = bool(rng.random() * (mix.raw + mix.punctuated) >= mix.raw)
     form = str.strip if punctuate else raw_text
-    meaning = form(said.translations[to])
+    meaning = form(source.translations[to])
     if rng.random() < mix.transcribe_first:
-        meaning = f"[Transcription] {form(said.text)} [Translation] {meaning}"
-    return Request(Translate(to, punctuate), meaning)
+        meaning = f"[Transcription] {form(source.text)} [Translation] {meaning}"
+    return TaskTarget(Translate(to, punctuate), meaning)
 
 
-def make_pair(request: Request, tokenizer: Tokenizer, variant: Variant | ModelType, n_audio: int) -> Pair:
-    """The reply starts with a space, as the chat template sets it behind `ASSISTANT:`."""
-    prompt = build_prompt(request.task, tokenizer, variant, n_audio)
-    return Pair(prompt, [*tokenizer.encode(f" {request.reply}"), tokenizer.eos_id])
+def make_example(target: TaskTarget, tokenizer: Tokenizer, variant: Variant | ModelType, n_audio: int) -> Example:
+    """Token ids for `n_audio` audio slots; the reply starts with a space, as in the chat template."""
+    prompt = build_prompt(target.task, tokenizer, variant, n_audio)
+    return Example(prompt, [*tokenizer.encode(f" {target.reply}"), tokenizer.eos_id])
 
 
-def reply_loss(model: GraniteForCausalLM, embeddings: Sequence[Tensor], pairs: Sequence[Pair]) -> Loss:
-    """Cross-entropy over the replies; embeddings (L_i, H) are those of prompt and reply without the end token.
+def reply_loss(model: GraniteForCausalLM, embeddings: Sequence[Tensor], examples: Sequence[Example]) -> Loss:
+    """Cross-entropy of the replies; embeddings (L_i, H) are those of prompt and reply without the end token.
 
-    A prompt with a keyword list is many times as long as others, so rows go through the model with those of like
-    length. Slices of a model (FSDP) are gathered once a pass, by all ranks together: there it is one pass.
+    Rows are batched by similar length, as prompts with keyword lists are long. A sharded model (FSDP) runs one pass:
+    its ranks gather weights together.
     """
-    sliced = any(isinstance(module, FSDPModule) for module in model.modules())
+    sharded = any(isinstance(module, FSDPModule) for module in model.modules())
     lengths = [len(row) for row in embeddings]
     losses = []
-    for group in [range(len(lengths))] if sliced else like_lengths(lengths):
+    for group in [range(len(lengths))] if sharded else like_lengths(lengths):
         padded, _ = pad_rows([embeddings[i] for i in group])
-        losses.append(loss_of_states(model, model(padded), [pairs[i] for i in group]))
+        losses.append(loss_of_states(model, model(padded), [examples[i] for i in group]))
     return Loss(torch.stack([loss.total for loss in losses]).sum(), sum(loss.count for loss in losses))
 
 
 def like_lengths(lengths: Sequence[int], least: float = 0.6) -> list[list[int]]:
-    """Indices in groups, the longest first; in a group none is shorter than `least` of its longest."""
+    """Indices grouped by length, longest first; none is shorter than `least` of its group's longest."""
     groups: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if not groups or lengths[i] < least * lengths[groups[-1][0]]:
@@ -171,11 +171,11 @@ def like_lengths(lengths: Sequence[int], least: float = 0.6) -> list[list[int]]:
     return groups
 
 
-def loss_of_states(model: GraniteForCausalLM, hidden: Tensor, pairs: Sequence[Pair]) -> Loss:
-    """The same of the language model's states (B, L, H)."""
+def loss_of_states(model: GraniteForCausalLM, hidden: Tensor, examples: Sequence[Example]) -> Loss:
+    """Cross-entropy of the replies from the language model's states (B, L, H)."""
     picked, targets = [], []
-    for row, pair in zip(hidden, pairs, strict=True):
-        start = len(pair.prompt) - 1
-        picked.append(row[start : start + len(pair.reply)])
-        targets += pair.reply
+    for row, example in zip(hidden, examples, strict=True):
+        start = len(example.prompt) - 1
+        picked.append(row[start : start + len(example.reply)])
+        targets += example.reply
     return next_token(model.logits(torch.cat(picked)), torch.tensor(targets, device=hidden.device))
