@@ -46,9 +46,7 @@ def pronounce(ids: Sequence[int]) -> Pronunciation:
 
 def scorer(seed: int) -> CTCScorer:
     logits = 2.0 * torch.randn(20, 100, generator=torch.Generator().manual_seed(seed))
-    return CTCScorer(
-        PrefixScorer(logits.log_softmax(-1)), pronounce, lambda labels, first: [label - 1 for label in labels[:1]]
-    )
+    return CTCScorer(PrefixScorer(logits.log_softmax(-1)), pronounce, lambda labels, first: [label - 1 for label in labels[:1]])
 
 
 @pytest.fixture(scope="module")

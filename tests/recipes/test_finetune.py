@@ -125,5 +125,5 @@ def test_a_run_that_wins_nothing_stops_and_keeps_the_best(finetune: ModuleType, 
 def test_a_model_that_edits_is_sent_to_its_own_recipe(finetune: ModuleType, tmp_path: Path) -> None:
     generation: Generation = "G3"
     save_checkpoint(tiny_nar_checkpoint(generation), tmp_path / "nar")
-    with pytest.raises(OptionError, match=r"nar model: it goes on training with `recipes/nar.py --init"):
+    with pytest.raises(OptionError, match=r"nar model: train it with `lithophone train nar --init"):
         finetune.read_model(str(tmp_path / "nar"))
