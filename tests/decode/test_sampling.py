@@ -46,13 +46,20 @@ def test_evenly_spread_numbers_give_every_token_its_share(options: Sampling) -> 
         torch.testing.assert_close(shares, warped.softmax(-1)[0], atol=1.5 / n, rtol=0)
 
 
-@pytest.mark.parametrize("options", [Sampling(), Sampling(top_p=0.5), Sampling(temperature=1e-40), Sampling(top_k=1)])
+@pytest.mark.parametrize("options", [Sampling(), Sampling(top_p=0.5), Sampling(temperature=1e-6), Sampling(top_k=1)])
 def test_the_first_and_the_last_number_draw_allowed_tokens(options: Sampling) -> None:
     logits = logits_of(0)
     assert sample(logits, options, 0.0) == int(logits.argmax())
     last = sample(logits, options, 1 - 2**-53)
     assert 0 <= last < len(logits)
     assert (last == int(logits.argmax())) == (options.top_k == 1 or options.temperature < 1)
+
+
+@pytest.mark.parametrize("top_p", [1e-300, 5e-324, 1e-7])
+def test_the_smallest_mass_leaves_the_most_probable_token(top_p: float) -> None:
+    logits = logits_of(1)
+    for uniform in (0.0, 0.5, 1 - 2**-53):
+        assert sample(logits, Sampling(top_p=top_p), uniform) == int(logits.argmax())
 
 
 def test_a_row_draws_the_same_tokens_in_any_company(model: GraniteSpeech) -> None:
@@ -76,7 +83,7 @@ def test_without_freedom_sampling_is_greedy(model: GraniteSpeech, options: Sampl
     assert reply.ids == greedy_decode(model, prompt, Greedy(BUDGET), 0).ids
 
 
-def test_the_probabilities_told_are_the_models_own(model: GraniteSpeech) -> None:
+def test_the_probabilities_of_the_reply_are_the_models_own(model: GraniteSpeech) -> None:
     (prompt,) = prompts_for(model, 1)
     (reply,) = decode_batch(model, [prompt], Sampling(BUDGET, temperature=5.0, top_k=9), [0])
     ids = torch.tensor(reply.ids)

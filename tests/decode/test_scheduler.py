@@ -44,9 +44,13 @@ def pronounce(ids: Sequence[int]) -> Pronunciation:
     return Pronunciation([1 + i for i in ids if i % 7], sum(i % 7 == 0 for i in ids))
 
 
+def propose(labels: Sequence[int], first: bool) -> list[int]:
+    return [label - 1 for label in labels[:1]]
+
+
 def scorer(seed: int) -> CTCScorer:
     logits = 2.0 * torch.randn(20, 100, generator=torch.Generator().manual_seed(seed))
-    return CTCScorer(PrefixScorer(logits.log_softmax(-1)), pronounce, lambda labels, first: [label - 1 for label in labels[:1]])
+    return CTCScorer(PrefixScorer(logits.log_softmax(-1)), pronounce, propose)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Drawing tokens at random: temperature, top-k, top-p."""
+"""Sampling: temperature, top-k, top-p."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lithophone.model.granite import GraniteForCausalLM
 
 
 class Sampler:
-    """What draws the tokens of one row: its options and its own random numbers, whoever else is in the batch."""
+    """Draws the tokens of one row with random numbers of its own, so that they do not depend on the batch."""
 
     def __init__(self, options: Sampling) -> None:
         self.options, self.random = options, Random(options.seed)
@@ -36,14 +36,14 @@ def draw(language_model: GraniteForCausalLM, hidden: Tensor, samplers: Sequence[
 
 
 def sample(logits: Tensor, options: Sampling, uniform: float) -> int:
-    """Logits (V,) and a random number in [0, 1) -> a token.
+    """Logits (V,) and a random number in [0, 1) -> a token, by the inverse of the cumulative distribution.
 
-    Tokens lie on a line, the most probable first, each as long as its probability: the number picks one. Of tokens
-    beyond `top_p` the first, which reaches it, is kept.
+    Tokens are ordered by probability. Of those beyond `top_p` the first, which reaches it, is kept.
     """
     ordered, tokens = logits.sort(descending=True, stable=True)
     probabilities = ((ordered - ordered[0]) / options.temperature)[: options.top_k].softmax(-1)
     ends = probabilities.cumsum(-1)
-    ends = ends[: int((ends - probabilities < options.top_p).sum())]
+    # A top_p below the smallest float32 leaves the first token all the same.
+    ends = ends[: max(1, int((ends - probabilities < options.top_p).sum()))]
     place = torch.searchsorted(ends, uniform * ends[-1:], right=True)
     return int(tokens[place.clamp(max=len(ends) - 1)])
