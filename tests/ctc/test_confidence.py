@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from lithophone.ctc.confidence import both, confidence_of, token_pieces, token_words, with_written
+from lithophone.ctc.confidence import combined, confidence_of, token_pieces, token_words, with_decoder_confidence
 from lithophone.transcript import Word
 from tests.tiny_tokenizer import tiny_tokenizer
 
@@ -54,20 +54,20 @@ def test_confidence_is_a_geometric_mean_of_what_is_known() -> None:
     assert confidence_of([math.log(0.5), None, math.log(0.125)]) == pytest.approx(0.25)
     assert confidence_of([None]) is None
     assert confidence_of([1e-9]) == 1.0
-    assert both(0.25, 1.0) == 0.5
-    assert both(None, 0.3) == both(0.3, None) == 0.3
-    assert both(None, None) is None
+    assert combined(0.25, 1.0) == 0.5
+    assert combined(None, 0.3) == combined(0.3, None) == 0.3
+    assert combined(None, None) is None
 
 
 def test_what_was_heard_and_what_was_written_count_alike() -> None:
     words = (Word("one", 0, 1, 0.36), Word("1999", 1, 2), Word("-", 2, 2), Word("two", 2, 3, 0.5))
     pieces = ["one", " 19", "99", " -"]
     logprobs = [math.log(p) for p in (1.0, 0.4, 0.1, 0.9)]
-    weighed = with_written(words, pieces, logprobs)
+    weighed = with_decoder_confidence(words, pieces, logprobs)
     assert [w.confidence for w in weighed] == pytest.approx([0.6, 0.2, 0.9, 0.5])
     assert [(w.text, w.start_s, w.end_s) for w in weighed] == [(w.text, w.start_s, w.end_s) for w in words]
 
 
 def test_without_log_probabilities_words_stay_as_they_are() -> None:
     words = (Word("one", 0, 1, 0.36),)
-    assert with_written(words, ["one"], []) == words
+    assert with_decoder_confidence(words, ["one"], []) == words

@@ -1,4 +1,4 @@
-"""Text -> CTC labels: the character set of the family's encoder, and the raw form that both heads are trained on.
+"""The character vocabulary of the encoder's CTC head, and the raw text that both heads are trained on.
 
 Label 0 is the blank, 1..255 the Unicode code point of that number, 256 + n the Katakana letter chr(0x30A1 + n).
 """
@@ -11,11 +11,10 @@ import unicodedata
 from lithophone.languages import TABLE, base_language
 
 N_LABELS = 348
-BLANK = 0
 KATAKANA_START = 0x30A1
 _TO_KATAKANA = {code: code + 0x60 for code in (*range(0x3041, 0x3097), 0x309D, 0x309E)}
 LIGATURES = str.maketrans({"œ": "oe", "ł": "l", "đ": "d", "ı": "i"})
-"""Small letters that have no label of their own, nor one without its marks."""
+"""Lower-case letters without a label, also when their diacritics are taken off."""
 
 _TO_HIRAGANA = {katakana: hiragana for hiragana, katakana in _TO_KATAKANA.items()}
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "´": "'", "`": "'"})
@@ -25,9 +24,9 @@ _JAPANESE_GAP = re.compile(r"(?<=[\u3005-\u30ff\u3400-\u9fff]) (?=[\u3005-\u30ff
 
 
 def raw_text(text: str) -> str:
-    """Lower case, no punctuation but apostrophes inside words, single spaces: the form of a raw transcript.
+    """Lower case, no punctuation but apostrophes inside words, single spaces: a raw transcript.
 
-    A mark between kana or kanji leaves no space behind: Japanese and Mandarin write none.
+    Punctuation between kana or kanji becomes no space: Japanese and Mandarin write none.
     """
     text = unicodedata.normalize("NFC", text).translate(_QUOTES).lower()
     text = _LOOSE_APOSTROPHE.sub(" ", _MARKS.sub(" ", text))
@@ -35,7 +34,7 @@ def raw_text(text: str) -> str:
 
 
 def katakana(text: str) -> str:
-    """Hiragana as Katakana, everything else as it is: the label set holds Katakana alone."""
+    """Hiragana as Katakana, which alone has labels; everything else as it is."""
     return text.translate(_TO_KATAKANA)
 
 
@@ -45,16 +44,16 @@ def hiragana(text: str) -> str:
 
 
 def character_labels(text: str) -> list[int]:
-    """One label a character, Hiragana as Katakana; characters outside the set are left out."""
+    """One label for each character, Hiragana as Katakana; characters outside the set are left out."""
     labels = (character_label(character) for character in katakana(text).translate(LIGATURES))
     return [label for label in labels if label is not None]
 
 
 def foreign_labels(language: str) -> list[int]:
-    """Labels that a language (a code) is never spelled with.
+    """Labels outside the alphabet of a language (a code).
 
-    Kana in all languages but Japanese, and letters with other languages' diacritics; in Japanese Latin letters, and the
-    space and the apostrophe between them. Of a language that is not in the table, kana alone.
+    Kana in all languages but Japanese, and letters with diacritics of other languages; in Japanese Latin letters, the
+    space and the apostrophe. Kana alone for a language that is not in the table.
     """
     language = base_language(language)
     if language == "ja":
@@ -67,7 +66,7 @@ def foreign_labels(language: str) -> list[int]:
 
 
 def labels_text(labels: list[int]) -> str:
-    """The text that collapsed labels spell."""
+    """The text of collapsed labels."""
     return "".join(chr(i) if i < 256 else chr(KATAKANA_START + i - 256) for i in labels)
 
 

@@ -1,6 +1,6 @@
-"""CTC without a language model: collapsing a best path, forcing a known text onto the posteriors, comparing the two.
+"""CTC best path, forced alignment (Viterbi) and edit distance, with wildcards.
 
-Pure functions over one utterance; label 0 is the blank where no other one is named.
+Pure functions of one utterance; label 0 is the blank unless another is given.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch import Tensor
 
 BLANK = 0
 WILDCARD = -1
-"""In a text to be aligned or compared: something that is said, nobody knows with which labels, nor with how many."""
+"""In labels to be aligned or compared: a spoken part whose labels, and their number, are not known."""
 
 Scores = npt.NDArray[np.floating[Any]]
 Span = tuple[int, int]
 """The first frame and the frame behind the last one."""
 CTCPath: TypeAlias = list[tuple[int, float]]
-"""Labels, each with the natural log of its probability at the best frame it holds."""
+"""Labels, each with the natural log of its probability at the best frame of its span."""
 
 
 def best_path(logits: Tensor, blank: int = BLANK) -> CTCPath:
@@ -31,7 +31,7 @@ def best_path(logits: Tensor, blank: int = BLANK) -> CTCPath:
 
 
 def runs(path: Sequence[int], blank: int = BLANK) -> list[tuple[int, Span]]:
-    """A label a frame -> the labels that are said, each with the span it holds: repeats merged, blanks dropped."""
+    """A label a frame -> labels, each with its span: repeats merged, blanks dropped."""
     edges = [at for at in range(len(path)) if at == 0 or path[at] != path[at - 1]]
     spans = zip(edges, [*edges[1:], len(path)], strict=False)
     return [(path[first], (first, end)) for first, end in spans if path[first] != blank]
@@ -45,8 +45,8 @@ def collapse(path: Sequence[int]) -> list[int]:
 def align(log_probs: Scores, labels: Sequence[int]) -> list[Span] | None:
     """Viterbi: the most probable CTC path that spells `labels` through `log_probs` (T, V).
 
-    -> the span of every label; None where T frames cannot hold the text. A wildcard takes whatever its neighbours leave
-    over, and its span is cut to the frames where something is heard.
+    -> the span of every label; None where T frames are too few. A wildcard takes the frames that its neighbours leave,
+    without blanks at the edges.
     """
     if not labels:
         return []
@@ -60,27 +60,27 @@ def align(log_probs: Scores, labels: Sequence[int]) -> list[Span] | None:
     last = len(states) - 1 if best[-1] >= best[-2] else len(states) - 2
     if not np.isfinite(best[last]):
         return None
-    heard = log_probs.argmax(1) != BLANK
+    voiced = log_probs.argmax(1) != BLANK
     spans = _spans(came_from, last, len(labels))
-    return [_heard_part(span, heard) if i == WILDCARD else span for i, span in zip(labels, spans, strict=True)]
+    return [_without_blanks(span, voiced) if i == WILDCARD else span for i, span in zip(labels, spans, strict=True)]
 
 
 def label_scores(log_probs: Scores, labels: Sequence[int], spans: Sequence[Span]) -> list[float | None]:
-    """Of every aligned label the log posterior at its best frame; None for a wildcard, of which nothing is known."""
+    """The log-posterior of every aligned label at the best frame of its span; None for a wildcard."""
     return [
         None if label == WILDCARD else float(log_probs[first:end, label].max())
         for label, (first, end) in zip(labels, spans, strict=True)
     ]
 
 
-def edit_distance(heard: Sequence[int], labels: Sequence[int]) -> int:
-    """Labels to be changed, put in or left out to make `heard` of `labels`; a wildcard is anything, at no cost."""
-    said = np.asarray(heard, np.int64)
-    places = np.arange(len(said) + 1)
+def edit_distance(path: Sequence[int], labels: Sequence[int]) -> int:
+    """Substitutions, insertions and deletions that turn `labels` into `path`; a wildcard costs nothing."""
+    goal = np.asarray(path, np.int64)
+    places = np.arange(len(goal) + 1)
     row = places
     for label in labels:
         if label != WILDCARD:
-            kept_or_changed = row[:-1] + (said != label)
+            kept_or_changed = row[:-1] + (goal != label)
             row = np.append(row[0] + 1, np.minimum(row[1:] + 1, kept_or_changed)) - places
             row = np.minimum.accumulate(row) + places
         else:
@@ -89,7 +89,7 @@ def edit_distance(heard: Sequence[int], labels: Sequence[int]) -> int:
 
 
 def _emissions(log_probs: Scores, states: npt.NDArray[np.int_]) -> npt.NDArray[np.float64]:
-    """(T, V) and states (S,) -> score of being in a state at a frame (T, S). A wildcard is the best label there is."""
+    """(T, V) and states (S,) -> the log-posterior of each state at each frame (T, S); a wildcard is the best label."""
     emitted = np.asarray(log_probs, np.float64)[:, np.maximum(states, 0)]
     emitted[:, states == WILDCARD] = log_probs.max(1, keepdims=True)
     return emitted
@@ -126,7 +126,7 @@ def _spans(came_from: npt.NDArray[np.int8], state: int, n_labels: int) -> list[S
     return list(zip(first, end, strict=True))
 
 
-def _heard_part(span: Span, heard: npt.NDArray[np.bool_]) -> Span:
+def _without_blanks(span: Span, voiced: npt.NDArray[np.bool_]) -> Span:
     """The span without blanks at its edges; where all of it is blank, its first frame."""
-    frames = np.flatnonzero(heard[span[0] : span[1]])
+    frames = np.flatnonzero(voiced[span[0] : span[1]])
     return (span[0] + int(frames[0]), span[0] + int(frames[-1]) + 1) if len(frames) else (span[0], span[0] + 1)

@@ -1,6 +1,6 @@
-"""Language conditioning of the encoder: a logit bias and a language id for each language.
+"""Language conditioning of the encoder: a logit bias and a language id for each row of a batch.
 
-No prompt of the family conditions the encoder. A model whose `generation_config.json` asks for it was trained with it.
+Models whose `generation_config.json` asks for it were trained with it; the family's are not.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from lithophone.model.conformer import EncoderBias
 
 
 def language_bias(languages: Sequence[str | None], nats: float, with_ids: bool) -> EncoderBias | None:
-    """The bias for B rows by the language (a code) of each, None where it is not known.
+    """The bias of B rows by the language (a code) of each, or None where it is not known.
 
-    `nats` are taken off the logits of characters that the language is not spelled with; `with_ids` adds its language
-    id to the feedback of the middle block. None where no row has a bias.
+    `nats` are subtracted from the logits of characters outside the language's alphabet; `with_ids` adds the language id
+    to the self-conditioning of the middle block. None where no row has a bias.
     """
     if not any(languages) or not (nats or with_ids):
         return None

@@ -1,8 +1,7 @@
-"""What is said of a written text: its words, and the labels that an encoder hears when somebody reads them aloud.
+"""Text -> CTC labels, with wildcards for numbers.
 
-Letters have labels, Japanese has them through its reading. What is said in words that are not written, as numbers and
-signs are, is a wildcard, and so is a single letter that no label stands for. A text that is mostly made of such
-letters, as Mandarin is, has no labels here at all.
+Japanese has the labels of its reading. Numbers, signs and letters outside the label set are wildcards, since their
+spoken form is not written. A text mostly of such letters, as Mandarin, has no labels.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from lithophone.ctc.forced_alignment import WILDCARD
 from lithophone.text import japanese as kana
 
 MAX_UNKNOWN = 0.5
-"""Share of letters without a label beyond which an alignment would mean nothing."""
+"""Share of letters without a label beyond which a text is not aligned."""
 
 CACHED_WORDS = 1 << 14
-"""A beam search spells the same words over and over, with one more behind them each time."""
+"""A beam search converts the same words in every step, with one more behind them."""
 
 SPACE = ord(" ")
 _UNSPELLED = "0"
-"""Stands for whatever is said but not spelled, until it becomes a wildcard; free, because no digit is spelled."""
+"""Placeholder of what becomes a wildcard; free, because no digit has a spelling."""
 
 _SIGNS = re.compile("[%&@#§°+=×÷<>$€£¥]")
 _MARKS_IN_A_ROW = re.compile(r"(?:[^\w\s]\s*){3,}")
@@ -35,7 +34,7 @@ _UNSPELLED_RUN = re.compile(f"{_UNSPELLED}(?: *{_UNSPELLED})*")
 
 @dataclass(frozen=True)
 class AlignmentUnit:
-    """Words that are timed as one: a single one, or neighbours that are wildcards alone. No labels: nothing is said."""
+    """Words that are aligned as one: a single word, or neighbours that are only wildcards; silence has no labels."""
 
     words: tuple[str, ...]
     labels: tuple[int, ...]
@@ -43,23 +42,23 @@ class AlignmentUnit:
 
 @dataclass(frozen=True)
 class SpokenText:
-    """Stretches in the order of the text; `spaced` where the language writes, and an encoder spells, spaces."""
+    """The units of a text in order; `spaced` where the language writes spaces, and the labels hold them."""
 
     units: tuple[AlignmentUnit, ...] = ()
     spaced: bool = True
 
     @property
     def labels(self) -> list[int]:
-        """The labels of the whole text, one space between two stretches where there are spaces."""
-        said = [unit.labels for unit in self.units if unit.labels]
-        flat = [label for labels in said for label in (*labels, *[SPACE] * self.spaced)]
+        """The labels of the whole text, with one space between two units where it is `spaced`."""
+        spoken = [unit.labels for unit in self.units if unit.labels]
+        flat = [label for labels in spoken for label in (*labels, *[SPACE] * self.spaced)]
         return flat[:-1] if self.spaced else flat
 
 
 def spoken_text(text: str, language: str | None = None) -> SpokenText:
-    """What is said of `text`; `language` (a code) tells Japanese from Mandarin where a text holds no kana.
+    """The alignment units of `text`; `language` (a code) separates Japanese from Mandarin where there is no kana.
 
-    Without stretches where most letters have no label, or where Japanese cannot be read because the library is missing.
+    Empty where most letters have no label, and for Japanese where the library that reads it is not installed.
     """
     japanese = kana.is_japanese(text, language)
     if japanese and not kana.can_read():
@@ -71,38 +70,38 @@ def spoken_text(text: str, language: str | None = None) -> SpokenText:
 
 
 def spoken_labels(text: str, language: str | None = None) -> list[int]:
-    """Labels of all that is said of `text`; a single wildcard where nobody can tell, nothing where it says nothing."""
+    """The labels of `text`: a single wildcard where `spoken_text` has no units for it, none where it has no letters."""
     labels = spoken_text(text, language).labels
     return labels or [WILDCARD] * any(map(str.isalnum, text))
 
 
 def unscored_letters(text: str, language: str | None = None) -> int:
-    """How many letters and digits of `text` stand for sounds that nobody can tell: those behind its wildcards.
+    """How many letters and digits of `text` become wildcards.
 
-    Nobody hears marks either: in a row they count from the third on, or a text could go on with them for ever.
+    Punctuation in a row counts from the third mark on, or a hypothesis could repeat it at no cost.
     """
     marks = sum(len("".join(row.split())) - 2 for row in _MARKS_IN_A_ROW.findall(text))
     japanese = kana.is_japanese(text, language)
     if japanese and not kana.can_read():
         return marks + sum(map(str.isalnum, text))
     sounds = [sound for _, sound in kana.read(text)] if japanese else text.split()
-    return marks + sum(map(_unheard, sounds))
+    return marks + sum(map(_unscored, sounds))
 
 
 @lru_cache(CACHED_WORDS)
-def _unheard(sound: str) -> int:
-    return sum(c.isalnum() and _in_the_set(c) == _UNSPELLED for c in katakana(raw_text(sound)).translate(LIGATURES))
+def _unscored(sound: str) -> int:
+    return sum(c.isalnum() and _in_label_set(c) == _UNSPELLED for c in katakana(raw_text(sound)).translate(LIGATURES))
 
 
 @lru_cache(CACHED_WORDS)
 def _spelled(sound: str) -> str:
-    """A word as the heads were trained on it, raw, with one `_UNSPELLED` for each unit that is not spelled."""
+    """A word as the heads were trained on it, raw, with one `_UNSPELLED` for each run without labels."""
     raw = raw_text(_SIGNS.sub(f" {_UNSPELLED} ", katakana(sound))).translate(LIGATURES)
-    return _UNSPELLED_RUN.sub(_UNSPELLED, "".join(map(_in_the_set, raw)))
+    return _UNSPELLED_RUN.sub(_UNSPELLED, "".join(map(_in_label_set, raw)))
 
 
-def _in_the_set(character: str) -> str:
-    """The character, the letters it is written over (š -> s) where there is no label for it, or `_UNSPELLED`."""
+def _in_label_set(character: str) -> str:
+    """The character; where it has no label its base letters (š -> s), or else `_UNSPELLED`."""
     if character.isnumeric():
         return _UNSPELLED
     if character_label(character) is not None:
@@ -118,7 +117,7 @@ def _labels(spelled: str) -> tuple[int, ...]:
 
 
 def _unknown_share(sounds: Iterable[str]) -> float:
-    """Share of the letters that `_in_the_set` finds no label for."""
+    """Share of the letters that have no label."""
     counts = [_letter_counts(sound) for sound in sounds]
     return sum(unknown for _, unknown in counts) / max(sum(letters for letters, _ in counts), 1)
 
@@ -127,20 +126,20 @@ def _unknown_share(sounds: Iterable[str]) -> float:
 def _letter_counts(sound: str) -> tuple[int, int]:
     """Letters of a word, and how many of them have no label."""
     letters = [c for c in katakana(raw_text(sound)).translate(LIGATURES) if c.isalpha()]
-    return len(letters), sum(_in_the_set(letter) == _UNSPELLED for letter in letters)
+    return len(letters), sum(_in_label_set(letter) == _UNSPELLED for letter in letters)
 
 
 def _units(spelled: list[tuple[str, str]]) -> Iterator[AlignmentUnit]:
-    """Every word by itself, but wildcards in a row together: nothing tells where one ends and the next begins."""
+    """Every word by itself, but wildcards in a row together: no label separates them."""
     for unspelled, group in groupby(spelled, key=lambda pair: pair[1] == _UNSPELLED):
         if unspelled:
             yield AlignmentUnit(tuple(word for word, _ in group), (WILDCARD,))
         else:
-            yield from (AlignmentUnit((word,), _labels(said)) for word, said in group)
+            yield from (AlignmentUnit((word,), _labels(sound)) for word, sound in group)
 
 
 def _with_marks(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Marks, which Japanese writes without a space, joined to the word before, opening ones to the word behind."""
+    """Punctuation, which Japanese writes without a space, joined to the word before, opening marks to the next word."""
     waiting = ""
     held: tuple[str, str] | None = None
     for word, sound in pairs:

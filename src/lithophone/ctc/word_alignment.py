@@ -1,8 +1,8 @@
-"""Words of a finished text -> words with times and confidence, by aligning the text to the encoder's characters.
+"""Word times and acoustic confidence by CTC forced alignment of a text; any decoder may have written it.
 
-Works for every decoder, because it needs only the text. A character stands where the encoder spells it, which is a
-frame or two inside its sound. So a word reaches beyond its own characters: half way to the character behind it, mostly
-a space, and never farther than `REACH_S`; and as far back, unless the word before is still there. Marks take no time.
+CTC emits a character a frame or two inside its sound. So a word extends beyond its characters: half way to the next
+character, mostly a space, and at most by `REACH_S`; by as much before them, unless the word before is still there.
+Punctuation takes no time.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from lithophone.ctc.pronunciation import AlignmentUnit, SpokenText, spoken_text
 from lithophone.transcript import Word
 
 REACH_S = 0.06
-"""How far the sound of a word may reach beyond its first and its last character (`bench/word_times.py`)."""
+"""Seconds by which a word may extend beyond its first and last character (`bench/word_times.py`)."""
 
 LogProbs = Scores
 
 
 def timed_words(text: str, log_probs: LogProbs, duration_s: float, language: str | None = None) -> tuple[Word, ...]:
-    """Words of `text` with times in seconds from the start of `log_probs` (T, V), and how far they were heard.
+    """Words of `text` with times in seconds from the start of `log_probs` (T, V), and their acoustic confidence.
 
-    Times rise and stay within `duration_s`. Empty where the frames cannot hold the text, where the text has no labels
-    (`spoken.py`), or where the encoder has another label set.
+    Times rise and stay within `duration_s`, the length of the samples: the last frame may begin behind it. Empty where
+    the frames are too few for the text, where it has no labels (`pronunciation.py`), or V is another label set.
     """
     spoken = spoken_text(text, language)
     labels = spoken.labels
@@ -62,7 +62,7 @@ def _end_s(spans: Sequence[Span], behind: int) -> float:
 
 
 def _shared(unit: AlignmentUnit, start_s: float, end_s: float, confidence: float | None) -> Iterator[Word]:
-    """The words of a unit, each as long as it has characters."""
+    """The words of a unit, which share its time by their characters."""
     done = np.cumsum([0, *map(len, unit.words)])
     edges = np.interp(done, [0, done[-1]], [start_s, end_s]).tolist()
     for word, begin, end in zip(unit.words, edges[:-1], edges[1:], strict=True):

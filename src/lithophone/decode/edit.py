@@ -1,8 +1,6 @@
-"""Editing: the encoder's hypothesis in, the finished tokens out, after one pass of the language model or a few.
+"""Non-autoregressive editing (NLE): the CTC hypothesis is edited in one pass of the language model, or a few.
 
-    hypothesis -> slots, an empty one around every token -> one pass over all rows -> best token a slot -> collapse
-
-Works on embeddings and ids; knows no text, no files, no seconds.
+hypothesis -> slots, an empty one around every token -> one pass over all rows -> best token a slot -> collapse
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from lithophone.model.nar_config import MIN_EDIT_SEQUENCE_LENGTH
 
 @torch.inference_mode()
 def ctc_hypotheses(model: GraniteSpeechNar, encoded: EncoderOutput) -> list[list[int]]:
-    """What the encoder heard, as token ids, for every row. Row by row: the logits of a batch could fill a memory."""
+    """Best paths of the BPE head as token ids. Row by row: the logits of a batch could fill a memory."""
     head, config = model.encoder.out_bpe, model.config
     rows = zip(*head.pool(encoded), strict=True)
     paths = (best_path(head(pooled[:length]), config.blank_label) for pooled, length in rows)
@@ -57,7 +55,7 @@ def edit_batch(
 
 
 def edit_slots(hypothesis: Sequence[int], blank: int) -> list[int]:
-    """The hypothesis with an empty slot before, between and behind its tokens, and more of them if it is short."""
+    """The hypothesis with an empty slot before, between and behind its tokens, and more slots where it is short."""
     slots = [blank] * max(2 * len(hypothesis) + 1, MIN_EDIT_SEQUENCE_LENGTH)
     slots[1 : 2 * len(hypothesis) : 2] = hypothesis
     return slots

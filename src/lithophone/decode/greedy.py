@@ -1,6 +1,6 @@
 """Greedy decoding, slow and obvious: one prompt, no cache, the whole sequence again for every token.
 
-The judge of every faster decoder. Works on embeddings and ids; knows no text, no files, no seconds.
+The judge of every faster decoder.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from lithophone.model.speech import GraniteSpeech
 def greedy_decode(
     model: GraniteSpeech, prompt: Tensor, options: Greedy, n_audio: int, expected_labels: int = 0
 ) -> Reply:
-    """Decode one prompt of embeddings `(L, H)`, as `model.embed` gives it, with `n_audio` audio embeddings in it.
+    """Decode one prompt of embeddings `(L, H)`, `n_audio` of them of audio; adapters are on where that is not 0.
 
-    `n_audio` sets the budget, and adapters are on where it is not 0.
+    The budget is that of `reply_budget`.
     """
     budget = reply_budget(model, len(prompt), options, n_audio, expected_labels)
     ids: list[int] = []

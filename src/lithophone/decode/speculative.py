@@ -1,8 +1,8 @@
-"""Self-speculative decoding (arXiv 2603.11243): a draft, made by the encoder, that the language model verifies.
+"""Self-speculative decoding (arXiv 2603.11243): a draft of the CTC head that the language model verifies.
 
-All of the draft is read in the pass that reads the prompt. Where a token is rejected the model's own takes its place,
-what was taken since is aligned with the rest of the draft, and the remainder is proposed again: a wrong, missing or
-extra word costs a pass or two, and not the whole tail. One row at a time; the engine joins rows into passes.
+All of the draft is verified in the pass that prefills the prompt. Where a token is rejected the model's own takes its
+place, the tokens since then are aligned with the rest of the draft, and the remainder is proposed again: a wrong,
+missing or extra word costs a pass or two. This module handles one row; `sequences.py` joins rows into passes.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from lithophone.decode.options import Speculative
 from lithophone.model.granite import GraniteForCausalLM
 
 CHUNK = 256
-"""Positions whose logits are held at once: with 100,000 tokens they are 100 MB in float32."""
+"""Positions whose logits are held at once: 100 MB in float32 with 100,000 tokens."""
 
 
 class Prediction(NamedTuple):
-    """What the model says at one position: its own token, that one's log-probability, and that of the one proposed."""
+    """The most probable token of a position, its log-probability, and that of the token proposed there."""
 
     token: int
     logprob: float
@@ -32,9 +32,9 @@ class Prediction(NamedTuple):
 
 @torch.inference_mode()
 def confident(logits: Tensor, lengths: Tensor, tau_ctc: float) -> list[bool]:
-    """Whether a draft may go unverified: logits of a CTC head (B, T, V) and lengths (B,) -> an answer a row.
+    """Whether each draft needs no verification: no frame has an entropy above `tau_ctc` nats.
 
-    It may where the entropy of no frame exceeds `tau_ctc`, in nats.
+    Logits (B, T, V) of a CTC head and lengths (B,) -> B answers.
     """
     return [bool((_entropies(row[:n]) <= tau_ctc).all()) for row, n in zip(logits, lengths.tolist(), strict=True)]
 
@@ -45,7 +45,7 @@ def _entropies(logits: Tensor) -> Tensor:
 
 
 def verify(language_model: GraniteForCausalLM, hidden: Tensor, proposed: Sequence[int]) -> list[Prediction]:
-    """Hidden states (N, H) and the token proposed after each -> a verdict a position."""
+    """Hidden states (N, H) and the token proposed after each -> N predictions."""
     tokens = torch.tensor(proposed, device=hidden.device)
     chunks = [slice(at, at + CHUNK) for at in range(0, len(proposed), CHUNK)]
     parts = [_predictions(language_model.logits(hidden[chunk]).float(), tokens[chunk]) for chunk in chunks]
@@ -61,11 +61,11 @@ def _predictions(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 
 class Draft:
-    """How far a reply has come in its draft, and what to propose next.
+    """The position of a reply in its draft, and what to propose next.
 
-    `fold` gives a token's text as it is compared when aligning. Only accepted tokens move the draft on; it never goes
-    back. Where nothing of two proposals in a row holds the next is half as long, and so on down to the one token that
-    costs nothing, because no position is read for it: a bad draft makes a pass little dearer than none.
+    `fold` gives the text of a token as it is compared in the alignment. Only accepted tokens advance the position.
+    After two proposals in a row without an accepted token each proposal is half as long as the last, down to one
+    token, which costs nothing because it need not be read.
     """
 
     def __init__(self, ids: Sequence[int], options: Speculative, fold: Callable[[int], str]) -> None:
@@ -81,7 +81,7 @@ class Draft:
 
     @property
     def lookahead(self) -> int:
-        """Tokens that the next proposal may have read."""
+        """Tokens of the next proposal that may be read."""
         return self.most >> max(0, self.misses - 1)
 
     def propose(self, limit: int) -> list[int]:
@@ -92,10 +92,10 @@ class Draft:
         return self.ids[self.start : self.start + limit]
 
     def accept(self, proposal: Sequence[int], predictions: Sequence[Prediction]) -> int:
-        """How many tokens of the proposal hold, from its first one on; what holds, and the next own token, count.
+        """How many tokens of the proposal are accepted; the position moves behind them.
 
-        A token holds where it is the model's own, or probable enough. `predictions` has an entry for every token of the
-        proposal, and may have one more for the position behind it.
+        A token is accepted where it is the model's own or probable enough (`Speculative.tau_slm`), and so were those
+        before it. `predictions` has an entry for each token, and may have one for the position behind them.
         """
         holds = [
             t == v.token or v.proposed_logprob >= self.threshold for t, v in zip(proposal, predictions, strict=False)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from lithophone.audio.features import FRAME_S
-from lithophone.ctc.confidence import token_pieces, with_written
+from lithophone.ctc.confidence import token_pieces, with_decoder_confidence
 from lithophone.ctc.word_alignment import LogProbs, timed_words
 from lithophone.pipeline.quality import Heard
 from lithophone.text import japanese
@@ -24,7 +24,7 @@ def with_words(
     parsed = heard.parsed
     aligned = timed_words(parsed.text, log_probs, len(log_probs) * FRAME_S, language)
     words = _with_confidence_of(aligned, parsed.words) if parsed.words else aligned
-    words = with_written(words, token_pieces(heard.reply.ids, decode), heard.reply.logprobs)
+    words = with_decoder_confidence(words, token_pieces(heard.reply.ids, decode), heard.reply.logprobs)
     words = tuple(_with_speakers(words, parsed.turns)) if parsed.turns else words
     untimed = "" if words else _why_untimed(parsed.text, language)
     return replace(heard, parsed=replace(parsed, words=words), aligned=aligned, untimed=untimed)
