@@ -97,9 +97,8 @@ def test_what_can_be_written_is_not_touched_by_the_check(tmp_path: Path) -> None
     (tmp_path / "a.html").write_text("old")
     check_writable(tmp_path / "a.html", "--html")
     check_writable(tmp_path / "new" / "b.html", "--html")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
     assert (tmp_path / "a.html").read_text() == "old"
-    assert list((tmp_path / "new").iterdir()) == []
 
 
 @pytest.mark.parametrize("place", ["folder", "file/a.html", "a" * 256, "sub/" + "b" * 300 + "/a.html"])

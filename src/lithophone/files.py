@@ -57,10 +57,10 @@ def replacing(path: str | Path, *, sync: bool = False, one_writer: bool = False)
 
 
 def check_writable(path: str | Path, option: str) -> None:
-    """Refuse an output path before any work is done; folders on the way to it are made.
+    """Refuse an output path before any work is done; nothing is left of the trial.
 
     Raises OptionError, which names the option, for a folder, a name that is too long, a place without permission or
-    below a file, a full disk.
+    below a file, a full disk. Folders on the way may be missing.
     """
     final = Path(os.path.realpath(path))
     try:
@@ -68,8 +68,11 @@ def check_writable(path: str | Path, option: str) -> None:
             raise IsADirectoryError(f"it is a folder: add the name of a file ({option} {final / 'NAME'})")
         if final.exists() and not final.is_file():
             return
-        final.parent.mkdir(parents=True, exist_ok=True)
-        partial = _created_beside(final)
+        place = next(folder for folder in final.parents if folder.exists())
+        for name in final.relative_to(place).parts:
+            with contextlib.suppress(FileNotFoundError):
+                (place / name).stat()  # OSError for a name that is too long
+        partial = _created_beside(place / "new")
         try:
             partial.write_bytes(PROBE)
         finally:

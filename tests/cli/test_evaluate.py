@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from lithophone.cli.main import app
 from lithophone.errors import OptionError
 from lithophone.evaluation.plans import changes_of, plans_of, sources_of
+from lithophone.evaluation.session import file_name
 from lithophone.pipeline.options import TranscribeOptions
 from tests.sounds import tone
 
@@ -210,6 +212,8 @@ def test_a_broken_line_is_named(manifest: Path, heard: Path) -> None:
         (["M", "--hypotheses", "H", "--hypotheses", "H"], "two systems are called other tool"),
         (["M", "--hypotheses", "H", "--save", "x.jsonl"], "go with a model"),
         (["M", "--also", "decode=ctc punctuate=no", "--save", "x.jsonl"], "cannot hold 2 systems"),
+        (["M", "--also", "decode='ctc"], "cannot be split: No closing quotation"),
+        (["M", "--also", 'keywords="Ada'], "cannot be split: No closing quotation"),
         (["M", "--also", "colour=red"], "is not NAME=VALUE with one of task, "),
         (["M", "--also", "num_beams=four"], "'four' is no int"),
         (["M", "--also", "bias=perhaps"], "'perhaps' must be one of true, yes, false, no"),
@@ -267,3 +271,97 @@ def test_sources_have_names(tmp_path: Path) -> None:
     assert (plain.speakers, named.speakers) == (None, Path("t.rttm"))
     [alone] = sources_of(["words.ctm"], ["turns.rttm"])
     assert alone.speakers == Path("turns.rttm")
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lithophone.pipeline.transcriber.load", lambda *_: pytest.fail("a model was loaded"))
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("option", "place"),
+    [
+        ("--html", "."), ("--html", "0.wav/report.html"), ("--html", "a" * 300 + ".html"),
+        ("--save", "0.wav/kept.jsonl"), ("--save", "0.wav"), ("--save", "b" * 300),
+    ],
+)  # fmt: skip
+def test_an_output_that_cannot_be_written_is_refused_before_the_first_clip(
+    manifest: Path, option: str, place: str
+) -> None:
+    """Faults, V2."""
+    done = call(manifest, option, manifest.parent / place)
+    assert done.exit_code == 2, done.output
+    assert option in done.stderr
+    assert "cannot be" in done.stderr
+
+
+def test_the_table_is_printed_though_the_report_fails_later(
+    manifest: Path, heard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("lithophone.cli.evaluate.write_whole", full)
+    done = call(manifest, "--hypotheses", heard, "--lang", "en", "--html", tmp_path / "r.html")
+    assert done.exit_code == 1
+    assert "25.00" in done.stdout
+    assert "r.html cannot be written: No space left on device" in done.stderr
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_keyword_that_the_normaliser_empties_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "0.wav", tone(0.5), 16_000)
+    row = {"audio": "0.wav", "text": "red", "lang": "en", "keywords": ["red", "(um)"]}
+    done = call(written(tmp_path / "m.jsonl", [row]))
+    assert done.exit_code == 2, done.output
+    assert "the keyword '(um)' is empty after the normaliser english" in done.stderr
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_file_of_another_model_is_refused_before_the_first_system(manifest: Path, tmp_path: Path) -> None:
+    row = {"audio": "0.wav", "hyp": "red", "seconds": 1.0, "duration": 1.0, "made_by": "model=other"}
+    written(tmp_path / "second.jsonl", [row])
+    done = call(manifest, "--model", "first", "--model", "second", "--save", tmp_path)
+    assert done.exit_code == 2, done.output
+    assert "was made by 'model=other'" in done.stderr
+
+
+@pytest.mark.usefixtures("no_model")
+def test_systems_whose_files_would_be_one_are_refused(manifest: Path, tmp_path: Path) -> None:
+    done = call(manifest, "--model", "a/b", "--model", "a b", "--save", tmp_path / "kept")
+    assert done.exit_code == 2, done.output
+    assert "two systems would be kept in" in done.stderr
+
+
+def test_the_file_of_a_system_with_a_long_name_fits() -> None:
+    names = {file_name(f"{'m' * 300} num_beams={n}") for n in (2, 3)}
+    assert len(names) == 2
+    assert {len(name) for name in names} == {200}
+    assert file_name("./m decode=beam") == "._m_decode=beam"
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "normalizer", "warned"),
+    [
+        ("We do not know", "We don’t know", None, True),
+        ("We don’t know", "we do not know", None, True),
+        ("We don’t know", "We don’t know", None, False),
+        ("We do not know", "We don’t know", "english-apostrophes", False),
+        ("We do not know", "We do know", None, False),
+    ],
+)
+def test_errors_of_typographic_apostrophes_are_told(
+    tmp_path: Path, reference: str, hypothesis: str, normalizer: str | None, warned: bool
+) -> None:
+    """Faults, F20: 0 errors by the named normaliser, 2 by the Leaderboard's, with a warning."""
+    soundfile.write(tmp_path / "0.wav", tone(0.5), 16_000)
+    rows = [{"audio": "0.wav", "text": reference, "lang": "en", "duration": 0.5}]
+    hypotheses = written(tmp_path / "h.jsonl", [{"audio": "0.wav", "hyp": hypothesis}])
+    chosen = ("--normalizer", normalizer) if normalizer else ()
+    done = call(written(tmp_path / "m.jsonl", rows), "--hypotheses", hypotheses, "--json", *chosen)
+    assert done.exit_code == 0, done.output
+    assert ("2 errors are typographic apostrophes" in done.stderr) is warned
+    score = json.loads(done.stdout)["scores"][0]
+    expected = 0 if normalizer or reference == hypothesis else 1 if hypothesis == "We do know" else 2
+    assert score["substitutions"] + score["deletions"] + score["insertions"] == expected

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from lithophone.data.manifest import Entry
 from lithophone.errors import ManifestError, OptionError
-from lithophone.evaluation.hypotheses import Hypothesis, match, read_hypotheses, with_speakers
+from lithophone.evaluation.hypotheses import EstimatedWord, Hypothesis, read_hypotheses
+from lithophone.evaluation.matching import match, with_speakers
+from lithophone.evaluation.tally import count_clip
 from lithophone.formats import to_json
 from lithophone.transcript import Segment, Transcript, Word
 
@@ -81,6 +84,76 @@ def test_json_of_one_clip(tmp_path: Path) -> None:
         read_hypotheses(written(tmp_path, "broken.json", '{"text":'))
 
 
+SAID = [
+    {"word": "We", "start": 0.4, "end": 0.6, "score": 0.9},
+    {"word": "met", "start": 0.7, "end": 1.0, "score": 0.8},
+    {"word": "in", "start": 1.1, "end": 1.2, "score": 0.8},
+    {"word": "2014."},
+]
+LEFT = [{"word": "He", "start": 2.5, "end": 2.6, "score": 0.8}, {"word": "left.", "start": 2.7, "end": 3.0}]
+SEGMENTS = [
+    {"start": 0.4, "end": 1.9, "text": " We met in 2014.", "words": SAID},
+    {"start": 2.5, "end": 3.0, "text": " He left.", "words": LEFT},
+]
+
+
+@pytest.mark.parametrize(
+    "top", [{"word_segments": SAID + LEFT, "language": "en"}, {"text": "We met in 2014. He left."}]
+)
+def test_whisperx_gives_numbers_no_times_and_has_no_text_at_the_top(tmp_path: Path, top: dict[str, object]) -> None:
+    """Faults, F11: the text is that of the segments, times are those of the words that have some."""
+    written(tmp_path, "x/talk.json", json.dumps({"segments": SEGMENTS, **top}))
+    for path in (tmp_path / "x" / "talk.json", tmp_path / "x"):
+        found = read_hypotheses(path)["talk"]
+        assert found.text == "We met in 2014. He left."
+        assert [word.text for word in found.timed_words] == ["We", "met", "in", "He", "left."]
+        assert found.words[3] == EstimatedWord("2014.", 1.2, 1.2)
+        assert [turn.text for turn in found.turns] == ["We met in 2014.", "He left."]
+
+
+def test_a_word_without_times_is_cut_with_its_neighbours(tmp_path: Path) -> None:
+    path = written(tmp_path, "talk.json", json.dumps({"segments": SEGMENTS}))
+    entries = [
+        Entry(Path("talk.wav"), "x", "en", name=f"t{n}", start_s=a, end_s=b) for n, a, b in ((0, 0, 2), (1, 2, 4))
+    ]
+    pairs = match(entries, read_hypotheses(path)).pairs
+    assert [hypothesis.text for _, hypothesis in pairs if hypothesis] == ["We met in 2014.", "He left."]
+
+
+@pytest.mark.parametrize(
+    ("values", "text", "timed"),
+    [
+        ({"words": [{"word": "red"}, {"word": "stone", "start": 1, "end": 2}]}, "red stone", ["stone"]),
+        ({"words": [{"word": "red", "start": None, "end": None}, {"word": "stone"}]}, "red stone", []),
+        ({"segments": [{"text": "red"}, {"text": "stone", "start": 1, "end": 2}]}, "red stone", []),
+        ({"segments": []}, "", []),
+        ({"hyp": "blue", "segments": SEGMENTS[:1]}, "blue", ["We", "met", "in"]),
+    ],
+    ids=["no_segments", "null_times", "segments_without_times", "nothing_said", "a_text_of_its_own"],
+)
+def test_a_missing_detail_refuses_no_text(
+    tmp_path: Path, values: dict[str, object], text: str, timed: list[str]
+) -> None:
+    found = read_hypotheses(jsonl(tmp_path, {"id": "a", **values}))["a"]
+    assert (found.text, [word.text for word in found.timed_words]) == (text, timed)
+
+
+@pytest.mark.parametrize(
+    "times", [{"start": 2, "end": 1}, {"start": -1, "end": 1}, {"start": "1", "end": "2"}, {"start": 1}]
+)
+def test_impossible_times_are_malformed_and_the_text_is_scored(tmp_path: Path, times: dict[str, object]) -> None:
+    values = {
+        "id": "a",
+        "hyp": "red stone",
+        "words": [{"text": "red", "start": 0, "end": 1}, {"text": "stone", **times}],
+    }
+    found = read_hypotheses(jsonl(tmp_path, values))["a"]
+    entry = Entry(Path("a.wav"), "red stone", "en", words=(Word("red", 0, 1), Word("stone", 1, 2)))
+    tally = count_clip(entry, found, timed=True)
+    assert tally.counts.errors == 0
+    assert (tally.times.malformed, tally.times.outputs) == (1, 1)
+
+
 def test_ctm_stm_and_rttm(tmp_path: Path) -> None:
     ctm = read_hypotheses(written(tmp_path, "file.ctm", CTM))
     assert ctm["a"] == Hypothesis("a", "red stone", (Word("red", 0.0, 0.5), Word("stone", 0.5, 0.75)))
@@ -129,10 +202,13 @@ def test_a_folder(tmp_path: Path) -> None:
         ('{"id": 3, "hyp": "red"}', "line 2: id or audio"),
         ('{"id": "b"}', "line 2: hyp or pred_text or text must be there"),
         ('{"id": "b", "hyp": null}', "line 2: hyp or pred_text or text must be there"),
-        ('{"id": "b", "hyp": "red", "words": [{"text": "red"}]}', "line 2: words has .* without start and end"),
+        ('{"id": "b", "hyp": "red", "words": [{"start": 1, "end": 2}]}', "line 2: words has .* must be an object"),
         ('{"id": "b", "hyp": "red", "segments": 3}', "line 2: segments is a int"),
         ('{"id": "b", "hyp": "red", "segments": ["red"]}', "line 2: segments has 'red'"),
-        ('{"id": "b", "hyp": "red", "segments": [{"text": "red"}]}', "line 2: segments has .* without start and end"),
+        (
+            '{"id": "b", "hyp": "red", "segments": [{"start": 1, "end": 2}]}',
+            "line 2: segments has .* must be an object",
+        ),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, words: str) -> None:
@@ -150,7 +226,7 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
             read_hypotheses(written(tmp_path, name, ""))
     with pytest.raises(ManifestError, match="has no hypotheses"):
         read_hypotheses(written(tmp_path, "comment.ctm", ";; nothing\n"))
-    with pytest.raises(OptionError, match="tells no kind"):
+    with pytest.raises(OptionError, match="is that of no kind"):
         read_hypotheses(written(tmp_path, "file.out", CTM))
     with pytest.raises(OptionError, match="of kind 'csv': choose one of jsonl, json, ctm"):
         read_hypotheses(tmp_path / "file.out", "csv")
@@ -199,6 +275,21 @@ def test_paths_that_begin_differently() -> None:
     matched = match(said("en/a.wav", "fr/a.wav", "fr/b.wav"), heard("/data/fr/a.flac", "/data/en/a.flac", "b"))
     names = [hypothesis and hypothesis.name for _, hypothesis in matched.pairs]
     assert names == ["/data/en/a.flac", "/data/fr/a.flac", "b"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("s.wav", "C:\\talks\\s.wav"),
+        ("clips\\s.wav", "/home/me/clips/s.flac"),
+        (unicodedata.normalize("NFC", "café/Ångström.wav"), unicodedata.normalize("NFD", "café/Ångström.wav")),
+        (unicodedata.normalize("NFD", "café.wav"), "D:\\" + unicodedata.normalize("NFC", "café.wav")),
+    ],
+)
+def test_names_match_in_any_unicode_form_and_with_backslashes(ours: str, theirs: str) -> None:
+    """Faults, M3."""
+    ((_, hypothesis),) = match([Entry(Path(ours), "x", "en", name=ours)], {theirs: Hypothesis(theirs, "y")}).pairs
+    assert hypothesis == Hypothesis(theirs, "y")
 
 
 def test_numbers_behind_a_dot_are_no_suffix() -> None:

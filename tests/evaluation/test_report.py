@@ -21,7 +21,7 @@ from lithophone.evaluation.hypotheses import Hypothesis
 from lithophone.evaluation.player import Players, opus_uri
 from lithophone.evaluation.plots import Point, Series, rate_plot
 from lithophone.evaluation.report import Page, report
-from lithophone.evaluation.run import given
+from lithophone.evaluation.run import from_hypotheses
 from lithophone.evaluation.summary import Resampling, System, compare, summarize
 from lithophone.evaluation.tables import durations_grid, measures_grid, rates_grid, short_name
 from lithophone.evaluation.tally import AS_SPOKEN
@@ -75,7 +75,7 @@ def entries(tmp_path: Path) -> list[Entry]:
 def system(name: str, entries: list[Entry], *texts: str | None) -> System:
     names = [entry.name for entry in entries]
     heard = {n: Hypothesis(n, text) for n, text in zip(names, texts, strict=True) if text is not None}
-    return given(name, entries, {**heard, "other.wav": Hypothesis("other.wav", "x")})
+    return from_hypotheses(name, entries, {**heard, "other.wav": Hypothesis("other.wav", "x")})
 
 
 @pytest.fixture

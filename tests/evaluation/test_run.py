@@ -16,7 +16,7 @@ from lithophone.data.manifest import Entry
 from lithophone.errors import ManifestError, OptionError
 from lithophone.evaluation import evaluate
 from lithophone.evaluation.hypotheses import Hypothesis, read_hypotheses
-from lithophone.evaluation.run import given, transcribed
+from lithophone.evaluation.run import from_hypotheses, run_model
 from lithophone.evaluation.saved import Answer, SavedAnswers
 from lithophone.evaluation.sound import clip_samples, clip_source, snr_db
 from lithophone.metrics.counts import ErrorCounts
@@ -54,7 +54,7 @@ def test_scores_by_corpus_and_language(tiny: Transcriber, clips: list[Entry]) ->
 
 def test_a_failed_clip_counts_as_empty(tiny: Transcriber, clips: list[Entry], caplog: pytest.LogCaptureFixture) -> None:
     clips[0].audio.write_bytes(b"broken")
-    system = transcribed("x", tiny, clips[:2], OPTIONS)
+    system = run_model("x", tiny, clips[:2], OPTIONS)
     assert system.clips[0].tally.counts == ErrorCounts(deletions=2)
     assert system.without_hypothesis == ("0.wav",)
     assert system.clips[0].tally.audio_s == 0.5
@@ -63,15 +63,15 @@ def test_a_failed_clip_counts_as_empty(tiny: Transcriber, clips: list[Entry], ca
 
 def test_two_clips_of_one_name_are_refused(tiny: Transcriber, clips: list[Entry]) -> None:
     with pytest.raises(ManifestError, match="twice"):
-        transcribed("x", tiny, [clips[0], clips[0]], OPTIONS)
+        run_model("x", tiny, [clips[0], clips[0]], OPTIONS)
 
 
 def test_a_run_goes_on_where_it_was(
     tiny: Transcriber, clips: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = SavedAnswers(tmp_path / "deep" / "saved.jsonl", "tiny")
-    whole = transcribed("x", tiny, clips, OPTIONS)
-    transcribed("x", tiny, clips[:2], OPTIONS, saved=saved)
+    whole = run_model("x", tiny, clips, OPTIONS)
+    run_model("x", tiny, clips[:2], OPTIONS, saved=saved)
     with saved.path.open("a") as file:
         file.write('{"audio": "2.wa')  # the run was stopped here
     asked: list[Path] = []
@@ -83,11 +83,11 @@ def test_a_run_goes_on_where_it_was(
         return many(self, listed, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Transcriber, "transcribe_many", spied)
-    resumed = transcribed("x", tiny, clips, OPTIONS, saved=saved)
+    resumed = run_model("x", tiny, clips, OPTIONS, saved=saved)
     assert asked == [clip.audio for clip in clips[2:]]
     assert resumed.clips == whole.clips
     assert sorted(read_hypotheses(saved.path)) == ["0.wav", "1.wav", "2.wav", "3.wav"]
-    assert given("x", clips, read_hypotheses(saved.path)).clips == resumed.clips
+    assert from_hypotheses("x", clips, read_hypotheses(saved.path)).clips == resumed.clips
 
 
 def test_answers_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -111,9 +111,9 @@ def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
 
 def test_words_are_timed_where_the_references_are(tiny: Transcriber, clips: list[Entry]) -> None:
     timed = [replace(clips[0], words=(Word("red", 0.0, 0.2), Word("stone", 0.2, 0.5)))]
-    times = transcribed("x", tiny, timed, OPTIONS).clips[0].tally.times
+    times = run_model("x", tiny, timed, OPTIONS).clips[0].tally.times
     assert (times.outputs, times.malformed) == (1, 1)  # a random model's words do not fit what it spells
-    assert transcribed("x", tiny, clips[:1], OPTIONS).clips[0].tally.times.outputs == 0
+    assert run_model("x", tiny, clips[:1], OPTIONS).clips[0].tally.times.outputs == 0
 
 
 def test_keywords_of_a_clip_reach_its_prompt(
@@ -129,34 +129,34 @@ def test_keywords_of_a_clip_reach_its_prompt(
         return many(self, some, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Transcriber, "transcribe_many", spied)
-    transcribed("x", tiny, listed, OPTIONS, biased=True)
-    transcribed("x", tiny, listed, OPTIONS)
+    run_model("x", tiny, listed, OPTIONS, biased=True)
+    run_model("x", tiny, listed, OPTIONS)
     assert calls == [(("Ada",), 2), (("Eve", "Max"), 1), ((), 3)]
 
 
 def test_single_clips_have_latencies(tiny: Transcriber, clips: list[Entry]) -> None:
-    alone = transcribed("x", tiny, clips[:2], replace(OPTIONS, batch_size=1))
+    alone = run_model("x", tiny, clips[:2], replace(OPTIONS, batch_size=1))
     assert alone.latency is not None
     assert 0 < alone.latency.p50_s <= alone.latency.p99_s
-    assert transcribed("x", tiny, clips[:2], OPTIONS).latency is None
+    assert run_model("x", tiny, clips[:2], OPTIONS).latency is None
 
 
 def test_hypotheses_and_references_that_do_not_match_are_listed(clips: list[Entry]) -> None:
     heard = {name: Hypothesis(name, "red stone") for name in ("0.wav", "9.wav")}
-    system = given("x", clips, heard)
+    system = from_hypotheses("x", clips, heard)
     assert system.without_hypothesis == ("1.wav", "2.wav", "3.wav")
     assert system.without_reference == ("9.wav",)
     assert system.clips[0].tally.counts == ErrorCounts(hits=2)
     with pytest.raises(OptionError, match=r"none of the 1 hypotheses of x \(9.wav\) belongs to one of the 4 clips"):
-        given("x", clips, {"9.wav": heard["9.wav"]})
+        from_hypotheses("x", clips, {"9.wav": heard["9.wav"]})
 
 
 def test_processes_count_what_one_counts(clips: list[Entry], monkeypatch: pytest.MonkeyPatch) -> None:
     heard = {clip.name: Hypothesis(clip.name, "red stones") for clip in clips}
-    alone = given("x", clips, heard)
+    alone = from_hypotheses("x", clips, heard)
     monkeypatch.setattr("lithophone.evaluation.run.WORTH_A_PROCESS", 1)
     monkeypatch.setattr("lithophone.evaluation.run.PART", 1)
-    assert given("x", clips, heard, workers=2) == alone
+    assert from_hypotheses("x", clips, heard, workers=2) == alone
 
 
 def test_a_stretch_of_a_recording_is_a_clip(tiny: Transcriber, tmp_path: Path) -> None:
@@ -166,12 +166,12 @@ def test_a_stretch_of_a_recording_is_a_clip(tiny: Transcriber, tmp_path: Path) -
         second = Entry(tmp_path / name, "red", "en", None, name=name, start_s=1.5, end_s=2.2)
         assert clip_samples(second) == pytest.approx(tone(0.7, frequency_hz=300), abs=1e-3)
         assert clip_source(replace(second, start_s=None, end_s=None)) == tmp_path / name
-        assert transcribed("x", tiny, [second], OPTIONS).clips[0].tally.audio_s == pytest.approx(0.7)
+        assert run_model("x", tiny, [second], OPTIONS).clips[0].tally.audio_s == pytest.approx(0.7)
 
 
 def test_a_stretch_beyond_the_recording_fails_alone(tiny: Transcriber, clips: list[Entry]) -> None:
     beyond = replace(clips[0], start_s=9.0, end_s=10.0)
-    system = transcribed("x", tiny, [beyond, clips[1]], OPTIONS)
+    system = run_model("x", tiny, [beyond, clips[1]], OPTIONS)
     assert system.without_hypothesis == ("0.wav",)
 
 

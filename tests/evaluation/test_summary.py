@@ -12,7 +12,7 @@ import sacrebleu
 from lithophone.data.manifest import Entry
 from lithophone.errors import OptionError
 from lithophone.evaluation.hypotheses import Hypothesis
-from lithophone.evaluation.run import given
+from lithophone.evaluation.run import from_hypotheses
 from lithophone.evaluation.summary import Resampling, Score, System, compare, duration_name, summarize
 from lithophone.evaluation.tally import Tally, Texts
 from lithophone.metrics.counts import ErrorCounts
@@ -34,7 +34,7 @@ def entries() -> list[Entry]:
 
 def system(name: str, column: int, texts: Texts | None = None) -> System:
     hypotheses = {f"{i}.wav": Hypothesis(f"{i}.wav", str(row[column])) for i, row in enumerate(ROWS)}
-    return given(name, entries(), hypotheses, texts=texts or Texts())
+    return from_hypotheses(name, entries(), hypotheses, texts=texts or Texts())
 
 
 def test_scores_of_corpora_languages_and_lengths() -> None:
@@ -92,7 +92,7 @@ def test_scores_add() -> None:
 def test_json_has_no_number_that_is_none() -> None:
     hypotheses = {"0.wav": Hypothesis("0.wav", "hello")}
     silent = [replace(entries()[0], text="")]
-    written = summarize(given("x", silent, hypotheses), FEW).to_dict()
+    written = summarize(from_hypotheses("x", silent, hypotheses), FEW).to_dict()
     score = json.loads(json.dumps(written, allow_nan=False))["scores"][0]
     assert (score["rate"], score["interval"], score["empty_references"]) == (None, None, 1)
 
@@ -100,7 +100,7 @@ def test_json_has_no_number_that_is_none() -> None:
 def test_json_says_what_the_data_allow() -> None:
     clips = [replace(entries()[0], text="Red stone, red river.", keywords=("stone",))]
     hypotheses = {"0.wav": Hypothesis("0.wav", "Red stone. Red river.")}
-    score = summarize(given("x", clips, hypotheses), FEW).to_dict()["scores"][0]
+    score = summarize(from_hypotheses("x", clips, hypotheses), FEW).to_dict()["scores"][0]
     assert score["per"]["rate"] == pytest.approx(1 / 2)
     assert score["capitals"]["f1"] == pytest.approx(2 / 3)
     assert (score["keywords"]["f1"], score["b_wer"], score["u_wer"]) == (1.0, 0.0, 0.0)

@@ -49,11 +49,11 @@ def test_sums_over_shards_are_the_whole() -> None:
     words = (Word("Red", 0.0, 0.5, speaker="a"), Word("stone.", 0.5, 1.0, speaker="b"))
     said = entry("Red stone.", words=words)
     turns = (Segment("red", 0, 1, speaker="x"), Segment("stain", 1, 2, speaker="x"))
-    rich = count_clip(said, heard("red Stain", words[:1], turns), keywords=["stone"], timed=True, named=True)
+    rich = count_clip(said, heard("red Stain", words[:1], turns), keywords=["stone"], timed=True, has_speakers=True)
     _, tallies = random_tallies()
-    tallies += [rich, count_clip(said, None, keywords=["stone"], timed=True, named=True)]
+    tallies += [rich, count_clip(said, None, keywords=["stone"], timed=True, has_speakers=True)]
     assert total(tallies[:20]) + total(tallies[20:41]) + total(tallies[41:]) == total(tallies)
-    for name in ("punctuation", "capitals", "keywords", "biased", "times", "speakers", "permuted"):
+    for name in ("punctuation", "capitals", "keywords", "biased", "times", "speakers", "cpwer"):
         assert getattr(rich, name) != getattr(Tally(), name), name
 
 
@@ -114,11 +114,11 @@ def test_speakers_are_paired_at_their_best() -> None:
     said = entry("red stone", words=words)
     swapped = (Segment("red", 0, 1, speaker="2"), Segment("stone", 1, 2, speaker="1"))
     one = (Segment("red stone", 0, 2, speaker="1"),)
-    right, wrong = (count_clip(said, heard("red stone", turns=turns), named=True) for turns in (swapped, one))
-    assert (right.speakers.rate, right.permuted.rate) == (0.0, 0.0)
-    assert (wrong.speakers.rate, wrong.permuted.rate) == (0.5, 1.0)
-    silent = count_clip(said, None, named=True)
-    assert silent.permuted == ErrorCounts(deletions=2)
+    right, wrong = (count_clip(said, heard("red stone", turns=turns), has_speakers=True) for turns in (swapped, one))
+    assert (right.speakers.rate, right.cpwer.rate) == (0.0, 0.0)
+    assert (wrong.speakers.rate, wrong.cpwer.rate) == (0.5, 1.0)
+    silent = count_clip(said, None, has_speakers=True)
+    assert silent.cpwer == ErrorCounts(deletions=2)
 
 
 @pytest.mark.parametrize("reference", ["IT WAS A LIFE", "it was a life"])

@@ -238,7 +238,12 @@ def test_missing_sections_of_a_nar_file_are_named(generation: Generation) -> Non
         ("G2", "projector_config", {"llm_dim": 1024}, "llm_dim is 1024: .* need 2048"),
         ("G3", "projector_config", {"hidden_act": "gelu"}, "hidden_act='gelu'"),
         ("G3", "projector_config", {"num_key_value_heads": 8}, "as many key/value heads as heads, 32"),
-        ("G3", "projector_config", {"intermediate_size": 5000}, "intermediate_size is 5000: it must be a multiple of hidden_size, 2048"),
+        (
+            "G3",
+            "projector_config",
+            {"intermediate_size": 5000},
+            "intermediate_size is 5000: it must be a multiple of hidden_size, 2048",
+        ),
         ("G3", "projector_config", {"intermediate_size": "4096"}, "'4096' is no multiple"),
         ("G3", "projector_config", {"hidden_size": 1024}, "hidden_size is 1024: .* need 2048"),
         ("G3", "projector_config", {"encoder_dim": 512}, "encoder_dim is 512: .* need 1024"),

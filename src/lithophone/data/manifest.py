@@ -67,7 +67,12 @@ class Entry:
     start_s: float | None = None
     end_s: float | None = None
     translations: Mapping[str, str] = field(default_factory=dict)
-    """Language code -> what `text` means in that language."""
+    """Language code -> translation of `text`."""
+
+    @property
+    def id(self) -> str:
+        """What the clip is called in files of results and in messages."""
+        return self.name or str(self.audio)
 
 
 def read_entries(path: str | Path, lang: str | None = None, limit: int | None = None) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""Errors one by one: texts aligned as they are counted, and which words are taken for which."""
+"""Alignments of clips, and the most frequent substitutions, deletions and insertions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Confusions:
-    """How often a word was taken for another one, lost, or heard where it was not said."""
+    """How often words were substituted, deleted and inserted."""
 
     substitutions: Counter[tuple[str, str]] = field(default_factory=Counter)
     deletions: Counter[str] = field(default_factory=Counter)
@@ -31,14 +31,14 @@ class Confusions:
 
 def aligned(clip: Clip, texts: Texts) -> list[Pair]:
     """Reference and hypothesis of a clip after the normaliser, step by step."""
-    said, heard = (texts.units(text, clip.entry.lang) for text in (clip.entry.text, clip.text))
+    ref, hyp = (texts.units(text, clip.entry.lang) for text in (clip.entry.text, clip.text))
     return [
         Pair(
             step.op,
-            "" if step.reference is None else said[step.reference],
-            "" if step.hypothesis is None else heard[step.hypothesis],
+            "" if step.reference is None else ref[step.reference],
+            "" if step.hypothesis is None else hyp[step.hypothesis],
         )
-        for step in align(said, heard)
+        for step in align(ref, hyp)
     ]
 
 

@@ -138,13 +138,12 @@ def _list(
     entry: Entry, own: dict[str, str], pool: dict[str, str], drawn: Sequence[str], distractors: int, seed: int
 ) -> tuple[str, ...]:
     """The own rare words and those drawn from the pool, none of which the reference has."""
-    name = entry.name or str(entry.audio)
     if len(pool) - len(own) < distractors:
         raise OptionError(
-            f"{distractors} distractors for {name}, but the other references have only {len(pool) - len(own)} rare "
+            f"{distractors} distractors for {entry.id}, but the other references have only {len(pool) - len(own)} rare "
             "words: ask for fewer, take more clips, or call fewer words common"
         )
-    chance = random.Random(f"{seed} {name}")
+    chance = random.Random(f"{seed} {entry.id}")
     others = [word for word in chance.sample(drawn, distractors + len(own)) if word not in own][:distractors]
     keywords = [*own.values(), *(pool[word] for word in others)]
     chance.shuffle(keywords)

@@ -1,36 +1,37 @@
-"""What any system heard: read from its files, and matched with the clips of a manifest.
+"""Hypotheses of any system: read from its files.
 
-Kinds, told by the suffix of a file:
+Kinds, by the suffix of a file:
 
-    jsonl  one object a line. Which clip: `id`, `audio` or `audio_filepath`. What was heard: `hyp`, `pred_text` or
-           `text`, the first of them that is there. Optional: `words`, as in manifests, and `segments`, objects with
-           start, end, text and, where known, speaker and words. Times that cannot be used are to be left out: a clip
-           without words then counts as malformed where words are timed
-    json   such an object of one clip, called as the file is, as whisper and `lithophone transcribe` write it; or lines
-           of them, as NeMo calls its files
-    ctm    words with times, of any number of recordings
-    stm    turns with speakers, times and text, of any number of recordings
-    rttm   turns with speakers and times, without a text: `with_speakers` gives them to the words of another file
-    srt    subtitles of one clip, called as the file is
+    jsonl  one object a line. Which clip: `id`, `audio` or `audio_filepath`. The text: `hyp`, `pred_text` or `text`, the
+           first that is there, else the texts of `segments`, else of `words`. Optional: `words`, as in manifests, and
+           `segments`, objects with text, start, end and, where known, speaker and words
+    json   such an object of one clip, named by the file, as whisper, WhisperX and `lithophone transcribe` write it; or
+           lines of them, as NeMo calls its files
+    ctm    timed words of any number of recordings
+    stm    turns with speakers, times and text of any number of recordings
+    rttm   turns with speakers and times, without text: `with_speakers` gives them to the words of another file
+    srt    subtitles of one clip, named by the file
     vtt    the same
-    txt    plain text of one clip, called as the file is
+    txt    plain text of one clip, named by the file
 
-A folder stands for all files of one kind below it; files of one clip each are called by their path in it. An empty file
-of one clip in a folder is a clip in which nothing was heard.
+A folder stands for all files of one kind below it; files of one clip are named by their path in it. An empty file of
+one clip in a folder is an empty hypothesis.
+
+A word without times (WhisperX gives numbers none) gets estimated ones between its neighbours': it counts in the text,
+and not in the measures of times. Impossible times make the output malformed.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import posixpath
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lithophone.data.manifest import Entry, json_list, json_object, parsed_lines, stretch, timed_words
+from lithophone.data.manifest import as_number, json_list, json_object, parsed_lines
 from lithophone.data.nist import NOT_SCORED, ctm_words, rttm_turns, stm_turns
 from lithophone.data.subtitles import read_subtitles
 from lithophone.errors import ManifestError, OptionError
@@ -39,15 +40,10 @@ from lithophone.transcript import Segment, Word
 NAME_KEYS = ("id", "audio", "audio_filepath")
 TEXT_KEYS = ("hyp", "pred_text", "text")
 
-MAX_PARTS = 4
-"""Folders and file of a path that are compared where two paths begin differently."""
-
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What a system heard in one clip. Times are seconds from the start of the clip."""
+    """The output of a system for one clip. Times are seconds from the start of the clip."""
 
     name: str
     """The clip, as the system's file writes it."""
@@ -55,18 +51,19 @@ class Hypothesis:
     words: tuple[Word, ...] = ()
     turns: tuple[Segment, ...] = ()
 
+    @property
+    def timed_words(self) -> tuple[Word, ...]:
+        """Words whose times the system gave."""
+        return tuple(word for word in self.words if not isinstance(word, EstimatedWord))
+
+    @property
+    def has_speakers(self) -> bool:
+        return any(word.speaker for word in self.words) or any(turn.speaker for turn in self.turns)
+
 
 @dataclass(frozen=True)
-class Matched:
-    """Every entry with its hypothesis, in the manifest's order, and what is left over."""
-
-    pairs: tuple[tuple[Entry, Hypothesis | None], ...]
-    without_hypothesis: tuple[str, ...]
-    """Names of entries."""
-    without_reference: tuple[str, ...]
-    """Names of hypotheses."""
-    outside: int = 0
-    """Words (or turns, where words are not timed) of whole recordings that lie in no entry's stretch: not scored."""
+class EstimatedWord(Word):
+    """A word that came without times: it has those between its neighbours."""
 
 
 def read_hypotheses(path: str | Path, kind: str | None = None) -> dict[str, Hypothesis]:
@@ -96,54 +93,6 @@ def read_hypotheses(path: str | Path, kind: str | None = None) -> dict[str, Hypo
     return found
 
 
-def match(entries: Sequence[Entry], hypotheses: Mapping[str, Hypothesis]) -> Matched:
-    """Give every entry its hypothesis.
-
-    By the entry's name as it is written; else by the end of the path without its suffix: the last four parts of it,
-    three, two, and at last the name of the file alone, each only where a single entry and a single hypothesis end like
-    that. Entries that are stretches of a recording and have no hypothesis of their own share the one of the recording,
-    cut by the times of its words, or else of its turns: each goes where its middle lies.
-
-    Raises ManifestError for two entries with one name, and for a hypothesis of a recording that must be cut and has no
-    times.
-    """
-    by_name = _by_name(entries)
-    given = _assigned(by_name, hypotheses)
-    used = set(given.values())
-    heard = {name: hypotheses[key] for name, key in given.items()}
-    recordings = _recordings(entry for name, entry in by_name.items() if name not in given)
-    outside = 0
-    left = {name: hypothesis for name, hypothesis in hypotheses.items() if name not in used}
-    for recording, key in _assigned(map(str, recordings), left).items():
-        used.add(key)
-        cuts, rest = _cut(hypotheses[key], recordings[Path(recording)])
-        heard |= cuts
-        outside += rest
-    if outside:
-        logger.warning("%d words or turns lie in no stretch of the manifest and are not scored", outside)
-    return Matched(
-        tuple((entry, heard.get(name)) for name, entry in by_name.items()),
-        tuple(name for name in by_name if name not in heard),
-        tuple(name for name in hypotheses if name not in used),
-        outside,
-    )
-
-
-def with_speakers(hypotheses: Mapping[str, Hypothesis], turns: Mapping[str, Hypothesis]) -> dict[str, Hypothesis]:
-    """Hypotheses whose words have the speakers of the turns (of an rttm, say) that they lie in.
-
-    A word belongs to the turn it shares most time with, and to the nearest one if it shares none. Raises ManifestError
-    where a hypothesis has no turns of its name, or its words no times.
-    """
-    missing = [name for name in hypotheses if name not in turns or not turns[name].turns]
-    if missing:
-        raise ManifestError(f"{len(missing)} hypotheses have no turns of their name; the first is {missing[0]!r}")
-    untimed = [name for name, hypothesis in hypotheses.items() if hypothesis.text and not hypothesis.words]
-    if untimed:
-        raise ManifestError(f"the words of {untimed[0]!r} have no times, and cannot be given to speakers")
-    return {name: _with_turns(hypothesis, turns[name].turns) for name, hypothesis in hypotheses.items()}
-
-
 # --- reading
 
 
@@ -159,7 +108,7 @@ def _jsonl(path: Path, _: str) -> Found:
 def _json(path: Path, name: str) -> Found:
     try:
         values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         values = None
     if isinstance(values, dict) and not any(key in values for key in NAME_KEYS):
         yield str(path), _json_hypothesis(values, name)
@@ -169,12 +118,12 @@ def _json(path: Path, name: str) -> Found:
 
 def _ctm(path: Path, _: str) -> Found:
     for name, words in ctm_words(path).items():
-        yield str(path), Hypothesis(name, _text(words), words)
+        yield str(path), Hypothesis(name, joined(words), words)
 
 
 def _stm(path: Path, _: str) -> Found:
     for name, turns in stm_turns(path).items():
-        text = _text(turn for turn in turns if turn.text != NOT_SCORED)
+        text = joined(turn for turn in turns if turn.text != NOT_SCORED)
         yield str(path), Hypothesis(name, text, turns=turns)
 
 
@@ -187,7 +136,7 @@ def _subtitles(path: Path, name: str) -> Found:
     turns = read_subtitles(path)
     timed = all(turn.words for turn in turns)
     words = tuple(word for turn in turns for word in turn.words) if timed else ()
-    yield str(path), Hypothesis(name, _text(turns), words, turns)
+    yield str(path), Hypothesis(name, joined(turns), words, turns)
 
 
 def _txt(path: Path, name: str) -> Found:
@@ -205,7 +154,7 @@ KINDS: Mapping[str, Callable[[Path, str], Found]] = {
     "vtt": _subtitles,
     "txt": _txt,
 }
-"""Kinds of files by name; each is read from its path, and called as told where it holds one clip."""
+"""Readers by kind, of a path and the name of the clip where the file holds one."""
 
 SUFFIXES = {f".{kind}": kind for kind in KINDS}
 
@@ -213,159 +162,87 @@ SUFFIXES = {f".{kind}": kind for kind in KINDS}
 def _files(path: Path, kind: str | None) -> list[tuple[Path, str]]:
     """The files to read, each with its kind."""
     if path.is_file():
-        told = kind or SUFFIXES.get(path.suffix.lower())
-        if told is None:
-            raise OptionError(f"the suffix of {path} tells no kind of hypotheses: name one of {', '.join(KINDS)}")
-        return [(path, told)]
+        chosen = kind or SUFFIXES.get(path.suffix.lower())
+        if chosen is None:
+            raise OptionError(f"the suffix of {path} is that of no kind of hypotheses: name one of {', '.join(KINDS)}")
+        return [(path, chosen)]
     found = [
         (file, SUFFIXES[suffix]) for file in sorted(path.rglob("*")) if (suffix := file.suffix.lower()) in SUFFIXES
     ]
-    found = [(file, told) for file, told in found if kind in (None, told)]
-    kinds = Counter(told for _, told in found)
+    found = [(file, one) for file, one in found if kind in (None, one)]
+    kinds = Counter(one for _, one in found)
     if len(kinds) > 1:
-        seen = ", ".join(f"{count} {told}" for told, count in kinds.items())
+        seen = ", ".join(f"{count} {one}" for one, count in kinds.items())
         raise OptionError(f"{path} has files of several kinds ({seen}): name the one to read")
     return found
 
 
 def _json_line(line: str) -> Hypothesis:
     values = json_object(line, f"{' or '.join(NAME_KEYS)}, and {' or '.join(TEXT_KEYS)}")
-    return _json_hypothesis(values, _first_of(values, NAME_KEYS))
+    return _json_hypothesis(values, _text_of(values, NAME_KEYS))
 
 
 def _json_hypothesis(values: Mapping[str, Any], name: str) -> Hypothesis:
-    text = _first_of(values, TEXT_KEYS)
-    turns = tuple(map(_turn, json_list(values.get("segments"), "segments", "objects with text, start and end")))
-    words = _words(values.get("words")) or tuple(word for turn in turns for word in turn.words)
-    return Hypothesis(name, text, words, turns)
+    segments = json_list(values.get("segments"), "segments", "objects with text, start and end")
+    turns = tuple(_segment(item) for item in segments)
+    words = _words(values) or [word for item in segments for word in _words(item)]
+    text = _known(values, TEXT_KEYS)
+    if text is None and ("segments" in values or "words" in values):
+        text = joined(turns or words)
+    return Hypothesis(name, _text_of(values, TEXT_KEYS) if text is None else text, _with_times(words), turns)
 
 
-def _words(value: object) -> tuple[Word, ...]:
-    """Words whose text is under `text`, or under `word` with spaces around it, as whisper writes it."""
-    items = json_list(value, "words", "objects with text, start and end")
-    return timed_words([_with_text(item) for item in items])
+def _words(values: Mapping[str, Any]) -> list[Word]:
+    return [_word(item) for item in json_list(values.get("words"), "words", "objects with text, start and end")]
 
 
-def _with_text(item: object) -> object:
-    if not isinstance(item, dict) or "text" in item or not isinstance(item.get("word"), str):
-        return item
-    return {**item, "text": item["word"].strip()}
+def _word(item: object) -> Word:
+    """A word with `text`, or with `word` and spaces around it, as whisper writes it."""
+    text = (item.get("text") or item.get("word")) if isinstance(item, dict) else None
+    if not isinstance(item, dict) or not isinstance(text, str):
+        raise ManifestError(f"words has {item!r:.200}: every word must be an object with text, start and end")
+    speaker = item.get("speaker")
+    kind = EstimatedWord if item.get("start") is None and item.get("end") is None else Word
+    return kind(text.strip(), *_span(item), speaker=None if speaker is None else str(speaker))
 
 
-def _first_of(values: Mapping[str, Any], keys: Sequence[str]) -> str:
-    value = next((values[key] for key in keys if values.get(key) is not None), None)
+def _with_times(words: Sequence[Word]) -> tuple[Word, ...]:
+    """Words without times at the end of the word before, or the start of the first that has some; () if none has."""
+    at_s = next((word.start_s for word in words if not isinstance(word, EstimatedWord)), None)
+    if at_s is None:
+        return ()
+    found: list[Word] = []
+    for word in words:
+        estimated = isinstance(word, EstimatedWord)
+        found.append(EstimatedWord(word.text, at_s, at_s, speaker=word.speaker) if estimated else word)
+        at_s = found[-1].end_s
+    return tuple(found)
+
+
+def _segment(item: object) -> Segment:
+    if not isinstance(item, dict) or not isinstance(item.get("text"), str):
+        raise ManifestError(f"segments has {item!r:.200}: every one must be an object with text, start and end")
+    speaker = item.get("speaker")
+    name = None if speaker is None else str(speaker)
+    return Segment(item["text"].strip(), *_span(item), _with_times(_words(item)), name)
+
+
+def _span(item: Mapping[str, Any]) -> tuple[float, float]:
+    """`start` and `end`, not a number where they are none: a text is scored whatever its times are."""
+    start_s, end_s = (as_number(item.get(key)) for key in ("start", "end"))
+    return (math.nan if start_s is None else start_s), (math.nan if end_s is None else end_s)
+
+
+def _known(values: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    return next((values[key] for key in keys if values.get(key) is not None), None)
+
+
+def _text_of(values: Mapping[str, Any], keys: Sequence[str]) -> str:
+    value = _known(values, keys)
     if not isinstance(value, str):
         raise ManifestError(f"{' or '.join(keys)} must be there, as text; the keys are {', '.join(values) or 'none'}")
     return value
 
 
-def _turn(item: object) -> Segment:
-    if not isinstance(item, dict) or not isinstance(item.get("text"), str):
-        raise ManifestError(f"segments has {item!r}: every one must be an object with text, start and end")
-    span, speaker = stretch(item), item.get("speaker")
-    if span is None:
-        raise ManifestError(f"segments has {item!r} without start and end: without times leave segments out")
-    return Segment(item["text"].strip(), *span, _words(item.get("words")), None if speaker is None else str(speaker))
-
-
-def _text(parts: Iterable[Word | Segment]) -> str:
+def joined(parts: Iterable[Word | Segment]) -> str:
     return " ".join(part.text for part in parts if part.text)
-
-
-# --- matching
-
-
-def _by_name(entries: Sequence[Entry]) -> dict[str, Entry]:
-    names = Counter(map(_name, entries))
-    twice = [name for name, count in names.items() if count > 1]
-    if twice:
-        raise ManifestError(
-            f"{len(twice)} names are there twice in the manifest; the first is {twice[0]!r}: give every line its own id"
-        )
-    return {_name(entry): entry for entry in entries}
-
-
-def _name(entry: Entry) -> str:
-    return entry.name or str(entry.audio)
-
-
-def _assigned(wanted: Iterable[str], hypotheses: Mapping[str, Hypothesis]) -> dict[str, str]:
-    """Names of entries -> names of their hypotheses."""
-    names = list(wanted)
-    given = {name: name for name in names if name in hypotheses}
-    for parts in range(MAX_PARTS, 0, -1):
-        if len(given) == len(names):
-            break
-        ours, theirs = _unambiguous(names, parts), _unambiguous(hypotheses, parts)
-        # A hypothesis that is taken ends like the entry that took it, and so like no other that is unambiguous.
-        given |= {name: theirs[end] for end, name in ours.items() if end in theirs and name not in given}
-    return given
-
-
-def _unambiguous(names: Iterable[str], parts: int) -> dict[str, str]:
-    """Ends of names -> names, where one name alone ends like that."""
-    ends = {name: _end(name, parts) for name in names}
-    counts = Counter(ends.values())
-    return {end: name for name, end in ends.items() if counts[end] == 1}
-
-
-def _end(name: str, parts: int) -> str:
-    """The last parts of a path, without the suffix. A suffix has a letter: what follows the dot of a time is none."""
-    stem, suffix = posixpath.splitext(name)
-    whole = stem if any(map(str.isalpha, suffix)) and "#t=" not in name else name
-    return "/".join(whole.strip("/").split("/")[-parts:])
-
-
-def _recordings(entries: Iterable[Entry]) -> dict[Path, list[Entry]]:
-    """Stretches by their recording."""
-    found: dict[Path, list[Entry]] = {}
-    for entry in entries:
-        if entry.start_s is not None and entry.end_s is not None:
-            found.setdefault(entry.audio, []).append(entry)
-    return found
-
-
-def _cut(hypothesis: Hypothesis, entries: Sequence[Entry]) -> tuple[dict[str, Hypothesis], int]:
-    """The part of every stretch by its name, and how many words or turns lie in none."""
-    if hypothesis.text and not (hypothesis.words or hypothesis.turns):
-        raise ManifestError(
-            f"{hypothesis.name!r} is of a whole recording of which the manifest has {len(entries)} stretches, and has "
-            "no times to cut it by: give words or turns with times, or one hypothesis for every stretch"
-        )
-    cuts = {_name(entry): _within(hypothesis, entry) for entry in entries}
-    spans = [(entry.start_s or 0.0, entry.end_s or 0.0) for entry in entries]
-    parts: Sequence[Word | Segment] = hypothesis.words or hypothesis.turns
-    return cuts, sum(not any(_is_within(part, *span) for span in spans) for part in parts)
-
-
-def _within(hypothesis: Hypothesis, entry: Entry) -> Hypothesis:
-    start_s, end_s = entry.start_s or 0.0, entry.end_s or 0.0
-    words = tuple(_moved_word(word, start_s) for word in hypothesis.words if _is_within(word, start_s, end_s))
-    turns = tuple(_moved_turn(turn, start_s) for turn in hypothesis.turns if _is_within(turn, start_s, end_s))
-    return Hypothesis(_name(entry), _text(words if hypothesis.words else turns), words, turns)
-
-
-def _is_within(part: Word | Segment, start_s: float, end_s: float) -> bool:
-    return start_s <= (part.start_s + part.end_s) / 2 < end_s
-
-
-def _moved_word(word: Word, start_s: float) -> Word:
-    """The same, in seconds from `start_s`; what began before it begins with it."""
-    return replace(word, start_s=max(word.start_s - start_s, 0.0), end_s=word.end_s - start_s)
-
-
-def _moved_turn(turn: Segment, start_s: float) -> Segment:
-    words = tuple(_moved_word(word, start_s) for word in turn.words)
-    return replace(turn, start_s=max(turn.start_s - start_s, 0.0), end_s=turn.end_s - start_s, words=words)
-
-
-def _with_turns(hypothesis: Hypothesis, turns: tuple[Segment, ...]) -> Hypothesis:
-    words = tuple(
-        replace(word, speaker=max(turns, key=lambda turn: _shared_s(word, turn)).speaker) for word in hypothesis.words
-    )
-    return replace(hypothesis, words=words, turns=turns)
-
-
-def _shared_s(word: Word, turn: Segment) -> float:
-    """Seconds that both last; below zero the distance between them."""
-    return min(word.end_s, turn.end_s) - max(word.start_s, turn.start_s)

@@ -1,4 +1,4 @@
-"""What `lithophone evaluate` sets side by side: models, decoders, and the hypotheses of other systems."""
+"""The systems of an evaluation: models with options, and files of hypotheses."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lithophone.errors import OptionError
 from lithophone.pipeline.options import TranscribeOptions
 
 BIAS = "bias"
-"""Not an option of a transcription: whether a clip's own keywords are named in its prompt."""
+"""Whether a clip's own keywords are in its prompt; not a field of TranscribeOptions."""
 
 TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A model with options, to be run over the clips."""
+    """A model with options."""
 
     name: str
     model: str
@@ -29,7 +29,7 @@ class Plan:
 
     @property
     def about(self) -> dict[str, Any]:
-        """The model, and every option that is not as it is by default."""
+        """The model, and every option that differs from its default."""
         changed = {
             field.name: getattr(self.options, field.name)
             for field in dataclasses.fields(TranscribeOptions)
@@ -40,12 +40,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Source:
-    """Hypotheses that are there already."""
+    """A file of hypotheses."""
 
     name: str
     path: Path
     speakers: Path | None = None
-    """Turns for the words, where the words do not say who spoke them."""
+    """A file of turns, for words without speakers."""
 
     @property
     def about(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Source:
 
 
 def plans_of(models: Sequence[str], also: Sequence[str], options: TranscribeOptions, biased: bool) -> list[Plan]:
-    """Every model as it was asked for, and then with each of the changes `also` (`decode=beam num_beams=4`)."""
+    """Every model with `options`, and with each of the changes `also` (`decode=beam num_beams=4`) to them."""
     plans = []
     for model in models:
         plans.append(Plan(model, model, options, biased))
@@ -68,7 +68,11 @@ def changes_of(text: str) -> dict[str, Any]:
     """`decode=ctc punctuate=no` -> values by the names of options. Raises OptionError for what is none."""
     kinds = {**get_type_hints(TranscribeOptions), BIAS: bool}
     found: dict[str, Any] = {}
-    for part in shlex.split(text):
+    try:
+        parts = shlex.split(text)
+    except ValueError as error:
+        raise OptionError(f"--also {text!r} cannot be split: {error}; close every quotation mark") from error
+    for part in parts:
         name, equals, value = part.partition("=")
         if not equals or name not in kinds:
             raise OptionError(f"--also {text!r}: {part!r} is not NAME=VALUE with one of {', '.join(kinds)}")

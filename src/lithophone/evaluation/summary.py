@@ -52,7 +52,7 @@ class System:
 
     @property
     def without_hypothesis(self) -> tuple[str, ...]:
-        return tuple(clip.entry.name or str(clip.entry.audio) for clip in self.clips if clip.tally.failed)
+        return tuple(clip.entry.id for clip in self.clips if clip.tally.failed)
 
 
 @dataclass(frozen=True)
@@ -292,8 +292,8 @@ def measures(score: Score) -> dict[str, Any]:
         times = {"aas_ms": t.times.aas_ms, "start_aas_ms": t.times.start_aas_ms, "both_ms": t.times.both_ms}
         found["times"] = {name: _finite(value) for name, value in times.items()}
         found["times"] |= {"words": t.times.words, "malformed_share": t.times.malformed_share}
-    if t.permuted != ErrorCounts():
-        found["wder"], found["cpwer"] = _finite(t.speakers.rate), _finite(t.permuted.rate)
+    if t.cpwer != ErrorCounts():
+        found["wder"], found["cpwer"] = _finite(t.speakers.rate), _finite(t.cpwer.rate)
     if score.translation is not None:
         found["translation"] = {"to": score.texts.to, **vars(score.translation)}
     return found

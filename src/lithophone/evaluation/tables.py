@@ -97,7 +97,7 @@ MEASURES: Mapping[str, Callable[[Score], str]] = {
     "starts ms": lambda s: _number(s.tally.times.start_aas_ms),
     "malformed %": lambda s: percent(s.tally.times.malformed_share),
     "WDER %": lambda s: percent(s.tally.speakers.rate),
-    "cpWER %": lambda s: percent(s.tally.permuted.rate) if s.tally.permuted != ErrorCounts() else NONE,
+    "cpWER %": lambda s: percent(s.tally.cpwer.rate) if s.tally.cpwer != ErrorCounts() else NONE,
     "BLEU": lambda s: _number(s.translation.bleu if s.translation else math.nan, 2),
     "chrF++": lambda s: _number(s.translation.chrf if s.translation else math.nan, 2),
 }

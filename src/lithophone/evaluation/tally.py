@@ -1,7 +1,7 @@
-"""Everything that is counted of one clip, in counts that add: a corpus is the sum of its clips.
+"""All counts of one clip; a corpus is the sum of its clips.
 
-Knows references and hypotheses, not where they come from. What the reference cannot judge stays at zero: marks and
-capitals where neither text has any, keywords without a list, times and speakers without timed or named words.
+What the reference does not tell stays at zero: punctuation and capitals where it has none, keywords without a list,
+times and speakers without words that have them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ A_MARK = re.compile(f"[{re.escape(MARKS)}。、，？]")
 class Texts:
     """How texts are compared.
 
-    to: code of the language of both where it is not the spoken one, as in translation.
-    normalizer: name of the one for all languages, instead of each language's own.
+    to: code of the language of both texts in translation.
+    normalizer: name of one normaliser for all languages, instead of each language's own.
     """
 
     to: str | None = None
@@ -72,13 +72,13 @@ class Tally:
     biased: BiasedCounts = NO_BIAS
     times: TimeErrors = NO_TIMES
     speakers: SpeakerCounts = NO_SPEAKERS
-    permuted: ErrorCounts = NO_ERRORS
+    cpwer: ErrorCounts = NO_ERRORS
     """cpWER."""
     clips: int = 0
     failed: int = 0
     """Clips without a hypothesis, counted as empty ones."""
     empty_references: int = 0
-    """Clips whose reference the normaliser leaves nothing of: all that is heard there is an insertion."""
+    """Clips whose reference is empty after the normaliser: every word of the hypothesis is an insertion."""
     audio_s: float = 0.0
 
     def __add__(self, other: Tally) -> Tally:
@@ -86,19 +86,19 @@ class Tally:
 
     @property
     def is_punctuated(self) -> bool:
-        """Do both sides have marks? Only then is there a PER to speak of."""
+        """Whether both sides have punctuation, so that there is a PER."""
         p = self.punctuation
         return p.correct + p.substitutions > 0 or (p.deletions > 0 and p.insertions > 0)
 
     @property
     def is_cased(self) -> bool:
-        """Do both sides have capitals?"""
+        """Whether both sides have capitals."""
         c = self.capitals
         return c.tp > 0 or (c.fp > 0 and c.fn > 0)
 
     @property
     def has_keywords(self) -> bool:
-        """Was a keyword said, or heard?"""
+        """Whether reference or hypothesis has a keyword."""
         return self.keywords != NOTHING_FOUND
 
 
@@ -123,34 +123,33 @@ def count_clip(
     texts: Texts = AS_SPOKEN,
     keywords: Sequence[str] = (),
     timed: bool = False,
-    named: bool = False,
+    has_speakers: bool = False,
     audio_s: float | None = None,
 ) -> Tally:
     """Count one clip.
 
-    hypothesis: None where there is none: it counts as empty.
-    keywords: the list of the clip; empty where keywords are not measured. They, and speakers' words, always go through
-        the language's own normaliser.
-    timed: the system gives times to words, so that an output without them is malformed.
-    named: the system says who spoke, so that words without a speaker count as not heard.
-    audio_s: the length where the entry does not know it.
+    hypothesis: None counts as empty.
+    keywords: the list of the clip. Keywords and speakers' words go through the language's own normaliser.
+    timed: the system gives word times: an output without them is malformed.
+    has_speakers: the system gives speakers: words without one count as deleted.
+    audio_s: the length, where it is known better than the entry's.
     """
     lang = texts.language(entry.lang)
     text = hypothesis.text if hypothesis else ""
-    said, heard = (texts.units(one, entry.lang) for one in (entry.text, text))
-    counts = count_errors(said, heard)
-    characters = counts if measure_name(lang) == "CER" else count_errors(" ".join(said), " ".join(heard))
+    ref, hyp = (texts.units(one, entry.lang) for one in (entry.text, text))
+    counts = count_errors(ref, hyp)
+    characters = counts if measure_name(lang) == "CER" else count_errors(" ".join(ref), " ".join(hyp))
     return Tally(
         counts=counts,
         characters=characters,
         clips=1,
         failed=int(hypothesis is None),
-        empty_references=int(not said),
+        empty_references=int(not ref),
         audio_s=audio_s if audio_s is not None else entry.duration_s or 0.0,
         **_written(entry.text, text),
         **_listed(entry.text, text, keywords, lang),
         **_timed(entry.words, hypothesis, timed),
-        **_spoken(entry.words, hypothesis, lang, named),
+        **_spoken(entry.words, hypothesis, lang, has_speakers),
     )
 
 
@@ -173,21 +172,21 @@ def _listed(reference: str, text: str, keywords: Sequence[str], lang: str) -> di
 def _timed(words: Sequence[Word], hypothesis: Hypothesis | None, timed: bool) -> dict[str, Any]:
     if not words or not timed:
         return {}
-    heard = hypothesis.words if hypothesis else ()
-    return {"times": time_errors(words, heard, malformed=not heard)}
+    hyp = hypothesis.timed_words if hypothesis else ()
+    return {"times": time_errors(words, hyp, malformed=not hyp)}
 
 
-def _spoken(words: Sequence[Word], hypothesis: Hypothesis | None, lang: str, named: bool) -> dict[str, Any]:
+def _spoken(words: Sequence[Word], hypothesis: Hypothesis | None, lang: str, has_speakers: bool) -> dict[str, Any]:
     """WDER and cpWER where both sides say who spoke."""
-    said = [(word.text, word.speaker) for word in words if word.speaker]
-    if not said or not named:
+    ref = [(word.text, word.speaker) for word in words if word.speaker]
+    if not ref or not has_speakers:
         return {}
-    heard = named_words(hypothesis) if hypothesis else []
-    ours, theirs = (_normalized(side, lang) for side in (said, heard))
-    return {"speakers": wder(ours, theirs), "permuted": cpwer(_by_speaker(ours), _by_speaker(theirs))}
+    hyp = speaker_words(hypothesis) if hypothesis else []
+    ref, hyp = (_normalized(side, lang) for side in (ref, hyp))
+    return {"speakers": wder(ref, hyp), "cpwer": cpwer(_by_speaker(ref), _by_speaker(hyp))}
 
 
-def named_words(hypothesis: Hypothesis) -> list[tuple[str, str]]:
+def speaker_words(hypothesis: Hypothesis) -> list[tuple[str, str]]:
     """Words with their speakers, in order: those of the words, else of the turns."""
     words = [(word.text, word.speaker) for word in hypothesis.words if word.speaker]
     return words or [(text, turn.speaker) for turn in hypothesis.turns if turn.speaker for text in turn.text.split()]

@@ -38,7 +38,16 @@ def translation_score(references: Sequence[str], hypotheses: Sequence[str], lang
             f"{len(references)} references and {len(hypotheses)} hypotheses: there must be one of each for every clip, "
             "and at least one clip"
         )
-    bleu = BLEU(tokenize=TOKENIZERS.get(base_language(lang), DEFAULT_TOKENIZER))
+    bleu = bleu_of(lang)
     chrf = CHRF(word_order=CHRF_WORD_ORDER)
     bleu_score, chrf_score = (metric.corpus_score(hypotheses, [references]).score for metric in (bleu, chrf))
     return TranslationScore(bleu_score, chrf_score, str(bleu.get_signature()), str(chrf.get_signature()))
+
+
+def bleu_of(lang: str) -> BLEU:
+    """The BLEU of a language. Raises OptionError where its tokenizer is not installed."""
+    tokenizer = TOKENIZERS.get(base_language(lang), DEFAULT_TOKENIZER)
+    try:
+        return BLEU(tokenize=tokenizer)
+    except (ImportError, RuntimeError) as error:
+        raise OptionError(f"BLEU in {lang} needs the tokenizer {tokenizer}: pip install 'lithophone[eval]'") from error
