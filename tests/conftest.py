@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import pytest
 import torch
 
-from lithophone.audio.segmenter import speech_windows
 from lithophone.checkpoint import save_checkpoint
-from lithophone.pipeline import transcriber as transcriber_module
 from lithophone.pipeline.transcriber import Transcriber
 from tests.detectors import by_loudness
 from tests.tiny_checkpoint import tiny_checkpoint
@@ -34,8 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def tiny() -> Transcriber:
-    """A random model of the base kind."""
-    return Transcriber(tiny_checkpoint())
+    """A random model of the base kind, which takes tones for speech."""
+    return Transcriber(tiny_checkpoint(), detector=by_loudness())
 
 
 @pytest.fixture(scope="session")
@@ -48,5 +45,5 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tones_are_speech(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Transcribers started in this process find speech by loudness."""
-    monkeypatch.setattr(transcriber_module, "speech_windows", functools.partial(speech_windows, detector=by_loudness()))
+    """Commands that run in this process take tones for speech."""
+    monkeypatch.setattr("lithophone.audio.segmenter.bundled_detector", by_loudness)

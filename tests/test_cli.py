@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from lithophone.cli.main import app
 from lithophone.cli.progress import progress_text, summary
 from lithophone.formats import vtt_time
-from lithophone.pipeline.transcriber import Transcriber
+from lithophone.model.speech import GraniteSpeech
 from tests.conftest import DEMO
 from tests.sounds import silence, tone
 
@@ -197,15 +197,15 @@ def test_an_interrupt_keeps_what_is_finished(
     second = talk.with_name("second.wav")
     second.write_bytes(talk.read_bytes())
     calls: list[int] = []
-    hear = Transcriber._hear
+    encode = GraniteSpeech.encode
 
-    def once(self: Transcriber, *rest: object) -> object:
+    def once(self: GraniteSpeech, *rest: object) -> object:
         calls.append(1)
         if len(calls) > 1:
             raise KeyboardInterrupt
-        return hear(self, *rest)  # type: ignore[arg-type]
+        return encode(self, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Transcriber, "_hear", once)
+    monkeypatch.setattr(GraniteSpeech, "encode", once)
     out = tmp_path / "out"
     done = call("transcribe", talk, second, "-o", out, "--batch-size", 1, model=tiny_folder)
     assert done.exit_code == 130

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,11 +9,6 @@ import pytest
 
 from lithophone.ctc.characters import N_LABELS
 from lithophone.ctc.word_alignment import REACH_S, timed_words
-from lithophone.decode.reply import Reply
-from lithophone.pipeline.quality import Heard, segments_of
-from lithophone.pipeline.word_times import with_words
-from lithophone.text import japanese as kana
-from lithophone.text.replies import ParsedReply, parse_turns, parse_word_times
 from lithophone.transcript import Word
 from tests.pipeline.voices import path_posteriors, posteriors
 
@@ -113,60 +107,3 @@ def test_whatever_is_heard_times_rise_and_stay_inside(text: str, seed: int) -> N
 def test_one_frame_holds_one_character() -> None:
     [word] = timed_words("a", path_posteriors([97]), FRAME_S)
     assert (word.start_s, word.end_s) == (0.0, FRAME_S)
-
-
-# --- with_words: the words of a reply
-
-
-PIECES = ("ab", " c", "d")
-IDS, LOGPROBS = (0, 1, 2), (np.log(0.5), np.log(0.2), np.log(0.8))
-
-
-def decode(ids: list[int]) -> str:
-    return "".join(PIECES[i] for i in ids)
-
-
-def heard(parsed: ParsedReply, ids: tuple[int, ...] = IDS, logprobs: tuple[float, ...] = LOGPROBS) -> Heard:
-    return Heard(Reply(ids, True, logprobs), parsed, speech=True)
-
-
-def test_a_reply_is_timed_and_weighed_by_encoder_and_decoder() -> None:
-    result = with_words(heard(ParsedReply("ab cd")), posteriors("ab cd"), decode)
-    assert [word.confidence for word in result.aligned] == pytest.approx([0.99, 0.99], abs=0.01)
-    assert [word.confidence for word in result.parsed.words] == pytest.approx(
-        [np.sqrt(0.99 * 0.5), np.sqrt(0.99 * 0.4)], abs=0.01
-    )
-    assert times(result.parsed.words) == times(timed_words("ab cd", posteriors("ab cd"), 0.3))
-    assert result.untimed == ""
-
-
-def test_what_the_encoder_spelled_has_its_confidence_alone() -> None:
-    result = with_words(heard(ParsedReply("ab cd"), (), ()), posteriors("ab cd"), decode)
-    assert result.parsed.words == result.aligned
-
-
-def test_times_of_the_reply_itself_are_kept() -> None:
-    parsed = parse_word_times("ab [T:7] cd [T:21]")
-    result = with_words(heard(parsed, (), ()), posteriors("ab cd"), decode)
-    assert times(result.parsed.words) == [(0.0, 0.07), (0.07, 0.21)]
-    assert [word.confidence for word in result.parsed.words] == pytest.approx([0.99, 0.99], abs=0.01)
-    unfit = with_words(heard(parsed, (), ()), posteriors("a")[:1], decode)
-    assert unfit.parsed.words == parsed.words
-    assert unfit.untimed == ""
-
-
-def test_turns_of_speakers_have_the_times_of_their_words() -> None:
-    parsed = parse_turns("[Speaker 1]: ab [Speaker 2]: cd ef")
-    result = with_words(heard(parsed, (), ()), posteriors("ab cd ef"), decode).parsed
-    assert [(word.text, word.speaker) for word in result.words] == [("ab", "1"), ("cd", "2"), ("ef", "2")]
-    first, second = segments_of(result, 5.0)
-    assert (first.words, second.words) == (result.words[:1], result.words[1:])
-    assert (second.start_s, second.end_s) == (result.words[1].start_s, result.words[2].end_s)
-
-
-@pytest.mark.parametrize(("text", "why"), [("漢字漢字", "does not fit"), ("今日は", r"lithophone\[ja\]"), ("", "^$")])
-def test_who_asked_for_times_is_told_why_there_are_none(text: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kana, "can_read", lambda: False)
-    result = with_words(heard(ParsedReply(text), (), ()), posteriors("ab"), decode)
-    assert result.parsed.words == ()
-    assert re.search(why, result.untimed)

@@ -20,8 +20,11 @@ from lithophone.evaluation.run import from_hypotheses, run_model
 from lithophone.evaluation.saved import Answer, SavedAnswers
 from lithophone.evaluation.sound import clip_samples, clip_source, snr_db
 from lithophone.metrics.counts import ErrorCounts
+from lithophone.pipeline.engine import Engine, Pending
 from lithophone.pipeline.options import TranscribeOptions
+from lithophone.pipeline.sources import AudioSource
 from lithophone.pipeline.transcriber import Transcriber
+from lithophone.pipeline.utterance import Utterance
 from lithophone.transcript import Segment, Word
 from tests.sounds import silence, tone
 
@@ -75,14 +78,13 @@ def test_a_run_goes_on_where_it_was(
     with saved.path.open("a") as file:
         file.write('{"audio": "2.wa')  # the run was stopped here
     asked: list[Path] = []
-    many = Transcriber.transcribe_many
+    events = Transcriber.events
 
-    def spied(self: Transcriber, sources: object, **options: object) -> object:
-        listed = list(sources)  # type: ignore[call-overload]
-        asked.extend(listed)
-        return many(self, listed, **options)  # type: ignore[arg-type]
+    def spied(self: Transcriber, sources: list[AudioSource], **options: object) -> object:
+        asked.extend(source.file for source in sources)
+        return events(self, sources, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Transcriber, "transcribe_many", spied)
+    monkeypatch.setattr(Transcriber, "events", spied)
     resumed = run_model("x", tiny, clips, OPTIONS, saved=saved)
     assert asked == [clip.audio for clip in clips[2:]]
     assert resumed.clips == whole.clips
@@ -120,18 +122,25 @@ def test_keywords_of_a_clip_reach_its_prompt(
     tiny: Transcriber, clips: list[Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = [replace(clip, keywords=(("Ada",), ("Ada",), ("Eve", "Max"))[i]) for i, clip in enumerate(clips[:3])]
-    calls: list[tuple[tuple[str, ...], int]] = []
-    many = Transcriber.transcribe_many
+    prompts: list[str] = []
+    submit = Engine.submit
 
-    def spied(self: Transcriber, sources: object, **options: object) -> object:
-        some = list(sources)  # type: ignore[call-overload]
-        calls.append((options["options"].keywords, len(some)))  # type: ignore[attr-defined]
-        return many(self, some, **options)  # type: ignore[arg-type]
+    def spied(self: Engine, utterance: Utterance) -> Pending:
+        prompts.append(self.checkpoint.tokenizer.decode(utterance.request.behind))
+        return submit(self, utterance)
 
-    monkeypatch.setattr(Transcriber, "transcribe_many", spied)
+    monkeypatch.setattr(Engine, "submit", spied)
     run_model("x", tiny, listed, OPTIONS, biased=True)
+    assert [prompt.rpartition("Keywords: ")[2].split("\n")[0] for prompt in prompts] == ["Ada", "Ada", "Eve, Max"]
+    prompts.clear()
     run_model("x", tiny, listed, OPTIONS)
-    assert calls == [(("Ada",), 2), (("Eve", "Max"), 1), ((), 3)]
+    assert not any("Keywords" in prompt for prompt in prompts)
+
+
+def test_keywords_that_no_decoder_takes_are_an_error(tiny: Transcriber, clips: list[Entry]) -> None:
+    listed = [replace(clip, keywords=("a, b",)) for clip in clips]
+    with pytest.raises(OptionError, match="comma"):
+        run_model("x", tiny, listed, OPTIONS, biased=True)
 
 
 def test_single_clips_have_latencies(tiny: Transcriber, clips: list[Entry]) -> None:

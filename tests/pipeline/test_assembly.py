@@ -1,96 +1,84 @@
-"""Stitching: what two windows heard twice is said once, and nothing is lost."""
+"""Results -> events and transcripts: times of the recording, warnings, and nothing that overlaps an end."""
 
 from __future__ import annotations
 
 import pytest
 
-from lithophone.pipeline.assembly import join, shift, stitch
-from lithophone.transcript import Segment, Word
-
-SENTENCE = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-
-
-def timed(words: list[str], start_s: float, jitter_s: float = 0.0) -> Segment:
-    """A word per second, each 0.8 s long."""
-    found = tuple(Word(w, start_s + i + jitter_s, start_s + i + 0.8 + jitter_s) for i, w in enumerate(words))
-    return Segment(" ".join(words), start_s, start_s + len(words), found)
-
-
-def text_of(segments: tuple[Segment, ...]) -> str:
-    return " ".join(s.text for s in segments)
+from lithophone.audio.reader import RATE_HZ
+from lithophone.checkpoint import Checkpoint
+from lithophone.decode.reply import Reply
+from lithophone.errors import AudioError
+from lithophone.pipeline.assembly import Assembly, RecordingDone, WindowDone, results_of, shift
+from lithophone.pipeline.options import TranscribeOptions
+from lithophone.pipeline.request import resolve_request
+from lithophone.pipeline.utterance import WindowResult
+from lithophone.text.replies import ParsedReply
+from lithophone.transcript import Segment, Transcript, Word
+from tests.tiny_checkpoint import tiny_checkpoint
 
 
-def test_shift_moves_everything() -> None:
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return tiny_checkpoint()
+
+
+def result(text: str, start_s: float, end_s: float, *words: Word, finished: bool = True) -> WindowResult:
+    return WindowResult(start_s, end_s, Reply((1,), finished, (0.0,)), ParsedReply(text, words), has_speech=True)
+
+
+def test_times_of_a_window_become_those_of_the_recording() -> None:
     word = Word("one", 0.0, 0.5, 0.9, "1")
-    moved = shift(Segment("one", 0.0, 1.0, (word,), "1"), 30.0)
+    moved = shift(Segment("one", 0.0, 1.0, (word,), "1"), 30.0, 31.0)
     assert moved == Segment("one", 30.0, 31.0, (Word("one", 30.0, 30.5, 0.9, "1"),), "1")
 
 
-def test_segments_that_do_not_overlap_are_only_sorted() -> None:
-    one, two = Segment("the same", 0, 1), Segment("the same", 1, 2)
-    assert stitch([two, one]) == (one, two)
-    assert stitch([]) == ()
+def test_no_time_lies_behind_the_end_of_its_window() -> None:
+    start_s, end_s = 1 / 3, 48_160 / RATE_HZ
+    word = Word("last", 1.0, end_s - start_s + 1e-15)
+    moved = shift(Segment("last", 0.0, 3.0, (word, Word("late", 4.0, 5.0))), start_s, end_s)
+    assert moved.end_s == end_s
+    assert [w.end_s for w in moved.words] == [end_s, end_s]
+    assert moved.words[1].start_s == end_s
 
 
-@pytest.mark.parametrize("jitter_s", [-0.3, -0.1, 0.0, 0.1, 0.3])
-@pytest.mark.parametrize("cut", [4.0, 4.4, 4.9])
-def test_words_with_times(jitter_s: float, cut: float) -> None:
-    left = timed(SENTENCE[:7], 0.0)
-    right = timed(SENTENCE[int(cut) :], float(int(cut)), jitter_s)
-    joined = stitch([left, Segment(right.text, cut, right.end_s, right.words)])
-    assert text_of(joined) == " ".join(SENTENCE)
-    assert [w.text for s in joined for w in s.words] == SENTENCE
-    assert joined[0].end_s <= joined[1].start_s + 0.5
+def test_windows_are_folded_into_their_recording(checkpoint: Checkpoint) -> None:
+    request = resolve_request(checkpoint, TranscribeOptions(language="de"))
+    assembly = Assembly("a.wav", request)
+    events = [
+        assembly.add(result("eins", 1.0, 2.0), None),
+        assembly.add(result("", 3.0, 4.0), None),
+        assembly.add(result("zwei", 5.0, 6.5, finished=False), 9.0),
+        assembly.finish(9.0, ["3 packets were left out"]),
+    ]
+    first, empty, last, done = events
+    assert isinstance(first, WindowDone)
+    assert isinstance(last, WindowDone)
+    assert isinstance(done, RecordingDone)
+    assert (first.segments, first.end_s, first.duration_s) == ((Segment("eins", 1.0, 2.0),), 2.0, None)
+    assert (last.end_s, last.duration_s) == (6.5, 9.0)
+    assert [warning.code for warning in empty.warnings] == ["speech_without_text"]
+    transcript = done.result
+    assert isinstance(transcript, Transcript)
+    assert (transcript.text, transcript.duration_s, transcript.language) == ("eins zwei", 9.0, "de")
+    assert [w.code for w in transcript.warnings] == ["damaged", "speech_without_text", "cut"]
+    assert (transcript.warnings[0].start_s, transcript.warnings[0].end_s) == (0.0, 9.0)
+    assert list(results_of(events)) == [("a.wav", transcript)]
 
 
-def test_three_windows_in_a_row() -> None:
-    parts = [timed(SENTENCE[:5], 0.0), timed(SENTENCE[3:8], 3.0), timed(SENTENCE[6:], 6.0)]
-    assert text_of(stitch(parts)) == " ".join(SENTENCE)
+def test_a_recording_without_windows_has_no_speech(checkpoint: Checkpoint) -> None:
+    done = Assembly("a.wav", resolve_request(checkpoint, TranscribeOptions())).finish(2.0)
+    assert isinstance(done.result, Transcript)
+    assert [(w.code, w.start_s, w.end_s) for w in done.result.warnings] == [("no_speech", 0.0, 2.0)]
+    assert done.warnings == done.result.warnings
 
 
-def test_a_window_inside_another_one() -> None:
-    joined = stitch([timed(SENTENCE, 0.0), timed(SENTENCE[3:5], 3.0)])
-    assert joined == (timed(SENTENCE, 0.0),)
+def test_an_error_is_a_result() -> None:
+    error = AudioError("broken")
+    assert list(results_of([RecordingDone("a.wav", error)])) == [("a.wav", error)]
 
 
-def test_a_window_without_text_takes_nothing_away() -> None:
-    heard = timed(SENTENCE[3:5], 3.0)
-    assert stitch([Segment("", 0.0, 10.0), heard]) == (heard,)
-
-
-def test_words_without_times_join_at_the_common_run() -> None:
-    left = Segment("We went down to the river and the", 0.0, 10.0)
-    right = Segment("to the River, and the water was cold.", 6.0, 16.0)
-    joined = stitch([left, right])
-    assert text_of(joined) == "We went down to the river and the water was cold."
-    assert joined[0].end_s == joined[1].start_s == 8.0
-
-
-def test_words_cut_at_the_edges_give_way() -> None:
-    left = Segment("and so the meeting was adjourned until Mon", 0.0, 10.0)
-    right = Segment("earned until Monday morning at nine", 8.0, 18.0)
-    assert text_of(stitch([left, right])) == text_of((left, right))  # one common word proves nothing
-    right = Segment("thing was adjourned until Monday morning at nine", 5.0, 15.0)
-    assert text_of(stitch([left, right])) == "and so the meeting was adjourned until Monday morning at nine"
-
-
-def test_a_repetition_outside_the_overlap_is_none() -> None:
-    left = Segment("no no we said " + "something else entirely " * 5, 0.0, 20.0)
-    right = Segment("yes it was time to go and then " * 2 + "no no we said", 19.0, 40.0)
-    assert stitch([left, right]) == (left, right)
-
-
-def test_nothing_in_common_keeps_both() -> None:
-    left, right = Segment("alpha beta", 0.0, 5.0), Segment("gamma delta", 4.0, 9.0)
-    assert join(left, right) == (left, right)
-
-
-def test_languages_without_spaces_compare_characters() -> None:
-    left, right = Segment("今日はとても良い天気で", 0.0, 6.0), Segment("良い天気ですね", 4.0, 9.0)
-    joined = stitch([left, right], "ja")
-    assert "".join(s.text for s in joined) == "今日はとても良い天気ですね"
-
-
-def test_a_segment_that_was_heard_whole_before_disappears() -> None:
-    joined = stitch([Segment("one two three", 0.0, 3.0), Segment("two three", 1.0, 3.0)])
-    assert text_of(joined) == "one two three"
+def test_the_task_is_that_of_the_request(checkpoint: Checkpoint) -> None:
+    request = resolve_request(checkpoint, TranscribeOptions(task="translate", to="ja"))
+    transcript = Assembly("a.wav", request).finish(1.0).result
+    assert isinstance(transcript, Transcript)
+    assert (transcript.task, transcript.language) == ("translate", "ja")

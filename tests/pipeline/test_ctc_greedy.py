@@ -14,11 +14,11 @@ from lithophone.ctc.forced_alignment import best_path, collapse
 from lithophone.decode.ctc_greedy import bpe_posteriors, character_posteriors
 from lithophone.pipeline.ctc_greedy import character_texts, ctc_replies
 from lithophone.pipeline.transcriber import Transcriber
+from tests.detectors import by_loudness
 from tests.sounds import noise, tone
 from tests.tiny_checkpoint import tiny_checkpoint
 
 RATE_HZ = 16_000
-pytestmark = pytest.mark.usefixtures("tones_are_speech")
 CLIP = np.concatenate([noise(0.3), tone(1.5), noise(0.3), tone(1.1, frequency_hz=620)])
 
 
@@ -63,7 +63,7 @@ def test_texts_of_a_batch_are_those_of_its_rows() -> None:
 
 
 def test_the_transcriber_batches_it() -> None:
-    transcriber = Transcriber(tiny_checkpoint(bpe=True))
+    transcriber = Transcriber(tiny_checkpoint(bpe=True), detector=by_loudness())
     long = np.concatenate([CLIP, np.zeros(2 * RATE_HZ, np.float32), CLIP[: RATE_HZ * 2]])
     alone = transcriber.transcribe(long, RATE_HZ, decode="ctc", batch_size=1)
     assert alone.text

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lithophone.decode.options import CTC, BeamSearch, Edit, Greedy, Speculative
+from lithophone.decode.options import BeamSearch, Decoder, Edit, Sampling, Speculative
 from lithophone.errors import OptionError
-from lithophone.pipeline.options import TranscribeOptions, options_with
+from lithophone.pipeline.options import DECODERS, TranscribeOptions, fields_of, options_with
 from lithophone.text.prompts import Transcribe, Translate
 
 
@@ -35,11 +35,18 @@ from lithophone.text.prompts import Transcribe, Translate
         ({"decode": "edit", "task": "translate", "to": "fr"}, "takes no prompt"),
         ({"decode": "ctc", "max_new_tokens": 9}, "max_new_tokens goes with decode='greedy'"),
         ({"decode": "ctc", "ctc_head": "words"}, "ctc_head is 'words'"),
-        ({"num_beams": 4}, "num_beams goes with decode='beam', and decode is None"),
+        ({"num_beams": 1}, "num_beams is 1"),
+        ({"decode": "greedy", "num_beams": 2}, "num_beams goes with decode='beam', and decode is 'greedy'"),
+        ({"decode": "ctc", "keyword_boost": 0.0}, "keyword_boost goes with decode='beam'"),
+        ({"decode": "beam", "lookahead": 16}, "lookahead goes with decode='speculative'"),
+        ({"decode": "greedy", "temperature": 1.0}, "temperature goes with decode='sample'"),
+        ({"decode": "sample", "editing_steps": 1}, "editing_steps goes with decode='edit'"),
+        ({"decode": "edit", "ctc_head": "bpe"}, "ctc_head goes with decode='ctc'"),
         ({"decode": "greedy", "tau_slm": 0.2}, "tau_slm goes with decode='speculative'"),
         ({"decode": "beam", "num_beams": 1}, "num_beams is 1"),
-        ({"decode": "beam", "keyword_boost": 0.5}, "keyword_boost is 0.5 and ctc_weight 0"),
-        ({"decode": "beam", "future_cost": 0.7}, "future_cost is 0.7 and ctc_weight 0"),
+        ({"decode": "beam", "ctc_weight": 0.0, "keyword_boost": 0.5}, "keyword_boost is 0.5 and ctc_weight 0"),
+        ({"ctc_weight": 0.0, "future_cost": 0.7}, "future_cost is 0.7 and ctc_weight 0"),
+        ({"ctc_weight": 1.0}, "ctc_weight is 1.0"),
         ({"decode": "sample", "temperature": 0.0}, "temperature is 0.0"),
         ({"decode": "speculative", "tau_slm": 1.5, "punctuate": False}, "tau_slm is 1.5"),
         ({"decode": "speculative", "tau_ctc": -1.0, "punctuate": False}, "tau_ctc is -1.0"),
@@ -75,14 +82,86 @@ def test_translation_names_both_languages() -> None:
     assert TranscribeOptions(language="DE").text_language == "de"
 
 
-def test_a_decoder_gets_its_options_and_the_budget() -> None:
-    options = TranscribeOptions(decode="beam", num_beams=3, max_new_tokens=7)
-    assert options.decoder("beam", 2000) == BeamSearch(7, num_beams=3)
-    assert TranscribeOptions().decoder("speculative", 2000) == Speculative(2000)
-    assert TranscribeOptions().decoder("greedy") == Greedy()
-    assert TranscribeOptions(decode="edit", editing_steps=2).decoder("edit") == Edit(2)
-    assert TranscribeOptions().decoder("ctc", 2000) == CTC()
+def test_only_what_was_given_is_given() -> None:
+    assert TranscribeOptions().given(BeamSearch) == {}
+    options = TranscribeOptions(decode="beam", num_beams=2, keyword_boost=0.0, max_new_tokens=7)
+    assert options.given(BeamSearch) == {"num_beams": 2, "keyword_boost": 0.0}
+    assert options.given(Speculative) == {}
 
 
-def test_every_option_says_what_it_is() -> None:
+@pytest.mark.parametrize("kind", DECODERS.values())
+def test_every_setting_of_a_decoder_is_an_option(kind: type[Decoder]) -> None:
+    assert fields_of(kind) - {"max_new_tokens_per_30s"} <= fields_of(TranscribeOptions)
+
+
+WRONG = (object(), b"en", [], {}, 3.5, True, float("nan"), "text", None)
+
+
+@pytest.mark.parametrize("name", sorted(fields_of(TranscribeOptions)))
+def test_a_value_of_a_wrong_type_is_an_option_error(name: str) -> None:
+    """Every field refuses all of these but those of its own type, and never with another error."""
+    messages = []
+    for value in WRONG:
+        try:
+            TranscribeOptions(**{name: value})
+        except OptionError as error:
+            messages.append(str(error))
+    assert len(messages) >= 5
+    assert sum(message.startswith(name) for message in messages) >= 4
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"limit_s": "30"}, "limit_s is '30': it must be a number"),
+        ({"limit_s": float("inf")}, "limit_s is inf: it must be finite and at least 1 s"),
+        ({"limit_s": True}, "limit_s is True: it must be a number"),
+        ({"keywords": None}, "keywords is None: it must be a list of words"),
+        ({"keywords": ("Dashwood", 7)}, "keywords holds 7: every keyword must be text"),
+        ({"keywords": (None,)}, "keywords holds None"),
+        ({"batch_size": "8"}, "batch_size is '8': it must be a whole number"),
+        ({"batch_size": 8.0}, "batch_size is 8.0: it must be a whole number"),
+        ({"punctuate": "no"}, "punctuate is 'no': it must be True or False or None"),
+        ({"language": 5}, "language is 5: it must be text or None"),
+        ({"task": []}, r"task is \[\]: it must be text"),
+        ({"decode": ["beam"]}, "decode is .* it must be text or None"),
+        ({"word_timestamps": 1}, "word_timestamps is 1: it must be True or False"),
+    ],
+)
+def test_odd_values_say_what_is_allowed(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        TranscribeOptions(**values)
+
+
+def test_whole_numbers_are_numbers_and_lists_are_tuples() -> None:
+    options = TranscribeOptions(limit_s=10, ctc_weight=0, keywords=["stone", "stone "])  # type: ignore[arg-type]
+    assert (options.limit_s, options.keywords) == (10, ("stone",))
+    assert hash(options) == hash(dataclasses.replace(options))
+
+
+def test_options_that_are_no_options_are_refused() -> None:
+    with pytest.raises(OptionError, match="must be TranscribeOptions"):
+        options_with({"language": "fr"}, {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tag", ["pt-BR", "pt_BR", "PT-br", "pt-PT"])
+def test_region_tags_count_as_their_language(tag: str) -> None:
+    assert TranscribeOptions(language=tag).text_language == "pt"
+    assert TranscribeOptions(language=tag).task_for("granite_speech").language == "pt"
+
+
+def test_region_tags_count_in_translations() -> None:
+    options = TranscribeOptions(task="translate", language="en-GB", to="zh-Hant-TW")
+    assert (options.text_language, options.task_for("granite_speech")) == ("zh", Translate(to="zh", language="en"))
+
+
+def test_every_option_has_a_help_text() -> None:
     assert all(field.metadata["help"] for field in dataclasses.fields(TranscribeOptions))
+
+
+@pytest.mark.parametrize("kind", [BeamSearch, Speculative, Sampling, Edit])
+def test_help_states_the_default_of_the_decoder(kind: type[Decoder]) -> None:
+    for field in dataclasses.fields(TranscribeOptions):
+        default = getattr(kind, field.name, None)
+        if field.name in fields_of(kind) and default is not None:
+            assert f"{default:g}" in field.metadata["help"]

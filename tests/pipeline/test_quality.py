@@ -2,39 +2,63 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from lithophone.decode.reply import Reply
-from lithophone.pipeline.quality import UNHEARD_WORDS, Heard, difference, loops, segments_of, unheard, warnings_of
+from lithophone.pipeline.quality import (
+    LOW_CONFIDENCE_WORDS,
+    difference,
+    loops,
+    low_acoustic_confidence,
+    segments_of,
+    warnings_of,
+)
+from lithophone.pipeline.utterance import WindowResult
 from lithophone.text.replies import ParsedReply, Turn
 from lithophone.transcript import Segment, Word
 
 
-def codes(text: str = "word", ids: tuple[int, ...] = (1, 2, 3), finished: bool = True, **more: object) -> list[str]:
-    values = {"speech": True, "malformed": 0} | more
-    parsed = ParsedReply(text, malformed=int(str(values.pop("malformed"))))
-    heard = Heard(Reply(ids, finished, (0.0,) * len(ids)), parsed, **values)  # type: ignore[arg-type]
-    return [warning.code for warning in warnings_of(heard, 1.0, 2.0)]
+def codes(text: str = "word", ids: tuple[int, ...] = (1, 2, 3), finished: bool = True, **more: Any) -> list[str]:
+    parsed = ParsedReply(text, malformed=more.pop("malformed", 0))
+    values = {"has_speech": True} | more
+    result = WindowResult(1.0, 2.0, Reply(ids, finished, (0.0,) * len(ids)), parsed, **values)
+    return [warning.code for warning in warnings_of(result)]
 
 
 def silent(n: int) -> tuple[Word, ...]:
     return tuple(Word(f"w{i}", float(i), i + 1.0, 1e-4) for i in range(n))
 
 
-def test_codes() -> None:
-    assert codes() == []
-    assert codes(finished=False) == ["cut"]
-    assert codes(ids=(7,) * 16) == ["loop"]
-    assert codes(speech=False) == ["text_without_speech"]
-    assert codes(text="", ids=()) == ["speech_without_text"]
-    assert codes(text="", ids=(), speech=False) == []
-    assert codes(malformed=2) == ["malformed"]
-    assert codes(untimed="for a reason") == ["no_word_times"]
-    assert codes("A stone that sings.", spelled="wholly other words") == ["disagreement"]
-    assert codes("A stone that sings.", spelled="a ston tat singz") == []
-    assert codes("A stone that sings.", spelled="", speech=False) == ["text_without_speech"]
-    assert codes(aligned=silent(4)) == ["text_without_speech"]
-    assert codes(speech=False, aligned=silent(4)) == ["text_without_speech"]
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, []),
+        ({"finished": False}, ["cut"]),
+        ({"ids": (7,) * 16}, ["loop"]),
+        ({"has_speech": False}, ["text_without_speech"]),
+        ({"text": "", "ids": ()}, ["speech_without_text"]),
+        ({"text": "", "ids": (), "has_speech": False}, []),
+        ({"malformed": 2}, ["malformed"]),
+        ({"untimed": "for a reason"}, ["no_word_times"]),
+        ({"text": "A stone that sings.", "ctc_text": "wholly other words"}, ["disagreement"]),
+        ({"text": "A stone that sings.", "ctc_text": "a ston tat singz"}, []),
+        ({"text": "A stone that sings.", "ctc_text": "", "has_speech": False}, ["text_without_speech"]),
+        ({"aligned": silent(4)}, ["text_without_speech"]),
+        ({"has_speech": False, "aligned": silent(4)}, ["text_without_speech"]),
+    ],
+)
+def test_every_finding_has_a_code(values: dict[str, Any], expected: list[str]) -> None:
+    assert codes(**values) == expected
+
+
+def test_messages_have_numbers() -> None:
+    result = WindowResult(1.0, 2.0, Reply((1, 2), False, (0.0, 0.0)), ParsedReply("w", malformed=3), has_speech=True)
+    cut, malformed = warnings_of(result)
+    assert "after 2 tokens" in cut.message
+    assert malformed.message.startswith("3 tags")
+    assert {(w.start_s, w.end_s) for w in (cut, malformed)} == {(1.0, 2.0)}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +83,16 @@ def test_segments_of_plain_text_of_turns_and_of_nothing() -> None:
     assert segments_of(ParsedReply("a", words), 2.0) == (Segment("a", 0.0, 2.0, words),)
     assert segments_of(ParsedReply(""), 2.0) == ()
     turns = (Turn("1", "hello"), Turn("2", "hi"))
-    assert [s.speaker for s in segments_of(ParsedReply("hello hi", turns=turns), 2.0)] == ["1", "2"]
+    untimed = segments_of(ParsedReply("hello hi", turns=turns), 2.0)
+    assert untimed == (Segment("hello", 0.0, 2.0, speaker="1"), Segment("hi", 0.0, 2.0, speaker="2"))
+
+
+def test_turns_have_the_times_of_their_words() -> None:
+    turns = (Turn("1", "hello you"), Turn("2", "hi"))
+    hello, you = Word("hello", 0.2, 0.5, speaker="1"), Word("you", 0.6, 0.9, speaker="1")
+    hi = Word("hi", 1.0, 1.3, speaker="2")
+    timed = segments_of(ParsedReply("hello you hi", (hello, you, hi), turns), 2.0)
+    assert timed == (Segment("hello you", 0.2, 0.9, (hello, you), "1"), Segment("hi", 1.0, 1.3, (hi,), "2"))
 
 
 @pytest.mark.parametrize(
@@ -78,19 +111,19 @@ def test_difference_is_counted_in_what_is_said(spelled: str, text: str, share: f
     assert difference(spelled, text) == pytest.approx(share)
 
 
-def test_a_stretch_without_speech_is_found_and_named() -> None:
+def test_a_stretch_of_low_confidence_is_found() -> None:
     good, odd = Word("good", 0.0, 0.1, 0.9), Word("1999", 0.0, 0.1)
-    silence = silent(UNHEARD_WORDS)
-    assert unheard([good, *silence, good]) == [silence]
-    assert unheard([good, *silence[:2], odd, *silence[2:], good]) == [silence]
-    assert unheard([good, *silence[1:], good]) == []
-    assert unheard([*silence, *silence, good, good, *silence]) == [(*silence, *silence), silence]
-    assert unheard([silence[0], good, good, silence[3]]) == []
-    assert unheard([]) == []
+    silence = silent(LOW_CONFIDENCE_WORDS)
+    assert low_acoustic_confidence([good, *silence, good]) == [silence]
+    assert low_acoustic_confidence([good, *silence[:2], odd, *silence[2:], good]) == [silence]
+    assert low_acoustic_confidence([good, *silence[1:], good]) == []
+    assert low_acoustic_confidence([*silence, *silence, good, good, *silence]) == [(*silence, *silence), silence]
+    assert low_acoustic_confidence([silence[0], good, good, silence[3]]) == []
+    assert low_acoustic_confidence([]) == []
 
 
 def test_its_warning_has_the_times_of_the_recording() -> None:
-    heard = Heard(Reply((), True, ()), ParsedReply("x"), speech=True, aligned=silent(5)[1:])
-    [warning] = warnings_of(heard, 10.0, 30.0)
+    result = WindowResult(10.0, 30.0, Reply((), True, ()), ParsedReply("x"), has_speech=True, aligned=silent(5)[1:])
+    [warning] = warnings_of(result)
     assert (warning.start_s, warning.end_s) == (11.0, 15.0)
     assert "w1 w2 w3 w4" in warning.message

@@ -1,205 +1,201 @@
-"""Which decoder a model takes, and what each makes of one batch: the fast ones give greedy's words."""
+"""Options resolved against a model: layers of settings, what it cannot do, and the prompt in two halves."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
-import torch
 
 from lithophone.checkpoint import Checkpoint
 from lithophone.ctc.characters import N_LABELS, foreign_labels
-from lithophone.decode.ctc_greedy import character_posteriors
 from lithophone.decode.options import CTC, BeamSearch, Decoder, Edit, Greedy, Sampling, Speculative
-from lithophone.decode.reply import Reply
-from lithophone.errors import OptionError
+from lithophone.errors import OptionError, PromptError
 from lithophone.languages import TABLE
-from lithophone.model.conformer import EncoderOutput
 from lithophone.model.speech import GraniteSpeech
-from lithophone.pipeline import request as decoders
 from lithophone.pipeline.options import TranscribeOptions
-from lithophone.pipeline.request import ctc_heads, encoder_bias, possible_decoders, replies_of, settled_decoder
-from lithophone.pipeline.transcriber import Transcriber
-from lithophone.text.prompts import Task, Transcribe, Translate
-from tests.sounds import tone
-from tests.tiny import randomise, tiny_frames
+from lithophone.pipeline.request import check_positions, ctc_heads, possible_decoders, resolve_request
+from lithophone.text.prompts import Transcribe, build_prompt
+from tests.tiny import randomise
 from tests.tiny_checkpoint import tiny_checkpoint, tiny_nar_checkpoint
 
-RAW, PUNCTUATED = Transcribe(punctuate=False), Transcribe()
-LENGTHS = (220, 41, 137, 301)
+OWN = BeamSearch(num_beams=3, length_penalty=0.5, ctc_weight=0.3, keyword_boost=0.25, future_cost=0.8)
 
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    made = tiny_checkpoint(bpe=True)
-    made.network.eval()
-    return made
-
-
-@pytest.fixture(scope="module")
-def encoded(checkpoint: Checkpoint) -> EncoderOutput:
-    with torch.inference_mode():
-        return checkpoint.network.encode(*tiny_frames(*LENGTHS))
-
-
-def test_a_model_names_what_it_can_do(checkpoint: Checkpoint) -> None:
-    assert possible_decoders(checkpoint) == ("speculative", "greedy", "beam", "sample", "ctc")
-    assert possible_decoders(tiny_nar_checkpoint("G2")) == ("edit", "ctc")
-    assert ctc_heads(checkpoint)[0] == "bpe"
-
-
-def test_the_default_is_the_fast_one_and_greedy_for_translations(checkpoint: Checkpoint) -> None:
-    options = TranscribeOptions()
-    assert settled_decoder(checkpoint, options, PUNCTUATED) == Speculative()
-    assert settled_decoder(checkpoint, options, Translate(to="fr")) == Greedy()
-    assert settled_decoder(tiny_nar_checkpoint("G1"), options, RAW) == Edit()
-
-
-def test_the_beams_of_the_folder_are_the_default_for_transcripts(checkpoint: Checkpoint) -> None:
-    model = replace(checkpoint, beams=BeamSearch(num_beams=3, length_penalty=0.5))
-    assert settled_decoder(model, TranscribeOptions(), RAW) == model.beams
-    asked = TranscribeOptions(max_new_tokens=7)
-    assert settled_decoder(model, asked, PUNCTUATED) == BeamSearch(7, num_beams=3, length_penalty=0.5)
-    assert settled_decoder(model, TranscribeOptions(), Translate(to="fr")) == Greedy()
-    assert settled_decoder(model, TranscribeOptions(decode="greedy"), RAW) == Greedy()
-
-
-@pytest.mark.parametrize(
-    ("asked", "words"),
-    [
-        ({"decode": "beam", "ctc_weight": 0.3}, "ctc_weight needs the family's character head"),
-        ({"decode": "edit"}, "cannot do decode='edit': it can do speculative, greedy, beam, sample, ctc"),
-        ({"decode": "ctc", "ctc_head": "characters"}, "no head 'characters': it has bpe"),
-    ],
-)
-def test_what_a_model_cannot_do_is_refused(checkpoint: Checkpoint, asked: dict[str, str], words: str) -> None:
-    with pytest.raises(OptionError, match=words):
-        settled_decoder(checkpoint, TranscribeOptions(**asked), RAW)  # type: ignore[arg-type]
-
-
-def test_labels_of_another_set_make_no_drafts() -> None:
-    assert ctc_heads(tiny_checkpoint()) == ()
-    assert possible_decoders(tiny_checkpoint()) == ("greedy", "beam", "sample")
+    return tiny_checkpoint(bpe=True)
 
 
 @pytest.fixture(scope="module")
 def spelling() -> Checkpoint:
-    """A random model with the family's characters; its BPE head is left out, so that these are what it spells."""
+    """A random model with the family's characters."""
     made = tiny_checkpoint()
     config = replace(made.config, encoder_config=replace(made.config.encoder_config, output_dim=N_LABELS))
     return replace(made, network=randomise(GraniteSpeech(config), 3).eval(), config=config)
 
 
-def test_letters_of_other_languages_cost_what_was_asked_or_what_the_model_says(spelling: Checkpoint) -> None:
-    ours, options = replace(spelling, foreign_penalty=20.0), TranscribeOptions()
-    japanese = Transcribe(punctuate=False, language="ja")
-    for model, task in ((ours, RAW), (spelling, japanese)):
-        assert encoder_bias(model, options, task) is None
-    assert encoder_bias(ours, TranscribeOptions(foreign_penalty=0.0), japanese) is None
-    for nats, asked in ((20.0, options), (5.0, TranscribeOptions(foreign_penalty=5.0))):
-        told = encoder_bias(ours, asked, japanese)
-        assert told is not None
-        assert told.language_id is None
-        assert set(told.penalty.nonzero()[:, -1].tolist()) == set(foreign_labels("ja"))
-        assert told.penalty.unique().tolist() == [0.0, nats]
+def decoder(checkpoint: Checkpoint, **options: Any) -> Decoder:
+    return resolve_request(checkpoint, TranscribeOptions(**options)).decoder
 
 
-def test_a_model_that_knows_marks_gets_one_for_the_language_given(spelling: Checkpoint) -> None:
-    ours = replace(spelling, language_ids=True)
-    told = encoder_bias(ours, TranscribeOptions(), Transcribe(punctuate=False, language="pt"))
-    assert told is not None
-    assert told.language_id is not None
-    assert told.language_id.nonzero()[:, -1].tolist() == [TABLE["pt"].id]
-    assert encoder_bias(ours, TranscribeOptions(), RAW) is None
+TRANSLATE = {"task": "translate", "to": "fr"}
 
 
-def test_a_penalty_for_other_labels_is_refused_where_it_is_asked_for(checkpoint: Checkpoint) -> None:
-    assert encoder_bias(replace(checkpoint, foreign_penalty=9.0), TranscribeOptions(), RAW) is None
-    with pytest.raises(OptionError, match="foreign_penalty needs the family's character head"):
-        Transcriber(checkpoint).transcribe(tone(1.0), 16_000, language="ja", foreign_penalty=9.0)
+def test_a_model_names_what_it_can_do(checkpoint: Checkpoint, spelling: Checkpoint) -> None:
+    assert possible_decoders(checkpoint) == ("speculative", "greedy", "beam", "sample", "ctc")
+    assert possible_decoders(tiny_nar_checkpoint("G2")) == ("edit", "ctc")
+    assert possible_decoders(tiny_checkpoint()) == ("greedy", "beam", "sample")
+    assert ctc_heads(checkpoint) == ("bpe",)
+    assert ctc_heads(spelling) == ("characters",)
+    assert ctc_heads(tiny_checkpoint()) == ()
 
 
-def test_the_encoder_spells_the_language_given(spelling: Checkpoint, tones_are_speech: None) -> None:
-    spelled = Transcriber(replace(spelling, foreign_penalty=1e4))
-    options = TranscribeOptions(punctuate=False, decode="ctc", ctc_head="characters")
-
-    def alphabets(language: str | None) -> set[bool]:
-        text = spelled.transcribe(tone(3.0), 16_000, options=options, language=language).text
-        return {ord(letter) < 256 for letter in text if letter.isalpha()}
-
-    assert alphabets("ja") == {False}
-    assert alphabets("fr") == {True}
-    plain = Transcriber(spelling).transcribe(tone(3.0), 16_000, options=options)
-    assert spelled.transcribe(tone(3.0), 16_000, options=options) == plain
+def test_the_default_decoder_is_the_models(checkpoint: Checkpoint, spelling: Checkpoint) -> None:
+    assert decoder(checkpoint) == Speculative()
+    assert decoder(checkpoint, **TRANSLATE) == Greedy()
+    assert decoder(tiny_checkpoint()) == Greedy()
+    assert decoder(tiny_nar_checkpoint("G1")) == Edit()
+    own = replace(spelling, beams=OWN)
+    assert decoder(own) == OWN
+    assert decoder(own, max_new_tokens=7) == replace(OWN, max_new_tokens=7)
+    assert decoder(own, **TRANSLATE) == Greedy()
+    assert decoder(own, decode="greedy") == Greedy()
 
 
-def test_a_model_that_edits_takes_no_prompt() -> None:
-    transcriber = Transcriber(tiny_nar_checkpoint("G2"))
-    for asked in ({"punctuate": True}, {"keywords": ("stone",)}, {"task": "translate", "to": "fr"}):
-        with pytest.raises(OptionError, match="takes no prompt"):
-            transcriber.transcribe(tone(1.0), 16_000, **asked)
-    with pytest.raises(OptionError, match="it can do edit, ctc"):
-        transcriber.transcribe(tone(1.0), 16_000, decode="greedy")
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("task", [RAW, PUNCTUATED, Transcribe(punctuate=False, keywords=("stone",))])
-def test_drafts_change_no_word(checkpoint: Checkpoint, encoded: EncoderOutput, task: Task) -> None:
-    greedy = replies_of(checkpoint, encoded, character_posteriors(encoded), task, Greedy(20))
-    drafted = replies_of(checkpoint, encoded, character_posteriors(encoded), task, Speculative(20))
-    assert [(text, reply.ids) for text, reply in drafted] == [(text, reply.ids) for text, reply in greedy]
-    assert all(reply.drafted for _, reply in drafted)
-
-
-@torch.inference_mode()
-def test_a_good_draft_saves_passes(
-    checkpoint: Checkpoint, encoded: EncoderOutput, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    greedy = replies_of(checkpoint, encoded, character_posteriors(encoded), RAW, Greedy(20))
-
-    def all_but_one_right(_: Checkpoint, text: str, reply: Reply) -> Sequence[int]:
-        ids = list(right.pop(0))
-        ids[random.Random(0).randrange(len(ids))] += 1
-        return ids
-
-    right = [reply.ids for _, reply in greedy]
-    monkeypatch.setattr(decoders, "_draft", all_but_one_right)
-    drafted = replies_of(checkpoint, encoded, character_posteriors(encoded), RAW, Speculative(20))
-    assert [reply.ids for _, reply in drafted] == [reply.ids for _, reply in greedy]
-    assert sum(reply.passes for _, reply in drafted) < sum(reply.passes for _, reply in greedy) / 3
-
-
-@torch.inference_mode()
-def test_what_the_encoder_is_sure_of_needs_no_language_model(checkpoint: Checkpoint, encoded: EncoderOutput) -> None:
-    spelled = replies_of(checkpoint, encoded, character_posteriors(encoded), RAW, CTC())
-    assert all(text for text, _ in spelled)
-    assert replies_of(checkpoint, encoded, character_posteriors(encoded), RAW, Speculative(20, tau_ctc=99.0)) == spelled
-    greedy = replies_of(checkpoint, encoded, character_posteriors(encoded), RAW, Greedy(20))
-    unsure = replies_of(checkpoint, encoded, character_posteriors(encoded), RAW, Speculative(20, tau_ctc=0.0))
-    assert [text for text, _ in unsure] == [text for text, _ in greedy]
-
-
-@torch.inference_mode()
 @pytest.mark.parametrize(
-    "decoder", [Greedy(8), Speculative(8), BeamSearch(8), Sampling(8), CTC("bpe"), CTC("characters")]
+    ("options", "expected"),
+    [
+        ({"decode": "beam"}, OWN),
+        ({"num_beams": 4}, replace(OWN, num_beams=4)),
+        ({"num_beams": 2}, replace(OWN, num_beams=2)),
+        ({"keyword_boost": 0.0}, replace(OWN, keyword_boost=0.0)),
+        ({"decode": "beam", "future_cost": 0.1}, replace(OWN, future_cost=0.1)),
+        ({"ctc_weight": 0.0}, BeamSearch(num_beams=3, length_penalty=0.5)),
+        ({"decode": "beam", **TRANSLATE}, BeamSearch(num_beams=3, length_penalty=0.5)),
+        ({"decode": "beam", "num_beams": 5, **TRANSLATE}, BeamSearch(num_beams=5, length_penalty=0.5)),
+    ],
 )
-def test_a_batch_is_its_rows(checkpoint: Checkpoint, encoded: EncoderOutput, decoder: Decoder) -> None:
-    together = replies_of(checkpoint, encoded, character_posteriors(encoded), RAW, decoder)
-    for i, length in enumerate(LENGTHS):
-        alone = checkpoint.network.encode(
-            *tiny_frames(*LENGTHS)[0][i : i + 1, :length].split(1), torch.tensor([length])
-        )
-        [(text, reply)] = replies_of(checkpoint, alone, character_posteriors(alone), RAW, decoder)
-        assert (text, reply.ids) == (together[i][0], together[i][1].ids)
+def test_one_option_changes_one_setting_of_the_models_beams(
+    spelling: Checkpoint, options: dict[str, Any], expected: BeamSearch
+) -> None:
+    assert decoder(replace(spelling, beams=OWN), **options) == expected
 
 
-@torch.inference_mode()
-@pytest.mark.parametrize("generation", ["G1", "G2", "G3"])
-def test_models_that_edit_transcribe(generation: str) -> None:
-    transcriber = Transcriber(tiny_nar_checkpoint(generation))  # type: ignore[arg-type]
-    samples = tone(2.5)
-    assert transcriber.transcribe(samples, 16_000, word_timestamps=True).duration_s == pytest.approx(2.5)
-    spelled = transcriber.transcribe(samples, 16_000, decode="ctc")
-    assert transcriber.transcribe(samples, 16_000, decode="edit", editing_steps=3).duration_s == spelled.duration_s
+def test_without_beams_of_its_own_a_model_has_the_defaults_of_the_decoder(spelling: Checkpoint) -> None:
+    assert decoder(spelling, decode="beam") == BeamSearch()
+    assert decoder(spelling, decode="beam", ctc_weight=0.2) == BeamSearch(ctc_weight=0.2)
+    assert decoder(spelling, decode="sample", seed=0) == Sampling()
+    assert decoder(spelling, decode="speculative", punctuate=False, tau_ctc=0.5) == Speculative(tau_ctc=0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_beams": 4}, "num_beams goes with decode='beam', and this model decodes with 'speculative' unless"),
+        ({"num_beams": 2}, "num_beams goes with decode='beam'"),
+        ({"lookahead": 16, **TRANSLATE}, "lookahead goes with decode='speculative'"),
+        ({"decode": "beam", "ctc_weight": 0.3}, "ctc_weight needs the family's character head"),
+        ({"decode": "beam", "keyword_boost": 0.5}, "keyword_boost is 0.5 and ctc_weight 0"),
+        ({"decode": "edit"}, "cannot do decode='edit': it can do speculative, greedy, beam, sample, ctc"),
+        ({"decode": "ctc", "ctc_head": "characters"}, "no head 'characters': it has bpe"),
+        ({"task": "speakers"}, "granite_speech_plus"),
+        ({"foreign_penalty": 9.0, "language": "ja"}, "foreign_penalty needs the family's character head"),
+        ({"keywords": tuple(f"stone{i}" for i in range(400))}, "the prompt takes .* name fewer keywords"),
+    ],
+)
+def test_what_a_model_cannot_do_is_refused(checkpoint: Checkpoint, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        resolve_request(checkpoint, TranscribeOptions(**options))
+
+
+def test_beams_by_characters_are_for_transcripts_only(spelling: Checkpoint) -> None:
+    with pytest.raises(OptionError, match="ctc_weight goes with task 'transcribe'"):
+        resolve_request(spelling, TranscribeOptions(decode="beam", ctc_weight=0.3, **TRANSLATE))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"punctuate": True}, "takes no prompt"),
+        ({"keywords": ("stone",)}, "takes no prompt"),
+        (TRANSLATE, "takes no prompt"),
+        ({"decode": "greedy"}, "it can do edit, ctc"),
+        ({"max_new_tokens": 5}, "max_new_tokens goes with decode='greedy'"),
+        ({"num_beams": 2}, "num_beams goes with decode='beam', and this model decodes with 'edit'"),
+    ],
+)
+def test_a_model_that_edits_takes_no_prompt(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        resolve_request(tiny_nar_checkpoint("G2"), TranscribeOptions(**options))
+
+
+def test_a_prompt_is_rendered_once_in_two_halves(checkpoint: Checkpoint) -> None:
+    request = resolve_request(checkpoint, TranscribeOptions(keywords=("granite",)))
+    slot = checkpoint.tokenizer.audio_id
+    for n in (1, 7):
+        whole = build_prompt(request.task, checkpoint.tokenizer, checkpoint.config.model_type, n)
+        assert [*request.before, *[slot] * n, *request.behind] == whole
+    assert "granite" in checkpoint.tokenizer.decode(request.behind)
+    nar = resolve_request(tiny_nar_checkpoint("G2"), TranscribeOptions())
+    assert (nar.before, nar.behind) == ((), ())
+
+
+def test_letters_of_other_languages_cost_what_was_asked_or_what_the_model_says(spelling: Checkpoint) -> None:
+    ours = replace(spelling, foreign_penalty=20.0)
+    assert resolve_request(ours, TranscribeOptions()).bias is None
+    assert resolve_request(spelling, TranscribeOptions(language="ja")).bias is None
+    assert resolve_request(ours, TranscribeOptions(language="ja", foreign_penalty=0.0)).bias is None
+    for nats, options in ((20.0, TranscribeOptions(language="ja")), (5.0, TranscribeOptions("transcribe", "ja"))):
+        bias = resolve_request(replace(spelling, foreign_penalty=nats), options).bias
+        assert bias is not None
+        assert bias.language_id is None
+        assert set(bias.penalty.nonzero()[:, -1].tolist()) == set(foreign_labels("ja"))
+        assert bias.penalty.unique().tolist() == [0.0, nats]
+    asked = resolve_request(ours, TranscribeOptions(language="ja", foreign_penalty=5.0)).bias
+    assert asked is not None
+    assert asked.penalty.max() == 5.0
+
+
+def test_a_model_with_language_ids_gets_that_of_the_language(spelling: Checkpoint, checkpoint: Checkpoint) -> None:
+    bias = resolve_request(replace(spelling, language_ids=True), TranscribeOptions(language="pt")).bias
+    assert bias is not None
+    assert bias.language_id is not None
+    assert bias.language_id.nonzero()[:, -1].tolist() == [TABLE["pt"].id]
+    assert resolve_request(replace(spelling, language_ids=True), TranscribeOptions()).bias is None
+    assert resolve_request(replace(checkpoint, foreign_penalty=9.0), TranscribeOptions(language="pt")).bias is None
+
+
+def test_a_request_carries_what_follows_from_options(spelling: Checkpoint, checkpoint: Checkpoint) -> None:
+    plain = resolve_request(spelling, TranscribeOptions())
+    assert (plain.word_times, plain.is_spelled, plain.keywords) == (False, True, None)
+    assert (plain.batch_size, plain.limit_s, plain.text_language, plain.task_name) == (8, 30.0, None, "transcribe")
+    options = TranscribeOptions(
+        language="German", word_timestamps=True, max_new_tokens=9, batch_size=2, limit_s=10.0, keywords=("stone",),
+        decode="beam", ctc_weight=0.3, keyword_boost=0.5,
+    )  # fmt: skip
+    asked = resolve_request(spelling, options)
+    assert (asked.word_times, asked.batch_size, asked.limit_s) == (True, 2, 10.0)
+    assert (asked.text_language, asked.task) == ("de", Transcribe(keywords=("stone",), language="de"))
+    assert asked.keywords
+    translated = resolve_request(checkpoint, TranscribeOptions(**TRANSLATE))
+    assert (translated.is_spelled, translated.task_name, translated.text_language) == (False, "translate", "fr")
+    times = resolve_request(tiny_checkpoint("plus"), TranscribeOptions(task="word-times"))
+    assert (times.word_times, times.task_name) == (True, "word-times")
+
+
+def test_heads_of_drafts_and_of_ctc(checkpoint: Checkpoint, spelling: Checkpoint) -> None:
+    assert resolve_request(checkpoint, TranscribeOptions()).head == "bpe"
+    assert resolve_request(spelling, TranscribeOptions()).head == "characters"
+    asked = resolve_request(spelling, TranscribeOptions(decode="ctc", ctc_head="characters"))
+    assert (asked.head, asked.decoder) == ("characters", CTC("characters"))
+    assert resolve_request(tiny_checkpoint(), TranscribeOptions()).head is None
+
+
+@pytest.mark.parametrize("kind", ["base", "nar"])
+def test_a_window_must_leave_room_for_a_reply(kind: str, checkpoint: Checkpoint) -> None:
+    model = checkpoint if kind == "base" else tiny_nar_checkpoint("G3")
+    request = resolve_request(model, TranscribeOptions())
+    check_positions(model, request, 16_000 * 10)
+    with pytest.raises(PromptError, match=r"a window of 60\.0 s and its prompt take \d+ positions, the model has 512"):
+        check_positions(model, request, 16_000 * 60)

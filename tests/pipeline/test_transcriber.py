@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +13,23 @@ import numpy as np
 import pytest
 import soundfile
 
+from lithophone.checkpoint import Checkpoint
 from lithophone.errors import AudioError, CheckpointError, DownloadError, OptionError, PromptError
-from lithophone.pipeline import request as decoders
-from lithophone.pipeline.transcriber import Transcriber, load
-from lithophone.pipeline.utterance import Piece
+from lithophone.model.speech import GraniteSpeech
+from lithophone.pipeline.assembly import Event, RecordingDone, WindowDone
+from lithophone.pipeline.engine import Engine, Pending
+from lithophone.pipeline.options import TranscribeOptions
+from lithophone.pipeline.sources import AudioSource
+from lithophone.pipeline.transcriber import LOOK_AHEAD, Transcriber, load
+from lithophone.pipeline.utterance import Utterance
 from lithophone.transcript import Segment, Transcript
 from tests.conftest import DEMO
-from tests.sounds import noise, silence, tone
+from tests.detectors import by_loudness
+from tests.sounds import noise, silence, tone, write_container
 from tests.tiny_checkpoint import tiny_checkpoint
 
 RATE_HZ = 16_000
 SHORT = {"max_new_tokens": 12}
-pytestmark = pytest.mark.usefixtures("tones_are_speech")
 
 
 def recording(*lengths_s: float, pause_s: float = 1.5) -> np.ndarray:
@@ -56,19 +63,87 @@ def test_a_stream_gives_the_same_segments_in_the_order_of_time(tiny: Transcriber
     assert segments == sorted(segments, key=lambda segment: segment.start_s)
 
 
-def test_a_stream_begins_before_the_recording_is_done(tiny: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs: list[int] = []
-    whole = Transcriber._hear
-    monkeypatch.setattr(Transcriber, "_hear", lambda self, jobs, *rest: runs.append(1) or whole(self, jobs, *rest))
-    stream = tiny.stream(SAMPLES, RATE_HZ, batch_size=1, **SHORT)
+class CountingEngine(Engine):
+    """Counts what is submitted and cancelled."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self.submitted: list[Pending] = []
+        self.cancelled: list[Pending] = []
+
+    def submit(self, utterance: Utterance) -> Pending:
+        self.submitted.append(super().submit(utterance))
+        return self.submitted[-1]
+
+    def cancel(self, pending: Pending) -> None:
+        self.cancelled.append(pending)
+        super().cancel(pending)
+
+
+def counting(checkpoint: Checkpoint | None = None) -> tuple[Transcriber, CountingEngine]:
+    made = checkpoint or tiny_checkpoint()
+    engine = CountingEngine(made)
+    return Transcriber(made, detector=by_loudness(), engine=engine), engine
+
+
+def test_a_stream_begins_when_its_first_window_is_done() -> None:
+    transcriber, engine = counting()
+    stream = transcriber.stream(SAMPLES, RATE_HZ, batch_size=1, **SHORT)
     assert isinstance(next(stream), Segment)
-    assert len(runs) == 1
+    assert [pending.done for pending in engine.submitted] == [True]
 
 
-def test_an_abandoned_stream_leaves_nothing_behind(tiny: Transcriber) -> None:
-    before = tiny.transcribe(SAMPLES, RATE_HZ, **SHORT)
-    next(tiny.stream(SAMPLES, RATE_HZ, batch_size=1, **SHORT))
-    assert tiny.transcribe(SAMPLES, RATE_HZ, **SHORT) == before
+def test_windows_are_read_ahead_by_a_bounded_number() -> None:
+    transcriber, engine = counting()
+    events = transcriber.events([SAMPLES] * 9, RATE_HZ, batch_size=2, decode="greedy", max_new_tokens=1)
+    most, n_given = 0, 0
+    for event in events:
+        n_given += isinstance(event, WindowDone)
+        most = max(most, len(engine.submitted) - n_given)
+    assert n_given == len(engine.submitted) == 45
+    assert most <= 2 * LOOK_AHEAD
+    assert most > 2
+
+
+def test_an_abandoned_stream_leaves_nothing_behind() -> None:
+    transcriber, engine = counting()
+    before = transcriber.transcribe(SAMPLES, RATE_HZ, **SHORT)
+    for batch_size in (1, 2, 4):
+        stream = transcriber.stream(SAMPLES, RATE_HZ, batch_size=batch_size, **SHORT)
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+        engine.step()
+        assert not engine.busy
+        assert transcriber.transcribe(SAMPLES, RATE_HZ, **SHORT) == before
+    assert all(pending.done for pending in engine.submitted if pending not in engine.cancelled)
+
+
+def test_interleaved_calls_of_different_options_do_not_disturb_each_other(tiny: Transcriber) -> None:
+    asked: tuple[dict[str, Any], ...] = (
+        {"decode": "greedy", **SHORT},
+        {"decode": "sample", "seed": 3, "keywords": ("stone",), **SHORT},
+        {"decode": "beam", "num_beams": 3, "max_new_tokens": 7, "batch_size": 2},
+        {"task": "translate", "to": "fr", "max_new_tokens": 5},
+    )
+    alone = [tiny.transcribe(SAMPLES, RATE_HZ, **options).segments for options in asked]
+    streams = [tiny.stream(SAMPLES, RATE_HZ, **options) for options in asked]
+    rounds = list(zip(*streams, strict=True))
+    assert [tuple(column) for column in zip(*rounds, strict=True)] == alone
+
+
+def test_threads_may_share_a_transcriber(tiny: Transcriber) -> None:
+    expected = {n: tiny.transcribe(SAMPLES, RATE_HZ, max_new_tokens=n) for n in (3, 5, 8)}
+    found: dict[int, Transcript] = {}
+
+    def run(n: int) -> None:
+        found[n] = tiny.transcribe(SAMPLES, RATE_HZ, max_new_tokens=n)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in expected]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == expected
 
 
 def test_the_warnings_of_a_stream_are_logged_or_handed_over(
@@ -122,10 +197,13 @@ def test_a_broken_file_takes_its_own_place_only(tiny: Transcriber, tmp_path: Pat
 
 def test_many_short_recordings_share_batches(tiny: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    whole = Transcriber._hear
-    monkeypatch.setattr(
-        Transcriber, "_hear", lambda self, jobs, *rest: sizes.append(len(jobs)) or whole(self, jobs, *rest)
-    )
+    whole = GraniteSpeech.encode
+
+    def counted(self: GraniteSpeech, frames: Any, *rest: Any) -> Any:
+        sizes.append(len(frames))
+        return whole(self, frames, *rest)
+
+    monkeypatch.setattr(GraniteSpeech, "encode", counted)
     results = list(tiny.transcribe_many([tone(0.5)] * 8, RATE_HZ, batch_size=4, **SHORT))
     assert len(results) == 8
     assert sizes == [4, 4]
@@ -139,26 +217,124 @@ def test_sources_of_every_kind_say_the_same(tiny: Transcriber, tmp_path: Path) -
         assert tiny.transcribe(source, **SHORT) == expected
 
 
-def test_progress_is_told_window_by_window(tiny: Transcriber) -> None:
-    pieces: list[Piece] = []
-    tiny.transcribe(SAMPLES, RATE_HZ, on_piece=pieces.append, **SHORT)
-    done = [piece.done_s for piece in pieces]
-    assert done == sorted(done)
-    assert done[-1] == pieces[0].duration_s == 16.0
+def test_events_come_window_by_window_in_the_order_of_time(tiny: Transcriber) -> None:
+    events: list[Event] = list(tiny.events([SAMPLES, silence(1.0)], RATE_HZ, **SHORT))
+    *windows, first, second = events
+    assert all(isinstance(event, WindowDone) for event in windows)
+    assert [event.end_s for event in windows if isinstance(event, WindowDone)] == pytest.approx(
+        [2.9, 7.4, 9.5, 13.2, 16.0], abs=0.05
+    )
+    assert all(
+        event.source is SAMPLES and event.duration_s == 16.0 for event in windows if isinstance(event, WindowDone)
+    )
+    assert isinstance(first, RecordingDone)
+    assert isinstance(second, RecordingDone)
+    assert first.result == tiny.transcribe(SAMPLES, RATE_HZ, **SHORT)
+    assert [warning.code for warning in second.warnings] == ["no_speech"]
+
+
+def test_a_source_may_have_a_span_a_channel_and_options_of_its_own(tiny: Transcriber, tmp_path: Path) -> None:
+    path = tmp_path / "call.wav"
+    soundfile.write(path, np.stack([SAMPLES, SAMPLES[::-1] * 0.5], axis=1), RATE_HZ, subtype="FLOAT")
+    sources = [
+        AudioSource(path, channel=0),
+        AudioSource(path, channel=1),
+        AudioSource(path, channel=0, start_s=3.0, end_s=8.0),
+        AudioSource(path, channel=0, options=TranscribeOptions(task="translate", to="de", max_new_tokens=5)),
+        AudioSource(path, channel=7),
+        AudioSource(path, start_s=99.0, end_s=100.0),
+        AudioSource(path, options=TranscribeOptions(task="speakers")),
+    ]
+    given, results = zip(*tiny.transcribe_many(sources, **SHORT), strict=True)
+    assert list(given) == sources
+    left, right, span, german, *errors = results
+    assert left == tiny.transcribe(SAMPLES, RATE_HZ, **SHORT)
+    assert right == tiny.transcribe(SAMPLES[::-1] * 0.5, RATE_HZ, **SHORT)
+    assert span == tiny.transcribe(SAMPLES[3 * RATE_HZ : 8 * RATE_HZ], RATE_HZ, **SHORT)
+    assert isinstance(german, Transcript)
+    assert (german.task, german.language) == ("translate", "de")
+    assert [type(error) for error in errors] == [AudioError, AudioError, OptionError]
+
+
+def test_an_error_in_the_middle_of_a_recording_ends_it_alone(tiny: Transcriber) -> None:
+    broken = SAMPLES.copy()
+    broken[-100] = np.nan
+    events = list(tiny.events([broken, SAMPLES], RATE_HZ, **SHORT))
+    ends = [event for event in events if isinstance(event, RecordingDone)]
+    assert isinstance(ends[0].result, AudioError)
+    assert ends[1].result == tiny.transcribe(SAMPLES, RATE_HZ, **SHORT)
+    assert isinstance(events[0], WindowDone)
+    with pytest.raises(AudioError, match="nan"):
+        tiny.transcribe(broken, RATE_HZ, **SHORT)
+    stream = tiny.stream(broken, RATE_HZ, **SHORT)
+    assert isinstance(next(stream), Segment)
+    with pytest.raises(AudioError, match="nan"):
+        list(stream)
+
+
+def test_sources_that_raise_leave_the_engine_clean() -> None:
+    transcriber, engine = counting()
+
+    def sources() -> Iterator[np.ndarray]:
+        yield SAMPLES
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(transcriber.transcribe_many(sources(), RATE_HZ, batch_size=8, **SHORT))
+    assert not engine.busy
+
+
+@pytest.mark.parametrize("given", [["a.wav", "b.wav"], (Path("a.wav"), b"RIFF"), [AudioSource("a.wav")]])
+def test_several_recordings_in_place_of_one_are_refused(tiny: Transcriber, given: Any) -> None:
+    for call in (tiny.transcribe, tiny.stream):
+        with pytest.raises(OptionError, match="use transcribe_many"):
+            call(given)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("given", ["a.wav", b"RIFF", Path("a.wav"), AudioSource("a.wav"), 7, None])
+def test_one_recording_in_place_of_several_is_refused(tiny: Transcriber, given: Any) -> None:
+    for call in (tiny.transcribe_many, tiny.events):
+        with pytest.raises(OptionError, match="use transcribe for one"):
+            call(given)  # type: ignore[operator]
+
+
+def test_a_list_of_numbers_is_a_recording(tiny: Transcriber) -> None:
+    assert tiny.transcribe(tone(0.5).tolist(), RATE_HZ, **SHORT) == tiny.transcribe(tone(0.5), RATE_HZ, **SHORT)
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.flac"])
+def test_a_damaged_file_has_a_warning_in_its_transcript(tiny: Transcriber, tmp_path: Path, name: str) -> None:
+    whole = tmp_path / name
+    if name == "a.mp3":
+        write_container(whole, np.tile(SAMPLES, 2), RATE_HZ, "libmp3lame")
+    else:
+        soundfile.write(whole, np.tile(SAMPLES, 2), RATE_HZ)
+    data = bytearray(whole.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3000] = bytes(3000)
+    damaged = tiny.transcribe(bytes(data), **SHORT)
+    assert "damaged" in [warning.code for warning in damaged.warnings]
+    assert [warning for warning in tiny.transcribe(whole, **SHORT).warnings if warning.code == "damaged"] == []
+
+
+def test_a_cut_file_has_a_warning_in_its_transcript(tiny: Transcriber, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "whole.wav", SAMPLES, RATE_HZ)
+    cut = (tmp_path / "whole.wav").read_bytes()[: RATE_HZ * 2 * 6]
+    [warning] = [w for w in tiny.transcribe(cut, **SHORT).warnings if w.code == "damaged"]
+    assert "cut off" in warning.message
+    assert (warning.start_s, warning.end_s) == (0.0, pytest.approx(6.0, abs=0.01))
+
+
+def test_no_word_or_segment_ends_behind_its_recording(tiny: Transcriber) -> None:
+    for n in (48_160, 48_161, 48_319, 16_005):
+        transcript = tiny.transcribe(tone(4.0)[:n], RATE_HZ, word_timestamps=True, **SHORT)
+        assert transcript.segments
+        assert all(part.end_s <= n / RATE_HZ for part in (*transcript.segments, *transcript.words))
 
 
 def test_translation_is_written_in_the_other_language(tiny: Transcriber) -> None:
     transcript = tiny.transcribe(SAMPLES, RATE_HZ, task="translate", to="ja", **SHORT)
     assert (transcript.task, transcript.language) == ("translate", "ja")
-
-
-def test_keywords_and_punctuation_reach_the_prompt(tiny: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Any] = []
-    build = decoders.build_prompt
-    monkeypatch.setattr(decoders, "build_prompt", lambda task, *rest: seen.append(task) or build(task, *rest))
-    tiny.transcribe(tone(0.5), RATE_HZ, keywords=("granite",), punctuate=False, **SHORT)
-    assert seen[0].keywords == ("granite",)
-    assert seen[0].punctuate is False
 
 
 def test_a_window_that_leaves_no_room_is_an_error_of_its_recording(tiny: Transcriber) -> None:
@@ -178,27 +354,27 @@ def test_wrong_options_are_refused_before_a_source_is_opened(tiny: Transcriber) 
 
 
 def test_plus_models_transcribe_by_default_and_refuse_what_they_lack() -> None:
-    plus = Transcriber(tiny_checkpoint("plus"))
+    plus = Transcriber(tiny_checkpoint("plus"), detector=by_loudness())
     assert plus.transcribe(SAMPLES, RATE_HZ, **SHORT).segments
     with pytest.raises(OptionError, match="does not translate"):
         plus.transcribe(SAMPLES, RATE_HZ, task="translate", to="fr")
 
 
-def test_the_bundled_detector_finds_the_speech_of_the_demo(tiny: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    transcript = tiny.transcribe(DEMO, **SHORT)
+def test_the_bundled_detector_finds_the_speech_of_the_demo() -> None:
+    transcript = Transcriber(tiny_checkpoint()).transcribe(DEMO, **SHORT)
     assert transcript.segments
     assert transcript.segments[-1].end_s <= transcript.duration_s
 
 
 def test_a_saved_model_says_the_same(tiny: Transcriber, tmp_path: Path) -> None:
     tiny.save(tmp_path / "copy")
-    copy = load(tmp_path / "copy", device="cpu", dtype="float32")
+    copy = Transcriber(load(tmp_path / "copy", device="cpu", dtype="float32").checkpoint, detector=by_loudness())
     assert copy.transcribe(SAMPLES, RATE_HZ, **SHORT) == tiny.transcribe(SAMPLES, RATE_HZ, **SHORT)
 
 
 def test_bfloat16_runs(tiny_folder: Path) -> None:
-    assert load(tiny_folder, dtype="bfloat16").transcribe(SAMPLES, RATE_HZ, **SHORT).segments
+    model = Transcriber(load(tiny_folder, dtype="bfloat16").checkpoint, detector=by_loudness())
+    assert model.transcribe(SAMPLES, RATE_HZ, **SHORT).segments
 
 
 @pytest.mark.parametrize(

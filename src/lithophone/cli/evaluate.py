@@ -18,12 +18,13 @@ from lithophone.cli.scores import show
 from lithophone.files import write_whole
 from lithophone.hub import DEFAULT_MODEL
 from lithophone.pipeline.options import TranscribeOptions
+from lithophone.transcript import Transcript
 
 if TYPE_CHECKING:
     from lithophone.evaluation.report import Page
+    from lithophone.evaluation.run import OnEvent
     from lithophone.evaluation.session import EvaluationResult
-    from lithophone.pipeline.transcriber import OnPiece
-    from lithophone.pipeline.utterance import Piece
+    from lithophone.pipeline.assembly import Event
 
 
 @terminal.with_exit_status
@@ -112,17 +113,19 @@ def evaluate(
 
 
 @contextlib.contextmanager
-def bar(quiet: bool, name: str, total_s: float) -> Iterator[OnPiece]:
+def bar(quiet: bool, name: str, total_s: float) -> Iterator[OnEvent]:
     """A progress bar over the seconds of audio of one system."""
+    from lithophone.pipeline.assembly import RecordingDone
+
     with AudioProgress(quiet) as progress:
         progress.start(name)
 
-        def on_piece(piece: Piece) -> None:
-            if piece.done_s == piece.duration_s:
-                progress.finish(piece.duration_s)
+        def on_event(event: Event) -> None:
+            if isinstance(event, RecordingDone) and isinstance(event.result, Transcript):
+                progress.finish(event.result.duration_s)
             progress.show(name, progress.audio_s, max(total_s, progress.audio_s))
 
-        yield on_piece
+        yield on_event
 
 
 def write_report(path: Path, page: Page, result: EvaluationResult) -> bool:

@@ -22,8 +22,8 @@ from lithophone.pipeline.options import TranscribeOptions
 from lithophone.transcript import Transcript, TranscriptWarning
 
 if TYPE_CHECKING:
+    from lithophone.pipeline.assembly import WindowDone
     from lithophone.pipeline.transcriber import Transcriber
-    from lithophone.pipeline.utterance import Piece
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class Delivery:
     failed: int = 0
     _problem: Exception | None = field(default=None, init=False)
 
-    def window(self, file: InputFile, piece: Piece) -> None:
+    def window(self, file: InputFile, window: WindowDone) -> None:
         try:
-            self.sink.window(file, piece.segments)
+            self.sink.window(file, window.segments)
         except terminal.UnprintableTextError as error:
             self._problem = error
 
@@ -113,23 +113,22 @@ def run(
     inputs: Sequence[InputFile], options: TranscribeOptions, delivery: Delivery, choice: ModelChoice, quiet: bool
 ) -> None:
     """Transcribe the recordings, in their order."""
+    from lithophone.pipeline.assembly import WindowDone
+
     began = time.perf_counter()
     with AudioProgress(quiet) as progress:
         transcriber = load_model(choice)
         load_s = time.perf_counter() - began
         progress.start(inputs[0].label)
-        waiting = iter(inputs)
         files = {id(one.source): one for one in inputs}
-
-        def on_piece(piece: Piece) -> None:
-            file = files[id(piece.source)]
-            delivery.window(file, piece)
-            progress.show(file.label, piece.done_s, piece.duration_s)
-
-        results = transcriber.transcribe_many([one.source for one in inputs], options=options, on_piece=on_piece)
-        for file, (_, result) in zip(waiting, results, strict=True):
-            delivery.recording(file, result)
-            progress.finish(0.0 if isinstance(result, LithophoneError) else result.duration_s)
+        for event in transcriber.events([one.source for one in inputs], options=options):
+            file = files[id(event.source)]
+            if isinstance(event, WindowDone):
+                delivery.window(file, event)
+                progress.show(file.label, event.end_s, event.duration_s)
+            else:
+                delivery.recording(file, event.result)
+                progress.finish(0.0 if isinstance(event.result, LithophoneError) else event.result.duration_s)
     if not quiet:
         terminal.say(summary(progress.audio_s, progress.elapsed_s, load_s))
 

@@ -9,27 +9,27 @@ import functools
 import logging
 import multiprocessing
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lithophone.data.manifest import Entry
-from lithophone.errors import AudioError, LithophoneError, OptionError
+from lithophone.errors import LithophoneError, OptionError
 from lithophone.evaluation.hypotheses import Hypothesis
 from lithophone.evaluation.matching import match, some_of
 from lithophone.evaluation.saved import Answer, SavedAnswers
-from lithophone.evaluation.sound import clip_source
 from lithophone.evaluation.summary import AS_USUAL, Clip, Evaluation, Resampling, System, summarize
 from lithophone.evaluation.tally import AS_SPOKEN, ZEROS, Tally, Texts, count_clip
 from lithophone.metrics.speed import latency
 
 if TYPE_CHECKING:
+    from lithophone.pipeline.assembly import Event
     from lithophone.pipeline.options import TranscribeOptions
-    from lithophone.pipeline.transcriber import OnPiece, Transcriber
+    from lithophone.pipeline.transcriber import Transcriber
     from lithophone.transcript import Transcript
+
+OnEvent: TypeAlias = Callable[["Event"], None]
 
 WORTH_A_PROCESS = 20_000
 """Clips from which several processes are faster than one, which has imported everything."""
@@ -47,11 +47,11 @@ def evaluate(
     transcriber: Transcriber,
     entries: Sequence[Entry],
     options: TranscribeOptions | None = None,
-    on_piece: OnPiece | None = None,
+    on_event: OnEvent | None = None,
     resampling: Resampling = AS_USUAL,
 ) -> Evaluation:
     """Transcribe all entries and score them, corpus by corpus and language by language, sorted by name."""
-    return summarize(run_model("", transcriber, entries, options, on_piece), resampling)
+    return summarize(run_model("", transcriber, entries, options, on_event), resampling)
 
 
 def run_model(
@@ -59,7 +59,7 @@ def run_model(
     transcriber: Transcriber,
     entries: Sequence[Entry],
     options: TranscribeOptions | None = None,
-    on_piece: OnPiece | None = None,
+    on_event: OnEvent | None = None,
     *,
     biased: bool = False,
     texts: Texts = AS_SPOKEN,
@@ -81,7 +81,7 @@ def run_model(
     answers = saved.read() if saved else {}
     waiting = [entry for entry in entries if entry.id not in answers]
     lost_s = 0.0
-    for entry, result, seconds in _results(transcriber, waiting, options, on_piece, biased):
+    for entry, result, seconds in _results(transcriber, waiting, options, on_event, biased):
         if isinstance(result, LithophoneError):
             logger.warning("counted as empty: %s", result)
             lost_s += seconds
@@ -188,31 +188,33 @@ def _results(
     transcriber: Transcriber,
     entries: Sequence[Entry],
     options: TranscribeOptions,
-    on_piece: OnPiece | None,
+    on_event: OnEvent | None,
     biased: bool,
 ) -> Iterator[tuple[Entry, Transcript | LithophoneError, float]]:
-    """Results in order, with the seconds since the one before."""
-    began = time.perf_counter()
-    for keywords, group in groupby(entries, key=lambda entry: entry.keywords if biased else options.keywords):
-        some = list(group)
-        asked = replace(options, keywords=keywords)
-        unread: dict[int, AudioError] = {}
-        results = transcriber.transcribe_many(_sources(some, unread), options=asked, on_piece=on_piece)
-        for number, (entry, (_, result)) in enumerate(zip(some, results, strict=True)):
-            now = time.perf_counter()
-            yield entry, unread.get(number, result), now - began
-            began = now
+    """Results in order, with the seconds since the one before. OptionError where a clip's keywords are refused."""
+    from lithophone.pipeline.assembly import WindowDone
+    from lithophone.pipeline.sources import AudioSource
 
-
-def _sources(entries: Sequence[Entry], unread: dict[int, AudioError]) -> Iterator[Path | bytes]:
-    """Sources of the clips; a stretch that cannot be read is empty bytes, and its error is in `unread`."""
-    for number, entry in enumerate(entries):
-        try:
-            source = clip_source(entry)
-        except AudioError as error:
-            unread[number] = error
-            source = b""
-        yield source
+    began, waiting = time.perf_counter(), iter(entries)
+    sources = [
+        AudioSource(
+            entry.audio,
+            start_s=entry.start_s,
+            end_s=entry.end_s,
+            options=replace(options, keywords=entry.keywords) if biased else None,
+        )
+        for entry in entries
+    ]
+    for event in transcriber.events(sources, options=options):
+        if on_event:
+            on_event(event)
+        if isinstance(event, WindowDone):
+            continue
+        if isinstance(event.result, OptionError):
+            raise event.result
+        now = time.perf_counter()
+        yield next(waiting), event.result, now - began
+        began = now
 
 
 def _hypothesis(entry: Entry, transcript: Transcript) -> Hypothesis:

@@ -33,12 +33,13 @@ from lithophone.metrics.translation import bleu_of
 from lithophone.pipeline.options import TranscribeOptions
 
 if TYPE_CHECKING:
-    from lithophone.pipeline.transcriber import OnPiece, Transcriber
+    from lithophone.evaluation.run import OnEvent
+    from lithophone.pipeline.transcriber import Transcriber
 
 LONGEST_NAME = 200
 """Bytes of a file's name for a system, without its ending."""
 
-Progress: TypeAlias = Callable[[str, float], "AbstractContextManager[OnPiece | None]"]
+Progress: TypeAlias = Callable[[str, float], "AbstractContextManager[OnEvent | None]"]
 """Called for every model with its name and the seconds of audio to come; gives what is called after every window."""
 
 
@@ -229,7 +230,7 @@ class _Session:
 
         transcriber = load(model, self.request.device, self.request.dtype)
         for plan in plans:
-            transcriber.transcribe_many([], options=plan.options)  # refuses what the model cannot do
+            transcriber.events([], options=plan.options)  # refuses what the model cannot do
         for plan in plans:
             yield self._measured(plan, transcriber)
 
@@ -237,9 +238,9 @@ class _Session:
         saved = self._saved(plan)
         done = set(saved.read()) if saved else set()
         total_s = sum(entry.duration_s or 0.0 for entry in self.entries if entry.id not in done)
-        with self.progress(plan.name, total_s) as on_piece:
+        with self.progress(plan.name, total_s) as on_event:
             return run_model(
-                plan.name, transcriber, self.entries, plan.options, on_piece, biased=plan.biased,
+                plan.name, transcriber, self.entries, plan.options, on_event, biased=plan.biased,
                 texts=self.request.texts, saved=saved, about=plan.about, workers=workers(),
             )  # fmt: skip
 

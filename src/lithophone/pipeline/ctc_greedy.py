@@ -5,16 +5,8 @@ from __future__ import annotations
 from lithophone.checkpoint import Checkpoint
 from lithophone.ctc.characters import labels_text
 from lithophone.ctc.posteriors import CTCPosteriors
-from lithophone.decode.ctc_greedy import bpe_posteriors, bpe_replies
+from lithophone.decode.ctc_greedy import bpe_replies
 from lithophone.decode.reply import Reply
-from lithophone.model.conformer import EncoderOutput
-
-
-def head_posteriors(
-    checkpoint: Checkpoint, encoded: EncoderOutput, characters: CTCPosteriors, head: str
-) -> CTCPosteriors:
-    """Posteriors of a head, "bpe" or "characters"; those of the characters are at hand."""
-    return characters if head == "characters" else bpe_posteriors(checkpoint.network, encoded)
 
 
 def ctc_replies(checkpoint: Checkpoint, posteriors: CTCPosteriors, head: str) -> list[tuple[str, Reply]]:

@@ -1,44 +1,41 @@
-"""Recordings -> transcripts: the loop that joins all rooms below.
+"""Recordings -> transcripts: the producer that feeds the engine and folds its results.
 
-    source -> samples -> windows at silences -> batches -> replies -> segments in the recording's time -> transcript
+    source -> blocks -> windows of speech -> engine -> results, in order -> events -> transcripts
 
-Windows of one recording, and of all recordings of a list, go through the model in common batches. What is held is the
-samples of the recordings under way, never the frames of more than a batch. Knows no terminal and no output file.
+Windows of one recording, and of all recordings of a list, are decoded together. What is held is the windows read ahead,
+a bounded number, and never a whole recording.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 
-from lithophone.audio.features import FRAME_S, batch_frames, frame_count, log_mel_frames
-from lithophone.audio.reader import RATE_HZ, load_audio
-from lithophone.audio.segmenter import Window, speech_windows
+from lithophone.audio.vad import SpeechDetector
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, suits_int8
-from lithophone.ctc.characters import N_LABELS
-from lithophone.ctc.posteriors import CTCPosteriors
-from lithophone.decode.ctc_greedy import character_posteriors
-from lithophone.decode.options import Decoder
-from lithophone.errors import LithophoneError, PromptError
+from lithophone.errors import LithophoneError, OptionError
 from lithophone.hub import DEFAULT_MODEL, resolve
-from lithophone.pipeline.batching import run_in_order
-from lithophone.pipeline.ctc_greedy import character_texts
+from lithophone.pipeline.assembly import Assembly, Event, RecordingDone, WindowDone, results_of
+from lithophone.pipeline.engine import Engine, Pending
 from lithophone.pipeline.options import TranscribeOptions, options_with
-from lithophone.pipeline.quality import Heard
-from lithophone.pipeline.request import check_task, encoder_bias, positions_needed, replies_of, settled_decoder
-from lithophone.pipeline.utterance import Job, Piece, Recording, jobs_of, piece_of, transcript_of
-from lithophone.pipeline.word_times import with_words
+from lithophone.pipeline.request import Request, frames_of, resolve_request
+from lithophone.pipeline.sources import AudioSource, Reading
+from lithophone.pipeline.utterance import Utterance
 from lithophone.runtime import torch_device, torch_dtype
-from lithophone.text.prompts import Task, Translate, WordTimes, parse_reply
 from lithophone.transcript import Segment, Transcript, TranscriptWarning
+
+LOOK_AHEAD = 4
+"""Batches of windows that are read ahead, so that those of like length are encoded together."""
 
 logger = logging.getLogger(__name__)
 
-OnPiece: TypeAlias = Callable[[Piece], None]
 OnWarning: TypeAlias = Callable[[TranscriptWarning], None]
 
 
@@ -60,10 +57,17 @@ def load(
 
 
 class Transcriber:
-    """A loaded model that transcribes recordings of any length. Keeps no state between calls."""
+    """A loaded model that transcribes recordings of any length.
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
+    Calls share one engine: several may be under way, in one thread or in several, and their windows share batches.
+    `detector` finds speech in place of the bundled Silero VAD; `engine` runs the model in place of a new one.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, detector: SpeechDetector | None = None, engine: Engine | None = None
+    ) -> None:
+        self.checkpoint, self.detector = checkpoint, detector
+        self.engine = engine or Engine(checkpoint)
 
     @property
     def device(self) -> torch.device:
@@ -74,21 +78,16 @@ class Transcriber:
         return next(self.checkpoint.network.parameters()).dtype
 
     def transcribe(
-        self,
-        source: Any,
-        rate_hz: float | None = None,
-        *,
-        options: TranscribeOptions | None = None,
-        on_piece: OnPiece | None = None,
-        **changes: Any,
+        self, source: Any, rate_hz: float | None = None, *, options: TranscribeOptions | None = None, **changes: Any
     ) -> Transcript:
-        """Transcribe one recording: a path, the bytes of a file, a file object, or samples with their `rate_hz`.
+        """Transcribe a path, the bytes of a file, a file object, samples with their `rate_hz`, or an AudioSource.
 
-        `changes` are single fields of TranscribeOptions, as in `transcribe("a.wav", language="fr")`. `on_piece` is
-        called after every window. A recording without speech gives an empty transcript with a warning. Raises
-        AudioError for the source, OptionError for the options, PromptError for a window beyond the model's positions.
+        `changes` are single fields of TranscribeOptions, as in `transcribe("a.wav", language="fr")`. A recording
+        without speech gives an empty transcript with a warning. Raises AudioError for the source, OptionError for the
+        options, PromptError for a window beyond the model's positions.
         """
-        [(_, result)] = self.transcribe_many([source], rate_hz, options=options, on_piece=on_piece, **changes)
+        _check_single(source)
+        [(_, result)] = self.transcribe_many([source], rate_hz, options=options, **changes)
         if isinstance(result, LithophoneError):
             raise result
         return result
@@ -99,15 +98,13 @@ class Transcriber:
         rate_hz: float | None = None,
         *,
         options: TranscribeOptions | None = None,
-        on_piece: OnPiece | None = None,
         **changes: Any,
     ) -> Iterator[tuple[Any, Transcript | LithophoneError]]:
         """Transcribe many recordings in common batches, in their order; an error takes the place of one transcript.
 
         Sources are read a bounded number of windows ahead. Raises OptionError for the options, at once.
         """
-        asked = self._settled(options, changes)
-        return self._transcripts(sources, rate_hz, asked, on_piece or _ignore)
+        return results_of(self.events(sources, rate_hz, options=options, **changes))
 
     def stream(
         self,
@@ -122,118 +119,155 @@ class Transcriber:
 
         Arguments and errors as in `transcribe`.
         """
-        return self._segments(source, rate_hz, self._settled(options, changes), on_warning or _log_warning)
+        _check_single(source)
+        return _segments(self.events([source], rate_hz, options=options, **changes), on_warning or _log_warning)
+
+    def events(
+        self,
+        sources: Iterable[Any],
+        rate_hz: float | None = None,
+        *,
+        options: TranscribeOptions | None = None,
+        **changes: Any,
+    ) -> Iterator[Event]:
+        """WindowDone for every window and RecordingDone for every source, source by source, in the order of time.
+
+        An AudioSource may have options of its own. What is wrong with one source is the result of its RecordingDone.
+        Raises OptionError for the options, at once.
+        """
+        request = resolve_request(self.checkpoint, options_with(options, changes))
+        return self._in_order(self._items(_checked_sources(sources), rate_hz, request))
 
     def save(self, folder: str | Path) -> None:
         """Write the model as a folder that `load` reads."""
         save_checkpoint(self.checkpoint, folder)
 
-    def _settled(self, options: TranscribeOptions | None, changes: dict[str, Any]) -> TranscribeOptions:
-        """The options, checked against this model: what it cannot do is refused before a recording is opened."""
-        asked = options_with(options, changes)
-        task = asked.task_for(self.checkpoint.config.variant)
-        check_task(self.checkpoint, task)
-        settled_decoder(self.checkpoint, asked, task)
-        encoder_bias(self.checkpoint, asked, task)
-        return asked
+    def _items(self, sources: Iterable[Any], rate_hz: float | None, default: Request) -> Generator[_Item, None, None]:
+        """Windows of all sources, submitted to the engine as they are read, each source closed by its end."""
+        for given in sources:
+            source = given if isinstance(given, AudioSource) else AudioSource(given, rate_hz)
+            try:
+                request = default if source.options is None else resolve_request(self.checkpoint, source.options)
+            except LithophoneError as error:
+                yield _Failed(RecordingDone(given, error))
+                continue
+            yield from self._windows(Assembly(given, request), Reading(source, request.limit_s, self.detector))
 
-    def _transcripts(
-        self, sources: Iterable[Any], rate_hz: float | None, options: TranscribeOptions, on_piece: OnPiece
-    ) -> Iterator[tuple[Any, Transcript | LithophoneError]]:
-        pieces: list[Piece] = []
-        for job, piece in self._pieces(sources, rate_hz, options):
-            pieces.append(piece)
-            on_piece(piece)
-            if job.last:
-                yield job.recording.source, job.recording.error or transcript_of(pieces, options)
-                pieces = []
-
-    def _segments(
-        self, source: Any, rate_hz: float | None, options: TranscribeOptions, on_warning: OnWarning
-    ) -> Iterator[Segment]:
-        for job, piece in self._pieces([source], rate_hz, options):
-            if job.recording.error is not None:
-                raise job.recording.error
-            for warning in piece.warnings:
-                on_warning(warning)
-            yield from piece.segments
-
-    def _pieces(
-        self, sources: Iterable[Any], rate_hz: float | None, options: TranscribeOptions
-    ) -> Iterator[tuple[Job, Piece]]:
-        """Every job and what came of it, recording by recording, in the order of time."""
-        task = options.task_for(self.checkpoint.config.variant)
-        decoder = settled_decoder(self.checkpoint, options, task)
-        recordings = (self._recording(source, rate_hz, task, options.limit_s) for source in sources)
-        jobs = (job for recording in recordings for job in jobs_of(recording))
-
-        def run(batch: list[Job]) -> list[Heard | None]:
-            return self._hear_windows(batch, task, decoder, options)
-
-        for job, heard in run_in_order(jobs, run, lambda job: job.size, options.batch_size):
-            yield job, piece_of(job, heard)
-
-    def _recording(self, source: Any, rate_hz: float | None, task: Task, limit_s: float) -> Recording:
-        """Read and cut one source. What is wrong with it, its error says: the others go on."""
+    def _windows(self, assembly: Assembly, reading: Reading) -> Iterator[_Item]:
         try:
-            samples = load_audio(source, rate_hz)
-            windows = tuple(w for w in speech_windows(samples, limit_s) if self._frames(w))
-            self._check_room(task, windows)
+            for window in reading.windows():
+                if frames_of(self.checkpoint, len(window.samples)):
+                    samples = torch.from_numpy(window.samples)
+                    utterance = Utterance(samples, window.start, assembly.request, assembly)
+                    yield _Window(assembly, self.engine.submit(utterance), reading)
         except LithophoneError as error:
-            return Recording(source, error=error)
-        return Recording(source, samples, windows)
+            yield _Failed(RecordingDone(assembly.source, error))
+        else:
+            yield _End(assembly, reading)
 
-    def _check_room(self, task: Task, windows: tuple[Window, ...]) -> None:
-        """PromptError where the longest window and its prompt leave the model no position for a reply."""
-        longest = max((self._frames(window) for window in windows), default=0)
-        if not longest:
+    def _in_order(self, items: Generator[_Item, None, None]) -> Iterator[Event]:
+        """Events in the order of the items. At first one batch is read ahead, so that a stream begins at once."""
+        queue: deque[_Item] = deque()
+        batches = 1
+        try:
+            while True:
+                _fill(queue, items, batches)
+                if not queue:
+                    return
+                while not queue[0].done:
+                    self.engine.step()
+                while queue and queue[0].done:
+                    yield queue.popleft().event()
+                batches = LOOK_AHEAD
+        finally:
+            items.close()
+            for item in queue:
+                if isinstance(item, _Window):
+                    self.engine.cancel(item.pending)
+
+
+# --- items: what is read, in order, until its event is due
+
+
+@dataclass(frozen=True)
+class _Window:
+    assembly: Assembly
+    pending: Pending
+    reading: Reading
+
+    @property
+    def done(self) -> bool:
+        return self.pending.done
+
+    def event(self) -> WindowDone:
+        assert self.pending.result is not None, "a window has an event when it is done"
+        return self.assembly.add(self.pending.result, self.reading.duration_s)
+
+
+@dataclass(frozen=True)
+class _End:
+    assembly: Assembly
+    reading: Reading
+    done = True
+
+    def event(self) -> RecordingDone:
+        assert self.reading.duration_s is not None, "a source has a length when all of it is read"
+        return self.assembly.finish(self.reading.duration_s, self.reading.warnings)
+
+
+@dataclass(frozen=True)
+class _Failed:
+    error: RecordingDone
+    done = True
+
+    def event(self) -> RecordingDone:
+        return self.error
+
+
+_Item: TypeAlias = _Window | _End | _Failed
+
+
+def _fill(queue: deque[_Item], items: Iterator[_Item], batches: int) -> None:
+    """Read ahead so many batches of windows."""
+    waiting = [item for item in queue if isinstance(item, _Window)]
+    while not waiting or len(waiting) < batches * waiting[-1].assembly.request.batch_size:
+        item = next(items, None)
+        if item is None:
             return
-        needed = positions_needed(self.checkpoint, task, longest)
-        limit = self.checkpoint.config.text_config.max_position_embeddings
-        if needed >= limit:
-            raise PromptError(
-                f"a window of {longest * FRAME_S:.1f} s and its prompt take {needed} positions, the model has {limit}: "
-                "lower limit_s or name fewer keywords"
-            )
-
-    def _frames(self, window: Window) -> int:
-        return frame_count(window.end - window.start, self.checkpoint.config.whole_frames)
-
-    def _hear_windows(
-        self, jobs: list[Job], task: Task, decoder: Decoder, options: TranscribeOptions
-    ) -> list[Heard | None]:
-        """Run the model over the jobs that have a window."""
-        waiting = [job for job in jobs if job.window is not None]
-        heard = iter(self._hear(waiting, task, decoder, options) if waiting else [])
-        return [None if job.window is None else next(heard) for job in jobs]
-
-    @torch.inference_mode()
-    def _hear(self, jobs: list[Job], task: Task, decoder: Decoder, options: TranscribeOptions) -> list[Heard]:
-        """One batch through the model."""
-        whole = self.checkpoint.config.whole_frames
-        frames, lengths = batch_frames([log_mel_frames(job.samples.to(self.device), whole) for job in jobs])
-        bias = encoder_bias(self.checkpoint, options, task)
-        encoded = self.checkpoint.network.encode(frames.to(self.dtype), lengths, bias)
-        posteriors = character_posteriors(encoded)
-        said = replies_of(self.checkpoint, encoded, posteriors, task, decoder)
-        same = not isinstance(task, Translate) and encoded.logits.shape[-1] == N_LABELS
-        heard = [
-            Heard(reply, parse_reply(task, text, job.size / RATE_HZ), bool(spelling), spelling if same else None)
-            for job, (text, reply), spelling in zip(jobs, said, character_texts(posteriors), strict=True)
-        ]
-        timed = options.word_timestamps or isinstance(task, WordTimes)
-        return self._with_words(heard, posteriors, options.text_language) if timed else heard
-
-    def _with_words(self, heard: list[Heard], posteriors: CTCPosteriors, language: str | None) -> list[Heard]:
-        """The same replies with their words timed and weighed."""
-        decode = self.checkpoint.tokenizer.decode
-        rows = zip(heard, posteriors, strict=True)
-        return [with_words(h, row.log_probs.numpy(), decode, language) for h, row in rows]
+        queue.append(item)
+        waiting += [item] if isinstance(item, _Window) else []
 
 
-def _ignore(piece: Piece) -> None:
-    """What a caller without `on_piece` does with a piece."""
+# --- folds and checks
+
+
+def _segments(events: Iterable[Event], on_warning: OnWarning) -> Iterator[Segment]:
+    for event in events:
+        if isinstance(event, RecordingDone) and isinstance(event.result, LithophoneError):
+            raise event.result
+        for warning in event.warnings:
+            on_warning(warning)
+        if isinstance(event, WindowDone):
+            yield from event.segments
 
 
 def _log_warning(warning: TranscriptWarning) -> None:
     logger.warning("%.1f to %.1f s: %s (%s)", warning.start_s, warning.end_s, warning.message, warning.code)
+
+
+def _is_recording(source: object) -> bool:
+    return isinstance(source, str | bytes | os.PathLike | AudioSource)
+
+
+def _check_single(source: object) -> None:
+    """OptionError for a list of files: a list of numbers is samples."""
+    if isinstance(source, list | tuple) and source and all(_is_recording(part) for part in source):
+        raise OptionError(f"one recording is expected, and {len(source)} were given: use transcribe_many for several")
+
+
+def _checked_sources(sources: Any) -> Iterable[Any]:
+    """OptionError for a single recording: the characters of a name are no recordings."""
+    if _is_recording(sources) or not isinstance(sources, Iterable):
+        raise OptionError(f"a list of recordings is expected, and {sources!r:.80} was given: use transcribe for one")
+    some: Iterable[Any] = sources
+    return some

@@ -1,0 +1,178 @@
+"""Utterances through the encoder together, and what follows from its output alone.
+
+    samples -> frames -> encoder -> character and BPE posteriors, replies of the decoders ctc and edit, drafts
+                                 -> projector -> prompts for the language model
+
+Every row has its own request: language bias, prompt and decoder may differ within a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from lithophone.audio.features import batch_frames, log_mel_frames
+from lithophone.checkpoint import Checkpoint
+from lithophone.ctc.characters import labels_text
+from lithophone.ctc.posteriors import CTCPosteriors
+from lithophone.ctc.prefix_score import PrefixScorer
+from lithophone.ctc.pronunciation import spoken_labels, unscored_letters
+from lithophone.ctc.token_spellings import token_spellings
+from lithophone.decode.ctc_greedy import bpe_posteriors
+from lithophone.decode.ctc_scorer import CTCScorer, Pronunciation
+from lithophone.decode.edit import ctc_hypotheses, edit_batch
+from lithophone.decode.options import CTC, BeamSearch, Edit, Greedy, Sampling, Speculative
+from lithophone.decode.reply import Reply
+from lithophone.decode.scheduler import DecodeRequest
+from lithophone.decode.speculative import confident
+from lithophone.model.conformer import EncoderBias, EncoderOutput
+from lithophone.pipeline.ctc_greedy import ctc_replies
+from lithophone.pipeline.request import Request
+from lithophone.pipeline.utterance import Utterance
+
+Said: TypeAlias = tuple[str, Reply]
+"""Text of a reply, and the reply."""
+
+
+class EncodedBatch:
+    """Utterances behind the encoder; rows are those of `utterances`."""
+
+    def __init__(self, checkpoint: Checkpoint, utterances: Sequence[Utterance]) -> None:
+        self.checkpoint, self.utterances = checkpoint, list(utterances)
+        self.requests = [utterance.request for utterance in utterances]
+        self.output = _encode(checkpoint, utterances)
+        self.characters = CTCPosteriors(self.output.logits, self.output.lengths)
+        self.head_replies: dict[int, Said] = {}
+        """By row: the reply of the request's CTC head, for the decoders ctc and speculative."""
+        self._sure: set[int] = set()
+        for row, request in enumerate(self.requests):
+            if isinstance(request.decoder, CTC | Speculative):
+                self._read_head(row, request)
+
+    def replies(self) -> dict[int, Said]:
+        """By row: replies that need no language model pass, or, with the decoder edit, the same number for all."""
+        ctc = [row for row, request in enumerate(self.requests) if isinstance(request.decoder, CTC)]
+        return {row: self.head_replies[row] for row in (*ctc, *self._sure)} | self._edited()
+
+    def decode_requests(self, rows: Sequence[int]) -> list[DecodeRequest]:
+        """What the language model is asked for these rows."""
+        if not rows:
+            return []
+        return [
+            DecodeRequest(
+                prompt, n_audio, _options(self.requests[row]), self.draft(row), self.scorer(row),
+                expected_labels=len(self.characters[row].labels),
+            )
+            for row, (prompt, n_audio) in zip(rows, self._prompts(rows), strict=True)
+        ]  # fmt: skip
+
+    def _prompts(self, rows: Sequence[int]) -> list[tuple[Tensor, int]]:
+        """Prompts of rows as embeddings (L, H), and how many of them are audio."""
+        model = self.checkpoint.model
+        audio, counts = model.project(rows_of(self.output, rows))
+        n_audio: list[int] = counts.tolist()
+        slot = self.checkpoint.tokenizer.audio_id
+        prompts = [
+            (*self.requests[row].before, *[slot] * n, *self.requests[row].behind)
+            for row, n in zip(rows, n_audio, strict=True)
+        ]
+        return list(zip(model.embed(prompts, audio, counts), n_audio, strict=True))
+
+    def character_text(self, row: int) -> str:
+        """The best path of the character head; "" where all frames are blank."""
+        return labels_text(self.characters[row].labels)
+
+    def draft(self, row: int) -> Sequence[int]:
+        """Token ids of the draft for the decoder speculative: the BPE head's own, else those of the characters."""
+        if not isinstance(self.requests[row].decoder, Speculative):
+            return ()
+        text, reply = self.head_replies[row]
+        return reply.ids or self.checkpoint.tokenizer.encode(text.strip())
+
+    def scorer(self, row: int) -> CTCScorer | None:
+        """The CTC scorer of a beam search with a `ctc_weight`."""
+        request = self.requests[row]
+        if not (isinstance(request.decoder, BeamSearch) and request.decoder.ctc_weight):
+            return None
+        language = request.task.language
+
+        def pronounce(ids: Sequence[int]) -> Pronunciation:
+            text = self.checkpoint.tokenizer.decode(ids)
+            return Pronunciation(spoken_labels(text, language), unscored_letters(text, language))
+
+        prefixes = PrefixScorer(self.characters[row].log_probs)
+        # Of a long list only words near the best path are looked for in every step.
+        keywords = request.keywords and request.keywords.pruned(prefixes.continuation(prefixes.empty))
+        return CTCScorer(prefixes, pronounce, token_spellings(self.checkpoint.tokenizer), keywords)
+
+    def _read_head(self, row: int, request: Request) -> None:
+        posteriors = self._head_posteriors(row, request)
+        assert request.head is not None, "the model has a CTC head for this decoder"
+        [said] = ctc_replies(self.checkpoint, posteriors, request.head)
+        self.head_replies[row] = said
+        tau = request.decoder.tau_ctc if isinstance(request.decoder, Speculative) else None
+        if tau is not None and said[0] and all(confident(posteriors.logits, posteriors.lengths, tau)):
+            self._sure.add(row)
+
+    def _head_posteriors(self, row: int, request: Request) -> CTCPosteriors:
+        """Of one row: a vocabulary of tokens for a whole batch could fill a memory."""
+        own = rows_of(self.output, [row])
+        if request.head == "characters":
+            return CTCPosteriors(own.logits, own.lengths)
+        return bpe_posteriors(self.checkpoint.network, own)
+
+    def _edited(self) -> dict[int, Said]:
+        found: dict[int, Said] = {}
+        rows = [row for row, request in enumerate(self.requests) if isinstance(request.decoder, Edit)]
+        for decoder, group in groupby(rows, key=lambda row: self.requests[row].decoder):
+            assert isinstance(decoder, Edit)
+            found |= self._edited_by(decoder, list(group))
+        return found
+
+    def _edited_by(self, decoder: Edit, rows: Sequence[int]) -> dict[int, Said]:
+        model, output = self.checkpoint.editor, rows_of(self.output, rows)
+        hypotheses = [self.checkpoint.reread(ids) for ids in ctc_hypotheses(model, output)]
+        replies = edit_batch(model, *model.project(output), hypotheses, decoder)
+        said = [(self.checkpoint.tokenizer.decode(reply.ids), reply) for reply in replies]
+        return dict(zip(rows, said, strict=True))
+
+
+def _options(request: Request) -> Greedy | Speculative | Sampling | BeamSearch:
+    decoder = request.decoder
+    assert not isinstance(decoder, CTC | Edit), "these have their reply already"
+    return decoder
+
+
+def _encode(checkpoint: Checkpoint, utterances: Sequence[Utterance]) -> EncoderOutput:
+    network = checkpoint.network
+    weight = next(network.parameters())
+    whole = checkpoint.config.whole_frames
+    frames, lengths = batch_frames([log_mel_frames(u.samples.to(weight.device), whole) for u in utterances])
+    return network.encode(frames.to(weight.dtype), lengths, batch_bias([u.request.bias for u in utterances]))
+
+
+def batch_bias(biases: Sequence[EncoderBias | None]) -> EncoderBias | None:
+    """Biases of one row each -> that of the batch; None where no row has one."""
+    some = [bias for bias in biases if bias is not None]
+    if not some:
+        return None
+    zeros = torch.zeros_like(some[0].penalty)
+    penalty = torch.cat([zeros if bias is None else bias.penalty for bias in biases])
+    if all(bias.language_id is None for bias in some):
+        return EncoderBias(penalty)
+    ids = [zeros if bias is None or bias.language_id is None else bias.language_id for bias in biases]
+    return EncoderBias(penalty, torch.cat(ids))
+
+
+def rows_of(output: EncoderOutput, rows: Sequence[int]) -> EncoderOutput:
+    """Some rows of a batch, without the padding that none of them needs."""
+    index = torch.tensor(rows, device=output.lengths.device)
+    lengths = output.lengths[index]
+    longest = int(lengths.max())
+    tensors = {name: value[index, :longest] for name, value in vars(output).items() if name != "lengths"}
+    return replace(output, lengths=lengths, **tensors)

@@ -1,0 +1,246 @@
+"""The engine: one model, one scheduler, and the utterances of all callers on their way through them.
+
+    submit -> waiting -> encoded, with others of like length -> a place among the running sequences -> result
+                      -> result at once, for the decoders ctc and edit
+
+It outlives batches and calls. A step encodes what waits, admits to the scheduler, makes one pass of the language model
+and retires what has finished. Any thread may call; one at a time works, for all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+
+from lithophone.checkpoint import Checkpoint
+from lithophone.decode.scheduler import DecodeRequest, Scheduler, row_count
+from lithophone.decode.sequences import SequenceGroup
+from lithophone.pipeline.encoding import EncodedBatch, Said
+from lithophone.pipeline.request import check_positions
+from lithophone.pipeline.utterance import Utterance, WindowResult
+from lithophone.pipeline.word_times import with_words
+from lithophone.text.prompts import parse_reply
+
+
+class Pending:
+    """An utterance in an engine; `result` is None until it is done."""
+
+    def __init__(self, utterance: Utterance, number: int) -> None:
+        self.utterance, self.number = utterance, number
+        self.result: WindowResult | None = None
+        self.cancelled = False
+
+    @property
+    def done(self) -> bool:
+        return self.result is not None
+
+    @property
+    def batch_size(self) -> int:
+        return self.utterance.request.batch_size
+
+    @property
+    def size(self) -> int:
+        """Samples."""
+        return len(self.utterance.samples)
+
+
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    """A pending utterance behind the encoder, with what the language model is asked."""
+
+    pending: Pending
+    batch: EncodedBatch
+    row: int
+    decode: DecodeRequest
+
+
+@dataclass(frozen=True, eq=False)
+class _Running:
+    """The same in the scheduler."""
+
+    encoded: _Encoded
+    group: SequenceGroup
+
+    @property
+    def pending(self) -> Pending:
+        return self.encoded.pending
+
+
+class Engine:
+    """Decodes utterances of any requests together. A request's `batch_size` bounds what is decoded beside it."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self._numbers = itertools.count()
+        self._turns = _Turns()
+        self._arrived: deque[Pending] = deque()
+        self._waiting: list[Pending] = []
+        self._ready: deque[_Encoded] = deque()
+        self._running: list[_Running] = []
+        self._scheduler: Scheduler | None = None
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._arrived or self._waiting or self._ready or self._running)
+
+    def submit(self, utterance: Utterance) -> Pending:
+        """Queue an utterance; steps make it done. Raises PromptError where the model has no positions for it."""
+        check_positions(self.checkpoint, utterance.request, len(utterance.samples))
+        pending = Pending(utterance, next(self._numbers))
+        self._arrived.append(pending)
+        return pending
+
+    def cancel(self, pending: Pending) -> None:
+        """Forget an utterance, wherever it is, at once or at the end of the step that is being made."""
+        pending.cancelled = True
+        if self._turns.take(wait=False):
+            try:
+                self._sort_out()
+            finally:
+                self._turns.give()
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Encode and admit what there is room for, one pass of the language model, retire what has finished.
+
+        Where the model raises, what was under way waits again: a caller drops its own utterances by `cancel`.
+        """
+        self._turns.take()
+        try:
+            self._sort_out()
+            self._encode_some()
+            self._admit()
+            if self._scheduler and self._scheduler.busy:
+                self._scheduler.step()
+            self._retire()
+            self._sort_out()
+        except BaseException:
+            self._start_over()
+            raise
+        finally:
+            self._turns.give()
+
+    # --- queue
+
+    def _sort_out(self) -> None:
+        """Take in what has been submitted, and forget what has been cancelled."""
+        while self._arrived:
+            self._waiting.append(self._arrived.popleft())
+        self._waiting = [pending for pending in self._waiting if not pending.cancelled]
+        self._ready = deque(encoded for encoded in self._ready if not encoded.pending.cancelled)
+        for running in [running for running in self._running if running.pending.cancelled]:
+            assert self._scheduler is not None, "what runs is in the scheduler"
+            self._scheduler.cancel(running.group)
+            self._running.remove(running)
+
+    def _start_over(self) -> None:
+        """All that is not done waits again, in its order; the scheduler, whose state is not known, goes."""
+        under_way = [*(one.pending for one in self._ready), *(one.pending for one in self._running)]
+        left = {pending for pending in (*self._waiting, *under_way) if not pending.done}
+        self._waiting = sorted(left, key=lambda pending: pending.number)
+        self._ready.clear()
+        self._running.clear()
+        self._scheduler = None
+
+    # --- encode
+
+    def _encode_some(self) -> None:
+        """The utterance that has waited longest and those nearest to it in length, where it has a place."""
+        if not self._waiting or self._ready or not self._has_place(self._waiting[0]):
+            return
+        chosen = self._batch_of_like_length()
+        batch = EncodedBatch(self.checkpoint, [pending.utterance for pending in chosen])
+        results = {row: self._result(batch, row, said) for row, said in batch.replies().items()}
+        open_rows = [row for row in range(len(chosen)) if row not in results]
+        requests = batch.decode_requests(open_rows)
+        encoded = [_Encoded(chosen[row], batch, row, one) for row, one in zip(open_rows, requests, strict=True)]
+        for row, result in results.items():
+            chosen[row].result = result
+        self._ready.extend(sorted(encoded, key=lambda one: one.pending.number))
+        self._waiting = [pending for pending in self._waiting if pending not in chosen]
+
+    def _batch_of_like_length(self) -> list[Pending]:
+        """Longest first; no larger than the smallest `batch_size` in it."""
+        oldest = self._waiting[0]
+        chosen: list[Pending] = []
+        for pending in sorted(self._waiting, key=lambda other: abs(other.size - oldest.size)):
+            if len(chosen) < min(other.batch_size for other in (pending, *chosen)):
+                chosen.append(pending)
+        return sorted(chosen, key=lambda pending: -pending.size)
+
+    # --- decode
+
+    def _admit(self) -> None:
+        while self._ready and self._has_place(self._ready[0].pending):
+            encoded = self._ready[0]
+            scheduler = self._scheduler_for(encoded)
+            if scheduler is None:
+                return
+            self._running.append(_Running(encoded, scheduler.submit(encoded.decode)))
+            self._ready.popleft()
+
+    def _has_place(self, pending: Pending) -> bool:
+        together = [pending, *(running.pending for running in self._running)]
+        return len(together) <= min(other.batch_size for other in together)
+
+    def _scheduler_for(self, encoded: _Encoded) -> Scheduler | None:
+        """The scheduler, where it has rows for a sequence, else another one, else, where something runs, None."""
+        rows = row_count(encoded.decode.options)
+        if self._scheduler is not None and self._scheduler.room >= rows:
+            return self._scheduler
+        if self._running:
+            return None
+        most = max(row_count(one.decode.options) for one in self._ready)
+        self._scheduler = Scheduler(self.checkpoint.model, most * encoded.pending.batch_size, self._folds())
+        return self._scheduler
+
+    def _folds(self) -> list[str]:
+        """The tokenizer's, as long as the embedding table, which may hold rows that no token uses."""
+        folds = list(self.checkpoint.tokenizer.folds)
+        return folds + [""] * (self.checkpoint.config.text_config.vocab_size - len(folds))
+
+    # --- retire
+
+    def _retire(self) -> None:
+        for running in [running for running in self._running if running.group.done]:
+            encoded, reply = running.encoded, running.group.reply()
+            said = self.checkpoint.tokenizer.decode(reply.ids), reply
+            running.pending.result = self._result(encoded.batch, encoded.row, said)
+            self._running.remove(running)
+
+    def _result(self, batch: EncodedBatch, row: int, said: Said) -> WindowResult:
+        utterance, (text, reply) = batch.utterances[row], said
+        request, ctc_text = utterance.request, batch.character_text(row)
+        result = WindowResult(
+            utterance.start_s,
+            utterance.end_s,
+            reply,
+            parse_reply(request.task, text, utterance.duration_s),
+            has_speech=bool(ctc_text),
+            ctc_text=ctc_text if request.is_spelled else None,
+        )
+        if not request.word_times:
+            return result
+        log_probs = batch.characters[row].log_probs.float().numpy()
+        return with_words(result, log_probs, self.checkpoint.tokenizer.decode, request.text_language)
+
+
+class _Turns:
+    """A lock for which threads queue: one that takes it again and again lets the others in between."""
+
+    def __init__(self) -> None:
+        self._next, self._work = threading.Lock(), threading.Lock()
+
+    def take(self, wait: bool = True) -> bool:
+        """Whether it is taken now; without `wait`, only if it is free."""
+        if not wait:
+            return self._work.acquire(blocking=False)
+        with self._next:
+            return self._work.acquire()
+
+    def give(self) -> None:
+        self._work.release()

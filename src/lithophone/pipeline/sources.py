@@ -1,0 +1,53 @@
+"""Sources: a recording or a part of one, read as windows of speech."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lithophone.audio.reader import RATE_HZ, open_audio
+from lithophone.audio.segmenter import Segmenter, Window
+from lithophone.audio.vad import SpeechDetector
+from lithophone.pipeline.options import TranscribeOptions
+
+
+@dataclass(frozen=True)
+class AudioSource:
+    """A recording, or a span or a channel of it; times of its transcript count from `start_s`."""
+
+    file: Any
+    """A path, the bytes of a file, a file object, or samples."""
+    rate_hz: float | None = None
+    """The rate of samples; files state their own."""
+    start_s: float | None = None
+    end_s: float | None = None
+    channel: int | None = None
+    """Channel to take, from 0; None mixes all."""
+    options: TranscribeOptions | None = None
+    """Instead of the options of the call."""
+
+
+class Reading:
+    """The windows of a source while it is read, in blocks: no more than a window and a bit is held."""
+
+    def __init__(self, source: AudioSource, limit_s: float, detector: SpeechDetector | None = None) -> None:
+        self.source, self.limit_s, self.detector = source, limit_s, detector
+        self.duration_s: float | None = None
+        """Length of the source as the file states it; exact once all of it is read."""
+        self.warnings: list[str] = []
+        """What could not be read; complete once all of it is read."""
+
+    def windows(self) -> Iterator[Window]:
+        """Windows of speech, in order. Raises AudioError."""
+        source, n = self.source, 0
+        segmenter = Segmenter(self.limit_s, self.detector)
+        with open_audio(
+            source.file, source.rate_hz, channel=source.channel, start_s=source.start_s, end_s=source.end_s
+        ) as stream:
+            self.warnings, self.duration_s = stream.warnings, stream.duration_s
+            for block in stream:
+                n += len(block)
+                yield from segmenter.push(block)
+        self.duration_s = n / RATE_HZ
+        yield from segmenter.flush()
