@@ -9,7 +9,6 @@ from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -117,12 +116,12 @@ def test_sound_goes_into_the_page_as_opus(entries: list[Entry]) -> None:
 
 def test_sound_beyond_the_limit_is_linked(entries: list[Entry]) -> None:
     players = Players(embedded_bytes=1)
-    assert "data:audio/ogg" in players.player(entries[0])
+    assert players.player(entries[0]).source.startswith("data:audio/ogg")
     linked = players.player(replace(entries[1], start_s=0.5, end_s=1.5))
-    assert f'src="{entries[1].audio.as_uri()}#t=0.5,1.5"' in linked
-    assert "file:" in Players().player(replace(entries[0], duration_s=61.0))
+    assert linked.source == f"{entries[1].audio.as_uri()}#t=0.5,1.5"
+    assert Players().player(replace(entries[0], duration_s=61.0)).source.startswith("file:")
     entries[0].audio.write_bytes(b"broken")
-    assert "cannot be read" in Players().player(entries[0])
+    assert "cannot be read" in Players().player(entries[0]).note
 
 
 def test_only_so_many_clips_are_shown(systems: list[System]) -> None:
@@ -153,16 +152,14 @@ def test_confusions_count_every_error(systems: list[System]) -> None:
 
 def test_a_plot_places_its_points() -> None:
     series = [Series("a & b", (Point(0.1, 0.05, 0.2), None)), Series("c", (Point(0.0, 0.0, 0.0), Point(0.2, 0.1, 9.0)))]
-    svg = ElementTree.fromstring(rate_plot("x < y", ["0 to 2", "2 to 5"], ["1", "2"], series))
-    circles = [(float(c.get("cx", "")), float(c.get("cy", ""))) for c in svg.iter("circle")]
-    assert len(circles) == 3
-    (x0, high), (x1, zero), (x2, higher) = circles
-    assert x0 < x1 < x2
-    assert higher < high < zero
-    whiskers = [(float(w.get("y1", "")), float(w.get("y2", ""))) for w in svg.iter("line") if w.get("class") != "rule"]
-    assert min(y for pair in whiskers for y in pair) >= 0  # an endless interval stays in the picture
-    ticks = [text.text for text in svg.iter("text") if text.get("text-anchor") == "end"]
-    assert (ticks[0], ticks[-1]) == ("0 %", "40 %")
+    plot = rate_plot("x < y", ["0 to 2", "2 to 5"], ["1", "2"], series)
+    first, third = plot.series[0].points[0], plot.series[1].points
+    assert [len(one.points) for one in plot.series] == [1, 2]
+    assert first.x < third[0].x < third[1].x
+    assert third[1].y < first.y < third[0].y == plot.bottom
+    assert min(point.high_y for one in plot.series for point in one.points) >= 0  # an endless interval stays inside
+    assert (plot.lines[0].text, plot.lines[-1].text) == ("0 %", "40 %")
+    assert plot.series[0].path == f"{first.x},{first.y}"
 
 
 def test_tables_leave_out_what_nobody_has(systems: list[System]) -> None:
@@ -192,3 +189,31 @@ def test_script_and_style_name_what_the_page_has(systems: list[System]) -> None:
     for wanted in re.findall(r'querySelector(?:All)?\("([^"]+)"\)', page):
         found = {"audio": "<audio", "article": "<article", "input[type=search]": 'type="search"'}
         assert found.get(wanted, "<output>") in page
+
+
+HOSTILE = "\"><script>alert(1)</script>&amp;' onmouseover=x {{ 7 * 7 }} </style></svg>"
+
+
+def test_hostile_text_is_escaped_wherever_it_comes_from(tmp_path: Path) -> None:
+    """Names of clips, corpora, speakers and systems, references, hypotheses, options, languages and titles."""
+    soundfile.write(tmp_path / "a.wav", tone(0.8), 16_000)
+    soundfile.write(tmp_path / "b.wav", tone(0.8), 16_000)
+    entries = [
+        Entry(tmp_path / f"{n}.wav", f"{HOSTILE} {n}", "en", 0.8, HOSTILE, HOSTILE, f"{HOSTILE}{n}") for n in "ab"
+    ]
+    hypotheses = {
+        entries[0].name: Hypothesis(entries[0].name, f"{HOSTILE} stone"),
+        HOSTILE: Hypothesis(HOSTILE, HOSTILE),
+    }
+    about = {HOSTILE: HOSTILE}
+    systems = [from_hypotheses(f"{HOSTILE}{n}", entries, hypotheses, about=about) for n in (1, 2)]
+    page = page_of(systems, Page(HOSTILE, resampling=FEW))
+    checked = Checked(page)
+    plain = Checked(page_of([from_hypotheses(f"{n}", entries, hypotheses) for n in (1, 2)], Page("x", resampling=FEW)))
+    assert checked.elements == plain.elements
+    assert checked.elements["script"] == 1
+    assert "alert(1)" not in re.sub(r"&lt;script&gt;alert\(1\)&lt;/script&gt;", "", page)
+    assert "onmouseover=x" not in "".join(re.findall(r"<[^>]*>", page))
+    assert "{{ 7 * 7 }}" in page
+    assert " 49 " not in page
+    assert "".join(checked.texts).count(HOSTILE) >= 20

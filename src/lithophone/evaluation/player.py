@@ -1,11 +1,11 @@
-"""Players for a page: the sound of a clip inside the page as Opus, or a link to its file."""
+"""Players of a page: the sound of a clip as Opus inside the page, or a link to its file."""
 
 from __future__ import annotations
 
 import base64
 import io
 import logging
-from html import escape
+from dataclasses import dataclass
 
 import soundfile
 
@@ -16,35 +16,45 @@ from lithophone.evaluation.sound import clip_samples
 
 MAX_EMBEDDED_S = 60.0
 EMBEDDED_BYTES = 24_000_000
-"""Of a whole page: what comes after is linked."""
+"""Of a whole page; further clips are linked."""
 
 OPUS_LEVEL = 0.85
-"""libsndfile's scale from 0, the best, to 1, the smallest: speech is clear, and a second takes about 4 kB."""
+"""On libsndfile's scale from 0, the best, to 1, the smallest: clear speech at about 4 kB a second."""
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Player:
+    """An address for an `audio` element, and a note beside it."""
+
+    source: str = ""
+    preload: str = "none"
+    note: str = ""
+
+
 class Players:
-    """Gives every clip its player, as long as there is room in the page."""
+    """Gives clips their players; sound is embedded as long as there is room in the page."""
 
     def __init__(self, embedded_bytes: int = EMBEDDED_BYTES) -> None:
         self._left = embedded_bytes
 
-    def player(self, entry: Entry) -> str:
-        """An `audio` element; a note where the clip cannot be read."""
+    def player(self, entry: Entry) -> Player:
+        """The player of a clip; a note alone where it cannot be read."""
+        linked = Player(_link(entry), note="linked file")
         length_s = _length_s(entry)
         if self._left <= 0 or (length_s is not None and length_s > MAX_EMBEDDED_S):
-            return _element(_link(entry), "none") + '<span class="note">linked file</span>'
+            return linked
         try:
             samples = clip_samples(entry)
         except AudioError as error:
             logger.warning("no player: %s", error)
-            return '<span class="note">no sound: the file cannot be read</span>'
+            return Player(note="no sound: the file cannot be read")
         if len(samples) > MAX_EMBEDDED_S * RATE_HZ:
-            return _element(_link(entry), "none") + '<span class="note">linked file</span>'
+            return linked
         source = opus_uri(samples)
         self._left -= len(source)
-        return _element(source, "metadata")
+        return Player(source, "metadata")
 
 
 def opus_uri(samples: Samples) -> str:
@@ -69,7 +79,3 @@ def _link(entry: Entry) -> str:
     if entry.start_s is None and entry.end_s is None:
         return address
     return f"{address}#t={entry.start_s or 0:g}" + ("" if entry.end_s is None else f",{entry.end_s:g}")
-
-
-def _element(source: str, preload: str) -> str:
-    return f'<audio controls preload="{preload}" src="{escape(source)}"></audio>'
