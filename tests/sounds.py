@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,58 @@ def write_container(
     return path
 
 
+def write_shifted(
+    path: Path,
+    samples: Samples,
+    rate_hz: int,
+    codec: str,
+    shift_s: Callable[[float], float | None],
+    picture: str | None = "mpeg4",
+    picture_s: float = 1.0,
+) -> Path:
+    """As `write_container`, with each audio packet moved by `shift_s(its time)` seconds, or left out for None."""
+    with av.open(str(path), "w") as container:
+        video = _add_picture(container, picture) if picture else None
+        audio: Any = container.add_stream(codec, rate=rate_hz, layout=_layout(samples))
+        if video is not None:
+            _write_picture(container, video, round(5 * picture_s))
+        frame = _audio_frame(np.atleast_2d(samples), rate_hz, audio.layout.name)
+        for packet in [*audio.encode(frame), *audio.encode(None)]:
+            shift = shift_s(float(packet.pts * packet.time_base))
+            if shift is not None:
+                ticks = round(shift / packet.time_base)
+                packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
+                container.mux(packet)
+    return path
+
+
+def onset_s(samples: Samples, threshold: float = 0.2, rate_hz: int = 16_000) -> float:
+    """Seconds before the first sample beyond the threshold."""
+    return float(np.argmax(np.abs(samples) > threshold)) / rate_hz
+
+
+def beep(at_s: float, length_s: float, rate_hz: int = 16_000) -> Samples:
+    """Silence with 0.3 s of a tone in it."""
+    return np.concatenate(
+        [silence(at_s, rate_hz), tone(0.3, rate_hz), silence(length_s - at_s - 0.3, rate_hz)],
+    )
+
+
+class Pipe(io.RawIOBase):
+    """A file object that cannot seek; raises OSError after `fails_at` bytes."""
+
+    def __init__(self, data: bytes, fails_at: int | None = None) -> None:
+        self.rest, self.fails_at = io.BytesIO(data), fails_at
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self.fails_at is not None and self.rest.tell() >= self.fails_at:
+            raise OSError(5, "Input/output error")
+        return self.rest.readinto(buffer)
+
+
 def _layout(samples: Samples | None) -> str:
     channels = 1 if samples is None or samples.ndim == 1 else len(samples)
     return {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[channels]
@@ -50,10 +104,14 @@ def _layout(samples: Samples | None) -> str:
 
 def _write_samples(container: Any, stream: Any, samples: Samples, rate_hz: int) -> None:
     """The encoder's own frame size and sample format come from `stream`; PyAV converts."""
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=stream.layout.name)
-    frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
-    container.mux(stream.encode(frame))
+    container.mux(stream.encode(_audio_frame(samples, rate_hz, stream.layout.name)))
     container.mux(stream.encode(None))
+
+
+def _audio_frame(samples: Samples, rate_hz: int, layout: str) -> Any:
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
+    frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
+    return frame
 
 
 def _add_picture(container: Any, codec: str) -> Any:
@@ -62,8 +120,8 @@ def _add_picture(container: Any, codec: str) -> Any:
     return stream
 
 
-def _write_picture(container: Any, stream: Any) -> None:
-    for _ in range(5):
+def _write_picture(container: Any, stream: Any, n: int = 5) -> None:
+    for _ in range(n):
         picture = np.full((64, 64, 3), 128, np.uint8)
         container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
     container.mux(stream.encode(None))

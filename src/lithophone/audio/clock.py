@@ -30,13 +30,17 @@ SILENCE_SIZE = 1 << 16
 
 
 class Frame(NamedTuple):
-    """Decoded samples (n, channels), n >= 0, at `time_s` of the clock, behind packets of `lost_s` that were damaged."""
+    """Decoded samples (n, channels), n >= 0, at `time_s` of the clock, behind damaged packets of `lost_s`.
+
+    near_damage: the timestamp is the first behind damage.
+    """
 
     rate_hz: int
     table: NDArray[Any]
     layout: tuple[str, ...]
     time_s: Fraction | None
     lost_s: Fraction
+    near_damage: bool
 
 
 class SeekMissedError(Exception):
@@ -81,7 +85,7 @@ class Clock:
             if gap_s > EXACT_S:
                 raise SeekMissedError
             return min(0, round(gap_s * frame.rate_hz))
-        exact = frame.lost_s > 0 or (self._first and gap_s > 0)
+        exact = frame.near_damage or (self._first and gap_s > 0)
         if abs(gap_s) <= (EXACT_S if exact else DRIFT_S):
             return 0
         if self._is_believable(float(gap_s)):

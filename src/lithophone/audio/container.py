@@ -42,6 +42,9 @@ PREROLL_S = 1.0
 MIN_SEEK_S = 10.0
 """Up to this start, the beginning is decoded and dropped."""
 
+MISSING_IN_FILE_S = 1.0
+"""The same for the last packet of all tracks, whose length may not be known."""
+
 ESTIMATED = {"mp3", "aac", "flac", "ac3", "eac3", "amr", "dts", "g722"}
 """Formats without timestamps whose length FFmpeg estimates from the bit rate unless the header states it."""
 
@@ -89,16 +92,22 @@ class ContainerBlocks:
     def _open(self) -> None:
         mp3_s = mp3_length_s(self._file)
         self._shortage = wav_shortage(self._file)
+        is_live_wav = not self._file.seekable() and self._file.peek()[:4] == b"RIFF"
+        options = {**OPTIONS, "probesize": "32768"} if is_live_wav else OPTIONS  # else the first MB is waited for
         try:
-            self._container = cast(Any, av.open(self._file, options=OPTIONS, metadata_errors="ignore"))
+            self._container = cast(Any, av.open(self._file, options=options, metadata_errors="ignore"))
         except av.FFmpegError as error:
             self._file.check()
             raise self._unreadable(error) from error
-        self._stream = self._container.streams.best("audio")
+        streams = self._container.streams
+        self._stream: Any = streams.best("audio") or next(iter(streams.audio), None)  # `best` knows no late track
         if self._stream is None:
-            kinds = ", ".join(sorted({s.type for s in self._container.streams})) or "an empty container"
+            kinds = ", ".join(sorted({s.type for s in streams})) or "an empty container"
             self.close()
             raise AudioError(f"{self._name} holds no sound, only {kinds}: give a recording with an audio track")
+        if self._stream.codec_context is None:
+            self.close()
+            raise AudioError(f"{self._name} has a codec that FFmpeg does not know: convert it to WAV or FLAC")
         self._codec = _codec_of(self._stream)
         self._zero_s = _zero_s(self._container.start_time)
         length = self._container.duration
@@ -173,37 +182,48 @@ class ContainerBlocks:
         if self._end_s is not None and read_s < self._end_s - MISSING_S:
             self._warn(f"may be cut off: {self._end_s:.1f} s are stated, {read_s:.1f} s could be read")
         stated_s = file_length_s(self._container, self._stream)
-        if stated_s is not None and self._last_s < stated_s - max(1.0, 0.05 * stated_s):
+        if stated_s is not None and self._last_s < stated_s - MISSING_IN_FILE_S:
             self._warn(f"may be cut off: {stated_s:.1f} s are stated, {self._last_s:.1f} s could be read")
 
     # --- packets -> frames
 
     def _frames(self) -> Iterator[Frame]:
         """Frames of all packets that can be decoded, then an empty one behind the last lost packet."""
-        damaged, lost_s, reason = 0, Fraction(0), ""
-        empty: Frame | None = None
+        self._damage = _Damage()
+        frame: Frame | None = None
         for packet in self._packets():
-            try:
-                frames = [frame for frame in self._codec.decode(packet) if frame.samples]
-            except av.error.EOFError:
-                continue
-            except av.FFmpegError as error:
-                damaged, reason = damaged + 1, str(error.strerror)
-                lost_s += (packet.duration or 0) * packet.time_base
-                continue
-            for frame in frames:
-                time_s = _time_s(frame, self._stream)
-                table, layout = _table(frame), tuple(c.name for c in frame.layout.channels)
-                at_s = None if time_s is None else time_s - self._zero_s
-                yield Frame(frame.sample_rate, table, layout, at_s, lost_s)
-                lost_s = Fraction(0)
-                empty = Frame(frame.sample_rate, table[:0], layout, None, lost_s)
-        if empty is None and damaged:
-            raise AudioError(f"{self._name} cannot be read ({reason}): give an audio or video file FFmpeg knows")
-        if damaged:
-            self._warn(f"{damaged} damaged packets were left out ({reason})")
-        if empty is not None and lost_s:
-            yield empty._replace(lost_s=lost_s)
+            for decoded in self._decoded_frames(packet):
+                frame = self._timed(decoded)
+                yield frame
+        if frame is None and self._damage.n:
+            raise AudioError(
+                f"{self._name} cannot be read ({self._damage.reason}): give an audio or video file FFmpeg knows"
+            )
+        if self._damage.n:
+            packets = "1 damaged packet was" if self._damage.n == 1 else f"{self._damage.n} damaged packets were"
+            self._warn(f"{packets} left out ({self._damage.reason})")
+        if frame is not None and self._damage.lost_s:
+            yield Frame(frame.rate_hz, frame.table[:0], frame.layout, None, self._damage.lost_s, True)
+
+    def _decoded_frames(self, packet: Any) -> list[AudioFrame]:
+        try:
+            return [frame for frame in self._codec.decode(packet) if frame.samples]
+        except av.error.EOFError:
+            return []
+        except av.FFmpegError as error:
+            self._damage.add(str(error.strerror), (packet.duration or 0) * packet.time_base)
+            return []
+
+    def _timed(self, frame: AudioFrame) -> Frame:
+        """The frame on the clock. In FLAC, one without a timestamp among others is what remains of damaged ones."""
+        damage = self._damage
+        time_s = None if frame.pts is None else frame.pts * (frame.time_base or self._stream.time_base) - self._zero_s
+        if time_s is None and damage.is_timed and not damage.is_near and self._codec.name == "flac":
+            damage.add("a packet has lost its header", Fraction(0))
+        layout = tuple(channel.name for channel in frame.layout.channels)
+        timed = Frame(frame.sample_rate, _table(frame), layout, time_s, damage.lost_s, damage.is_near)
+        damage.pass_by(time_s is not None)
+        return timed
 
     def _packets(self) -> Iterator[Any]:
         """Packets of the track; `_last_s` becomes the end of the last packet of any track."""
@@ -219,6 +239,8 @@ class ContainerBlocks:
 def _codec_of(stream: Any) -> Any:
     """The decoder of a track: FFmpeg's, or a better one that was built in."""
     own = stream.codec_context
+    if kind_of(stream.container) == "wav":  # where the number of AMR also stands for another codec
+        return own
     try:
         other = cast(Any, CodecContext.create(DECODERS[own.name], "r"))
     except (KeyError, ValueError, av.FFmpegError):
@@ -233,8 +255,26 @@ def _zero_s(start_time: int | None) -> Fraction:
     return Fraction(0) if -MAX_PRIMING_S < start_s < 0 else start_s
 
 
-def _time_s(frame: AudioFrame, stream: Any) -> Fraction | None:
-    return None if frame.pts is None else frame.pts * (frame.time_base or stream.time_base)
+class _Damage:
+    """Damaged packets of a track, and what of them no frame has followed yet."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.reason = ""
+        self.lost_s = Fraction(0)
+        self.is_near = False
+        """Whether no timestamp has followed the last damage."""
+        self.is_timed = False
+        """Whether a frame had a timestamp."""
+
+    def add(self, reason: str, lost_s: Fraction) -> None:
+        self.n, self.reason, self.is_near = self.n + 1, reason, True
+        self.lost_s += lost_s
+
+    def pass_by(self, is_timed: bool) -> None:
+        """A frame has followed."""
+        self.lost_s, self.is_near = Fraction(0), self.is_near and not is_timed
+        self.is_timed = self.is_timed or is_timed
 
 
 def _table(frame: AudioFrame) -> NDArray[Any]:

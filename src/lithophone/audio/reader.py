@@ -174,7 +174,8 @@ class AudioStream:
 
     def _nothing(self, start: int, n: int) -> AudioError:
         if n:
-            return AudioError(f"{self.name} ends at {n / RATE_HZ:.2f} s: nothing lies at {start / RATE_HZ:.2f} s")
+            end_s = n / RATE_HZ if n > self._start else self._length_s or 0.0
+            return AudioError(f"{self.name} ends at {end_s:.2f} s: nothing lies at {start / RATE_HZ:.2f} s")
         return AudioError(f"{self.name} holds no samples: give a recording that is not empty")
 
 

@@ -54,6 +54,7 @@ class Input:
         self._spool: IO[bytes] | None = None if self._seekable else _new_spool()
         self._spooling = not self._seekable
         self._head = b""
+        self._peeked = b""
         self._ended = False
 
     def _place(self) -> tuple[bool, int]:
@@ -79,7 +80,16 @@ class Input:
     def seekable(self) -> bool:
         return self._seekable
 
+    def peek(self) -> bytes:
+        """The first bytes of the file; only before anything is read."""
+        assert not self._head
+        self._peeked = self.read(12)
+        return self._peeked
+
     def read(self, size: int = -1) -> bytes:
+        if self._peeked:
+            data, self._peeked = self._peeked[:size], self._peeked[size:]
+            return data
         data = self._read(size) if self.error is None else b""
         self._head = self._head or data[:12]
         self._ended = not data
