@@ -1,0 +1,178 @@
+"""README and docs against the program: commands, options, values, snippets, names of files."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+from typer.main import get_command
+
+from lithophone.cli.main import app
+from lithophone.cli.options import WORDS
+from lithophone.cli.train import find_recipe
+from lithophone.evaluation.plans import plans_of
+from lithophone.hub import DEFAULT_MODEL, bundled_models
+from lithophone.metrics.wer import score
+from lithophone.pipeline.options import TranscribeOptions
+from tests.conftest import ROOT
+
+README = ROOT / "README.md"
+DOCS = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "runs" / "README.md", ROOT / "CHANGELOG.md"]
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in DOCS}
+
+VARIABLES = {"set": "ami", "M": "M"}
+"""What the variables of shell loops in the docs stand for."""
+
+PLACES = (ROOT, ROOT / "src" / "lithophone", ROOT / "docs", ROOT / "runs")
+FOLDERS = "|".join(
+    sorted({p.name for place in PLACES for p in place.iterdir() if p.is_dir() and not p.name.startswith((".", "_"))})
+)
+PATH = re.compile(rf"`((?:{FOLDERS})/[\w./*{{}}-]+\.\w+)`")
+IN_HISTORY = {f"bench/{name}.py" for name in ("relative_bias", "checks", "drafts", "int8_closeness")}
+"""Files that `docs/experiments.md` names with the commit that has them."""
+
+
+def code_lines(text: str) -> Iterator[str]:
+    """Lines of fenced and indented code, with continued lines joined."""
+    fenced = re.findall(r"^```(?:bash|sh|)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    indented = re.findall(r"^(?: {4,}|\t).*$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), re.MULTILINE)
+    for block in (*fenced, "\n".join(indented)):
+        yield from (line.strip() for line in block.replace("\\\n", " ").splitlines())
+
+
+def commands(program: str) -> list[tuple[str, str]]:
+    """Document and arguments of every command line of that program."""
+    return [
+        (name, line.removeprefix(program))
+        for name, text in TEXTS.items()
+        for line in code_lines(text)
+        if re.match(rf"{re.escape(program)}\s", line)
+    ]
+
+
+def words_of(line: str) -> list[str]:
+    """A shell command's arguments; redirections and comments are left out."""
+    for name, value in VARIABLES.items():
+        line = re.sub(rf"\${name}\b", value, line)
+    words = shlex.split(line, comments=True)
+    ends = [i for i, word in enumerate(words) if word in (">", "<", "|", ";", "&&")]
+    return words[: ends[0]] if ends else words
+
+
+def values_of(command: str, arguments: list[str]) -> dict[str, Any]:
+    """The values that the parser gives the command; SystemExit or an error where it refuses them."""
+    return get_command(app).commands[command].make_context(command, arguments).params  # type: ignore[attr-defined]
+
+
+def options_of(values: dict[str, Any]) -> TranscribeOptions:
+    types = get_type_hints(TranscribeOptions)
+    given = {f.name: values[f.name] for f in dataclasses.fields(TranscribeOptions) if f.name in values}
+    return TranscribeOptions(**{k: tuple(v.split(",")) if types[k] == WORDS else v for k, v in given.items()})
+
+
+@pytest.mark.parametrize(("document", "line"), commands("lithophone"))
+def test_commands_are_accepted_with_their_values(document: str, line: str) -> None:
+    command, *arguments = words_of(line)
+    if command == "train":
+        recipe, *given = arguments
+        check_recipe(recipe, given)
+        return
+    values = values_of(command, arguments)
+    if command in ("transcribe", "evaluate"):
+        options = options_of(values)
+        if values.get("also"):
+            plans_of(values.get("model") or [DEFAULT_MODEL], values["also"], options, biased=bool(values.get("bias")))
+
+
+@pytest.mark.parametrize(
+    ("document", "line"), [(d, line) for p in ("python", "torchrun") for d, line in commands(p) if "recipes/" in line]
+)
+def test_recipes_are_there_with_their_options(document: str, line: str) -> None:
+    words = words_of(line)
+    at = next(i for i, word in enumerate(words) if "recipes/" in word)
+    check_recipe(str(ROOT / words[at]), words[at + 1 :])
+
+
+def check_recipe(name: str, arguments: list[str]) -> None:
+    """The recipe exists, and its help has all options that are given."""
+    path = find_recipe(name)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    recipe = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(path.parent))
+        spec.loader.exec_module(recipe)
+        with pytest.raises(SystemExit) as stopped, open(os.devnull, "w") as nowhere:
+            patch.setattr(sys, "stdout", nowhere)
+            recipe.main(["--help"])
+    assert stopped.value.code == 0
+    text = path.read_text(encoding="utf-8") + (ROOT / "src/lithophone/train/run/arguments.py").read_text(encoding="utf-8")
+    missing = [word for word in arguments if word.startswith("--") and word != "--help" and f'"{word}"' not in text]
+    assert missing == []
+
+
+def python_blocks(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", TEXTS)
+def test_python_compiles(document: str) -> None:
+    for block in python_blocks(TEXTS[document]):
+        compile(block, document, "exec")
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(DEFAULT_MODEL not in bundled_models(), reason=f"the bundled model {DEFAULT_MODEL} is not there")
+def test_the_first_snippet_prints_what_the_readme_says() -> None:
+    (expected,) = re.findall(r"^```text\n(.*?)^```$", TEXTS["README.md"], re.MULTILINE | re.DOTALL)
+    printed = run(python_blocks(TEXTS["README.md"])[0])
+    # Another processor may round another way, and flip a word: all but a tenth of them must be the same.
+    assert score([(expected, printed)], "en").rate <= 0.1
+
+
+@pytest.mark.full
+def test_the_other_snippets_of_the_readme_run() -> None:
+    for block in python_blocks(TEXTS["README.md"])[1:]:
+        assert "missing.wav does not exist" in run(block)
+
+
+def test_options_in_the_readme_are_all_that_there_are() -> None:
+    rows = re.findall(r"^\| (.*) \|$", TEXTS["README.md"], re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert {field.name for field in dataclasses.fields(TranscribeOptions)} <= named
+
+
+@pytest.mark.parametrize("document", TEXTS)
+def test_files_that_are_named_exist(document: str) -> None:
+    text, folder = TEXTS[document], (ROOT / document).parent
+    links = [link for link in re.findall(r"\]\(([^):#]+)[^)]*\)", text) if not (folder / link).exists()]
+    named = {name for name in PATH.findall(text) if not any(list(place.glob(name)) for place in PLACES)}
+    assert links == []
+    assert named - (IN_HISTORY if document == "docs/experiments.md" else set()) == set()
+
+
+def test_terms_of_the_glossary_are_where_it_says() -> None:
+    rows = re.findall(r"^\| .* \| `(\S+\.py)` \| (?:`(\w+)`)? ?\|$", TEXTS["docs/glossary.md"], re.MULTILINE)
+    assert len(rows) > 50
+    source = ROOT / "src" / "lithophone"
+    assert [(file, name) for file, name in rows if name not in (source / file).read_text(encoding="utf-8")] == []
+
+
+@pytest.mark.parametrize("document", TEXTS)
+def test_lines_have_at_most_120_columns(document: str) -> None:
+    assert [line for line in TEXTS[document].splitlines() if len(line) > 120 and not line.startswith("| ")] == []
