@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import os
+import io
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -23,7 +22,8 @@ from lithophone.evaluation.plans import plans_of
 from lithophone.hub import DEFAULT_MODEL, bundled_models
 from lithophone.metrics.wer import score
 from lithophone.pipeline.options import TranscribeOptions
-from tests.conftest import ROOT
+from tests.conftest import DEMO, ROOT
+from tests.test_architecture import LEVELS
 
 README = ROOT / "README.md"
 DOCS = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "runs" / "README.md", ROOT / "CHANGELOG.md"]
@@ -112,11 +112,13 @@ def check_recipe(name: str, arguments: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(path.parent))
         spec.loader.exec_module(recipe)
-        with pytest.raises(SystemExit) as stopped, open(os.devnull, "w") as nowhere:
-            patch.setattr(sys, "stdout", nowhere)
+        patch.setattr(sys, "stdout", io.StringIO())
+        with pytest.raises(SystemExit) as stopped:
             recipe.main(["--help"])
     assert stopped.value.code == 0
-    text = path.read_text(encoding="utf-8") + (ROOT / "src/lithophone/train/run/arguments.py").read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8") + (ROOT / "src/lithophone/train/run/arguments.py").read_text(
+        encoding="utf-8"
+    )
     missing = [word for word in arguments if word.startswith("--") and word != "--help" and f'"{word}"' not in text]
     assert missing == []
 
@@ -171,6 +173,40 @@ def test_terms_of_the_glossary_are_where_it_says() -> None:
     assert len(rows) > 50
     source = ROOT / "src" / "lithophone"
     assert [(file, name) for file, name in rows if name not in (source / file).read_text(encoding="utf-8")] == []
+
+
+def test_layers_are_those_that_are_checked() -> None:
+    table = TEXTS["docs/architecture.md"].partition("## Layers")[2].partition("## Decisions")[0]
+    rows = re.findall(r"^\| \d \| (.*?) \|", table, re.MULTILINE)
+    named = tuple(set(re.findall(r"`(\w+)/?`", row)) for row in rows)
+    assert named == tuple({room for room in level if not room.startswith("__")} for level in LEVELS)
+
+
+def reading_path() -> list[str]:
+    return re.findall(r"^\| \d+ \| `(\S+\.py)` \|", TEXTS["docs/architecture.md"], re.MULTILINE)
+
+
+def test_the_reading_path_is_short() -> None:
+    assert 20 <= len(reading_path()) <= 25
+
+
+@pytest.mark.full
+def test_the_reading_path_is_the_one_that_is_taken() -> None:
+    code = """
+import sys, lithophone
+from lithophone.formats import render
+files = set()
+def called(frame, event, _):
+    if event == "call":
+        files.add(frame.f_code.co_filename.replace("\\\\", "/").rpartition("/lithophone/")[2])
+transcriber = lithophone.load()
+sys.setprofile(called)
+render("txt", transcriber.transcribe(sys.argv[1]))
+sys.setprofile(None)
+print(*files)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(DEMO)], capture_output=True, text=True, check=True)
+    assert set(reading_path()) <= set(done.stdout.split())
 
 
 @pytest.mark.parametrize("document", TEXTS)

@@ -87,6 +87,11 @@ class ContainerBlocks:
         """End of the track on the clock, where headers or timestamps state it."""
         return self._end_s or (None if kind_of(self._container) in ESTIMATED else self._length_s)
 
+    @property
+    def channels(self) -> int:
+        """Channels of the track, as its header states them."""
+        return int(self._codec.channels)
+
     # --- opening
 
     def _open(self) -> None:

@@ -84,12 +84,14 @@ class AudioStream:
     """Blocks of samples (n,) of one recording; a context manager, and an iterator that runs once.
 
     name: what messages call the source. warnings: what was wrong with the recording, complete after the last block.
-    duration_s: seconds that will come as far as headers state or FFmpeg estimates them, or None.
+    channels: how many the source has. duration_s: seconds that will come, as far as headers state or
+        FFmpeg estimates them, or None.
     """
 
     def __init__(self, source: Any, rate_hz: float | None, channel: int | None, start_s: float, end_s: float) -> None:
         self.name = name_of(source)
         self.warnings: list[str] = []
+        self.channels = 1
         self.duration_s: float | None = None
         self._exit = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
@@ -129,7 +131,7 @@ class AudioStream:
         if rate_hz is None:
             raise AudioError(f"{self.name} does not say its rate: pass rate_hz, such as load_audio(samples, 16000)")
         rate = checked_rate(rate_hz)
-        self._length_s = len(table) / rate
+        self._length_s, self.channels = len(table) / rate, table.shape[1]
         return (Block(rate, table[first : first + BLOCK_SIZE]) for first in range(0, len(table), BLOCK_SIZE))
 
     def _file_blocks(
@@ -142,7 +144,7 @@ class AudioStream:
         file = stack.enter_context(opened(source, self.name))
         blocks = self._container(file, start_s)
         stack.callback(blocks.close)
-        self._length_s, self._start = blocks.duration_s, blocks.start
+        self._length_s, self._start, self.channels = blocks.duration_s, blocks.start, blocks.channels
         return blocks
 
     def _container(self, file: Input, start_s: float) -> ContainerBlocks:
