@@ -34,7 +34,7 @@ def test_it_is_small_enough_to_ship() -> None:
 
 def test_its_card_says_what_it_is() -> None:
     card = (bundled_models()[DEFAULT_MODEL] / "README.md").read_text(encoding="utf-8")
-    for heading in ("## Trained on", "## Measured", "## What it cannot do"):
+    for heading in ("## Trained on", "## Measured", "## Limitations"):
         assert heading in card
 
 

@@ -50,3 +50,10 @@ def test_hints_name_options_that_are_there_and_stand_for_none_that_is() -> None:
     named = {option for hint in ELSEWHERE.values() for option in re.findall(r"--[a-z-]+", hint)}
     assert named <= known
     assert not set(ELSEWHERE) & known
+
+
+def test_a_recording_in_the_place_of_a_manifest_is_recognised() -> None:
+    done = CliRunner().invoke(app, ["evaluate", "talk.WAV"])
+    assert done.exit_code == 2
+    assert "talk.WAV is a recording" in done.stderr
+    assert "lithophone transcribe talk.WAV" in done.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,9 @@ from lithophone.cli import terminal
 from lithophone.cli.options import takes
 from lithophone.cli.progress import AudioProgress
 from lithophone.cli.scores import show
+from lithophone.cli.sources import SUFFIXES
+from lithophone.cli.threads import limit_threads
+from lithophone.errors import OptionError
 from lithophone.files import write_whole
 from lithophone.hub import DEFAULT_MODEL
 from lithophone.pipeline.options import TranscribeOptions
@@ -81,11 +84,14 @@ def evaluate(
     draw_seed: Annotated[int, typer.Option(help="Seed of these draws, and of the distractors.")] = 0,
     device: terminal.Device = None,
     dtype: terminal.Dtype = None,
+    threads: terminal.Threads = None,
     quiet: terminal.Quiet = False,
     *,
     options: TranscribeOptions,
 ) -> None:
     """Error rates with intervals and all other measures the manifest allows, per corpus and language, and the speed."""
+    check_manifests(manifests or ())
+    limit_threads(threads)
     with terminal.needs("eval"):
         from lithophone.evaluation.report import Page
         from lithophone.evaluation.session import EvaluationRequest, run_evaluation
@@ -110,6 +116,16 @@ def evaluate(
         terminal.say_error(failure)
     if result.failures or not written:
         raise typer.Exit(terminal.FAILED)
+
+
+def check_manifests(paths: Iterable[Path]) -> None:
+    """OptionError for a recording in the place of a manifest."""
+    for path in paths:
+        if path.suffix.lower() in SUFFIXES:
+            raise OptionError(
+                f"{path} is a recording: evaluate takes manifests, JSON lines with audio and text; "
+                f"lithophone transcribe {path} transcribes it"
+            )
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ Dtype = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option(
-        min=1, help="CPU threads (default: OMP_NUM_THREADS, else 1 for small models and every core for others)"
+        min=1, help="CPU threads (default: OMP_NUM_THREADS, else every core; transcribe takes one for a small model)."
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
