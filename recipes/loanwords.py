@@ -1,14 +1,11 @@
-"""People's speech, spelled as Japanese, Spanish or Portuguese would, for those that have no people's speech.
+"""Cross-lingual pseudo-labels: human speech respelled by its phones in Japanese, Spanish or Portuguese.
 
-    python recipes/loanwords.py ../shared/speech/train.jsonl:fr@cv_delta_fr:3000 ../shared/speech/train.jsonl:de \\
-        --out data/loanwords/ja.jsonl
-    python recipes/loanwords.py ../shared/speech/train.jsonl:de --into es --out data/loanwords/es.jsonl
+    lithophone train loanwords speech/train.jsonl:fr@cv_delta_fr:3000 speech/train.jsonl:de --out data/ja.jsonl
+    lithophone train loanwords speech/train.jsonl:de --into es --out data/es.jsonl
 
-Every MANIFEST:LANG[@CORPUS][:CLIPS] gives its first CLIPS clips. eSpeak says which phones a text has, and
-`train/phonemes/to_kana.py` which kana those are, `train/phonemes/to_romance.py` which letters. The clips keep their
-ids, and so their
-teacher's states; their language is `ja-t-LANG` (BCP 47: Japanese made of LANG), which an encoder in training is always
-told, as Japanese: not told, it is to spell the language that is spoken.
+MANIFEST:LANG[@CORPUS][:CLIPS] gives the first CLIPS clips. Phones come from eSpeak NG, spellings from
+`train/phonemes/`. Clips keep their ids, and so their teacher states; their language is `ja-t-LANG` (BCP 47), and in
+training the encoder is always conditioned on its first part.
 
     pip install phonemizer-fork espeakng-loader
 """
@@ -24,6 +21,7 @@ from pathlib import Path
 from lithophone.ctc.characters import raw_text
 from lithophone.data.manifest import Entry, read_entries, write_entries
 from lithophone.errors import ManifestError, OptionError
+from lithophone.languages import base_language
 from lithophone.train.phonemes.to_kana import spelled_in_kana
 from lithophone.train.phonemes.to_romance import ORTHOGRAPHIES, spelled_in_romance
 
@@ -34,7 +32,7 @@ INTO = ("ja", *ORTHOGRAPHIES)
 
 
 def phonemizer(lang: str) -> Callable[[Sequence[str]], list[str]]:
-    """Texts -> their words, parted by spaces, of phones, parted by `_`."""
+    """Texts -> words separated by spaces, of phones separated by `_`."""
     import espeakng_loader
     from phonemizer.backend import EspeakBackend
     from phonemizer.backend.espeak.wrapper import EspeakWrapper
@@ -48,14 +46,14 @@ def phonemizer(lang: str) -> Callable[[Sequence[str]], list[str]]:
 
 
 def respelled(entries: Sequence[Entry], lang: str, into: str, dropped: Counter[str]) -> Iterator[Entry]:
-    """The entries as `into` would write them, counting those that are dropped: how digits were said is not known."""
+    """The entries respelled in `into`; counts dropped ones, as those with digits, whose reading is unknown."""
     with_text = [entry for entry in entries if raw_text(entry.text)]
     plain = [entry for entry in with_text if not any(c.isdigit() for c in entry.text)]
     dropped.update({"no text": len(entries) - len(with_text), "digits": len(with_text) - len(plain)})
     phones = phonemizer(lang)([raw_text(entry.text) for entry in plain])
-    for entry, said in zip(plain, phones, strict=True):
+    for entry, words in zip(plain, phones, strict=True):
         try:
-            text = spelled([word.split("_") for word in said.split()], into, muted_schwa=lang in MUTED_SCHWA)
+            text = spelled([word.split("_") for word in words.split()], into, muted_schwa=lang in MUTED_SCHWA)
         except ValueError as error:
             dropped[str(error).split(":")[0]] += 1
             continue
@@ -69,24 +67,25 @@ def spelled(words: Sequence[Sequence[str]], into: str, muted_schwa: bool) -> str
 
 
 def chosen(spec: str) -> tuple[str, list[Entry]]:
-    """The language and the entries that `MANIFEST:LANG[@CORPUS][:CLIPS]` means.
+    """Language and entries of `MANIFEST:LANG[@CORPUS][:CLIPS]`.
 
-    Raises OptionError for a language that is not spelled here, ManifestError where nothing is left.
+    Raises OptionError for an unsupported language, ManifestError where nothing is left.
     """
     manifest, which, count, *_ = [*spec.split(":"), "", ""]
     lang, _, corpus = which.partition("@")
+    lang = base_language(lang)
     if lang not in ESPEAK_NAME or not (count or "0").isdecimal():
         raise OptionError(f"{spec} must be {SPEECH_SYNTAX}, and LANG one of {', '.join(ESPEAK_NAME)}")
     entries = [entry for entry in read_entries(manifest, lang) if corpus in ("", entry.corpus)]
     if not entries:
-        raise ManifestError(f"{manifest} has no clips of {which!r}: name a corpus that it holds")
+        raise ManifestError(f"{manifest} has no clips of {which!r}: name a corpus that it has")
     return lang, entries[: int(count) if count else None]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("speech", nargs="+", metavar=SPEECH_SYNTAX)
-    parser.add_argument("--into", choices=INTO, default="ja", help="the language that is to write it")
+    parser.add_argument("--into", choices=INTO, default="ja", help="language of the spelling")
     parser.add_argument("--out", type=Path, required=True, help="the manifest to write")
     args = parser.parse_args(argv)
     dropped: Counter[str] = Counter()

@@ -1,13 +1,11 @@
-"""Text to speech: make a training corpus out of sentences, with voices whose weights come from a package registry.
+"""Synthetic speech from sentences by text to speech: Kokoro, SVOX Pico, Flite or Open JTalk.
 
-    python recipes/synthesize.py kokoro --text sentences.txt --lang en --clips 4000 --out data/synth --workers 2
-    python recipes/synthesize.py pico   --text sentences.txt --lang en --clips 8000 --out data/synth
-    python recipes/synthesize.py flite  --text sentences.txt --lang en --clips 8000 --out data/synth
-    python recipes/synthesize.py openjtalk --text sentences.txt --lang ja --clips 3000 --out data/synth
+    lithophone train synthesize kokoro --text sentences.txt --lang en --clips 4000 --out data/synth --workers 2
+    lithophone train synthesize pico --text sentences.txt --lang en --clips 8000 --out data/synth
+    lithophone train synthesize openjtalk --text sentences.txt --lang ja --clips 3000 --out data/synth
 
-Every clip is a pure function of (engine, language, index, seed): which sentence, which voice, which speed. A clip whose
-file exists is not made again, so a run that was stopped goes on where it was. The manifest is written from the files
-that are there. `fetch_kokoro` puts the voice model together from the packages that carry its parts.
+Sentence, voice and speed of a clip depend on engine, language, index and seed only. Existing files are kept, so a run
+resumes. The manifest lists the files that exist.
 """
 
 from __future__ import annotations
@@ -41,17 +39,17 @@ FLITE_VOICES = ("kal", "awb", "rms", "slt")
 LANGUAGES = (*ESPEAK_NAME, "ja")
 GERMAN_SOUNDS = str.maketrans({"ɜ": "ɐ", "ʏ": "y", "ɑ": "a", "ɾ": "ʁ", "r": "ʁ"})
 GERMAN_VOICE = "ff_siwis"
-# Never heard in training: the voices that measure how well an unseen speaker is understood.
+# Voices of the test set, left out of training.
 HELD_OUT = ("pm_alex", "em_alex", "im_nicola", "jm_kumo", "zm_yunyang", "hf_alpha", "hf_beta", "hm_omega", "hm_psi")
 NATIVE_PREFIX = {"en": ("a", "b"), "es": ("e",), "fr": ("f",), "it": ("i",), "pt": ("p",), "ja": ("j",), "zh": ("z",)}
 SPEAKABLE = re.compile(r"[^\W\d_](?:[^\W\d_]|[ ',.?!;:\"’、。！？・-])+")
 LETTERS_PER_SIGN = 3
-"""A Japanese sentence of 10 signs takes as long to say as an English one of 30 letters."""
+"""A Japanese sentence of 10 characters lasts as long as an English one of 30 letters."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip to be made: the sentence, the voice as the engine takes it, and the rate of speech (1 = as trained)."""
+    """A clip to be made: sentence, voice in the engine's notation, and speed (1: as trained)."""
 
     index: int
     text: str
@@ -60,7 +58,7 @@ class Clip:
 
 
 def read_sentences(path: Path, lang: str, exclude: set[str], low: int = 15, high: int = 160) -> list[str]:
-    """Sentences of `low` to `high` letters that any voice can read aloud: letters and plain punctuation only."""
+    """Sentences of `low` to `high` letters with letters and plain punctuation only."""
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     weight = LETTERS_PER_SIGN if lang == "ja" else 1
     return [s for s in lines if low <= weight * len(s) <= high and SPEAKABLE.fullmatch(s) and s not in exclude]
@@ -73,7 +71,7 @@ def texts_of(manifests: list[Path]) -> set[str]:
 def plan(
     engine: str, lang: str, sentences: list[str], clips: int, seed: int, voices: tuple[str, ...], foreign: float = 0.0
 ) -> list[Clip]:
-    """The whole corpus, decided before a sample is made. Sentences are drawn without repeats until they run out."""
+    """All clips of the corpus. Sentences repeat only after all have been used."""
     order = sentences[:]
     random.Random(f"{seed}:{lang}").shuffle(order)
     made = []
@@ -85,10 +83,10 @@ def plan(
 
 
 def blend(rng: random.Random, lang: str, voices: tuple[str, ...], foreign: float = 0.0) -> str:
-    """Half the clips take a voice as it is, half a convex blend of two: `0.63*af_sky+0.37*am_puck`.
+    """One voice for half of the clips, a convex blend of two for the others: `0.63*af_sky+0.37*am_puck`.
 
-    Of the clips, the share `foreign` draws from the voices of every language, the others from those of `lang`. German
-    has no voice of its own: every clip is half the voice that comes nearest to it, half any other.
+    A share `foreign` draws from voices of all languages, the rest from those of `lang`. German has none: it blends
+    GERMAN_VOICE with any other.
     """
     allowed = [v for v in voices if v not in HELD_OUT]
     if lang == "de":

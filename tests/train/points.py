@@ -1,10 +1,9 @@
-"""A tiny run on points of a plane, and a program that is killed in the middle of it: FOLDER, `step` or `save`, STEP."""
+"""A tiny run on points of a plane, and one that is killed in the middle of it."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,7 +93,8 @@ def half_save(state: Mapping[str, Tensor], file: BinaryIO) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(folder: Path, kind: str, at: int) -> None:
+def run_until_killed(folder: Path, kind: str, at: int, threads: int) -> None:
+    torch.set_num_threads(threads)
     trainer = make_trainer(folder)
     trainer.resume()
     stream = batches(trainer.batches_seen)
@@ -104,7 +104,3 @@ def main(folder: Path, kind: str, at: int) -> None:
         save = torch.save
         torch.save = lambda state, file: (half_save if state["steps"][0] == at else save)(state, file)
     trainer.run(stream, lambda: evaluate(trainer))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -22,7 +22,7 @@ def train(
     """Run a training recipe; `lithophone train RECIPE --help` shows its own options."""
     path = find_recipe(recipe)
     sys.argv = [str(path), *(args or [])]
-    sys.path.insert(0, str(path.parent))  # as Python does for a script: recipes share code by importing each other
+    sys.path.insert(0, str(path.parent))  # as Python does for a script
     with terminal.needs("train"):
         runpy.run_path(str(path), run_name="__main__")
 
@@ -38,5 +38,6 @@ def find_recipe(name: str) -> Path:
 
 
 def recipe_folders() -> list[Path]:
-    """`recipes/` where the user is, and beside the source the package runs from."""
-    return [Path(lithophone.__file__).parents[2] / "recipes", Path("recipes")]
+    """Folders of recipes, the last one first: the working directory's, a checkout's, an installed wheel's."""
+    package = Path(lithophone.__file__).parent
+    return [package / "recipes", package.parents[1] / "recipes", Path("recipes")]

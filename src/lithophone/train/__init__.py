@@ -1,1 +1,1 @@
-"""Training: data, augmentation, losses, optimisation, the loop. The recipes that use them are flat files."""
+"""Training: data, targets, losses and the loop that recipes use."""

@@ -1,4 +1,4 @@
-"""Another vocabulary for a trained model: tokens that both know keep their vectors, others begin as their pieces."""
+"""Embedding transfer to a new vocabulary: shared tokens keep their vectors, new ones are means of their pieces."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lithophone.text.tokenizer import Tokenizer
 
 
 def carry_over(rows: Tensor, old: Tokenizer, new: Tokenizer) -> Tensor:
-    """Rows of a table over the tokens of `old`, (V_old, ...), as a table over those of `new`, (V_new, ...).
+    """Rows (V_old, ...) for the tokens of `old` -> rows (V_new, ...) for those of `new`.
 
-    A token that `old` lacks starts as the mean of the longest pieces of it that `old` has. Byte-level vocabularies
-    have every byte, so there always are some; a special token that `old` lacks starts as the mean of the whole table.
+    A new token is the mean of its longest pieces in `old` (byte-level vocabularies have every byte); a new special
+    token is the mean of the whole table.
     """
     known = {token: i for i, token in enumerate(old.pieces)}
     longest = max(map(len, known))

@@ -1,16 +1,14 @@
-"""Which voices sound alike: speakers of a corpus -> clusters, for tags that are seen in training alone.
-
-A number that two clips of one speaker share, and another speaker does not, tells a model what a turn of the speaker
-cannot: that voices have an identity beyond the recording.
-"""
+"""Clusters of speakers by the sound of their voices, for speaker tags that exist in training only."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.cluster.vq import kmeans2
 
 from lithophone.audio.features import N_MELS, log_mel_frames
 from lithophone.errors import OptionError
@@ -19,20 +17,19 @@ from lithophone.train.data.clips import DecodedCorpus
 
 CLUSTERS = 64
 CLIPS = 4
-"""Of each speaker; more change a mean of statistics very little."""
+"""Clips per speaker that its statistics are taken from."""
 
 ROUNDS = 100
+"""Iterations of k-means."""
+
 LOUD_SHARE = 0.5
-"""Of the frames: the louder ones are speech, mostly voiced."""
+"""Share of a clip's frames, the loudest ones: speech, mostly voiced."""
 
 Vectors = npt.NDArray[np.float64]
 
 
 def voice_vector(corpus: DecodedCorpus, clip_indices: list[int]) -> Vectors:
-    """Mean and deviation of every mel band (160,), over the louder half of the frames of these clips.
-
-    The mean of each clip's frames is taken out: how loud a recording is says nothing of the voice.
-    """
+    """Mean and standard deviation of every mel band (160,), over the loud frames of these clips, level removed."""
     frames = []
     for index in clip_indices:
         mel = log_mel_frames(torch.from_numpy(corpus.samples(corpus.clips[index]))).reshape(-1, N_MELS).double().numpy()
@@ -44,9 +41,9 @@ def voice_vector(corpus: DecodedCorpus, clip_indices: list[int]) -> Vectors:
 
 
 def speaker_clusters(corpora: Sequence[DecodedCorpus], clusters: int = CLUSTERS, seed: int = 0) -> list[dict[str, int]]:
-    """For every corpus: speaker -> the number of their cluster, from 1. The same number is alike in all corpora.
+    """Speaker -> number of its cluster, from 1, for every corpus; clusters are shared by all corpora.
 
-    There are as many clusters as speakers where these are fewer; clips without a speaker are passed over.
+    There are at most as many clusters as speakers. Clips without a speaker are left out.
     """
     found: dict[tuple[int, str], list[int]] = {}
     for place, corpus in enumerate(corpora):
@@ -65,45 +62,16 @@ def speaker_clusters(corpora: Sequence[DecodedCorpus], clusters: int = CLUSTERS,
 
 
 def k_means(vectors: Vectors, clusters: int, seed: int = 0) -> npt.NDArray[np.int64]:
-    """Vectors (N, D) -> the cluster of each (N,), 0..clusters - 1, until nothing moves (Lloyd, k-means++ starts).
+    """Vectors (N, D) -> cluster of each (N,), by Lloyd's algorithm from k-means++ starts.
 
-    A cluster that loses all of its vectors takes the one that lies farthest from its centre. Raises OptionError for
-    more clusters than vectors, or none.
+    Equal vectors share a cluster, so there may be fewer clusters. Raises OptionError unless 1 <= clusters <= N.
     """
     if not 1 <= clusters <= len(vectors):
-        raise OptionError(
-            f"{clusters} clusters of {len(vectors)} vectors: from 1 up to the number of vectors it may be"
-        )
-    centres = _starts(vectors, clusters, seeded(seed, "clusters"))
-    labels = np.full(len(vectors), -1, np.int64)
-    for _ in range(ROUNDS):
-        distances = _squared_distances(vectors, centres)
-        nearest = distances.argmin(1).astype(np.int64)
-        far = distances.min(1)
-        for empty in np.setdiff1d(np.arange(clusters), nearest):
-            shared = np.bincount(nearest, minlength=clusters)[nearest] > 1
-            moved = int(np.where(shared, far, -1.0).argmax())
-            nearest[moved], far[moved] = empty, 0.0
-        if np.array_equal(nearest, labels):
-            break
-        labels = nearest
-        centres = np.stack([vectors[labels == cluster].mean(0) for cluster in range(clusters)])
-    return labels
-
-
-def _starts(vectors: Vectors, clusters: int, rng: np.random.Generator) -> Vectors:
-    """Vectors drawn by their squared distance from those that are drawn already (Arthur & Vassilvitskii 2007)."""
-    chosen = [int(rng.integers(len(vectors)))]
-    while len(chosen) < clusters:
-        far = _squared_distances(vectors, vectors[chosen]).min(1)
-        far[chosen] = 0.0
-        rest = np.setdiff1d(np.arange(len(vectors)), chosen)
-        chosen.append(int(rng.choice(len(far), p=far / far.sum()) if far.sum() > 0 else rest[0]))
-    starts: Vectors = vectors[chosen]
-    return starts
-
-
-def _squared_distances(vectors: Vectors, centres: Vectors) -> Vectors:
-    """(N, D), (K, D) -> (N, K)."""
-    found: Vectors = np.stack([np.square(vectors - centre).sum(1) for centre in centres], 1)
-    return found
+        raise OptionError(f"{clusters} clusters of {len(vectors)} vectors: give 1 to {len(vectors)}")
+    distinct = len(np.unique(vectors, axis=0))
+    if clusters >= distinct:
+        return np.unique(vectors, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="One of the clusters is empty")
+        labels = kmeans2(vectors, clusters, iter=ROUNDS, minit="++", seed=seeded(seed, "clusters"))[1]
+    return np.asarray(labels, np.int64)

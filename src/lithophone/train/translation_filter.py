@@ -1,9 +1,7 @@
-"""Which machine translations to train on: those that a second system confirms. Knows texts, not what wrote them.
+"""Filtering of machine translations by agreement of two systems, or by round-trip translation.
 
-Systems that were made apart rarely make the same mistake, so what two of them say is mostly right. They agree where the
-error rate between them is low: WER of at most 0.3, CER of at most 0.4 for languages without spaces, as the card of
-Granite Speech has it. Where there is no second system worth comparing with, one that translates back does: what returns
-to the words it came from has lost little. Either way short and plain sentences are kept more often than long ones.
+Two translations agree at a WER of at most 0.3, or a CER of at most 0.4 in languages without spaces (the model card of
+Granite Speech). Both filters favour short and plain sentences.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from lithophone.metrics.counts import count_errors
 from lithophone.metrics.wer import measure_name, units
 
 LIMITS = {"WER": 0.3, "CER": 0.4}
-"""Error rates up to which two translations agree."""
+"""Highest error rates at which two texts agree."""
 
 
 class Reason(str, Enum):
@@ -32,10 +30,10 @@ class Reason(str, Enum):
 
 @dataclass(frozen=True)
 class TranslationVerdict:
-    """Error rates of a translation, and why it is dropped; None where it is kept.
+    """Error rates of a translation, and the reason it is dropped (None: kept).
 
-    `rate` is that of the nearest other translation, `back_rate` that of the nearest translation back, compared with the
-    source; both are infinite where there is none.
+    `rate` is against the nearest other translation, `back_rate` of the nearest round trip against the source; infinite
+    where there is none.
     """
 
     rate: float
@@ -48,7 +46,7 @@ class TranslationVerdict:
 
 
 def agreement_limit(lang: str) -> float:
-    """The highest error rate at which two texts in the language agree."""
+    """Highest error rate at which two texts in the language agree."""
     return LIMITS[measure_name(lang)]
 
 
@@ -61,14 +59,13 @@ def judge(
     back: Sequence[str] = (),
     limit: float | None = None,
 ) -> TranslationVerdict:
-    """Whether a translation is kept, which was made from the first of two languages into the second one.
+    """Whether a translation from the first to the second of `langs` is kept.
 
-    It is where another translation agrees with it, of which it is the reference, or a translation back with the source.
-    One without words, and one that says what the source says in the source's words, is dropped in any case. `limit`
-    takes the place of those that go with the languages. Raises OptionError where there is nothing to agree with.
+    It is kept where one of `others` agrees with it, or one of `back` with the source; never if it is empty or equal to
+    the source. `limit` replaces the languages' limits. Raises OptionError without `others` and `back`.
     """
     if not others and not back:
-        raise OptionError(f"nothing to compare the translation of {source!r} with: give another one, or one back")
+        raise OptionError(f"the translation of {source!r} needs another translation or a round trip to compare with")
     source_lang, lang = langs
     words = units(translation, lang)
     if not words:
@@ -87,6 +84,6 @@ def _nearest(reference: str, texts: Sequence[str], lang: str) -> float:
 
 
 def tally(verdicts: Sequence[TranslationVerdict]) -> dict[str, int]:
-    """How many were kept, and how many dropped for each reason; every reason is there."""
+    """Number of kept translations, and of dropped ones for every reason."""
     count = Counter(verdict.reason for verdict in verdicts)
     return {"kept": count[None]} | {reason.value: count[reason] for reason in Reason}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,8 @@ import torch.distributed as dist
 
 from lithophone.errors import CheckpointError, OptionError
 from lithophone.train.run.distributed import Ranks
-from tests.conftest import ROOT
-from tests.train.listener import evaluate, make_trainer, take_steps
+from tests.train import processes
+from tests.train.listener import evaluate, make_trainer, run_all_cases, take_steps
 
 ONE = Ranks(0, 1, "cpu")
 
@@ -39,24 +37,23 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     take_steps(trainer, ONE, 2)
     trainer.save()
     dist.destroy_process_group()
-    programs = [start(folder, rank) for rank in (0, 1)]
-    for program in programs:
-        errors = program.communicate(timeout=300)[1]
-        assert program.returncode == 0, errors
+    ranks = start(folder)
+    for rank in ranks:
+        rank.join(timeout=300)
+        assert rank.exitcode == 0
     return folder
 
 
-def start(folder: Path, rank: int) -> subprocess.Popen[str]:
-    """One of two processes, as `torchrun` starts them. The first one listens at a port that was free just now."""
-    port = folder / "port"
-    if rank == 0:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port.write_text(str(free.getsockname()[1]))
-    place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port.read_text(), "OMP_NUM_THREADS": "1"}
-    program = [sys.executable, "-m", "tests.train.listener", str(folder)]
-    return subprocess.Popen(program, env={**os.environ, **place, **group}, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+def start(folder: Path) -> list[ForkServerProcess]:
+    """Two processes with the environment of `torchrun`; rank 0 listens at a port that was free just now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [
+        processes.start(run_all_cases, folder, environment={"RANK": str(rank), "LOCAL_RANK": str(rank), **group})
+        for rank in (0, 1)
+    ]
 
 
 def result(folder: Path) -> dict[str, Any]:

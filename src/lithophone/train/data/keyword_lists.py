@@ -1,4 +1,4 @@
-"""Keyword lists as prompts carry them: rare words of the text, and distractors, which are rare words of other texts."""
+"""Keyword lists for prompts: rare words of a text, and distractors, rare words of other texts."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from lithophone.ctc.characters import raw_text
+from lithophone.languages import base_language
 from lithophone.text import japanese as kana
 from lithophone.train.data.corpora import CorpusPart
 
 COMMON_SHARE = 0.8
-"""Of all words that are said; the words that make it up are common, all others rare."""
+"""Share of all word occurrences that the common words cover; all others are rare."""
 
 LARGEST = 200
 NONE_SHARE = 0.15
-"""Of the lists: distractors alone, so that a list is no promise."""
+"""Share of lists with distractors only."""
 
 KEPT_SHARE = 0.8
-"""Of the rare words of the text, in the other lists."""
+"""Share of a text's rare words in its list."""
 
 _EDGES = re.compile(r"^\W+|\W+$")
 _JAPANESE_NAME = re.compile(r"[々\u30a1-\u30fa\u30fc\u4e00-\u9fff]{2,}")
 
 
 class KeywordLists:
-    """Lists for the texts of one language. Words are as written, without the marks around them.
+    """Keyword lists for texts of one language; words as written, without surrounding punctuation.
 
-    Japanese words are those of the dictionary, as far as they hold no Hiragana; without a dictionary there are none.
+    Japanese words are dictionary words without Hiragana; none without a dictionary.
     """
 
     def __init__(self, texts: Iterable[str], lang: str, largest: int = LARGEST) -> None:
-        self.lang = lang
+        self.lang = base_language(lang)
         self.largest = largest
         written = [word for text in texts for word in self._words(text)]
         counts = Counter(map(raw_text, written))
@@ -45,21 +46,21 @@ class KeywordLists:
         self.pool = sorted({word for word in written if raw_text(word) not in self.common})
 
     def draw(self, text: str, rng: np.random.Generator) -> tuple[str, ...]:
-        """1 to `largest` words in random order, sizes log-uniform; empty where there are no rare words at all."""
+        """1 to `largest` words in random order, the number log-uniform; empty without any rare words."""
         own = self.rare(text) if rng.random() >= NONE_SHARE else []
         own = [word for word in own if rng.random() < KEPT_SHARE]
         size = int(np.exp(rng.uniform(0.0, np.log(self.largest + 1))))
-        said = {raw_text(word) for word in self._words(text)}
+        spoken = {raw_text(word) for word in self._words(text)}
         others: dict[str, str] = {}
         for place in rng.integers(max(1, len(self.pool)), size=2 * size):
             word = self.pool[int(place)] if self.pool else ""
-            if word and raw_text(word) not in said and len(others) < size - len(own):
+            if word and raw_text(word) not in spoken and len(others) < size - len(own):
                 others.setdefault(raw_text(word), word)
         words = [*own, *others.values()][: self.largest]
         return tuple(words[int(i)] for i in rng.permutation(len(words)))
 
     def rare(self, text: str) -> list[str]:
-        """The rare words of a text as they are written, each once."""
+        """Rare words of a text as written, each once."""
         return list({raw_text(w): w for w in self._words(text) if raw_text(w) not in self.common}.values())
 
     def _words(self, text: str) -> Iterator[str]:
@@ -74,7 +75,7 @@ class KeywordLists:
 
 
 def keyword_lists(parts: Sequence[CorpusPart], largest: int = LARGEST) -> dict[str, KeywordLists]:
-    """Lists for every language, of the words in its training texts."""
+    """Lists for every language, from its training texts."""
     texts: dict[str, list[str]] = {}
     for part in parts:
         for clip in part.corpus.clips:

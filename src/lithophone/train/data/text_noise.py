@@ -1,8 +1,7 @@
-"""Text dressed as speech: what the projector will say, imitated, so that the language model can learn from text alone.
+"""Simulated recogniser output for text-only training of the language model.
 
-A sentence in raw form is misspelt as a recogniser misspells, tokenised, and spread over slots of 100 ms with blanks in
-between; neighbours change places as they do inside a projector window. Learning to read the sentence out of that is
-learning to copy, to correct and to punctuate, before a single recording is heard.
+A raw sentence is misspelt, tokenised, and spread over slots of 100 ms with blanks; tokens are shuffled within windows
+of the projector.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ ALIKE |= {kana: others.replace(kana, "") for others in reversed(KANA_ALIKE) for 
 
 @dataclass(frozen=True)
 class Corruption:
-    """How far a sentence is bent: shares of words and letters changed, slots per token, shuffling within windows."""
+    """Shares of changed words and letters, blanks and repeats per token, shuffling within windows."""
 
     word_p: float = 0.25
     letter_p: float = 0.35
@@ -41,9 +40,9 @@ class Corruption:
 
 
 def misspell(text: str, corruption: Corruption, rng: np.random.Generator) -> str:
-    """Some words lose letters, gain letters, or change them for like-sounding ones; few words vanish.
+    """Delete, insert and substitute letters (by similar sounds) in some words, and delete a few words.
 
-    A text in kana has no spaces: a few neighbours at a time count as a word there.
+    In kana, runs of 2 to 5 characters count as words.
     """
     if not text.isascii() and any(c in KANA for c in text):
         return "".join(_misspelt(_runs(text, rng), corruption, rng))
@@ -51,14 +50,14 @@ def misspell(text: str, corruption: Corruption, rng: np.random.Generator) -> str
 
 
 def _runs(text: str, rng: np.random.Generator) -> list[str]:
-    """The text in pieces of 2 to 5 signs."""
+    """The text in pieces of 2 to 5 characters."""
     ends = [0, *(e for e in np.cumsum(rng.integers(2, 6, size=len(text))).tolist() if e < len(text)), len(text)]
     return [text[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def _misspelt(words: list[str], corruption: Corruption, rng: np.random.Generator) -> list[str]:
-    bent = (_misspell_word(word, corruption, rng) for word in words if rng.random() >= corruption.drop_word_p)
-    return [word for word in bent if word]
+    changed = (_misspell_word(word, corruption, rng) for word in words if rng.random() >= corruption.drop_word_p)
+    return [word for word in changed if word]
 
 
 def _misspell_word(word: str, corruption: Corruption, rng: np.random.Generator) -> str:
@@ -79,13 +78,13 @@ def _misspell_letter(letter: str, rng: np.random.Generator) -> str:
 
 
 def _without_marks(letter: str) -> str:
-    """`e` for `é`; nothing for a letter that has no marks."""
+    """`e` for `é`; empty for a letter without diacritics."""
     base = unicodedata.normalize("NFD", letter)[0]
     return "" if base == letter else base
 
 
 def spread(tokens: list[int], blank: int, corruption: Corruption, rng: np.random.Generator) -> list[int]:
-    """Tokens -> slots: each token once or twice, then a few blanks; windows are shuffled now and then."""
+    """Tokens -> slots: each token once or twice, then blanks; some windows are shuffled."""
     slots = [blank] * int(rng.integers(1, 4))
     for token in tokens:
         slots += [token] * (1 + int(rng.random() < corruption.repeat_p))

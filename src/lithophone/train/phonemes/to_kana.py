@@ -1,8 +1,7 @@
-"""Phones of any language -> the kana that Japanese would borrow them with.
+"""Phones (IPA as eSpeak writes it) -> kana, by the rules of Japanese loanwords.
 
-Where Japanese is known from voice models alone, an encoder learns that people never speak it. So people's speech of
-other languages is spelled in kana for it, as loanwords are: what follows is their rules, over the International
-Phonetic Alphabet as eSpeak writes it.
+For cross-lingual pseudo-labels: human speech of other languages as training data where Japanese has synthetic voices
+only.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _SYLLABLES = {
     "ʃ": ("しゃ", "し", "しゅ", "しぇ", "しょ"), "tʃ": ("ちゃ", "ち", "ちゅ", "ちぇ", "ちょ"),
     "dʒ": ("じゃ", "じ", "じゅ", "じぇ", "じょ"), "ɲ": ("にゃ", "に", "にゅ", "にぇ", "にょ"),
 }  # fmt: skip
-"""Onset -> its syllables with a, i, u, e, o."""
+"""Onset -> syllables with a, i, u, e, o."""
 
 _ONSETS = {
     **{onset: onset for onset in _SYLLABLES if onset}, **dict.fromkeys(("x", "χ", "c\N{COMBINING CEDILLA}"), "h"),
@@ -29,14 +28,14 @@ _ONSETS = {
 }  # fmt: skip
 
 _CODAS = {"t": "と", "d": "ど", "tʃ": "ち", "dʒ": "じ", "n": "ん", "j": "い", "": ""}
-"""Onsets that no vowel follows; the others end in u."""
+"""Onsets without a following vowel; all others take u."""
 
 VOWELS = {
     **dict.fromkeys("aɑæɐʌɜə", "あ"), **dict.fromkeys("iɪ", "い"), **dict.fromkeys("uʊyʏøœ", "う"),
     **dict.fromkeys("eɛ", "え"), **dict.fromkeys("oɔɒ", "お"),
 }  # fmt: skip
 _LENGTHENED = {"あ": "ー", "い": "い", "う": "う", "え": "い", "お": "う"}
-"""How a reading writes the second half of a long vowel."""
+"""Second half of a long vowel."""
 
 _SMALL = {"あ": "ゃ", "い": "ぃ", "う": "ゅ", "え": "ぇ", "お": "ょ"}
 NASAL = "\N{COMBINING TILDE}"
@@ -47,14 +46,14 @@ _LOWERED = {"ɛ" + NASAL: "a" + NASAL, "œ" + NASAL: "a" + NASAL}
 def spelled_in_kana(words: Sequence[Sequence[str]], muted_schwa: bool = False) -> str:
     """Words, each a list of phones (IPA) -> Hiragana without spaces.
 
-    `muted_schwa`: a schwa is no more than the end of its consonant, as in French; otherwise it is an a, as in English.
-    Raises ValueError for a phone that it does not know.
+    `muted_schwa`: a schwa only ends its consonant, as in French; else it is an a. Raises ValueError for an unknown
+    phone.
     """
     return "".join(_word([part for phone in word for part in parts(phone)], muted_schwa) for word in words)
 
 
 def parts(phone: str) -> Iterator[str]:
-    """A phone without stress, ties and marks, but with the length and nasality of vowels; `əl` (*-le*) is two."""
+    """A phone without stress, ties and diacritics, but with vowel length and nasality; `əl` (*-le*) is two."""
     kept = "".join(c for c in unicodedata.normalize("NFD", phone) if c not in "ˈˌ͜͡ʲʰ̩̯")
     vowel = "".join(takewhile(lambda c: c in VOWELS or c in ("ː", NASAL), kept))
     rest = kept[len(vowel) :].replace("ː", "").replace(NASAL, "")
@@ -83,12 +82,12 @@ def _word(phones: Sequence[str], muted_schwa: bool) -> str:
 
 
 def _coda(onset: str) -> str:
-    """A consonant that no vowel follows."""
+    """A consonant without a following vowel."""
     return _CODAS[onset] if onset in _CODAS else _SYLLABLES[onset][2]
 
 
 def _syllable(onset: str, vowel: str, glide: bool) -> str:
-    """A vowel or diphthong behind its consonant; between them there may be the glide of *new* or *pied*."""
+    """A vowel or diphthong after its consonant, with an optional glide (*new*, *pied*)."""
     quality = VOWELS[vowel[0]]
     column = "あいうえお".index(quality)
     palatal = glide or (vowel[0] in "yʏ" and onset not in ("", "j"))

@@ -1,9 +1,4 @@
-"""Phones of any language -> how Spanish or Portuguese would write them down by ear.
-
-Where these are known from voice models alone, an encoder learns that people speak something else, as it does of
-Japanese (`loanwords.py`): other languages' people, spelled by their rules, show it their letters behind microphones.
-Stress is not known, so nothing has an accent.
-"""
+"""Phones (IPA) -> Spanish or Portuguese orthography without accents, for cross-lingual pseudo-labels."""
 
 from __future__ import annotations
 
@@ -25,7 +20,7 @@ _COMMON = {
 
 @dataclass(frozen=True)
 class Orthography:
-    """Consonant -> letters; `between`: those that are others between two vowels."""
+    """Consonant -> letters; `between` for consonants between two vowels."""
 
     consonants: dict[str, str]
     between: dict[str, str]
@@ -43,14 +38,13 @@ ORTHOGRAPHIES = {
         {"s": "ss", "z": "s", "ʁ": "rr", "ʀ": "rr", "h": "rr", "x": "rr", "χ": "rr"},
     ),
 }  # fmt: skip
-"""By language; one sound, one spelling, of those that a word might have."""
+"""By language; one spelling per sound."""
 
 
 def spelled_in_romance(words: Sequence[Sequence[str]], language: str, muted_schwa: bool = False) -> str:
-    """Words, each a list of phones (IPA) -> their letters in `language` (a key of ORTHOGRAPHIES), parted by spaces.
+    """Words, each a list of phones (IPA) -> their letters in `language` (a key of ORTHOGRAPHIES), separated by spaces.
 
-    `muted_schwa`: a schwa at the end of a word is not heard, as in French. Raises ValueError for a phone that it does
-    not know.
+    `muted_schwa`: a final schwa is silent, as in French. Raises ValueError for an unknown phone.
     """
     rules = ORTHOGRAPHIES[language]
     spelled = (_word([part for phone in word for part in parts(phone)], rules, muted_schwa) for word in words)

@@ -1,4 +1,4 @@
-"""Optimisation: learning rates over steps; AdamW on float32 masters; a running average of weights."""
+"""Learning-rate schedules, AdamW on float32 master weights, and an exponential average of weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 
 
 class LearningRate(Protocol):
-    """A learning rate for every one of `steps` steps."""
+    """A learning rate for each of `steps` steps."""
 
     @property
     def steps(self) -> int: ...
@@ -23,9 +23,9 @@ class LearningRate(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate over steps: up in `warmup`, flat, and down to zero in the last `cooldown` of `steps`.
+    """Linear warmup, constant, linear decay to zero in the last `cooldown` of `steps`.
 
-    A plateau lets a run be prolonged: only the way down depends on where it ends.
+    Only the decay depends on `steps`, so a run can be prolonged.
     """
 
     peak: float
@@ -41,10 +41,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Learning rate over steps: up in `warmup`, then half a cosine down to zero at `steps`.
-
-    Every step depends on where the run ends: a run that is prolonged does not equal a longer one.
-    """
+    """Linear warmup, then half a cosine to zero at `steps`. A prolonged run does not equal a longer one."""
 
     peak: float
     steps: int
@@ -58,11 +55,10 @@ class Cosine:
 
 
 class MasterAdamW:
-    """AdamW whose state and weights are float32, while the model may compute in bfloat16.
+    """AdamW with float32 weights and state for a model that may compute in bfloat16.
 
-    The model's parameters are overwritten from the masters after every step. Weights of rank 1 (norms, biases) are
-    not decayed. `masters` are the parameters before they were rounded, where they were; on a sharded model all of it is
-    sharded as the parameters are.
+    Parameters are overwritten from the masters after every step. Tensors of rank 1 (norms, biases) do not decay.
+    `masters` are the parameters before rounding; of a sharded model they are sharded alike.
     """
 
     def __init__(
@@ -83,7 +79,7 @@ class MasterAdamW:
 
     @torch.no_grad()
     def collect(self) -> None:
-        """Add the model's gradients to those of the masters, in float32, and clear them."""
+        """Move the model's gradients to the masters, in float32."""
         for master, parameter in zip(self.masters, self.parameters, strict=True):
             if parameter.grad is None:
                 continue
@@ -95,7 +91,7 @@ class MasterAdamW:
                 master.grad.add_(gradient)
 
     def step(self, lr: float, max_norm: float) -> float:
-        """Clip the collected gradients to `max_norm`, step and clear them; gives the norm before. NaN: no step."""
+        """Clip to `max_norm`, step and clear gradients; gives the norm before clipping. No step if it is not finite."""
         self.collect()
         for master in self.masters:
             if master.grad is None:
@@ -119,7 +115,7 @@ class MasterAdamW:
         torch._foreach_copy_([_own(p) for p in self.parameters], [_own(m) for m in self.masters])
 
     def moments(self) -> list[dict[str, Tensor]]:
-        """Adam's `step`, `exp_avg` and `exp_avg_sq` of every master, zeros before the first step."""
+        """Adam's state of every master, zeros before the first step."""
         for master in self.masters:
             state = self.adam.state[master]
             if not state:
@@ -129,14 +125,14 @@ class MasterAdamW:
 
 
 def _own(tensor: Tensor) -> Tensor:
-    """What this rank holds of it."""
+    """This rank's shard."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 class Average:
-    """Exponential average of floating-point tensors, in float32: what is evaluated and shipped.
+    """Exponential average of floating-point tensors in float32, evaluated and saved in place of the weights.
 
-    The decay grows with the number of updates up to `decay`, so that the random start is soon forgotten.
+    The decay rises with the number of updates up to `decay`.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], decay: float) -> None:

@@ -1,8 +1,7 @@
-"""Contextual biasing (arXiv 2604.12398, as far as it is public): cues for keywords, a tagger that tells where they are.
+"""Contextual biasing (arXiv 2604.12398): phonetic cues for keywords, and an auxiliary tagger of keyword positions.
 
-A cue is a common word that sounds partly like a keyword: `Dashwood (dash wood)`. A model that has learned to read them
-knows what it will hear instead of a word it has never met. The tagger is an aid of training and no part of the model:
-it makes audio embeddings say where a word of the list is spoken. Syntax, similarity and weight are this project's.
+A cue is a common word that sounds partly like a keyword: `Dashwood (dash wood)`. The tagger is a training loss only: it
+predicts from audio embeddings where listed words are spoken. Syntax, similarity and weight are this project's.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from lithophone.model.granite import pad_rows
 from lithophone.train.targets.losses import Loss, ctc
 
 CUES = 2
-"""Common words for a keyword, at most."""
+"""Cues per keyword, at most."""
 
 ALIKE = 0.5
-"""Least similarity of a cue: 1 less the share of sounds that have to be changed."""
+"""Lowest similarity of a cue: 1 - normalised edit distance of the sounds."""
 
 OTHER, KEYWORD = 1, 2
-"""Labels of the tagger, one for every word that is said; 0 is the blank."""
+"""Labels of the tagger, one per spoken word; 0 is the blank."""
 
 _SOUNDS = (
     ("sch", "s"), ("tch", "s"), ("ch", "s"), ("sh", "s"), ("th", "t"), ("ph", "f"), ("gh", ""), ("ck", "k"),
@@ -39,7 +38,7 @@ _SOUNDS = (
 
 @lru_cache(1 << 16)
 def sounds(word: str) -> str:
-    """A rough spelling by sound: voiced as voiceless, vowels in a row as one; other scripts as they are."""
+    """A rough phonetic code: voiced as voiceless, a run of vowels as one; other scripts unchanged."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", raw_text(word)) if not unicodedata.combining(c))
     for pattern, sound in _SOUNDS:
         plain = re.sub(pattern, sound, plain)
@@ -56,7 +55,7 @@ class Cues:
         self.known: dict[str, tuple[str, ...]] = {}
 
     def of(self, keyword: str) -> tuple[str, ...]:
-        """The common words that sound most like the keyword, the likest first; none where none is like enough."""
+        """The most similar common words, best first; none below ALIKE."""
         if keyword not in self.known:
             found = process.extract(
                 sounds(keyword), self.codes, scorer=Levenshtein.normalized_similarity, limit=None, score_cutoff=ALIKE
@@ -68,10 +67,10 @@ class Cues:
 
 
 def with_cues(keywords: Iterable[str], common: Iterable[str] | Cues) -> tuple[str, ...]:
-    """Keywords with their cues, as the prompt of a model that was trained so reads them; of no use to other models.
+    """Keywords with their cues, for models trained with the recipe `biasing`; others do not profit.
 
-    `common` are the words a recogniser knows well, such as the most common ones of its training texts. The result goes
-    where keywords go: `TranscribeOptions.keywords`, `--keywords`, a request to the server.
+    `common` are frequent words of the training texts. The result is a keyword list as `TranscribeOptions.keywords` and
+    `--keywords` take it.
     """
     cues = common if isinstance(common, Cues) else Cues(common)
     found = ((keyword, " ".join(cues.of(keyword))) for keyword in keywords)
@@ -79,10 +78,10 @@ def with_cues(keywords: Iterable[str], common: Iterable[str] | Cues) -> tuple[st
 
 
 class PositionTagger(nn.Module):
-    """Audio embeddings (N, H) and states of the language model over the list (L, H) -> labels of words, (N, 3).
+    """Audio embeddings (N, H) and the language model's states over the list (L, H) -> logits of word labels (N, 3).
 
-    Every audio embedding looks through the list, which in the prompt comes after it, and at one state more that stands
-    for words that are not in it. At first it looks for what is like itself: from random keys nothing is learned.
+    Cross-attention from audio to the list and one learned state for unlisted words. Query and key start equal: from
+    independent random weights it does not learn.
     """
 
     def __init__(self, hidden_size: int) -> None:
@@ -106,7 +105,7 @@ class PositionTagger(nn.Module):
 
 
 def tagged(text: str, keywords: Sequence[str]) -> list[int]:
-    """KEYWORD or OTHER for every word of a text as it is said; words of a keyword of several words count each."""
+    """KEYWORD or OTHER for every word of a raw text; every word of a multi-word keyword counts."""
     listed = {word for keyword in keywords for word in raw_text(keyword).split()}
     return [KEYWORD if word in listed else OTHER for word in raw_text(text).split()]
 
@@ -114,7 +113,7 @@ def tagged(text: str, keywords: Sequence[str]) -> list[int]:
 def tagger_loss(
     tagger: PositionTagger, audio: Sequence[Tensor], states: Sequence[Tensor], tags: Sequence[Sequence[int]]
 ) -> Loss:
-    """CTC of the tags of every row's words: audio (N_i, H), states (L_i, H) of its list."""
+    """CTC of each row's tags: audio (N_i, H), states (L_i, H) of its list."""
     if not audio:
         return Loss(tagger.out.bias.sum() * 0.0, 0.0)
     padded, lengths = pad_rows([tagger(row, listed) for row, listed in zip(audio, states, strict=True)])

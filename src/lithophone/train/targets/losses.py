@@ -1,7 +1,4 @@
-"""Losses of the encoder and of the speech model. Every loss is a sum and the count it is to be divided by.
-
-Sums and counts add over accumulated batches and ranks; a mean of means would weigh short batches too much.
-"""
+"""Losses as sums with counts, which add over accumulated batches and ranks; means of means would be biased."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Loss:
-    """A differentiable sum over `count` targets; `mean` for people."""
+    """A differentiable sum over `count` targets."""
 
     total: Tensor
     count: float
@@ -27,9 +24,9 @@ class Loss:
 
 
 def ctc(logits: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]], blank: int = 0) -> Loss:
-    """CTC over logits (B, T, V), counted per target label. Rows too short for their text count nothing.
+    """CTC over logits (B, T, V), counted per target label.
 
-    A text needs a frame a label and one more between equal neighbours; a row that has fewer cannot be aligned at all.
+    Rows with too few frames are left out: a target needs one per label, and one more between equal neighbours.
     """
     fits = [_needed(t) <= int(n) and len(t) > 0 for t, n in zip(targets, lengths, strict=True)]
     kept = [list(t) for t, ok in zip(targets, fits, strict=True) if ok]
@@ -48,12 +45,12 @@ def _needed(target: Sequence[int]) -> int:
 
 
 def regression(predicted: Tensor, teacher: Tensor, valid: Tensor) -> Loss:
-    """Smooth L1 between predicted (B, T, K) and the teacher's states, mean over channels; counted per valid frame."""
+    """Smooth L1 between predicted and teacher states (B, T, K), mean over channels; counted per valid frame."""
     wanted = teacher[valid].float()
     distance = F.smooth_l1_loss(predicted[valid].float(), wanted, reduction="sum") / teacher.shape[-1]
     return Loss(distance, float(valid.sum()))
 
 
 def next_token(logits: Tensor, targets: Tensor) -> Loss:
-    """Cross-entropy of logits (N, V) against token ids (N,): the caller picks the positions of the reply."""
+    """Cross-entropy of logits (N, V) against token ids (N,)."""
     return Loss(F.cross_entropy(logits.float(), targets, reduction="sum"), float(targets.numel()))

@@ -1,7 +1,7 @@
-"""The tokens that times are written with: bent in the history of a reply, and kept in the order of the times they tell.
+"""Time tokens of plus models: perturbed histories, and a similarity loss of their embeddings.
 
-A tag `[T:45]` is ordinary text: no checkpoint has tokens of its own for times. A vocabulary of the family's kind writes
-each of the numbers 0..999 as a single token, which then stands for a time; a small one writes them digit by digit.
+A tag `[T:45]` is ordinary text. Granite's vocabulary has a token for each number 0..999; small vocabularies write
+digits.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from lithophone.text.tokenizer import Tokenizer
 from lithophone.train.targets.losses import Loss
 
 NUMBERS = 1000
-"""Times are centiseconds modulo this."""
+"""Times are centiseconds modulo this number."""
 
 SPREAD_CS = 10.0
-"""Standard deviation of the Gaussians, of similarity and of perturbation."""
+"""Standard deviation of the Gaussians of similarity and perturbation."""
 
 _DIGITS = re.compile(r"(?<=\[T:)\d{1,3}(?=\])")
 
@@ -33,7 +33,7 @@ Number = tuple[int, ...]
 
 @dataclass(frozen=True)
 class TokenScale:
-    """Tokens `ids` that tell the numbers `values`; near ones are to be alike within `spread`."""
+    """Tokens `ids` of the numbers `values`, whose target similarity is a Gaussian of deviation `spread`."""
 
     ids: tuple[int, ...]
     values: tuple[int, ...]
@@ -42,19 +42,21 @@ class TokenScale:
 
 @dataclass(frozen=True)
 class TimeTokens:
-    """How a tokenizer writes the numbers in tags: `numbers[n]` are the ids of n."""
+    """Token ids of numbers in tags: `numbers[n]` are the ids of n."""
 
     numbers: tuple[Number, ...]
     pieces: tuple[str, ...] = field(repr=False)
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> TimeTokens:
-        """Raises OptionError for a tokenizer that joins the digits of a tag with its brackets."""
+        """Raises OptionError for a tokenizer that merges a tag's digits with its brackets."""
         tags = [tokenizer.encode(f" [T:{number}]") for number in range(NUMBERS)]
         found = [[tag[i:j] for i, j in _spans(tag, tokenizer.pieces)] for tag in tags]
         joined = next((number for number, spans in enumerate(found) if not spans), None)
         if joined is not None:
-            raise OptionError(f"the tokenizer joins {joined} with the marks of its tag: it cannot learn times")
+            raise OptionError(
+                f"the tokenizer merges {joined} with the brackets of its tag: word times need another tokenizer"
+            )
         return cls(tuple(tuple(spans[0]) for spans in found), tokenizer.pieces)
 
     @cached_property
@@ -63,7 +65,7 @@ class TimeTokens:
 
     @cached_property
     def siblings(self) -> Mapping[Number, tuple[int, ...]]:
-        """All but the last token of a number -> the numbers that begin so and have one token more."""
+        """All but the last token of a number -> the numbers with that prefix and one token more."""
         found: dict[Number, list[int]] = {}
         for number, ids in enumerate(self.numbers):
             found.setdefault(ids[:-1], []).append(number)
@@ -71,7 +73,7 @@ class TimeTokens:
 
     @cached_property
     def scales(self) -> tuple[TokenScale, ...]:
-        """What is to be alike: all numbers where each is one token; else tokens with equally many digits."""
+        """Groups of comparable tokens: all numbers if each is one token, else tokens of equally many digits."""
         if all(len(ids) == 1 for ids in self.numbers):
             return (TokenScale(tuple(ids[0] for ids in self.numbers), tuple(range(NUMBERS)), SPREAD_CS),)
         used = sorted({token for ids in self.numbers for token in ids})
@@ -79,17 +81,17 @@ class TimeTokens:
         return tuple(self._scale([t for t in used if len(self.pieces[t]) == width], width) for width in widths)
 
     def _scale(self, ids: list[int], width: int) -> TokenScale:
-        """Ten digits are too few for the spread of a thousand numbers: all of them would be alike."""
+        """Single digits have a deviation of 1: SPREAD_CS would make all ten alike."""
         values = tuple(int(self.pieces[token]) for token in ids)
         return TokenScale(tuple(ids), values, SPREAD_CS if width > 1 else 1.0)
 
     def places(self, ids: Sequence[int]) -> list[tuple[int, int]]:
-        """Where numbers stand in the ids of a reply: the first token of each, and the place behind its last one."""
+        """(start, end) of every number in the ids of a reply."""
         return [(i, j) for i, j in _spans(ids, self.pieces) if tuple(ids[i:j]) in self.values]
 
 
 def _spans(ids: Sequence[int], pieces: Sequence[str]) -> list[tuple[int, int]]:
-    """Tokens that hold the digits of a tag and nothing else. Every character of a piece is a byte, ASCII is itself."""
+    """(start, end) of tokens that hold exactly the digits of a tag; each character of a piece is a byte."""
     edges = np.cumsum([0, *(len(pieces[i]) for i in ids)])
     token_at = {int(edge): place for place, edge in enumerate(edges)}
     found = (match.span() for match in _DIGITS.finditer("".join(pieces[i] for i in ids)))
@@ -98,33 +100,33 @@ def _spans(ids: Sequence[int], pieces: Sequence[str]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Perturbation:
-    """Reduced teacher forcing: the share of a history's times that are bent, and how far, in centiseconds."""
+    """Reduced teacher forcing: share of perturbed times in a history, and deviation in centiseconds."""
 
     share: float = 0.3
     spread_cs: float = SPREAD_CS
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.share <= 1.0 or self.spread_cs <= 0.0:
-            raise OptionError(f"{self}: the share lies in 0..1, and 0 bends nothing; the spread is above 0")
+            raise OptionError(f"{self}: the share must be 0 to 1, the spread above 0")
 
 
 def perturb_history(
     reply: Sequence[int], times: TimeTokens, perturbation: Perturbation, rng: np.random.Generator
 ) -> list[int]:
-    """The reply as its own history: as many tokens, some times near the true ones instead. For the input alone.
+    """The reply as input tokens, with some times replaced by near ones; of equal length, never used as target.
 
-    Only the last token of a number is bent, so that no token of the target continues a number that was begun wrongly.
-    Of numbers that are one token, that is all of it; of others the last digits. Distances go round at 1000.
+    Only the last token of a number changes, so that every target token continues a true prefix. Distances are modulo
+    1000.
     """
-    bent = list(reply)
+    perturbed = list(reply)
     for start, end in times.places(reply):
         if rng.random() < perturbation.share:
-            bent[end - 1] = _near(tuple(reply[start:end]), times, perturbation.spread_cs, rng)
-    return bent
+            perturbed[end - 1] = _near(tuple(reply[start:end]), times, perturbation.spread_cs, rng)
+    return perturbed
 
 
 def _near(number: Number, times: TimeTokens, spread_cs: float, rng: np.random.Generator) -> int:
-    """The last token of another number, drawn by a Gaussian over the distance; the same where there is no other."""
+    """Last token of another number, drawn by a Gaussian of the distance; unchanged if there is no other."""
     value = times.values[number]
     others = np.array([n for n in times.siblings[number[:-1]] if n != value])
     if not len(others):
@@ -137,10 +139,9 @@ def _near(number: Number, times: TimeTokens, spread_cs: float, rng: np.random.Ge
 
 
 def similarity_loss(table: Tensor, scales: Sequence[TokenScale]) -> Loss:
-    """Squared distance of the cosine of two tokens' embeddings to exp(-(i - j)^2 / (2 spread^2)), per pair i < j.
+    """Squared difference between two tokens' cosine similarity and exp(-(i - j)^2 / (2 spread^2)), per pair i < j.
 
-    `table` (V, H) is the embedding table of the language model, which is its head too where they are tied: numbers that
-    are near in time are then near to each other as input and as output. It concerns the tokens of `scales`.
+    `table` (V, H) is the language model's embedding table.
     """
     losses = [_scale_loss(table, scale) for scale in scales if len(scale.ids) > 1]
     return Loss(
