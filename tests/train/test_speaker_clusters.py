@@ -40,13 +40,16 @@ def test_every_vector_is_nearest_to_the_mean_of_its_own_cluster() -> None:
     assert np.array_equal(distances.argmin(1), labels)
 
 
-def test_no_cluster_is_empty_even_of_equal_vectors() -> None:
-    assert sorted(k_means(np.zeros((5, 2)), 5).tolist()) == [0, 1, 2, 3, 4]
+def test_equal_vectors_share_a_cluster_and_others_have_their_own() -> None:
+    assert k_means(np.zeros((5, 2)), 5).tolist() == [0] * 5
+    labels = k_means(np.array([[0.0, 0.0], [3.0, 1.0], [0.0, 0.0], [9.0, 9.0]]), 4)
+    assert same_partition(labels, np.array([0, 1, 0, 2]))
+    assert len(set(k_means(np.repeat(np.eye(4), 3, axis=0), 3).tolist())) == 3
 
 
 @pytest.mark.parametrize("clusters", [0, 6])
 def test_impossible_numbers_of_clusters_are_refused(clusters: int) -> None:
-    with pytest.raises(OptionError, match="clusters of 5 vectors"):
+    with pytest.raises(OptionError, match="clusters of 5 vectors: give 1 to 5"):
         k_means(np.zeros((5, 2)), clusters)
 
 

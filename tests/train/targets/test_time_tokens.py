@@ -70,7 +70,7 @@ def test_a_tokenizer_that_joins_numbers_and_marks_is_refused() -> None:
     core.train_from_iterator(
         ["[T:45]"], trainers.BpeTrainer(vocab_size=5000, initial_alphabet=alphabet, show_progress=False)
     )
-    with pytest.raises(OptionError, match="joins 45 with"):
+    with pytest.raises(OptionError, match="merges 45 with the brackets"):
         TimeTokens.of(Tokenizer(core, {}, None))
 
 
@@ -121,7 +121,7 @@ def test_times_are_bent_as_often_and_as_far_as_was_said() -> None:
 
 @pytest.mark.parametrize("options", [{"share": 1.5}, {"share": -0.1}, {"spread_cs": 0.0}])
 def test_impossible_perturbations_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(OptionError, match="share lies in 0"):
+    with pytest.raises(OptionError, match="the share must be 0 to 1, the spread above 0"):
         Perturbation(**options)
 
 
