@@ -319,6 +319,15 @@ def test_a_keyword_that_the_normaliser_empties_is_refused_before_a_model_is_load
 
 
 @pytest.mark.usefixtures("no_model")
+def test_a_keyword_that_no_prompt_can_hold_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "0.wav", tone(0.5), 16_000)
+    row = {"audio": "0.wav", "text": "red", "lang": "en", "keywords": ["red, blue"]}
+    done = call(written(tmp_path / "m.jsonl", [row]), "--bias")
+    assert done.exit_code == 2, done.output
+    assert "comma" in done.stderr
+
+
+@pytest.mark.usefixtures("no_model")
 def test_a_file_of_another_model_is_refused_before_the_first_system(manifest: Path, tmp_path: Path) -> None:
     row = {"audio": "0.wav", "hyp": "red", "seconds": 1.0, "duration": 1.0, "made_by": "model=other"}
     written(tmp_path / "second.jsonl", [row])

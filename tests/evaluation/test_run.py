@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +13,16 @@ import numpy as np
 import pytest
 import soundfile
 
+from lithophone.checkpoint import Checkpoint
 from lithophone.data.manifest import Entry
 from lithophone.errors import ManifestError, OptionError
 from lithophone.evaluation import evaluate
 from lithophone.evaluation.hypotheses import Hypothesis, read_hypotheses
 from lithophone.evaluation.run import from_hypotheses, run_model
 from lithophone.evaluation.saved import Answer, SavedAnswers
-from lithophone.evaluation.sound import clip_samples, clip_source, snr_db
+from lithophone.evaluation.sound import clip_samples, snr_db
 from lithophone.metrics.counts import ErrorCounts
+from lithophone.pipeline.encoding import EncodedBatch
 from lithophone.pipeline.engine import Engine, Pending
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.pipeline.sources import AudioSource
@@ -137,6 +140,24 @@ def test_keywords_of_a_clip_reach_its_prompt(
     assert not any("Keywords" in prompt for prompt in prompts)
 
 
+def test_clips_of_different_keywords_share_a_batch(
+    tiny: Transcriber, clips: list[Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = [replace(clip, keywords=(f"name{i}",)) for i, clip in enumerate(clips)]
+    sizes: list[int] = []
+
+    class Spied(EncodedBatch):
+        def __init__(self, checkpoint: Checkpoint, utterances: Sequence[Utterance]) -> None:
+            sizes.append(len(utterances))
+            super().__init__(checkpoint, utterances)
+
+    monkeypatch.setattr("lithophone.pipeline.engine.EncodedBatch", Spied)
+    together = run_model("x", tiny, listed, OPTIONS, biased=True)
+    assert max(sizes) > 1
+    alone = [run_model("x", tiny, [clip], OPTIONS, biased=True).clips[0].text for clip in listed]
+    assert [clip.text for clip in together.clips] == alone
+
+
 def test_keywords_that_no_decoder_takes_are_an_error(tiny: Transcriber, clips: list[Entry]) -> None:
     listed = [replace(clip, keywords=("a, b",)) for clip in clips]
     with pytest.raises(OptionError, match="comma"):
@@ -174,7 +195,6 @@ def test_a_stretch_of_a_recording_is_a_clip(tiny: Transcriber, tmp_path: Path) -
         soundfile.write(tmp_path / name, sound, 16_000)
         second = Entry(tmp_path / name, "red", "en", None, name=name, start_s=1.5, end_s=2.2)
         assert clip_samples(second) == pytest.approx(tone(0.7, frequency_hz=300), abs=1e-3)
-        assert clip_source(replace(second, start_s=None, end_s=None)) == tmp_path / name
         assert run_model("x", tiny, [second], OPTIONS).clips[0].tally.audio_s == pytest.approx(0.7)
 
 

@@ -191,6 +191,8 @@ class _Session:
             )
         match(self.entries, {})  # refuses two clips of one name
         self._check_measures()
+        for keywords in {entry.keywords for entry in self.entries if any(plan.biased for plan in plans)}:
+            replace(request.options, keywords=keywords)  # OptionError for what no prompt can hold
         if request.html is not None:
             check_writable(request.html, "--html")
         self._check_saved(plans)
