@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from lithophone.checkpoint import save_checkpoint
+from lithophone.model import quantize
+from lithophone.model.int8_kernels import Plain
+from lithophone.model.quantize import products_are_exact
 from lithophone.pipeline.transcriber import Transcriber
 from tests.detectors import by_loudness
 from tests.tiny_checkpoint import tiny_checkpoint
@@ -47,3 +50,11 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tones_are_speech(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that run in this process take tones for speech."""
     monkeypatch.setattr("lithophone.audio.segmenter.bundled_detector", by_loudness)
+
+
+@pytest.fixture
+def int8_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """int8 on every CPU: by the slow form of the products where torch's kernels are not exact."""
+    if not products_are_exact():
+        monkeypatch.setattr(quantize, "packed", lambda values, scale, *, few_rows: Plain(values, scale))
+        monkeypatch.setattr(quantize, "is_exact", lambda kind: True)

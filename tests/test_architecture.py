@@ -14,8 +14,8 @@ SOURCE = Path(__file__).parents[1] / "src"
 LEVELS = (
     {"errors", "languages"},
     {"files"},
-    {"transcript", "model", "runtime", "hub"},
-    {"formats", "audio", "text"},
+    {"transcript", "model", "runtime"},
+    {"formats", "audio", "text", "hub"},
     {"ctc"},
     {"decode", "metrics"},
     {"data", "checkpoint"},

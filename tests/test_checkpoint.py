@@ -287,6 +287,139 @@ def test_beams_there_and_back_and_in_transformers(tmp_path: Path) -> None:
     assert (theirs.num_beams, theirs.length_penalty) == (BEAMS.num_beams, BEAMS.length_penalty)
 
 
+def test_transformers_ends_replies_where_we_do(tmp_path: Path) -> None:
+    """Without `eos_token_id` in `generation_config.json` it goes on to the limit of tokens."""
+    transformers = pytest.importorskip("transformers")
+    checkpoint = tiny_checkpoint()
+    eos = checkpoint.config.text_config.eos_token_id
+    head = checkpoint.model.language_model.lm_head
+    assert head is not None
+    head.weight.data[eos] *= 8.0
+    save_checkpoint(checkpoint, tmp_path)
+    reference = transformers.GraniteSpeechForConditionalGeneration.from_pretrained(tmp_path)
+    ended = 0
+    with torch.no_grad():
+        for seed in range(6):
+            frames, lengths = tiny_frames(FRAMES, seed=seed)
+            ids = torch.tensor([prompt(checkpoint, 15)])
+            out = reference.generate(
+                input_ids=ids, input_features=frames, attention_mask=torch.ones_like(ids), num_beams=1,
+                max_new_tokens=40,
+            )  # fmt: skip
+            theirs = out[0, ids.shape[1] :].tolist()
+            audio, counts = checkpoint.model.audio_embeddings(frames, lengths)
+            embeddings = checkpoint.model.embed(ids, audio, counts)[0]
+            ours = greedy_decode(checkpoint.model, embeddings, Greedy(max_new_tokens=40), 15).ids
+            ended += theirs[-1] == eos
+            assert theirs == [*ours, *([eos] if theirs[-1] == eos else [])]
+    assert ended
+
+
+def test_a_folder_says_which_tokens_begin_end_and_fill(folder: Path) -> None:
+    values = json.loads((folder / "generation_config.json").read_text())
+    text = load_checkpoint(folder).config.text_config
+    assert values == {name: getattr(text, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"num_beams": 10**9}, {"num_beams": "8"}, {"num_beams": 2.5}, {"num_beams": 0}, {"num_beams": True},
+     {"num_beams": 4, "length_penalty": float("nan")}, {"foreign_penalty": float("inf")}, {"language_ids": 1}],
+)  # fmt: skip
+def test_generation_settings_have_limits(folder: Path, values: dict[str, Any]) -> None:
+    (folder / "generation_config.json").write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=f"generation_config.json: {next(reversed(values))} is"):
+        load_checkpoint(folder)
+
+
+SIZES = [
+    ("encoder_config", "num_layers", 400, r"num_layers is 400, and the weights have 4 \(encoder\.layers"),
+    (
+        "text_config",
+        "num_hidden_layers",
+        10**9,
+        r"num_hidden_layers is 1000000000: it must lie in 1\.\.512",
+    ),
+    ("text_config", "num_hidden_layers", 300, r"num_hidden_layers is 300, and the weights have 3"),
+    ("projector_config", "num_hidden_layers", 1, r"num_hidden_layers is 1, and the weights have 2"),
+    ("encoder_config", "dim_head", 0, r"encoder_config.dim_head is 0: it must lie in 1\.\."),
+    ("encoder_config", "num_heads", -2, r"encoder_config.num_heads is -2"),
+    ("encoder_config", "conv_kernel_size", 0, r"encoder_config.conv_kernel_size is 0"),
+    ("encoder_config", "cat_hidden_layers", 3, r"encoder_config.cat_hidden_layers is 3: expected a list of numbers"),
+    ("encoder_config", "dropout", 2.0, r"encoder_config.dropout is 2.0: it must lie in 0\.\.1"),
+    (
+        "projector_config",
+        "num_attention_heads",
+        5,
+        r"32: it must be a multiple of num_attention_heads=5",
+    ),
+    ("text_config", "num_key_value_heads", 0, r"text_config.num_key_value_heads is 0"),
+    ("text_config", "num_attention_heads", 3, r"text_config.hidden_size 64 cannot be split into 3 heads"),
+    ("text_config", "rope_parameters", "default", r"text_config.rope_parameters is 'default': expected an object"),
+    ("text_config", "rope_parameters", {"rope_type": "yarn", "factor": 4.0}, "lacks original_max_position_embeddings"),
+    ("text_config", "rope_parameters", {"rope_type": ["yarn"]}, r"built are rope_type 'default'"),
+    ("text_config", "embedding_multiplier", float("nan"), r"text_config.embedding_multiplier is nan"),
+    ("text_config", "vocab_size", 10**9, r"text_config.vocab_size is 1000000000"),
+    ("text_config", "vocab_size", 100, r"every id but that of <\|audio\|> needs an embedding"),
+    ("text_config", "hidden_size", 128, "the weights do not fit the configuration"),
+    (None, "model_type", ["granite_speech"], r"model_type is \['granite_speech'\]: allowed are"),
+    (None, "downsample_rate", 0, r"downsample_rate is 0: it must lie in 1\.\.1000"),
+    (None, "text_config", [], r"text_config is \[\]: expected an object"),
+    (None, "window_size", 10**6, r"window_size"),
+]
+
+
+@pytest.mark.parametrize(("section", "key", "value", "seen"), SIZES)
+def test_odd_sizes_are_refused_by_name(folder: Path, section: str | None, key: str, value: object, seen: str) -> None:
+    rewrite(folder / "config.json", lambda values: (values[section] if section else values).update({key: value}))
+    with pytest.raises((ConfigError, CheckpointError), match=seen) as caught:
+        load_checkpoint(folder)
+    assert not isinstance(caught.value, ConfigError) or "config.json: " in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "preprocessor_config.json"])
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 200 + "1" + "}" * 200, '{"a": ' + "9" * 5000 + "}"])
+def test_json_that_is_too_deep_or_too_long_is_an_error_of_the_file(folder: Path, name: str, content: str) -> None:
+    (folder / name).write_text(content)
+    with pytest.raises(CheckpointError, match=name):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.int64, torch.int8, torch.uint8, torch.complex64])
+def test_weights_of_other_number_types_are_refused(folder: Path, kind: torch.dtype) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {"projector.query": tensors["projector.query"].to(kind)}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"projector\.query is stored as .*; allowed are F64, F32, F16, BF16"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("place", [7, None, [], "a" * 400, "../elsewhere/model.safetensors", "/x.safetensors", "a.bin"])
+def test_an_index_names_files_of_its_own_folder(folder: Path, place: object) -> None:
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    (folder / "model.safetensors").rename(elsewhere / "model.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"encoder.out.bias": place}}))
+    with pytest.raises(CheckpointError, match=r"expected names of \.safetensors files in the same folder"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        ({"eos_token": 7}, "eos_token is 7: expected the text of a token"),
+        ({"eos_token": ["x"]}, "eos_token is "),
+        ({"bos_token": {"content": None}, "eos_token": None}, "names no 'eos_token'"),
+        ({"chat_template": 7}, "chat_template is a int: expected text"),
+        ({"chat_template": [{"name": "default"}, {"name": "default", "template": 3}]}, "chat_template is a int"),
+    ],
+)
+def test_odd_settings_of_a_tokenizer_are_refused(folder: Path, change: dict[str, Any], seen: str) -> None:
+    (folder / "chat_template.jinja").unlink()
+    rewrite(folder / "tokenizer_config.json", lambda values: values.update(change))
+    with pytest.raises(CheckpointError, match=seen):
+        load_checkpoint(folder)
+
+
 @pytest.mark.parametrize("values", [None, {}, {"num_beams": 1, "length_penalty": 1.0}, {"eos_token_id": 2}])
 def test_without_beams_in_the_folder_there_are_none(folder: Path, values: dict[str, Any] | None) -> None:
     if values is not None:

@@ -27,9 +27,8 @@ SCRIPT = """
 import json, sys
 from lithophone import hub
 from lithophone.errors import DownloadError
-name, options = sys.argv[1], json.loads(sys.argv[2])
 try:
-    print(json.dumps({"folder": str(hub.resolve(name, **options)), "cached": list(hub.cached_models())}))
+    print(json.dumps({"folder": str(hub.resolve(sys.argv[1])), "cached": list(hub.cached_models())}))
 except DownloadError as error:
     print(json.dumps({"error": str(error)}))
 """
@@ -103,7 +102,7 @@ def server(tmp_path: Path) -> Iterator[Hub]:
     thread.join()
 
 
-def resolve_elsewhere(home: Path, endpoint: str, name: str, **options: Any) -> tuple[dict[str, Any], str]:
+def resolve_elsewhere(home: Path, endpoint: str, name: str, *, offline: bool = False) -> tuple[dict[str, Any], str]:
     """`hub.resolve` in a process of its own: the hub's library reads its environment when it is imported."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
     source = str(Path(hub.__file__).parents[1])
@@ -111,7 +110,8 @@ def resolve_elsewhere(home: Path, endpoint: str, name: str, **options: Any) -> t
         "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "PYTHONPATH": source, "NO_PROXY": "127.0.0.1",
         "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1",
     }  # fmt: skip
-    command = [sys.executable, "-c", SCRIPT, name, json.dumps(options)]
+    environment |= {"HF_HUB_OFFLINE": "1"} if offline else {}
+    command = [sys.executable, "-c", SCRIPT, name]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
@@ -132,13 +132,6 @@ def test_a_checkpoint_is_downloaded_once_and_then_found_offline(server: Hub, tmp
     assert server.asked == []
 
 
-def test_progress_can_be_left_out(server: Hub, tmp_path: Path) -> None:
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    answer, shown = resolve_elsewhere(tmp_path / "home", endpoint, NAME, progress=False)
-    assert Path(answer["folder"]).is_dir()
-    assert "%" not in shown
-
-
 def test_what_the_hub_does_not_have_is_a_download_error(server: Hub, tmp_path: Path) -> None:
     endpoint = f"http://127.0.0.1:{server.server_port}"
     error = resolve_elsewhere(tmp_path / "home", endpoint, "someone/nothing")[0]["error"]
@@ -147,9 +140,9 @@ def test_what_the_hub_does_not_have_is_a_download_error(server: Hub, tmp_path: P
 
 
 def test_no_network_names_the_bundled_model(tmp_path: Path) -> None:
-    for options, reason in (({"offline": True}, "not in the cache"), ({}, "cannot be downloaded")):
-        error = resolve_elsewhere(tmp_path / "home", "http://127.0.0.1:9", NAME, **options)[0]["error"]
-        assert reason in error
+    for offline in (True, False):
+        error = resolve_elsewhere(tmp_path / "home", "http://127.0.0.1:9", NAME, offline=offline)[0]["error"]
+        assert "cannot be downloaded" in error
         assert "lithophone-tiny" in error
         assert "ibm-granite/granite-speech-4.1-2b" in error
 
@@ -168,15 +161,50 @@ def test_bundled_models_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert hub.resolve() == tmp_path / "lithophone-tiny"
 
 
-@pytest.mark.parametrize("name", ["nothing", "a/b/c", Path("no") / "folder"])
+@pytest.mark.parametrize(
+    "name",
+    ["nothing", "a/b/c", Path("no") / "folder", "a b/c d", "./nothere", "~/models", "x" * 300, "a/" + "x" * 5000,
+     "nul\x00byte", "", Path("y" * 300), "../up", "dotless/-x"],
+)  # fmt: skip
 def test_names_that_can_be_neither_folder_nor_model(name: str | Path) -> None:
     with pytest.raises(DownloadError, match=r"neither a folder nor a model's name; .*lithophone-tiny"):
         hub.resolve(name)
 
 
-def test_a_name_the_hub_forbids() -> None:
-    with pytest.raises(DownloadError, match="'a b/c d' cannot be downloaded"):
-        hub.resolve("a b/c d")
+@pytest.mark.parametrize("name", [None, 7, ["lithophone-tiny"], b"lithophone-tiny"])
+def test_what_is_no_name_is_said(name: Any) -> None:
+    with pytest.raises(DownloadError, match="expected a folder or a name"):
+        hub.resolve(name)
+
+
+def test_a_folder_one_may_not_enter_is_a_download_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_dir = Path.is_dir
+
+    def closed(path: Path) -> bool:
+        if "closed" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", closed)
+    with pytest.raises(DownloadError, match="cannot be looked at: Permission denied"):
+        hub.resolve(tmp_path / "closed" / "model")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "listed"),
+    [("granite_speech", True), ("granite_speech_plus", True), ("granite_speech_nar", True), ("nle", True),
+     ("llama", False), (["granite_speech"], False), (None, False)],
+)  # fmt: skip
+def test_models_of_every_kind_that_is_built_are_found_in_the_cache(
+    tmp_path: Path, model_type: object, listed: bool
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    assert hub._is_ours(tmp_path) == listed
+
+
+def test_known_models_have_names_of_the_hub() -> None:
+    assert {name for name in hub.KNOWN if hub.HUB_NAME.fullmatch(name) is None} == set()
+    assert {"ibm-granite/granite-speech-5.0-2b", "ibm-granite/granite-speech-4.1-2b-nar"} <= set(hub.KNOWN)
 
 
 def test_a_connection_that_breaks_is_a_download_error(monkeypatch: pytest.MonkeyPatch) -> None:

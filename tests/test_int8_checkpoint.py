@@ -11,14 +11,14 @@ from safetensors.torch import load_file, save_file
 
 from lithophone.checkpoint import holds_int8, load_checkpoint, save_checkpoint, suits_int8
 from lithophone.errors import CheckpointError, ConfigError, OptionError
-from lithophone.model.quantize import SCALE, has_int8, int8_layers, products_are_exact, quantize_
+from lithophone.model.quantize import SCALE, has_int8, int8_layers, quantize_
 from lithophone.pipeline.transcriber import load
 from lithophone.runtime import torch_dtype
 from tests.test_checkpoint import our_tokens
 from tests.tiny import KINDS, tiny_frames
 from tests.tiny_checkpoint import tiny_checkpoint
 
-pytestmark = pytest.mark.skipif(not products_are_exact(), reason="this CPU has no exact int8 products")
+pytestmark = pytest.mark.usefixtures("int8_products")
 
 WEIGHT = "encoder.layers.0.conv.up_conv.weight"
 
@@ -68,6 +68,17 @@ def test_large_models_and_integers_suit_int8(floats: Path, integers: Path, monke
     assert has_int8(load(floats, "cpu").checkpoint.network)
     monkeypatch.setattr("lithophone.checkpoint.products_are_exact", lambda: False)
     assert not suits_int8(floats)
+
+
+def test_a_folder_of_integers_loads_as_it_comes_on_a_cpu_without_exact_products(
+    integers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made elsewhere, read here: as the floats that the integers stand for."""
+    monkeypatch.setattr("lithophone.model.quantize.is_exact", lambda kind: False)
+    model = load(integers, "cpu")
+    assert (has_int8(model.checkpoint.network), model.dtype) == (False, torch.float32)
+    with pytest.raises(OptionError, match="VNNI or AMX"):
+        load(integers, "cpu", "int8")
 
 
 def test_a_folder_of_integers_can_be_read_as_floats(floats: Path, integers: Path) -> None:

@@ -1,7 +1,7 @@
 """A checkpoint folder <-> a model ready to run, its tokenizer and its configuration.
 
-Loading is where everything about a folder is checked: what is missing, what does not fit together and what we would
-compute differently from how the model was trained raises here, before the first recording is read.
+A folder is input like any other: what is missing, does not fit together or would change the numbers raises here, before
+a model is built.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ from typing import Any
 import torch
 
 from lithophone.audio import features
-from lithophone.decode.options import BeamSearch, check_number
+from lithophone.decode.options import BeamSearch, check_number, check_whole
 from lithophone.errors import CheckpointError, ConfigError, OptionError
 from lithophone.files import write_json
-from lithophone.model.checkpoint_files import read_json
+from lithophone.model.checkpoint_files import is_file, read_json
 from lithophone.model.config import ModelConfig
-from lithophone.model.lora import LoraConfig
+from lithophone.model.lora import LoraConfig, is_adapter
 from lithophone.model.nar import GraniteSpeechNar
 from lithophone.model.nar_config import Generation, NarConfig, config_from_dict
 from lithophone.model.quantize import QUANTIZATION, has_int8, is_quantized, products_are_exact
 from lithophone.model.speech import GraniteSpeech
+from lithophone.model.strict_config import shown
 from lithophone.model.tensor_names import NATIVE, NLE, PUBLISHED, Names
 from lithophone.model.weights import (
     ADAPTER,
     ADAPTER_CONFIG,
     BPE_HEAD,
+    Stored,
+    layer_counts,
     load_weights,
     save_weights,
     stored_tensors,
@@ -46,9 +49,11 @@ MANY_WEIGHTS = 100_000_000
 """From so many on a model is loaded in int8 where nothing else is asked for: smaller ones are as fast in float32."""
 
 BEAM_SETTINGS = ("num_beams", "length_penalty", "ctc_weight", "keyword_boost", "future_cost")
-PENALTY = "foreign_penalty"
-LANGUAGE_IDS = "language_ids"
-"""What is heeded of a generation configuration; transformers knows the first two of the beams."""
+"""Options of beams in a generation configuration; `transformers` knows the first two."""
+MAX_BEAMS = 100
+"""Of a generation configuration: every beam is a row of the language model."""
+SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+"""What `transformers` needs of a generation configuration to end a reply."""
 
 FRONT_END = {
     "sample_rate": features.RATE_HZ, "n_fft": features.N_FFT, "win_length": features.WIN_LENGTH,
@@ -62,13 +67,41 @@ NAR_NAMES: dict[Generation, Names] = {"G1": NLE, "G2": PUBLISHED, "G3": NATIVE}
 
 
 @dataclass(frozen=True)
+class GenerationSettings:
+    """What `generation_config.json` says of decoding; the fields of `Checkpoint`."""
+
+    beams: BeamSearch | None = None
+    foreign_penalty: float = 0.0
+    language_ids: bool = False
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GenerationSettings:
+        """Raises OptionError for a value that is not allowed; what is not known here is for others."""
+        asked = {name: values[name] for name in BEAM_SETTINGS if values.get(name) is not None}
+        beams, nats = asked.setdefault("num_beams", 1), values.get("foreign_penalty") or 0.0
+        check_whole("num_beams", beams)
+        if beams > MAX_BEAMS:
+            raise OptionError(f"num_beams is {beams}: at most {MAX_BEAMS} are allowed")
+        check_number("foreign_penalty", nats, lambda value: 0 <= value < math.inf, "0 nats or more")
+        ids = values.get("language_ids") or False
+        if not isinstance(ids, bool):
+            raise OptionError(f"language_ids is {ids!r}: it must be true or false")
+        return cls(BeamSearch(**asked) if beams > 1 else None, float(nats), ids)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without the values that are those of a missing file."""
+        values = {name: getattr(self.beams, name) for name in BEAM_SETTINGS if self.beams}
+        values |= {"foreign_penalty": self.foreign_penalty} if self.foreign_penalty else {}
+        return values | ({"language_ids": True} if self.language_ids else {})
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A model with all that belongs to it; `folder` is where it was read from.
 
-    There are two kinds of `network`: `model` and `editor` give it as the kind it is. `beams` is how a transcript is
-    decoded where nobody asks for another way, by the folder's `generation_config.json`; None leaves it greedy. So is
-    `foreign_penalty`: nats off letters that the language given is not spelled with. `language_ids`: the encoder has
-    learned what the language ids of `languages.py` mean.
+    `network` is of two kinds: `model` and `editor` give it as the kind it is. By `generation_config.json`: `beams` is
+    the default decoder of transcripts (None: greedy), `foreign_penalty` the nats taken off characters that the language
+    given is not spelled with, and `language_ids` whether the encoder was trained with the ids of `languages.py`.
     """
 
     network: GraniteSpeech | GraniteSpeechNar
@@ -81,7 +114,7 @@ class Checkpoint:
 
     @property
     def model(self) -> GraniteSpeech:
-        """The model that is asked by a prompt; OptionError where this one cannot be asked."""
+        """The model that takes prompts; OptionError where this one takes none."""
         if isinstance(self.network, GraniteSpeechNar):
             raise OptionError(
                 f"a {self.config.model_type} model takes no prompt: it does not translate, punctuate, name speakers or "
@@ -91,7 +124,7 @@ class Checkpoint:
 
     @property
     def editor(self) -> GraniteSpeechNar:
-        """The model that edits what its encoder has heard; OptionError where this one does not."""
+        """The model that edits a CTC hypothesis; OptionError where this one does not."""
         if isinstance(self.network, GraniteSpeech):
             raise OptionError(
                 f"a {self.config.model_type} model does not edit: it answers a prompt, with the decoder 'greedy' and "
@@ -100,9 +133,9 @@ class Checkpoint:
         return self.network
 
     def reread(self, hypothesis: Sequence[int]) -> list[int]:
-        """Token ids that a nar model's encoder spells -> those that its language model is to edit.
+        """The CTC hypothesis of a nar model's encoder, as token ids -> the ids that its language model edits.
 
-        G1 reads the hypothesis as text, without spaces around it and in lower case, and a space where there is none.
+        G1 tokenises the text anew, stripped and in lower case; an empty one becomes a space.
         """
         if not isinstance(self.config, NarConfig) or self.config.generation != "G1":
             return list(hypothesis)
@@ -125,13 +158,16 @@ def load_checkpoint(
     check_front_end(folder, config)
     tokenizer = Tokenizer.from_folder(folder)
     _check_tokenizer(tokenizer, config)
-    beams, foreign_penalty, language_ids = read_beams(folder), read_penalty(folder), read_language_ids(folder)
+    generation = read_generation(folder)
     files = weight_files(folder)
+    stored = stored_tensors(files)
+    _check_layers(config, stored)
     with torch.device("meta"):
-        network = _network(folder, config)
+        network = _network(folder, config, stored)
     load_weights(network, files, dtype=dtype, device=device)
     network.eval()
-    return Checkpoint(network, tokenizer, config, folder, beams, foreign_penalty, language_ids)
+    settings = (generation.beams, generation.foreign_penalty, generation.language_ids)
+    return Checkpoint(network, tokenizer, config, folder, *settings)
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -144,70 +180,49 @@ def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dty
     save_weights(checkpoint.network, folder, dtype=dtype, names=names)
     write_json(folder / CONFIG, config.to_dict() | ({QUANTIZED: QUANTIZATION} if has_int8(checkpoint.network) else {}))
     write_json(folder / PREPROCESSOR_FILES[0], _preprocessor(config))
-    generation = {name: getattr(checkpoint.beams, name) for name in BEAM_SETTINGS if checkpoint.beams}
-    generation |= {PENALTY: checkpoint.foreign_penalty} if checkpoint.foreign_penalty else {}
-    generation |= {LANGUAGE_IDS: True} if checkpoint.language_ids else {}
-    if generation:
-        write_json(folder / GENERATION, generation)
+    settings = GenerationSettings(checkpoint.beams, checkpoint.foreign_penalty, checkpoint.language_ids)
+    ids = {name: getattr(config.text_config, name) for name in SPECIAL_IDS}
+    write_json(
+        folder / GENERATION, {key: value for key, value in ids.items() if value is not None} | settings.to_dict()
+    )
     checkpoint.tokenizer.save(folder)
 
 
 def read_config(folder: Path) -> ModelConfig | NarConfig:
     """The model's configuration; raises CheckpointError without `config.json`, ConfigError for what it says."""
-    return config_from_dict({key: value for key, value in read_json(folder / CONFIG).items() if key != QUANTIZED})
-
-
-def read_beams(folder: Path) -> BeamSearch | None:
-    """The beam search that `generation_config.json` asks for, by `num_beams` and the other BEAM_SETTINGS.
-
-    None where there is no such file, or one beam; ConfigError for values that are not allowed.
-    """
-    path, values = _generation(folder)
-    asked = {name: values[name] for name in BEAM_SETTINGS if values.get(name) is not None}
-    if asked.get("num_beams", 1) == 1:
-        return None
+    values = read_json(folder / CONFIG)
     try:
-        return BeamSearch(**asked)
-    except OptionError as error:
-        raise ConfigError(f"{path.name}: {error}") from error
+        return config_from_dict({key: value for key, value in values.items() if key != QUANTIZED})
+    except ConfigError as error:
+        raise ConfigError(f"{folder / CONFIG}: {error}") from error
 
 
-def read_penalty(folder: Path) -> float:
-    """The `foreign_penalty` of `generation_config.json`, 0 where there is none; ConfigError where it is not allowed."""
-    path, values = _generation(folder)
-    nats = values.get(PENALTY) or 0.0
-    try:
-        check_number(PENALTY, nats, lambda value: 0 <= value < math.inf, "0 nats or more")
-    except OptionError as error:
-        raise ConfigError(f"{path.name}: {error}") from error
-    return float(nats)
-
-
-def read_language_ids(folder: Path) -> bool:
-    """The `language_ids` of `generation_config.json`, false where there is none; ConfigError for anything else."""
-    path, values = _generation(folder)
-    given = values.get(LANGUAGE_IDS) or False
-    if given is not True and given is not False:
-        raise ConfigError(f"{path.name}: {LANGUAGE_IDS} is {given!r}: it must be true or false")
-    return given
-
-
-def _generation(folder: Path) -> tuple[Path, dict[str, Any]]:
+def read_generation(folder: Path) -> GenerationSettings:
+    """The settings of `generation_config.json`, the defaults without one; ConfigError for values not allowed."""
     path = folder / GENERATION
-    return path, read_json(path) if path.is_file() else {}
+    try:
+        return GenerationSettings.from_dict(read_json(path) if is_file(path) else {})
+    except OptionError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def holds_int8(folder: Path) -> bool:
     """Whether a folder's weights are int8, by its `config.json`; ConfigError where they are of another small kind."""
-    return is_quantized(read_json(folder / CONFIG))
+    try:
+        return is_quantized(read_json(folder / CONFIG))
+    except ConfigError as error:
+        raise ConfigError(f"{folder / CONFIG}: {error}") from error
 
 
 def suits_int8(folder: Path) -> bool:
-    """Whether a CPU does best by a folder's weights in int8: they are int8, or many, and products are exact here."""
-    if holds_int8(folder):
-        return True
+    """Whether a CPU does best by a folder's weights in int8: they are int8, or many, and products are exact here.
+
+    Elsewhere int8 weights are read as the floats they stand for.
+    """
+    if not products_are_exact():
+        return False
     sizes = (math.prod(stored.shape) for stored in stored_tensors(weight_files(folder)).values())
-    return products_are_exact() and sum(sizes) >= MANY_WEIGHTS
+    return holds_int8(folder) or sum(sizes) >= MANY_WEIGHTS
 
 
 def check_front_end(folder: Path, config: ModelConfig | NarConfig) -> None:
@@ -215,8 +230,8 @@ def check_front_end(folder: Path, config: ModelConfig | NarConfig) -> None:
     ours = _preprocessor(config)
     expected = FRONT_END | {key: value for key, value in ours.items() if isinstance(value, int)}
     for path in (folder / name for name in PREPROCESSOR_FILES):
-        seen = _flat(read_json(path)) if path.is_file() else {}
-        wrong = [f"{k}={seen[k]!r} (built: {v})" for k, v in expected.items() if seen.get(k, v) != v]
+        seen = _flat(read_json(path)) if is_file(path) else {}
+        wrong = [f"{k}={shown(seen[k])} (built: {v})" for k, v in expected.items() if seen.get(k, v) != v]
         if wrong:
             raise ConfigError(f"{path.name} asks for a front end that is not built: {', '.join(wrong)}")
 
@@ -256,35 +271,69 @@ def _nar_preprocessor(config: NarConfig) -> dict[str, Any]:
 
 
 def _check_tokenizer(tokenizer: Tokenizer, config: ModelConfig | NarConfig) -> None:
-    if isinstance(config, ModelConfig) and tokenizer.audio_id != config.audio_token_index:
-        seen = f"{tokenizer.audio_id} in the tokenizer, {config.audio_token_index} in {CONFIG}"
+    audio = config.audio_token_index if isinstance(config, ModelConfig) else None
+    if audio is not None and tokenizer.audio_id != audio:
+        seen = f"{tokenizer.audio_id} in the tokenizer, {audio} in {CONFIG}"
         raise CheckpointError(f"{AUDIO_TOKEN} is {seen}")
-    eos = config.text_config.eos_token_id
+    eos, size = config.text_config.eos_token_id, config.text_config.vocab_size
     if tokenizer.eos_id != eos:
         raise CheckpointError(f"the end of text is {tokenizer.eos_id} in the tokenizer, {eos} in {CONFIG}")
+    if eos >= size or tokenizer.last_id >= size + (AUDIO_TOKEN in tokenizer.special_tokens):
+        seen = f"ids up to {tokenizer.last_id}, {CONFIG} a vocab_size of {size}"
+        raise CheckpointError(f"the tokenizer has {seen}: every id but that of {AUDIO_TOKEN} needs an embedding")
 
 
-def _network(folder: Path, config: ModelConfig | NarConfig) -> GraniteSpeech | GraniteSpeechNar:
+def _check_layers(config: ModelConfig | NarConfig, stored: Mapping[str, Stored]) -> None:
+    """CheckpointError where the numbers of layers are not those of the weights: a model of that size is not built."""
+    found = layer_counts(stored)
+    for section, key, path in _layer_lists(config):
+        wanted = getattr(getattr(config, section), key)
+        if found.get(path, 0) != wanted:
+            raise CheckpointError(
+                f"{CONFIG}: {section}.{key} is {wanted}, and the weights have {found.get(path, 0)} ({path}.*)"
+            )
+
+
+def _layer_lists(config: ModelConfig | NarConfig) -> list[tuple[str, str, str]]:
+    """Section and key of each number of layers, and how their tensors are named."""
+    lists = [
+        ("encoder_config", "num_layers", "encoder.layers"),
+        ("text_config", "num_hidden_layers", "language_model.model.layers"),
+    ]
+    if isinstance(config, ModelConfig):
+        return [*lists, ("projector_config", "num_hidden_layers", "projector.qformer.encoder.layer")]
+    norms = (
+        [("projector_config", "num_encoder_layers", "projector.layer_norms")] if config.projector_norms_learn else []
+    )
+    return [*lists, ("projector_config", "num_layers", "projector.qformer.layers"), *norms]
+
+
+def _network(
+    folder: Path, config: ModelConfig | NarConfig, stored: Mapping[str, Stored]
+) -> GraniteSpeech | GraniteSpeechNar:
     if isinstance(config, NarConfig):
         return GraniteSpeechNar(config)
-    return GraniteSpeech(config, _bpe_labels(folder), _lora(folder, config))
+    return GraniteSpeech(config, _bpe_labels(folder, config, stored), _lora(folder, config, stored))
 
 
-def _bpe_labels(folder: Path) -> int | None:
-    """Labels of the BPE head, where the checkpoint has one."""
+def _bpe_labels(folder: Path, config: ModelConfig, stored: Mapping[str, Stored]) -> int | None:
+    """Labels of the BPE head, where the checkpoint has one: a blank, and no more tokens than the vocabulary has."""
     path = folder / BPE_HEAD
-    if not path.is_file():
+    if not is_file(path):
         return None
-    bias = stored_tensors([path]).get("bpe_head.bias")
-    if bias is None:
-        raise CheckpointError(f"{path} holds no tensor 'bias'")
+    bias = stored.get("bpe_head.bias")
+    most = config.text_config.vocab_size + 1
+    if bias is None or len(bias.shape) != 1 or not 2 <= bias.shape[0] <= most:
+        seen = "no such tensor" if bias is None else f"a shape of {list(bias.shape)}"
+        raise CheckpointError(f"{path}: 'bias' has {seen}; expected are 2 to {most} labels")
     return bias.shape[0]
 
 
-def _lora(folder: Path, config: ModelConfig) -> LoraConfig | None:
+def _lora(folder: Path, config: ModelConfig, stored: Mapping[str, Stored]) -> LoraConfig | None:
     """The adapters' configuration, by `has_lora_adapter`; the files have to agree with it."""
-    present = (folder / ADAPTER).is_file()
+    present = is_file(folder / ADAPTER)
     if present != config.has_lora_adapter:
         state = "is there" if present else "is missing"
         raise CheckpointError(f"has_lora_adapter is {config.has_lora_adapter} in {CONFIG}, but {ADAPTER} {state}")
-    return LoraConfig.from_dict(read_json(folder / ADAPTER_CONFIG)) if present else None
+    layers = sorted({name.partition(".lora_")[0] for name in stored if is_adapter(name)})
+    return LoraConfig.from_dict(read_json(folder / ADAPTER_CONFIG), layers) if present else None

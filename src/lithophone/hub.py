@@ -1,28 +1,32 @@
-"""The name of a model -> a folder on disk: a folder of your own, a bundled model, the cache, or a download.
+"""The name of a model -> a folder on disk: a folder of the user, a bundled model, the hub's cache, or a download.
 
-The only module that downloads. Knows files, not what is in them.
+The only module that downloads. Of a folder's contents it reads the `model_type` alone.
 """
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import scan_cache_dir, snapshot_download
 from huggingface_hub.errors import CacheNotFound
-from huggingface_hub.utils.tqdm import tqdm
 
-from lithophone.errors import DownloadError
+from lithophone.errors import CheckpointError, DownloadError
+from lithophone.model.checkpoint_files import read_json
+from lithophone.model.config import MODEL_TYPES
 
 ASSETS = Path(__file__).parent / "assets"
 
 DEFAULT_MODEL = "lithophone-tiny"
-"""Comes with the package, so that the first recording needs no network."""
+"""In the package, so that the first recording needs no network."""
 
 KNOWN = {
+    "ibm-granite/granite-speech-5.0-2b": "transcribes and translates six languages, punctuation, language hints, "
+    "up to 2,000 keywords",
     "ibm-granite/granite-speech-4.1-2b": "transcribes and translates six languages, punctuation, keywords",
-    "ibm-granite/granite-speech-4.1-2b-plus": "transcribes five languages with speakers or word times, keywords",
+    "ibm-granite/granite-speech-4.1-2b-plus": "transcribes five languages with speakers or word times, keywords; since "
+    "October 2026 (v2610) for 16,384 positions",
+    "ibm-granite/granite-speech-4.1-2b-nar": "transcribes five languages in one pass, by editing a CTC hypothesis",
     "ibm-granite/granite-4.0-1b-speech": "transcribes and translates six languages, keywords; the smallest",
     "ibm-granite/granite-speech-3.3-2b": "transcribes and translates; answers text prompts as Granite 3.3 does",
     "ibm-granite/granite-speech-3.3-8b": "as 3.3-2b, larger",
@@ -30,37 +34,43 @@ KNOWN = {
 """Published checkpoints of the family that can be run, and what they do."""
 
 PATTERNS = [
-    "config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json",
+    "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
+    "tokenizer.json", "tokenizer_config.json",
     "chat_template.jinja", "chat_template.json", "model.safetensors", "model-*-of-*.safetensors",
     "model.safetensors.index.json", "out_llm.safetensors", "adapter_config.json", "adapter_model.safetensors",
 ]  # fmt: skip
 """The files of a checkpoint that are read; nothing else is downloaded."""
 
-MODEL_TYPES = ("granite_speech", "granite_speech_plus")
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
+"""`owner/name`, as the hub allows it."""
 
 
-class _Silent(tqdm):
-    """A progress bar that is never shown."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
-
-
-def resolve(name_or_folder: str | Path = DEFAULT_MODEL, *, offline: bool = False, progress: bool = True) -> Path:
+def resolve(name_or_folder: str | Path = DEFAULT_MODEL) -> Path:
     """The folder of a model: a path, the name of a bundled model, or `owner/name` on the hub.
 
-    A hub model is downloaded once and found in the cache afterwards; `HF_ENDPOINT`, `HF_HOME` and `HF_TOKEN` count as
-    usual. With `offline` nothing is asked of the network. Raises DownloadError where the model is not to be had.
+    A hub model is downloaded once and found in the cache afterwards; `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` and
+    `HF_HUB_OFFLINE` apply. Raises DownloadError where the model is not to be had.
     """
+    if not isinstance(name_or_folder, str | Path):
+        raise DownloadError(f"model is {name_or_folder!r:.100}: expected a folder or a name; {_advice()}")
     name = str(name_or_folder)
-    if Path(name_or_folder).is_dir():
+    if _is_folder(name):
         return Path(name_or_folder)
     bundled = bundled_models()
     if name in bundled:
         return bundled[name]
-    if isinstance(name_or_folder, Path) or name.count("/") != 1:
-        raise DownloadError(f"{name!r} is neither a folder nor a model's name; {_advice()}")
-    return _snapshot(name, offline, progress)
+    if isinstance(name_or_folder, Path) or HUB_NAME.fullmatch(name) is None:
+        raise DownloadError(f"{name!r:.200} is neither a folder nor a model's name; {_advice()}")
+    return _snapshot(name)
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return bool(name) and Path(name).is_dir()
+    except PermissionError as error:
+        raise DownloadError(f"{name!r:.200} cannot be looked at: {error.strerror}; {_advice()}") from error
+    except (OSError, ValueError):  # a name that no folder can have
+        return False
 
 
 def bundled_models() -> dict[str, Path]:
@@ -79,19 +89,17 @@ def cached_models() -> dict[str, Path]:
     return {name: folder for name, folder in folders.items() if _is_ours(folder)}
 
 
-def _snapshot(name: str, offline: bool, progress: bool) -> Path:
-    bar = None if progress else _Silent
+def _snapshot(name: str) -> Path:
     try:
-        return Path(snapshot_download(name, allow_patterns=PATTERNS, local_files_only=offline, tqdm_class=bar))
+        return Path(snapshot_download(name, allow_patterns=PATTERNS))
     except Exception as error:  # the HTTP client below the library has errors of its own, and changes
-        where = "is not in the cache" if offline else "cannot be downloaded"
-        raise DownloadError(f"model {name!r} {where}: {_first_line(error)}; {_advice()}") from error
+        raise DownloadError(f"model {name!r} cannot be downloaded: {_first_line(error)}; {_advice()}") from error
 
 
 def _is_ours(folder: Path) -> bool:
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") in MODEL_TYPES
-    except (OSError, ValueError, AttributeError):
+        return read_json(folder / "config.json").get("model_type") in MODEL_TYPES
+    except CheckpointError:
         return False
 
 

@@ -244,7 +244,7 @@ def test_missing_sections_of_a_nar_file_are_named(generation: Generation) -> Non
             {"intermediate_size": 5000},
             "intermediate_size is 5000: it must be a multiple of hidden_size, 2048",
         ),
-        ("G3", "projector_config", {"intermediate_size": "4096"}, "'4096' is no multiple"),
+        ("G3", "projector_config", {"intermediate_size": "4096"}, "'4096': it must be a multiple"),
         ("G3", "projector_config", {"hidden_size": 1024}, "hidden_size is 1024: .* need 2048"),
         ("G3", "projector_config", {"encoder_dim": 512}, "encoder_dim is 512: .* need 1024"),
         ("G3", "projector_config", {"dropout_prob": 0.1}, "dropout_prob is 0.1"),

@@ -122,8 +122,10 @@ def test_other_names_are_refused(name: str) -> None:
 
 def test_configuration_goes_both_ways() -> None:
     assert LoraConfig.from_dict(LORA.to_dict()) == LORA
-    pattern = LoraConfig.from_dict({"r": 2, "lora_alpha": 4, "target_modules": r".*layers\.\d+\..*q_proj"})
-    assert pattern.matches("language_model.model.layers.0.self_attn.q_proj")
+    layers = ["language_model.model.layers.0.self_attn.q_proj"]
+    pattern = LoraConfig.from_dict({"r": 2, "lora_alpha": 4, "target_modules": r"(.*)*layers\.\d+\..*q_proj"}, layers)
+    assert pattern.targets == tuple(layers), "the layers of the file stand in place of a pattern, which is never run"
+    assert pattern.matches(layers[0])
     assert not pattern.matches("encoder.q_proj")
 
 
@@ -133,7 +135,10 @@ def test_configuration_goes_both_ways() -> None:
         ({"r": 2, "lora_alpha": 4, "target_modules": ["q"], "use_dora": True}, "use_dora=True"),
         ({"r": 2, "lora_alpha": 4, "target_modules": ["q"], "bias": "all"}, "bias='all'"),
         ({"r": 2}, "lacks lora_alpha, target_modules"),
-        ({"r": 0, "lora_alpha": 4, "target_modules": ["q"]}, "rank >= 1"),
+        ({"r": 0, "lora_alpha": 4, "target_modules": ["q"]}, r"rank \(r\) is 0: it must lie in 1"),
+        ({"r": "4", "lora_alpha": 4, "target_modules": ["q"]}, r"rank \(r\) is '4'"),
+        ({"r": 4, "lora_alpha": None, "target_modules": ["q"]}, "alpha is None"),
+        ({"r": 4, "lora_alpha": 4, "target_modules": 7}, "target_modules is 7: expected a list of names"),
     ],
 )
 def test_adapters_that_are_not_built_are_refused(values: dict[str, object], message: str) -> None:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from lithophone.decode.options import Greedy
 from lithophone.decode.scheduler import decode_batch
 from lithophone.errors import ConfigError, OptionError
-from lithophone.model.int8_kernels import FBGEMM, OneDNN, is_exact, token_scales
+from lithophone.model.int8_kernels import FBGEMM, OneDNN, Plain, is_exact, token_scales
 from lithophone.model.lora import LoraLinear
 from lithophone.model.quantize import (
     QUANTIZATION,
@@ -29,7 +29,10 @@ from lithophone.model.quantize import (
 from lithophone.model.speech import GraniteSpeech
 from tests.tiny import KINDS, audio_prompt, randomise, tiny_frames, tiny_model
 
-pytestmark = pytest.mark.skipif(not products_are_exact(), reason="this CPU has no exact int8 products")
+pytestmark = pytest.mark.usefixtures("int8_products")
+needs_kernels = pytest.mark.skipif(
+    not products_are_exact(), reason="int8 kernels of torch saturate at 16 bits on CPUs without VNNI or AMX"
+)
 
 FRAMES = 70
 N_AUDIO = 15
@@ -72,6 +75,7 @@ def test_products_are_those_of_integers(shape: tuple[int, ...], n: int, few_rows
     torch.testing.assert_close(out, slow_product(x, values, scale), rtol=1e-6, atol=1e-6)
 
 
+@needs_kernels
 def test_decoder_layers_are_laid_out_for_few_rows_and_others_for_many() -> None:
     model = int8_model(bpe=True)
     kinds = {
@@ -240,7 +244,23 @@ def test_other_devices_are_refused_and_the_layer_is_left_whole() -> None:
         Int8Matrix(*quantize_rows(noise(4, 8))).product(torch.empty(2, 8, device="meta"))
 
 
-def test_a_cpu_without_exact_products_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_exact_products_int8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lithophone.model.quantize.is_exact", lambda kind: False)
+    with pytest.raises(OptionError, match="VNNI or AMX"):
+        quantize_(nn.Linear(8, 4))
+
+
+@pytest.mark.parametrize("shape", [(48, 32), (99, 64), (512, 8192), (24, 16)])
+def test_the_slow_products_are_those_of_integers(shape: tuple[int, ...]) -> None:
+    values, scale = quantize_rows(noise(*shape))
+    x = noise(2, 5, shape[1], seed=1)
+    scales = token_scales(x)
+    out = Plain(values, scale).multiply(x / scales) * scales
+    torch.testing.assert_close(out, slow_product(x, values, scale), rtol=1e-6, atol=1e-6)
+
+
+@needs_kernels
+def test_a_cpu_without_exact_products_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = OneDNN.multiply
     monkeypatch.setattr(OneDNN, "multiply", lambda matrix, steps: exact(matrix, steps).clamp(max=2**15))
     is_exact.cache_clear()

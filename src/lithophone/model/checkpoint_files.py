@@ -10,6 +10,7 @@ from lithophone.errors import CheckpointError
 
 MAX_BYTES = 100_000_000
 """Of a file that is read whole: ten times the largest tokenizer of the family."""
+MAX_DEPTH = 32
 
 
 def is_file(path: Path) -> bool:
@@ -46,6 +47,22 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
     except RecursionError:
         raise CheckpointError(f"{path} is nested too deep for JSON to be read") from None
+    if _is_deep(values):
+        raise CheckpointError(f"{path} is nested deeper than {MAX_DEPTH} levels")
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds a {type(values).__name__}, not a JSON object")
     return values
+
+
+def _is_deep(value: object) -> bool:
+    """Whether objects and lists are nested deeper than MAX_DEPTH."""
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [part for whole in level for part in _parts(whole)]
+    return bool(level)
+
+
+def _parts(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []

@@ -1,9 +1,8 @@
-"""int8 matrices as two libraries inside torch lay them out for products with bytes, and the rounding of tokens.
+"""int8 matrix products by two libraries inside torch, and the rounding of tokens.
 
-`OneDNN` is the faster one where many rows are multiplied at once: an encoder, a head that judges a draft. `FBGEMM` is
-1.5 times as fast where rows are few and a product is the reading of its weights: a decoder's steps. Both add integers
-exactly, so that which one a layer has, and how many rows come together, decides about speed alone. Measured in
-`bench/int8_linear.py`.
+`OneDNN` is the faster one for many rows (encoder, head), `FBGEMM` 1.5 times as fast for few rows (decoder steps). Both
+add integers exactly, so the choice and the batch affect speed only. `Plain` is the slow form that both are compared
+with. Measured in `bench/int8_linear.py`.
 """
 
 from __future__ import annotations
@@ -87,6 +86,20 @@ class FBGEMM:
         return out
 
 
+class Plain:
+    """No layout: integers multiplied as float64, where their sums are exact. For tests, on any CPU."""
+
+    def __init__(self, values: Tensor, scale: Tensor) -> None:
+        self.matrix, self.scale = values.contiguous(), scale
+
+    @property
+    def values(self) -> Tensor:
+        return self.matrix.clone()
+
+    def multiply(self, steps: Tensor) -> Tensor:
+        return (steps.round().double() @ self.matrix.double().T).float() * self.scale
+
+
 def packed(values: Tensor, scale: Tensor, *, few_rows: bool) -> Packed:
     """int8 `(N, K)` and scales `(N,)` in the layout for products of few rows, or of many."""
     return (FBGEMM if few_rows and is_exact(FBGEMM) else OneDNN)(values, scale)
@@ -99,7 +112,7 @@ def token_scales(x: Tensor) -> Tensor:
 
 @cache
 def is_exact(kind: type[Packed]) -> bool:
-    """Whether products of bytes are added without overflow: not where AVX2 makes do with sums in 16 bits."""
+    """Whether products of bytes are added without overflow: with AVX2 alone, sums saturate at 16 bits."""
     steps, ones = torch.full((1, 64), float(LEVELS)), torch.ones(16)
     try:
         sums = kind(torch.full((16, 64), LEVELS, dtype=torch.int8), ones).multiply(steps)

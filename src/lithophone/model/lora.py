@@ -7,7 +7,7 @@ knows nothing of files. Source: `adapter_config.json` of granite-speech-3.3-2b (
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lithophone.errors import ConfigError, OptionError
+from lithophone.model.strict_config import MAX_SIZE, shown
 
 PEFT_PREFIX = "base_model.model."
 ADAPTER_PARTS = ("lora_A", "lora_B")
@@ -27,43 +28,50 @@ UNBUILT = ("alpha_pattern", "fan_in_fan_out", "layers_to_transform", "modules_to
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Rank, scale and place of the adapters. `targets` are names of linear layers, or one pattern for whole paths."""
+    """Rank, scale and place of the adapters: `targets` are names of linear layers, or ends of their paths."""
 
     rank: int = 64
     alpha: float = 32.0
     dropout: float = 0.0
-    targets: tuple[str, ...] | str = ("q_proj", "v_proj")
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"LoRA needs rank >= 1 and dropout in [0, 1), not {self.rank} and {self.dropout}")
+        if type(self.rank) is not int or not 1 <= self.rank <= MAX_SIZE:
+            raise ConfigError(f"LoRA: rank (r) is {shown(self.rank)}: it must lie in 1..{MAX_SIZE}")
+        for name, value, greatest in (("alpha", self.alpha, 1e6), ("dropout", self.dropout, 0.999)):
+            if type(value) not in (int, float) or not 0.0 <= value <= greatest:
+                raise ConfigError(f"LoRA: {name} is {shown(value)}: it must lie in 0..{greatest:g}")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> LoraConfig:
-        """Read peft's `adapter_config.json`; raises ConfigError for a kind of adapter that is not built."""
+    def from_dict(cls, values: Mapping[str, Any], layers: Sequence[str] = ()) -> LoraConfig:
+        """Read peft's `adapter_config.json`; raises ConfigError for a kind of adapter that is not built.
+
+        Where `target_modules` is one text, peft takes it for a pattern: `layers`, those that the file of the adapters
+        has tensors for, stand in its place, so that no pattern of a file is ever run.
+        """
         unbuilt = [key for key in UNBUILT if values.get(key)]
         if unbuilt or values.get("bias", "none") != "none":
-            seen = ", ".join(f"{key}={values[key]!r}" for key in unbuilt or ["bias"])
+            seen = ", ".join(f"{key}={shown(values[key])}" for key in unbuilt or ["bias"])
             raise ConfigError(f"the adapter sets {seen}: only plain LoRA without bias is built")
         missing = [key for key in ("r", "lora_alpha", "target_modules") if key not in values]
         if missing:
             raise ConfigError(f"adapter_config.json lacks {', '.join(missing)}")
         targets = values["target_modules"]
-        targets = targets if isinstance(targets, str) else tuple(sorted(targets))
-        return cls(values["r"], values["lora_alpha"], values.get("lora_dropout", 0.0), targets)
+        if isinstance(targets, str):
+            targets = layers if layers else [targets]
+        if not isinstance(targets, Sequence) or not all(isinstance(target, str) for target in targets):
+            raise ConfigError(f"adapter_config.json: target_modules is {shown(targets)}: expected a list of names")
+        return cls(values["r"], values["lora_alpha"], values.get("lora_dropout", 0.0), tuple(sorted(targets)))
 
     def to_dict(self) -> dict[str, Any]:
         """The same as peft writes it."""
-        targets = self.targets if isinstance(self.targets, str) else list(self.targets)
         return {
             "peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none", "r": self.rank, "lora_alpha": self.alpha,
-            "lora_dropout": self.dropout, "target_modules": targets,
+            "lora_dropout": self.dropout, "target_modules": list(self.targets),
         }  # fmt: skip
 
     def matches(self, path: str) -> bool:
         """Whether the linear layer at this dotted path gets an adapter."""
-        if isinstance(self.targets, str):
-            return re.fullmatch(self.targets, path) is not None
         return any(path == name or path.endswith(f".{name}") for name in self.targets)
 
 

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from lithophone.errors import ConfigError, OptionError
 from lithophone.model.int8_kernels import LEVELS, TINY, OneDNN, is_exact, packed, token_scales
 from lithophone.model.lora import is_adapter
+from lithophone.model.strict_config import shown
 
 SCALE = "weight_scale"
 """The scales of a layer's `weight` in a state dict and in a file: float32 (N,)."""
@@ -167,7 +168,7 @@ def is_quantized(config: Mapping[str, Any]) -> bool:
     """Whether a `config.json` says that weights are int8; ConfigError for another kind of quantisation."""
     method = config.get("quantization_config")
     if method not in (None, QUANTIZATION):
-        raise ConfigError(f"quantization_config is {method!r}: only {QUANTIZATION} is built")
+        raise ConfigError(f"quantization_config is {shown(method)}: only {QUANTIZATION} is built")
     return method is not None
 
 

@@ -1,16 +1,15 @@
 """safetensors files <-> the parameters of a model, by name, strictly.
 
 Our parameter names are those of the published checkpoints (`encoder.*`, `projector.*`, `language_model.*`). Read are
-also the other generations' (`names.py`), the BPE head in `out_llm.safetensors`, which no index lists, and peft's
-`adapter_model.safetensors`. Knows files and tensors only.
+also those of other generations (`tensor_names.py`), the BPE head in `out_llm.safetensors`, which no index lists, and
+peft's `adapter_model.safetensors`. Headers are checked before any tensor is read.
 
-BatchNorm's running statistics take the wanted number type like all other floating tensors: so does the reference, and
-mixed types are refused by some of torch's kernels.
+BatchNorm's running statistics take the wanted number type like all other floating tensors, as in `transformers`: some
+of torch's kernels refuse mixed types.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,8 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lithophone.errors import CheckpointError
+from lithophone.errors import CheckpointError, ConfigError
 from lithophone.files import replacing, write_json
+from lithophone.model.checkpoint_files import is_file, read_json
 from lithophone.model.lora import LoraConfig, LoraLinear, from_peft_name, is_adapter, to_peft_name
 from lithophone.model.quantize import COMPUTE_DTYPE, SCALE, dequantize_rows, int8_layers, quantize_rows, set_int8
 from lithophone.model.tensor_names import ANY, PUBLISHED, Names
@@ -45,6 +45,15 @@ TOLERATED = re.compile(r"(^|\.)(attention_dists|num_batches_tracked|rotary_emb\.
 
 NAMES_SHOWN = 20
 
+FLOATS = ("F64", "F32", "F16", "BF16")
+INTEGERS = ("I8",)
+"""Number types of weights, as safetensors names them: floats, or int8 beside a tensor of scales."""
+
+SHARD = re.compile(r"[^/\\\x00]{1,200}\.safetensors")
+"""The name of a shard: a file of this folder."""
+LAYER = re.compile(r"(.*?)\.(\d{1,9})\..*")
+"""A tensor of one of several layers: the list that the layer is in, and its number."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -53,6 +62,8 @@ class Stored:
     file: Path
     key: str
     shape: tuple[int, ...]
+    kind: str = "F32"
+    """The number type, as safetensors names it."""
     scale: Stored | None = None
 
     def read(self, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Tensor:
@@ -86,11 +97,11 @@ def weight_files(folder: str | Path) -> list[Path]:
     Raises CheckpointError where there are none, or where the index names a shard that is not there.
     """
     folder = Path(folder)
-    main = [folder / SINGLE] if (folder / SINGLE).is_file() else _shards(folder)
-    missing = [path.name for path in main if not path.is_file()]
+    main = [folder / SINGLE] if is_file(folder / SINGLE) else _shards(folder)
+    missing = [path.name for path in main if not is_file(path)]
     if missing:
         raise CheckpointError(f"{folder} lacks {', '.join(missing)}, which {INDEX} names")
-    return main + [folder / name for name in (BPE_HEAD, ADAPTER) if (folder / name).is_file()]
+    return main + [folder / name for name in (BPE_HEAD, ADAPTER) if is_file(folder / name)]
 
 
 def stored_tensors(files: Iterable[Path]) -> dict[str, Stored]:
@@ -98,11 +109,35 @@ def stored_tensors(files: Iterable[Path]) -> dict[str, Stored]:
     found: dict[str, Stored] = {}
     for path in files:
         for stored in _read_header(path):
-            name = our_name(stored.key, path.name)
+            name = _named(stored)
             if name in found:
                 raise CheckpointError(f"{name} is stored twice: in {found[name].file.name} and in {path.name}")
             found[name] = stored
     return _with_scales(found)
+
+
+def _named(stored: Stored) -> str:
+    try:
+        return our_name(stored.key, stored.file.name)
+    except ConfigError as error:
+        raise CheckpointError(f"{stored.file}: {error}") from error
+
+
+def layer_counts(names: Iterable[str]) -> dict[str, int]:
+    """How many layers each list of layers has, by the names of their tensors: `encoder.layers` -> 16."""
+    numbers: dict[str, set[str]] = {}
+    for found in filter(None, map(LAYER.fullmatch, names)):
+        numbers.setdefault(found[1], set()).add(found[2])
+    return {path: len(layers) for path, layers in numbers.items()}
+
+
+def check_kinds(found: Mapping[str, Stored]) -> None:
+    """CheckpointError for weights that are neither floats nor int8 with scales."""
+    for name, stored in found.items():
+        integers = stored.kind in INTEGERS and stored.scale is not None and stored.scale.kind == "F32"
+        if stored.kind not in FLOATS and not integers and not TOLERATED.search(name):
+            allowed = f"{', '.join(FLOATS)}, and I8 with scales in F32"
+            raise CheckpointError(f"{stored.file}: {stored.key} is stored as {stored.kind}; allowed are {allowed}")
 
 
 def _with_scales(found: Mapping[str, Stored]) -> dict[str, Stored]:
@@ -144,6 +179,7 @@ def load_weights(
     if LM_HEAD in found and LM_HEAD not in wanted and EMBEDDINGS in found:
         _check_tied(found.pop(LM_HEAD), found[EMBEDDINGS])
     _compare(wanted, found)
+    check_kinds(found)
     layers = {f"{path}.weight": layer for path, layer in int8_layers(model).items()} if dtype is torch.int8 else {}
     kind = COMPUTE_DTYPE if dtype is torch.int8 else dtype
     for name, stored in found.items():
@@ -198,19 +234,24 @@ def _by_file(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
 
 
 def _shards(folder: Path) -> list[Path]:
-    if not (folder / INDEX).is_file():
+    """The files that the index names, which have to lie in the folder."""
+    if not is_file(folder / INDEX):
         raise CheckpointError(f"{folder} has neither {SINGLE} nor {INDEX}")
-    try:
-        names = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{folder / INDEX} is no index of weights: {error!r}") from error
-    return [folder / name for name in sorted(names)]
+    places = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise CheckpointError(f"{folder / INDEX} is no index of weights: it has no object 'weight_map'")
+    wrong = [name for name in places.values() if not isinstance(name, str) or SHARD.fullmatch(name) is None]
+    if wrong:
+        allowed = "expected names of .safetensors files in the same folder"
+        raise CheckpointError(f"{folder / INDEX}: weight_map has {wrong[0]!r:.100}; {allowed}")
+    return [folder / name for name in sorted(set(places.values()))]
 
 
 def _read_header(path: Path) -> list[Stored]:
     try:
         with safe_open(path, framework="pt") as file:
-            return [Stored(path, key, tuple(file.get_slice(key).get_shape())) for key in file.keys()]  # noqa: SIM118
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            return [Stored(path, key, tuple(s.get_shape()), s.get_dtype()) for key, s in slices.items()]
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}; was it downloaded completely?") from error
 

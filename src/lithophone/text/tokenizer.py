@@ -61,6 +61,11 @@ class Tokenizer:
         return int(self._core.get_vocab_size(with_added_tokens=True))
 
     @cached_property
+    def last_id(self) -> int:
+        """The greatest id."""
+        return max(self._core.get_vocab(with_added_tokens=True).values(), default=-1)
+
+    @cached_property
     def pieces(self) -> tuple[str, ...]:
         """Every token as the vocabulary writes it (bytes as visible characters), in the order of the ids."""
         names = (self._core.id_to_token(i) for i in range(len(self)))
