@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lithophone.languages import UNSPACED_LANGUAGES, base_language
 
@@ -17,6 +18,17 @@ class Word:
     end_s: float
     confidence: float | None = None
     speaker: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """`word`, `start`, `end`, and `probability` and `speaker` where they are known."""
+        known = {"probability": self.confidence, "speaker": self.speaker}
+        return {"word": self.text, "start": self.start_s, "end": self.end_s, **_known(known)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Word:
+        """The inverse of `to_dict`; `text` is read for `word`. Raises KeyError for what is missing."""
+        text = values["word"] if "word" in values else values["text"]
+        return cls(text, values["start"], values["end"], values.get("probability"), values.get("speaker"))
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,18 @@ class Segment:
         known = [word.confidence for word in self.words if word.confidence is not None]
         return sum(known) / len(known) if known else None
 
+    def to_dict(self) -> dict[str, Any]:
+        """`start`, `end`, `text`, and `speaker`, `probability` (the mean of the words') and `words` where known."""
+        known = {"speaker": self.speaker, "probability": self.confidence}
+        words = {"words": [word.to_dict() for word in self.words]} if self.words else {}
+        return {"start": self.start_s, "end": self.end_s, "text": self.text, **_known(known), **words}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Segment:
+        """The inverse of `to_dict`. Raises KeyError for what is missing."""
+        words = tuple(map(Word.from_dict, values.get("words", ())))
+        return cls(values["text"], values["start"], values["end"], words, values.get("speaker"))
+
 
 @dataclass(frozen=True)
 class TranscriptWarning:
@@ -44,6 +68,14 @@ class TranscriptWarning:
     message: str
     start_s: float
     end_s: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"code": self.code, "message": self.message, "start": self.start_s, "end": self.end_s}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TranscriptWarning:
+        """The inverse of `to_dict`. Raises KeyError for what is missing."""
+        return cls(values["code"], values["message"], values["start"], values["end"])
 
 
 @dataclass(frozen=True)
@@ -65,8 +97,34 @@ class Transcript:
     def words(self) -> tuple[Word, ...]:
         return tuple(word for segment in self.segments for word in segment.words)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The document of `--output-format json`, times not rounded."""
+        return {
+            "text": self.text,
+            "language": self.language,
+            "task": self.task,
+            "duration": self.duration_s,
+            "segments": [{"id": number, **segment.to_dict()} for number, segment in enumerate(self.segments)],
+            "warnings": [warning.to_dict() for warning in self.warnings],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Transcript:
+        """The inverse of `to_dict`. Raises KeyError for what is missing."""
+        return cls(
+            tuple(map(Segment.from_dict, values["segments"])),
+            values["duration"],
+            values.get("language"),
+            values.get("task", "transcribe"),
+            tuple(map(TranscriptWarning.from_dict, values.get("warnings", ()))),
+        )
+
 
 def join_text(parts: Iterable[str], language: str | None) -> str:
     """Join pieces of running text as the language writes it."""
     separator = "" if base_language(language) in UNSPACED_LANGUAGES else " "
     return separator.join(part for part in parts if part)
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -133,7 +133,7 @@ def test_speakers_are_named(speaker: str, line: str) -> None:
 
 def test_json() -> None:
     values = json.loads(FORMATS["json"](TIMED))
-    assert list(values) == ["text", "language", "duration", "segments", "warnings"]
+    assert list(values) == ["text", "language", "task", "duration", "segments", "warnings"]
     assert values["text"] == TRANSCRIPT.text
     assert values["duration"] == 3662.0
     assert values["segments"][0] == {
@@ -208,3 +208,14 @@ def test_verbose_json_of_nothing() -> None:
 def test_repeating_text_compresses_well() -> None:
     looping = json.loads(FORMATS["verbose_json"](Transcript((Segment("no " * 200, 0, 1),), 1.0)))
     assert looping["segments"][0]["compression_ratio"] > 2.4
+
+
+def test_json_is_read_again() -> None:
+    speakers = (Segment("Yes.", 0.5, 1.25, (Word("Yes.", 0.5, 1.0, 0.25, "2"),), "2"), Segment("Non", 2.0, 3.5))
+    warning = TranscriptWarning("loop", "The text repeats itself.", 1.0, 2.0)
+    transcript = Transcript(speakers, 4.0, "fr", "translate", (warning,))
+    assert Transcript.from_dict(json.loads(render("json", transcript))) == transcript
+    assert Transcript.from_dict(TIMED.to_dict()) == TIMED
+    assert Transcript.from_dict(json.loads(render("json", EMPTY))) == EMPTY
+    with pytest.raises(KeyError):
+        Transcript.from_dict({"segments": [{"text": "a", "start": 0.0}], "duration": 1.0})

@@ -1,7 +1,7 @@
-"""Hypotheses on disk, clip by clip: a run that was stopped goes on where it was.
+"""Hypotheses on disk, clip by clip, from which a stopped run resumes.
 
-JSON lines that `read_hypotheses` reads as any system's, with what it takes to score them again: the seconds of
-processing, the seconds of audio, and what made them. Clips that failed are not written, so that they are tried again.
+JSON lines that `read_hypotheses` reads, with the seconds of processing and of audio, and what made them. Clips that
+failed are not written, and so tried again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lithophone.transcript import Segment, Word
 
 @dataclass(frozen=True)
 class Answer:
-    """What one clip gave: the hypothesis, seconds of processing, and seconds of audio."""
+    """The result of one clip: hypothesis, seconds of processing, seconds of audio."""
 
     hypothesis: Hypothesis
     processing_s: float
@@ -27,16 +27,15 @@ class Answer:
 
 
 class SavedAnswers:
-    """A file that grows by a line a clip. `made_by` names the model and its options: others may not write into it."""
+    """A file that grows by a line a clip. `made_by` names model and options; a file of others is refused."""
 
     def __init__(self, path: Path, made_by: str) -> None:
         self.path, self.made_by = path, made_by
 
     def read(self) -> dict[str, Answer]:
-        """What is there already, by the clip's name; nothing where there is no file.
+        """The answers of earlier runs by the clip's name; a last line that was not finished is cut off.
 
-        A last line without its end was being written when the run was stopped, and is cut off. Raises ManifestError
-        with the number of a broken line, OptionError for a file of another model or other options.
+        Raises ManifestError with the number of a broken line, OptionError for a file of another model or other options.
         """
         if not self.path.exists():
             return {}
@@ -74,8 +73,8 @@ class SavedAnswers:
 
     def _line(self, answer: Answer) -> dict[str, Any]:
         h = answer.hypothesis
-        words = [_word_dict(word) for word in h.words]
-        turns = [{"text": t.text, "start": t.start_s, "end": t.end_s, "speaker": t.speaker} for t in h.turns]
+        words = [word.to_dict() for word in h.words]
+        turns = [turn.to_dict() for turn in h.turns]
         return {
             "audio": h.name, "hyp": h.text, **({"words": words} if words else {}),
             **({"segments": turns} if turns else {}), "seconds": answer.processing_s, "duration": answer.audio_s,
@@ -84,15 +83,6 @@ class SavedAnswers:
 
 
 def _answer(values: dict[str, Any]) -> Answer:
-    words = tuple(_word(word) for word in values.get("words", ()))
-    turns = tuple(Segment(t["text"], t["start"], t["end"], (), t["speaker"]) for t in values.get("segments", ()))
+    words = tuple(map(Word.from_dict, values.get("words", ())))
+    turns = tuple(map(Segment.from_dict, values.get("segments", ())))
     return Answer(Hypothesis(values["audio"], values["hyp"], words, turns), values["seconds"], values["duration"])
-
-
-def _word_dict(word: Word) -> dict[str, Any]:
-    speaker = {} if word.speaker is None else {"speaker": word.speaker}
-    return {"text": word.text, "start": word.start_s, "end": word.end_s, **speaker}
-
-
-def _word(values: dict[str, Any]) -> Word:
-    return Word(values["text"], values["start"], values["end"], None, values.get("speaker"))

@@ -11,7 +11,10 @@ from typing import Any
 from lithophone.formats.cues import DEFAULT_CUES, CueOptions, label_of
 from lithophone.formats.subtitles import milliseconds
 from lithophone.languages import TABLE, base_language
-from lithophone.transcript import Segment, Transcript, TranscriptWarning, Word
+from lithophone.transcript import Segment, Transcript, Word
+
+DIGITS = {"probability": 4, "avg_logprob": 4, "compression_ratio": 4}
+"""Digits that are written; three of all others."""
 
 
 def to_txt(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
@@ -29,16 +32,8 @@ def to_tsv(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
 
 
 def to_json(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
-    """`text`, `language`, `duration`, `segments` and `warnings`; times in seconds, to the millisecond."""
-    return _dumps(
-        {
-            "text": transcript.text,
-            "language": transcript.language,
-            "duration": _seconds(transcript.duration_s),
-            "segments": [_segment_dict(number, segment) for number, segment in enumerate(transcript.segments)],
-            "warnings": [_warning_dict(warning) for warning in transcript.warnings],
-        }
-    )
+    """`Transcript.to_dict` with times to the millisecond; `from_dict` reads it."""
+    return _dumps(transcript.to_dict())
 
 
 def to_verbose_json(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
@@ -47,12 +42,12 @@ def to_verbose_json(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str
     What has no counterpart here is neutral: `tokens` is empty, `temperature` and `no_speech_prob` are 0, an unknown
     language is "unknown". `avg_logprob` comes from the confidence of the words, 0 where there is none.
     """
-    words = {"words": [_word_dict(word) for word in transcript.words]} if transcript.words else {}
+    words = {"words": [word.to_dict() for word in transcript.words]} if transcript.words else {}
     return _dumps(
         {
             "task": transcript.task,
             "language": _api_name(transcript.language),
-            "duration": _seconds(transcript.duration_s),
+            "duration": transcript.duration_s,
             "text": transcript.text,
             "segments": [_api_segment_dict(number, segment) for number, segment in enumerate(transcript.segments)],
             **words,
@@ -71,47 +66,25 @@ def _texts(transcript: Transcript) -> Iterator[tuple[Segment, str]]:
 # --- json
 
 
-def _seconds(time_s: float) -> float:
-    return round(time_s, 3)
-
-
 def _dumps(values: dict[str, Any]) -> str:
-    return json.dumps(values, ensure_ascii=False)
+    return json.dumps(_rounded(values), ensure_ascii=False)
 
 
-def _segment_dict(number: int, segment: Segment) -> dict[str, Any]:
-    values: dict[str, Any] = {"id": number, **_span(segment), "text": segment.text}
-    if segment.speaker is not None:
-        values["speaker"] = segment.speaker
-    if segment.confidence is not None:
-        values["probability"] = round(segment.confidence, 4)
-    if segment.words:
-        values["words"] = [_word_dict(word) for word in segment.words]
-    return values
-
-
-def _word_dict(word: Word) -> dict[str, Any]:
-    values: dict[str, Any] = {"word": word.text, **_span(word)}
-    if word.confidence is not None:
-        values["probability"] = round(word.confidence, 4)
-    if word.speaker is not None:
-        values["speaker"] = word.speaker
-    return values
-
-
-def _warning_dict(warning: TranscriptWarning) -> dict[str, Any]:
-    return {"code": warning.code, "message": warning.message, **_span(warning)}
-
-
-def _span(timed: Segment | Word | TranscriptWarning) -> dict[str, float]:
-    return {"start": _seconds(timed.start_s), "end": _seconds(timed.end_s)}
+def _rounded(value: Any, digits: int = 3) -> Any:
+    """Times to the millisecond, probabilities to four digits."""
+    if isinstance(value, dict):
+        return {name: _rounded(one, DIGITS.get(name, 3)) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one, digits) for one in value]
+    return round(value, digits) if isinstance(value, float) else value
 
 
 def _api_segment_dict(number: int, segment: Segment) -> dict[str, Any]:
     return {
         "id": number,
         "seek": round(segment.start_s * 100),
-        **_span(segment),
+        "start": segment.start_s,
+        "end": segment.end_s,
         "text": segment.text,
         "tokens": [],
         "temperature": 0.0,
@@ -123,13 +96,13 @@ def _api_segment_dict(number: int, segment: Segment) -> dict[str, Any]:
 
 def _mean_log_confidence(words: tuple[Word, ...]) -> float:
     logs = [math.log(max(word.confidence, 1e-6)) for word in words if word.confidence is not None]
-    return round(sum(logs) / len(logs), 4) if logs else 0.0
+    return sum(logs) / len(logs) if logs else 0.0
 
 
 def _compression_ratio(text: str) -> float:
     """Bytes over compressed bytes, whisper's measure of a text that repeats itself."""
     data = text.encode()
-    return round(len(data) / len(zlib.compress(data)), 4)
+    return len(data) / len(zlib.compress(data))
 
 
 def _api_name(language: str | None) -> str:
