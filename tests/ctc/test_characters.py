@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lithophone.ctc.characters import (
+    KATAKANA_START,
     N_LABELS,
     character_label,
     character_labels,
@@ -14,6 +15,7 @@ from lithophone.ctc.characters import (
     raw_text,
 )
 from lithophone.languages import TABLE
+from lithophone.model.config import EncoderConfig
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,15 @@ def test_labels_are_code_points_and_katakana() -> None:
 
 def test_labels_spell_their_text() -> None:
     assert labels_text(character_labels("naïve カタ漢")) == "naïve カタ"
+
+
+def test_the_vocabulary_is_as_large_as_the_familys_head() -> None:
+    assert EncoderConfig().output_dim == N_LABELS
+    assert character_label(chr(KATAKANA_START + N_LABELS - 257)) == N_LABELS - 1
+    assert character_label(chr(KATAKANA_START + N_LABELS - 256)) is None
+    assert character_label(chr(KATAKANA_START - 1)) is None
+    assert [character_label(chr(code)) for code in (1, 255, 256)] == [1, 255, None]
+    assert labels_text([1, 255, 256, N_LABELS - 1]) == "\x01ÿァー"
 
 
 def test_hiragana_is_written_as_katakana() -> None:

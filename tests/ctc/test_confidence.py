@@ -59,7 +59,7 @@ def test_confidence_is_a_geometric_mean_of_what_is_known() -> None:
     assert combined(None, None) is None
 
 
-def test_what_was_heard_and_what_was_written_count_alike() -> None:
+def test_acoustic_and_decoder_confidence_count_alike() -> None:
     words = (Word("one", 0, 1, 0.36), Word("1999", 1, 2), Word("-", 2, 2), Word("two", 2, 3, 0.5))
     pieces = ["one", " 19", "99", " -"]
     logprobs = [math.log(p) for p in (1.0, 0.4, 0.1, 0.9)]

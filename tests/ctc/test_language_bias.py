@@ -1,4 +1,4 @@
-"""What an encoder is told of its rows' languages."""
+"""Language conditioning of the rows of a batch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_language_without_a_mark_has_a_penalty_alone() -> None:
     assert found.penalty.max() == 7.0
 
 
-def test_where_there_is_nothing_to_tell_nothing_is_told() -> None:
+def test_without_languages_or_bias_there_is_none() -> None:
     assert language_bias([None, None], 7.0, with_ids=True) is None
     assert language_bias(["fr"], 0.0, with_ids=False) is None
     found = language_bias(["fr"], 7.0, with_ids=False)

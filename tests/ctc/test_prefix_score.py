@@ -108,7 +108,7 @@ def spelled(ids: Sequence[int]) -> Pronunciation:
     return Pronunciation([1 + i for i in ids])
 
 
-def says(ids: Sequence[int], vocabulary: int) -> torch.Tensor:
+def confident(ids: Sequence[int], vocabulary: int) -> torch.Tensor:
     """Posteriors of an encoder that is sure of these tokens, at three frames each, with a blank between them."""
     frames = [label for i in ids for label in (1 + i, 1 + i, 0)]
     return (12.0 * F.one_hot(torch.tensor(frames), vocabulary + 1)).log_softmax(-1)
@@ -122,16 +122,16 @@ def decode(model: GraniteSpeech, heard: torch.Tensor, weight: float) -> Reply:
 
 
 @pytest.mark.parametrize("eos", [AUDIO - 1, AUDIO - 2])
-def test_what_the_encoder_hears_is_said_and_then_ends(eos: int) -> None:
+def test_confident_posteriors_are_decoded_and_then_the_reply_ends(eos: int) -> None:
     model = with_end(lively_model(), eos)
-    heard = says([3, 1, 4, 1, 5], model.config.text_config.vocab_size)
+    heard = confident([3, 1, 4, 1, 5], model.config.text_config.vocab_size)
     assert decode(model, heard, 0.95) == Reply((3, 1, 4, 1, 5), True, decode(model, heard, 0.95).logprobs, passes=7)
     assert decode(model, heard, 0.0).ids != (3, 1, 4, 1, 5)
 
 
 def test_the_log_probabilities_are_the_language_models() -> None:
     model = lively_model()
-    heard = says([3, 1, 4], model.config.text_config.vocab_size)
+    heard = confident([3, 1, 4], model.config.text_config.vocab_size)
     reply = decode(model, heard, 0.9)
     (prompt,) = model.embed([[5, 6, 7, *reply.ids]])
     with torch.inference_mode():
@@ -143,8 +143,8 @@ def test_the_log_probabilities_are_the_language_models() -> None:
 @pytest.mark.parametrize("weight", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("future_cost", [0.0, 0.4])
 @pytest.mark.parametrize("seed", range(4))
-def test_what_is_not_listened_to_could_not_have_won(seed: int, future_cost: float, weight: float) -> None:
-    """In every step the beams are those of a slow search that listens to every reply from its beginning."""
+def test_candidates_that_are_not_scored_could_not_have_won(seed: int, future_cost: float, weight: float) -> None:
+    """In every step the beams are those of a slow search that scores every hypothesis from its beginning."""
     generator, eos = torch.Generator().manual_seed(seed), 11
     scorer = PrefixScorer(posteriors(30, seed=seed))
 
@@ -161,8 +161,8 @@ def test_what_is_not_listened_to_could_not_have_won(seed: int, future_cost: floa
                 ids = (*beam.ids, token)
                 spelling = spell([i for i in ids if i != eos])
                 (heard,) = scorer.extend([scorer.empty], [spelling.labels])
-                by_ear = (heard.complete if token == eos else heard.score) + scorer.unscored * spelling.unscored
-                score = (1 - weight) * math.fsum((*beam.logprobs, float(row[token]))) + weight * by_ear
+                ctc = (heard.complete if token == eos else heard.score) + scorer.unscored * spelling.unscored
+                score = (1 - weight) * math.fsum((*beam.logprobs, float(row[token]))) + weight * ctc
                 past = beam.prefix or scorer.empty
                 unsaid = len(scorer.continuation(past)) - len(spelling.labels) + len(past.labels)
                 slow.append((score - future_cost * max(0, unsaid) * (token != eos), score, ids))
@@ -174,11 +174,11 @@ def test_what_is_not_listened_to_could_not_have_won(seed: int, future_cost: floa
 
 
 def test_letters_without_a_label_cost_what_any_label_would() -> None:
-    heard = says([3, 1, 4, 1], 11)
+    heard = confident([3, 1, 4, 1], 11)
     assert PrefixScorer(heard).unscored == pytest.approx(-math.log(heard.shape[1]))
 
 
-def test_digits_do_not_outlive_what_is_said() -> None:
+def test_digits_do_not_outlive_words() -> None:
     """They say nothing at no cost to the ear: while beams that say words pay for each, a cheap digit would stay."""
     digit, eos = 0, 11
     liked = torch.full((12,), -4.0)
@@ -196,7 +196,7 @@ def test_digits_do_not_outlive_what_is_said() -> None:
 
 
 @pytest.mark.parametrize("future_cost", [0.0, 2.5])
-def test_beams_are_compared_by_what_they_will_have_cost(future_cost: float) -> None:
+def test_future_cost_compares_beams_of_unequal_progress(future_cost: float) -> None:
     """Marks cost little, words much: with few beams none that says a word is left, unless the others have them to come.
 
     Each token is a label of its own but the mark, which has none.
@@ -221,7 +221,7 @@ def test_beams_are_compared_by_what_they_will_have_cost(future_cost: float) -> N
     assert (said == words) == (future_cost > 0)
 
 
-def test_what_cannot_be_heard_is_not_said_for_ever() -> None:
+def test_what_has_no_label_is_not_repeated_for_ever() -> None:
     """A language model that likes all tokens alike: a number without end must not be what costs least."""
     junk, eos = 5, 11
     logprobs = torch.full((12,), -2.5)
@@ -238,9 +238,9 @@ def test_what_cannot_be_heard_is_not_said_for_ever() -> None:
     assert search.reply().ids == (3, 1, 4)
 
 
-def test_a_reply_that_is_cut_has_to_be_all_that_is_said() -> None:
+def test_a_reply_that_is_cut_is_scored_as_complete() -> None:
     """At the budget a beam is not let off what it has not said yet."""
-    scorer = PrefixScorer(says([3, 1, 4], 11))
+    scorer = PrefixScorer(confident([3, 1, 4], 11))
     search = Search(BeamSearch(num_beams=12, ctc_weight=0.5), 2, 11, CTCScorer(scorer, spelled))
     for _ in range(2):
         search.step(torch.full((len(search.beams), 12), -2.5))
@@ -259,7 +259,7 @@ def test_the_best_path_goes_on_behind_a_beginning() -> None:
     assert [scorer.continuation(prefix) for prefix in prefixes] == [[4, 5, 5], [5, 5], [5], []]
 
 
-def test_what_the_language_model_would_never_say_is_considered_where_it_was_heard() -> None:
+def test_improbable_tokens_are_candidates_where_they_spell_the_best_path() -> None:
     """Its favourites behind every beam are few; the encoder's are among them if it may propose."""
     heard = PrefixScorer((9.0 * F.one_hot(torch.tensor([7, 0, 8, 0]), 12)).log_softmax(-1))
 

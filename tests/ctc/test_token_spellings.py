@@ -1,4 +1,4 @@
-"""Tokens that say what was heard."""
+"""Tokens that spell the best path."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def test_the_first_word_may_have_a_space_before_it(tokenizer: Tokenizer) -> None
     assert not any(text.startswith(" ") for text in later)
 
 
-def test_nothing_heard_proposes_nothing(tokenizer: Tokenizer) -> None:
+def test_no_labels_propose_nothing(tokenizer: Tokenizer) -> None:
     assert token_spellings(tokenizer)([], False) == []
     assert token_spellings(tokenizer) is token_spellings(tokenizer)

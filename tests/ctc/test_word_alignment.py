@@ -33,6 +33,19 @@ def test_a_word_beside_silence_reaches_as_far_as_it_may() -> None:
     assert times(words) == [pytest.approx(pair) for pair in expected]
 
 
+@pytest.mark.parametrize("text", ["ab cde", "ab 12 cde", "ab, - cde.", "日本 カナ"])
+@pytest.mark.parametrize("cut_s", [0.0, 0.01, 0.0199, 0.07, 0.3, 10.0])
+def test_no_word_is_behind_the_end_of_the_samples(text: str, cut_s: float) -> None:
+    """48,160 samples are 3.010 s and 151 frames, 3.020 s."""
+    log_probs = posteriors("ニホンカナ" if "日" in text else "ab cde")
+    duration_s = max(len(log_probs) * FRAME_S - cut_s, 0.001)
+    words = timed_words(text, log_probs, duration_s, "ja" if "日" in text else None)
+    edges = [edge for word in words for edge in (word.start_s, word.end_s)]
+    assert edges == sorted(edges)
+    assert all(0 <= edge <= duration_s for edge in edges)
+    assert words or "日" in text
+
+
 def test_marks_alone_take_no_time() -> None:
     words = timed_words("- ab - cd", posteriors("ab cd"), 1.0)
     assert [w.text for w in words] == ["-", "ab", "-", "cd"]

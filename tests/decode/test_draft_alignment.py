@@ -38,7 +38,7 @@ def test_tokens_without_text_stand_for_nothing() -> None:
     assert resume(["dog"], ["big", "", "dog", "barked"]) == 3
 
 
-def test_a_draft_that_was_said_is_behind_us() -> None:
+def test_a_draft_that_was_decoded_is_used_up() -> None:
     rng = random.Random(0)
     for _ in range(200):
         rest = [rng.choice(("a", "b", "ab", "ba", "c")) for _ in range(rng.randint(0, 8))]

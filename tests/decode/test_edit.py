@@ -114,7 +114,7 @@ def test_a_row_that_stays_as_it_is_is_not_read_again(model: GraniteSpeechNar) ->
     assert sizes == [2, 1]
 
 
-def test_nothing_heard_can_still_be_said(model: GraniteSpeechNar) -> None:
+def test_an_empty_hypothesis_can_be_edited_into_text(model: GraniteSpeechNar) -> None:
     frames = utterances()[0]
     audio, counts = model.project(model.encode(frames[None], torch.tensor([len(frames)])))
     (reply,) = edit_batch(model, audio, counts, [[]], Edit())

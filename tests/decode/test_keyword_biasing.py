@@ -1,4 +1,4 @@
-"""Words of a keyword list in labels: what is paid for, what is proposed, and what beams make of it."""
+"""Keyword biasing: what is boosted, what is proposed, and what beams make of it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def words(*texts: str, space: int | None = SPACE) -> KeywordTrie:
         ("", True, 0),
     ],
 )
-def test_labels_of_listed_words_count_whole_or_begun(text: str, ended: bool, count: int) -> None:
+def test_labels_of_keywords_count_complete_or_begun(text: str, ended: bool, count: int) -> None:
     assert words("dashwood", "new york").matched(labels(text), ended) == count
 
 
@@ -53,7 +53,7 @@ def test_without_spaces_words_stand_anywhere() -> None:
     assert words("bcd", space=None).matched(labels("abcdabc"), ended=True) == 3
 
 
-def test_what_was_begun_goes_on_and_what_sounds_alike_is_tried() -> None:
+def test_keywords_are_continued_and_those_like_the_best_path_are_tried() -> None:
     listed = words("dashwood", "dash", "prudent")
     assert listed.continuations(labels("mister dashw"), labels("ould")) == [tuple(labels("ood"))]
     assert listed.continuations(labels("mister"), labels(" dush wood")) == [
@@ -65,11 +65,11 @@ def test_what_was_begun_goes_on_and_what_sounds_alike_is_tried() -> None:
     assert listed.continuations(labels("mis"), labels("ter prudent")) == [], "no word begins inside another"
 
 
-def test_what_nobody_can_spell_is_left_out() -> None:
+def test_keywords_without_labels_are_left_out() -> None:
     assert not KeywordTrie([[], [WILDCARD], [1, WILDCARD]], SPACE)
 
 
-def test_strangers_are_told_from_what_was_heard_somewhere() -> None:
+def test_distractors_are_pruned() -> None:
     listed = words("dashwood", "prudent", "table")
     assert listed.pruned(labels("and dush wood be prutent")).words == words("dashwood", "prudent").words
     assert words("new york").pruned(labels("in nuyork")).continuations(labels("in new"), []) == [tuple(labels(" york"))]
@@ -96,7 +96,7 @@ def spelled(ids: tuple[int, ...]) -> Pronunciation:
 
 
 def best(boost: float, *listed: tuple[int, ...]) -> tuple[int, ...]:
-    """The reply to an encoder that hears 4 2 6, a little like 4 2 5, of a model that likes all tokens alike."""
+    """The reply of a uniform language model to CTC posteriors of 4 2 6 that are a little like 4 2 5."""
     frames = (
         F.one_hot(torch.tensor([4, 0, 2, 0, 6, 0]), 12) * 6.0 + F.one_hot(torch.tensor([0, 0, 0, 0, 5, 0]), 12) * 4.5
     )
@@ -107,14 +107,14 @@ def best(boost: float, *listed: tuple[int, ...]) -> tuple[int, ...]:
     return search.reply().ids
 
 
-def test_a_listed_word_that_was_nearly_heard_is_said_and_no_other() -> None:
+def test_a_keyword_near_the_best_path_is_decoded_and_no_other() -> None:
     assert best(0.0) == (3, 1, 5)
     assert best(0.5, (4, 2, 5)) == (3, 1, 4)
-    assert best(0.5, (7, 8, 9)) == (3, 1, 5), "nothing like it was heard"
+    assert best(0.5, (7, 8, 9)) == (3, 1, 5), "the best path has nothing like it"
     assert best(0.5) == best(0.0), "an empty list changes nothing"
 
 
-def test_a_beginning_that_becomes_another_word_gives_back_what_it_was_paid() -> None:
+def test_a_prefix_that_becomes_another_word_loses_its_boost() -> None:
     listed = words("dashwood")
     paid = [listed.matched(labels("dashboard"[:n]), ended=False) for n in range(10)]
     assert paid == [0, 1, 2, 3, 4, 0, 0, 0, 0, 0]

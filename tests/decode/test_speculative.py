@@ -52,7 +52,7 @@ def edited(ids: Sequence[int], rng: random.Random, removed: int, added: int) -> 
     return draft
 
 
-def as_heard(ids: Sequence[int]) -> Ids:
+def as_ctc(ids: Sequence[int]) -> Ids:
     """The draft of an encoder: no capitals, no punctuation, and what joins two tokens in two."""
     draft: Ids = []
     for text in (FOLDS[token] for token in ids):
@@ -70,12 +70,12 @@ DRAFTS: dict[str, Callable[[Ids, random.Random], Ids]] = {
     "substitutions": lambda ids, rng: edited(ids, rng, 1, 1),
     "deletions": lambda ids, rng: edited(ids, rng, 2, 0),
     "insertions": lambda ids, rng: edited(ids, rng, 0, 2),
-    "as heard": lambda ids, rng: as_heard(ids),
+    "as CTC": lambda ids, rng: as_ctc(ids),
 }
 
 
-class Told(NamedTuple):
-    """A model, prompts, and what the judge says to them."""
+class Judged(NamedTuple):
+    """A model, prompts, and the replies of the judge."""
 
     model: GraniteSpeech
     prompts: list[Tensor]
@@ -93,62 +93,62 @@ class Told(NamedTuple):
         ]
 
 
-def tell(model: GraniteSpeech, n: int) -> Told:
+def judge(model: GraniteSpeech, n: int) -> Judged:
     prompts = prompts_for(model, n)
-    return Told(model, prompts, [greedy_decode(model, prompt, Greedy(BUDGET), 0) for prompt in prompts])
+    return Judged(model, prompts, [greedy_decode(model, prompt, Greedy(BUDGET), 0) for prompt in prompts])
 
 
 @pytest.fixture(scope="module")
-def told() -> Told:
+def judged() -> Judged:
     """Replies that end by themselves and replies that are cut."""
-    told = tell(lively_model(), N_PROMPTS)
-    assert {reply.finished for reply in told.replies} == {True, False}
-    return told
+    judged = judge(lively_model(), N_PROMPTS)
+    assert {reply.finished for reply in judged.replies} == {True, False}
+    return judged
 
 
 @pytest.fixture(scope="module")
-def long() -> Told:
+def long() -> Judged:
     """Replies that are all cut at the budget."""
-    return tell(decided_model(), FEW)
+    return judge(decided_model(), FEW)
 
 
 @pytest.mark.parametrize("batch", [1, 8])
 @pytest.mark.parametrize("folds", [None, FOLDS], ids=["ids", "folds"])
 @pytest.mark.parametrize("kind", DRAFTS)
-def test_an_exact_reply_is_the_greedy_reply(told: Told, kind: str, folds: list[str] | None, batch: int) -> None:
+def test_an_exact_reply_is_the_greedy_reply(judged: Judged, kind: str, folds: list[str] | None, batch: int) -> None:
     rng = random.Random(kind)
-    drafts = [DRAFTS[kind](list(reply.ids), rng) for reply in told.replies]
-    replies = told.decode(Speculative(BUDGET, lookahead=rng.choice((1, 3, 16))), drafts, batch, folds)
-    assert_same_replies(replies, told.replies)
-    for reply, greedy in zip(replies, told.replies, strict=True):
+    drafts = [DRAFTS[kind](list(reply.ids), rng) for reply in judged.replies]
+    replies = judged.decode(Speculative(BUDGET, lookahead=rng.choice((1, 3, 16))), drafts, batch, folds)
+    assert_same_replies(replies, judged.replies)
+    for reply, greedy in zip(replies, judged.replies, strict=True):
         # The end of the text may have been drafted as well.
         assert 0 <= reply.accepted <= min(reply.drafted, len(reply.ids) + reply.finished)
         assert reply.passes <= greedy.passes
 
 
-def test_a_right_draft_takes_one_pass(long: Told) -> None:
+def test_a_right_draft_takes_one_pass(long: Judged) -> None:
     drafts = [list(reply.ids) for reply in long.replies]
     replies = long.decode(Speculative(BUDGET), drafts, 8, None)
     assert {(reply.passes, reply.drafted, reply.accepted) for reply in replies} == {(1, BUDGET, BUDGET)}
 
 
-def test_a_draft_that_ends_with_the_reply_takes_one_pass(told: Told) -> None:
-    drafts = [list(reply.ids) for reply in told.replies]
-    replies = told.decode(Speculative(BUDGET), drafts, 8, None)
+def test_a_draft_that_ends_with_the_reply_takes_one_pass(judged: Judged) -> None:
+    drafts = [list(reply.ids) for reply in judged.replies]
+    replies = judged.decode(Speculative(BUDGET), drafts, 8, None)
     assert {reply.passes for reply in replies} == {1}
 
 
 @pytest.mark.parametrize("folds", [None, FOLDS], ids=["ids", "folds"])
 @pytest.mark.parametrize(("removed", "added", "passes"), [(1, 1, 2), (0, 1, 2), (1, 0, 3)])
 def test_one_wrong_extra_or_missing_token_costs_a_pass_or_two(
-    long: Told, removed: int, added: int, passes: int, folds: list[str] | None
+    long: Judged, removed: int, added: int, passes: int, folds: list[str] | None
 ) -> None:
     rng = random.Random(0)
     drafts = [list(reply.ids) for reply in long.replies]
     for draft in drafts:
         at = rng.randrange(2, BUDGET - 4)
-        said = {FOLDS[token] for token in draft}
-        foreign = next(token for token in range(PAD) if FOLDS[token] not in said and FOLDS[token])
+        texts = {FOLDS[token] for token in draft}
+        foreign = next(token for token in range(PAD) if FOLDS[token] not in texts and FOLDS[token])
         draft[at : at + removed] = [foreign] * added
     replies = long.decode(Speculative(BUDGET, lookahead=BUDGET), drafts, 8, folds)
     counts = sorted(reply.passes for reply in replies)
@@ -156,35 +156,35 @@ def test_one_wrong_extra_or_missing_token_costs_a_pass_or_two(
     assert counts[-1] <= passes + 2
 
 
-def test_folds_tell_what_a_draft_with_other_splits_stands_for(long: Told) -> None:
+def test_folds_align_a_draft_with_another_tokenization(long: Judged) -> None:
     drafts = [
-        [half for i in reply.ids for half in (as_heard([i]) if i >= VOCABULARY - 20 else [i])] for reply in long.replies
+        [half for i in reply.ids for half in (as_ctc([i]) if i >= VOCABULARY - 20 else [i])] for reply in long.replies
     ]
     by_text, by_id = (long.decode(Speculative(BUDGET), drafts, 8, folds) for folds in (FOLDS, None))
     assert sum(reply.passes for reply in by_text) < 0.8 * sum(reply.passes for reply in by_id)
 
 
-def test_lookahead_bounds_what_a_pass_reads_after_the_first(long: Told) -> None:
+def test_lookahead_bounds_what_a_pass_reads_after_the_first(long: Judged) -> None:
     drafts = [[(reply.ids[0] + 1) % PAD, *reply.ids[1:]] for reply in long.replies]
     replies = long.decode(Speculative(BUDGET, lookahead=4), drafts, 8, None)
     assert min(reply.passes for reply in replies) == 1 + math.ceil((BUDGET - 1) / (4 + 1))
 
 
-def test_the_end_token_in_a_draft_ends_the_reply(told: Told) -> None:
-    eos = told.model.config.text_config.eos_token_id
-    drafts = [[*reply.ids, eos, 5, 6] for reply in told.replies]
-    assert_same_replies(told.decode(Speculative(BUDGET), drafts, 8, None), told.replies)
+def test_the_end_token_in_a_draft_ends_the_reply(judged: Judged) -> None:
+    eos = judged.model.config.text_config.eos_token_id
+    drafts = [[*reply.ids, eos, 5, 6] for reply in judged.replies]
+    assert_same_replies(judged.decode(Speculative(BUDGET), drafts, 8, None), judged.replies)
 
 
 @pytest.mark.parametrize("budget", [1, 2, 7])
-def test_a_draft_beyond_the_budget_is_cut_with_the_reply(long: Told, budget: int) -> None:
+def test_a_draft_beyond_the_budget_is_cut_with_the_reply(long: Judged, budget: int) -> None:
     drafts = [list(reply.ids) for reply in long.replies]
     replies = long.decode(Speculative(budget), drafts, 8, None)
     assert [reply.ids for reply in replies] == [reply.ids[:budget] for reply in long.replies]
     assert {(reply.finished, reply.drafted) for reply in replies} == {(False, budget)}
 
 
-def test_a_draft_beyond_the_last_position_is_cut_with_the_reply(long: Told) -> None:
+def test_a_draft_beyond_the_last_position_is_cut_with_the_reply(long: Judged) -> None:
     room = 3
     limit = long.model.config.text_config.max_position_embeddings
     (prompt,) = long.model.embed([[i % PAD for i in range(limit - room)]])
@@ -220,43 +220,43 @@ def slow_relaxed(model: GraniteSpeech, prompt: Tensor, draft: Ids, tau_slm: floa
 @pytest.mark.parametrize("folds", [None, FOLDS], ids=["ids", "folds"])
 @pytest.mark.parametrize(("tau_slm", "lookahead"), [(0.02, 16), (0.02, 2), (0.2, 1), (1.0, 16)])
 def test_a_relaxed_reply_is_that_of_the_slow_loop(
-    told: Told, tau_slm: float, lookahead: int, folds: list[str] | None
+    judged: Judged, tau_slm: float, lookahead: int, folds: list[str] | None
 ) -> None:
     rng, n = random.Random(1), 8
-    few = Told(told.model, told.prompts[:n], told.replies[:n])
+    few = Judged(judged.model, judged.prompts[:n], judged.replies[:n])
     drafts = [edited(reply.ids, rng, 2, 6) for reply in few.replies]
     replies = few.decode(Speculative(BUDGET, tau_slm=tau_slm, lookahead=lookahead), drafts, n, folds)
-    expected = [slow_relaxed(told.model, p, d, tau_slm, folds) for p, d in zip(few.prompts, drafts, strict=True)]
+    expected = [slow_relaxed(judged.model, p, d, tau_slm, folds) for p, d in zip(few.prompts, drafts, strict=True)]
     assert [list(reply.ids) for reply in replies] == expected
     changed = [reply.ids != greedy.ids for reply, greedy in zip(replies, few.replies, strict=True)]
     assert any(changed) == (tau_slm < 0.1), "a low bar lets some of the draft through, a high one none"
 
 
-def test_relaxed_probabilities_are_those_of_the_tokens_that_stand(told: Told) -> None:
-    (prompt, *_), draft = told.prompts, list(range(10, 22))
-    (reply,) = decode_batch(told.model, [prompt], Speculative(BUDGET, tau_slm=1e-9), [0], [draft])
+def test_relaxed_probabilities_are_those_of_the_tokens_that_stand(judged: Judged) -> None:
+    (prompt, *_), draft = judged.prompts, list(range(10, 22))
+    (reply,) = decode_batch(judged.model, [prompt], Speculative(BUDGET, tau_slm=1e-9), [0], [draft])
     assert list(reply.ids[:12]) == draft
-    read = torch.cat((prompt, told.model.language_model.embed(torch.tensor(reply.ids))))[None]
-    logits = told.model.language_model.logits(told.model.language_model(read))[0, len(prompt) - 1 : -1]
+    read = torch.cat((prompt, judged.model.language_model.embed(torch.tensor(reply.ids))))[None]
+    logits = judged.model.language_model.logits(judged.model.language_model(read))[0, len(prompt) - 1 : -1]
     expected = logits.log_softmax(-1).gather(-1, torch.tensor(reply.ids)[:, None])[:, 0]
     torch.testing.assert_close(torch.tensor(reply.logprobs), expected, atol=1e-5, rtol=0)
 
 
-def test_a_draft_for_a_greedy_row_is_refused(told: Told) -> None:
+def test_a_draft_for_a_greedy_row_is_refused(judged: Judged) -> None:
     with pytest.raises(OptionError, match="a draft was given to Greedy"):
-        decode_batch(told.model, told.prompts[:1], Greedy(BUDGET), [0], drafts=[[1]])
+        decode_batch(judged.model, judged.prompts[:1], Greedy(BUDGET), [0], drafts=[[1]])
 
 
-def test_a_draft_outside_the_vocabulary_is_our_mistake(told: Told) -> None:
+def test_a_draft_outside_the_vocabulary_is_our_mistake(judged: Judged) -> None:
     with pytest.raises(AssertionError, match="tokens"):
-        decode_batch(told.model, told.prompts[:1], Speculative(BUDGET), [0], drafts=[[VOCABULARY]])
+        decode_batch(judged.model, judged.prompts[:1], Speculative(BUDGET), [0], drafts=[[VOCABULARY]])
 
 
-def test_logits_held_in_chunks_give_the_same_verdicts(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_held_in_chunks_give_the_same_predictions(judged: Judged, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden = torch.randn(10, 64, generator=torch.Generator().manual_seed(0))
-    whole = verify(told.model.language_model, hidden, range(10))
+    whole = verify(judged.model.language_model, hidden, range(10))
     monkeypatch.setattr(speculative, "CHUNK", 3)
-    chunked = verify(told.model.language_model, hidden, range(10))
+    chunked = verify(judged.model.language_model, hidden, range(10))
     assert [prediction.token for prediction in chunked] == [prediction.token for prediction in whole]
     torch.testing.assert_close(torch.tensor(chunked), torch.tensor(whole))
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias, TypeGuard
 
+from lithophone.audio.features import FRAME_S, audio_embedding_count
 from lithophone.errors import OptionError
 
-EMBEDDINGS_PER_30_S = 300
-"""Audio embeddings come at 10 Hz: three for every window of 15 frames of 20 ms."""
+EMBEDDINGS_PER_30_S = audio_embedding_count(round(30 / FRAME_S))
+"""Audio embeddings come at 10 Hz."""
 
 MAX_BEAMS = 128
 MAX_EDITING_STEPS = 100
