@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import random
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
+from lithophone.decode.beam import BeamGroup, _placed
 from lithophone.decode.greedy import greedy_decode
 from lithophone.decode.options import BeamSearch, Greedy
 from lithophone.decode.reply import Reply
@@ -137,3 +139,30 @@ def test_beams_read_no_drafts() -> None:
     model = lively_model()
     with pytest.raises(OptionError, match="a draft was given to BeamSearch"):
         decode_batch(model, model.embed([[1, 2]]), BeamSearch(), [0], drafts=[[3]])
+
+
+def test_beams_stay_in_the_rows_of_their_pasts_where_they_can() -> None:
+    drawn = random.Random(0)
+    for _ in range(200):
+        n = drawn.randrange(1, 7)
+        past = [drawn.randrange(drawn.choice((1, n, 7))) for _ in range(n)]
+        order = _placed(past)
+        assert sorted(order) == list(range(n)), "every beam has one row"
+        stay = sum(past[beam] == row for row, beam in enumerate(order))
+        assert stay == len({row for row in past if row < n}), "of the beams of one past one stays"
+
+
+def test_a_group_reads_and_continues_its_rows_in_any_order() -> None:
+    """Whatever the order of the rows, each holds the past of the beam that reads there."""
+    generator = torch.Generator().manual_seed(0)
+    group = BeamGroup(torch.zeros(3, 4), False, 12, 19, BeamSearch(num_beams=5), None)
+    rows: list[tuple[int, ...]] = [()]
+    moved = 0
+    for _ in range(8):
+        group.extend((2 * torch.randn(len(rows), 20, generator=generator)).log_softmax(-1))
+        rows = [rows[parent] for parent in group.parents]
+        moved += sum(parent != row for row, parent in enumerate(group.parents))
+        for row, read in enumerate(group.propose()):
+            rows[row] = (*rows[row], *read)
+        assert sorted(rows) == sorted(beam.ids for beam in group.search.beams)
+    assert moved

@@ -174,6 +174,8 @@ class BeamGroup(SequenceGroup):
         super().__init__(prompt, audio, budget, eos)
         self.max_rows = options.num_beams
         self.search = Search(options, budget, eos, scorer)
+        self.order = [0]
+        """The beam of each row: a beam takes its parent's row where it can, which saves copying."""
 
     @property
     def done(self) -> bool:
@@ -184,18 +186,35 @@ class BeamGroup(SequenceGroup):
         return self.search.passes
 
     def propose(self) -> list[list[int]]:
-        return [list(beam.ids[-1:]) for beam in self.search.beams]
+        return [list(self.search.beams[i].ids[-1:]) for i in self.order]
 
     @classmethod
     def accept(cls, language_model: GraniteForCausalLM, states: Sequence[tuple[BeamGroup, Tensor]]) -> None:
         hidden = torch.cat([rows[:, -1] for _, rows in states])
         logprobs = language_model.logits(hidden).float().log_softmax(-1)
         for (group, _), own in zip(states, torch.split(logprobs, [len(rows) for _, rows in states]), strict=True):
-            group.search.step(own)
-            group.parents = [beam.parent for beam in group.search.beams]
+            group.extend(own)
+
+    def extend(self, logprobs: Tensor) -> None:
+        """Take the log-probabilities (rows, V) of the tokens that may follow each row."""
+        rows = sorted(range(len(self.order)), key=self.order.__getitem__)
+        self.search.step(logprobs[rows])
+        past = [rows[beam.parent] for beam in self.search.beams]
+        self.order = _placed(past)
+        self.parents = [past[i] for i in self.order]
 
     def reply(self) -> Reply:
         return self.search.reply()
+
+
+def _placed(past: Sequence[int]) -> list[int]:
+    """Which beam each row takes, by the rows of the beams' pasts: the first to continue a row stays in it."""
+    first: dict[int, int] = {}
+    for beam, row in enumerate(past):
+        if row < len(past):
+            first.setdefault(row, beam)
+    others = iter([beam for beam in range(len(past)) if beam not in first.values()])
+    return [first[row] if row in first else next(others) for row in range(len(past))]
 
 
 @torch.inference_mode()

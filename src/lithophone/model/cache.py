@@ -80,10 +80,19 @@ class KVCache:
             self._grow(-(-needed // BLOCK) * BLOCK)
 
     def select(self, rows: Tensor) -> None:
-        """Keep only these rows `(n,)`, in this order; a row named twice is there twice."""
-        for layer, stored in enumerate(self.layers):
-            self.layers[layer] = stored[:, rows]
+        """Keep only these rows `(n,)`, in this order; a row may be named twice. Rows that stay are not copied."""
+        if len(rows) == len(self.lengths):
+            self._move(rows)
+        else:
+            self.layers = [stored[:, rows] for stored in self.layers]
         self.rewind(self.lengths[rows])
+
+    def _move(self, rows: Tensor) -> None:
+        """Write `rows[i]` to row i, in place."""
+        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
+        if len(moved):
+            for stored in self.layers:
+                stored[:, moved, :, : self.longest] = stored[:, rows[moved], :, : self.longest]
 
     def join(self, other: KVCache) -> None:
         """Append the rows of another cache of the same model; the other one is used up."""

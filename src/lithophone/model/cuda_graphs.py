@@ -34,11 +34,9 @@ class StaticKVCache(KVCache):
         self.rewind(self.lengths[:0])
 
     def select(self, rows: Tensor) -> None:
-        """Keep only these rows `(n,)`, in this order."""
-        n, end = len(rows), self.longest
-        if not torch.equal(rows, torch.arange(n, device=rows.device)):
-            for stored in self.layers:
-                stored[:, :n, :, :end] = stored[:, rows, :, :end]
+        """Keep only these rows `(n,)`, in this order; a row may be named twice."""
+        assert len(rows) <= self.rows, f"the cache has {self.rows} rows, {len(rows)} are needed"
+        self._move(rows)
         self.rewind(self.lengths[rows])
 
     def join(self, other: KVCache) -> None:
