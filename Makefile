@@ -8,6 +8,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# A process for each core, up to four; a file of tests stays in one process, since its tests share models.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 DEMO   := src/lithophone/assets/demo/demo.flac
 
 .PHONY: demo test test-full test-all check clean
@@ -17,7 +19,7 @@ demo: $(VENV)/.demo
 	@echo "The command is in $(VENV): source $(BIN)/activate, or call $(BIN)/lithophone" >&2
 
 test: check
-	$(BIN)/python -m pytest --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) --durations=15
 
 test-full: check $(VENV)/.test-full
 	$(BIN)/python -m pytest -m full --durations=15
