@@ -14,7 +14,6 @@ import pytest
 import soundfile
 import torch
 
-from lithophone.audio import features
 from lithophone.audio.reader import RATE_HZ, load_audio
 from lithophone.errors import AudioError
 from tests.sounds import noise, tone, write_container
@@ -41,10 +40,6 @@ def frequency_hz(samples: np.ndarray) -> float:
 @pytest.fixture
 def mp3(tmp_path: Path) -> Path:
     return write_container(tmp_path / "tone.mp3", tone(2.0, 44_100), 44_100, "libmp3lame")
-
-
-def test_the_rate_is_that_of_the_features() -> None:
-    assert RATE_HZ == features.RATE_HZ
 
 
 # --- files

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+import tracemalloc
 from importlib.resources import files
 from itertools import pairwise
 
@@ -13,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from lithophone.audio.reader import RATE_HZ, load_audio
-from lithophone.audio.segmenter import PADDING_S, SPEECH_STARTS, Segmenter, Window, speech_windows
+from lithophone.audio.segmenter import JOINING_S, PADDING_S, SPEECH_STARTS, Segmenter, Window, speech_windows
 from lithophone.audio.vad import CHUNK, CHUNKS_PER_RUN, SileroVAD, _new_session
 from lithophone.errors import OptionError
-from tests.detectors import by_spans, by_table, speech_stretches, whole_windows
+from tests.detectors import RuleDetector, by_spans, by_table, speech_stretches, whole_windows
 from tests.sounds import noise, silence, tone
 
 DEMO = files("lithophone") / "assets" / "demo"
@@ -192,6 +193,152 @@ def test_speech_ends_later_than_it_starts() -> None:
     probabilities = np.array([0, 0.4, 0.6, 0.4, 0.3, 0] + [0] * 100 + [0.4, 0.4, 0], np.float32)
     ((start, end),) = speech_stretches(probabilities, len(probabilities) * CHUNK)
     assert (start, end) == (0, 4 * CHUNK + int(PADDING_S * RATE_HZ))
+
+
+def with_quiet(length_s: float, *spans: tuple[float, float, float]) -> NDArray[np.float32]:
+    """Loud noise with (start, end, level) spans of lower level."""
+    samples = noise(length_s, peak=0.3)
+    for start_s, end_s, level in spans:
+        samples[int(start_s * RATE_HZ) : int(end_s * RATE_HZ)] *= np.float32(level)
+    return samples
+
+
+def edges_of(samples: NDArray[np.float32], limit_s: float = 30.0) -> list[tuple[float, float]]:
+    """Windows in seconds of a recording that is speech all over."""
+    windows = speech_windows(samples, limit_s, detector=by_spans((0.0, 1e9)))
+    return [(w.start_s, w.end_s) for w in windows]
+
+
+@pytest.mark.parametrize(("too_early", "allowed"), [(14.0, 16.0), (14.5, 15.2), (5.0, 29.0)])
+def test_the_first_half_of_a_window_is_not_cut(too_early: float, allowed: float) -> None:
+    samples = with_quiet(60.0, (too_early, too_early + 0.4, 0.0), (allowed, allowed + 0.4, 0.1))
+    assert allowed < edges_of(samples)[0][1] < allowed + 0.4
+
+
+@pytest.mark.parametrize(("allowed", "too_late"), [(29.0, 30.1), (23.0, 31.0)])
+def test_a_window_is_not_longer_than_the_limit(allowed: float, too_late: float) -> None:
+    samples = with_quiet(60.0, (allowed, allowed + 0.4, 0.1), (too_late, too_late + 0.4, 0.0))
+    assert allowed < edges_of(samples)[0][1] < allowed + 0.4
+
+
+@pytest.mark.parametrize("length_s", [31.0, 34.0, 37.4])
+def test_the_last_window_has_a_quarter_of_the_limit(length_s: float) -> None:
+    allowed, too_late = length_s - 7.5 - 0.6, length_s - 7.5 + 0.2
+    samples = with_quiet(length_s, (allowed, allowed + 0.4, 0.1), (too_late, too_late + 0.4, 0.0))
+    first, last = edges_of(samples)
+    assert allowed < first[1] < allowed + 0.4
+    assert last == (first[1], length_s)
+
+
+def test_speech_of_the_limit_is_one_window_and_a_sample_more_is_two() -> None:
+    limit = int(3.2 * RATE_HZ)
+    samples = with_quiet(3.2, (2.0, 2.1, 0.0))
+    assert len(edges_of(samples, 3.2)) == 1
+    assert len(edges_of(np.append(samples, np.float32(0.1)), 3.2)) == 2
+    assert len(samples) == limit
+
+
+def test_a_pause_wins_over_a_shorter_and_deeper_one() -> None:
+    samples = with_quiet(60.0, (18.0, 18.032, 0.0), (22.0, 22.5, 0.1))
+    assert 22.0 < edges_of(samples)[0][1] < 22.5
+
+
+def test_less_speech_wins_where_it_is_equally_loud() -> None:
+    probabilities = np.ones(math.ceil(60 * RATE_HZ / CHUNK), np.float32)
+    probabilities[700:710] = 0.4
+    samples = np.full(60 * RATE_HZ, 0.1, np.float32)
+    first = speech_windows(samples, detector=by_table(probabilities))[0]
+    assert 700 * CHUNK < first.end < 710 * CHUNK
+
+
+@pytest.mark.parametrize(("n_silent", "n_windows"), [(31, 1), (32, 2)])
+def test_silence_of_a_second_parts_windows(n_silent: int, n_windows: int) -> None:
+    """31 chunks are 0.992 s, 32 are 1.024 s."""
+    probabilities = np.concatenate([np.ones(10), np.zeros(n_silent), np.ones(10)]).astype(np.float32)
+    samples = silence(len(probabilities) * CHUNK / RATE_HZ)
+    assert len(speech_windows(samples, detector=by_table(probabilities))) == n_windows
+
+
+@pytest.mark.parametrize(
+    ("values", "chunks"),
+    [
+        ([0.5], (40, 41)),
+        ([0.49], None),
+        ([0.35, 0.5, 0.35, 0.34], (40, 43)),
+        ([0.4, 0.4, 0.4], None),
+    ],
+)
+def test_thresholds(values: list[float], chunks: tuple[int, int] | None) -> None:
+    probabilities = np.zeros(100, np.float32)
+    probabilities[40 : 40 + len(values)] = values
+    found = [(w.start, w.end) for w in speech_windows(silence(3.2), detector=by_table(probabilities))]
+    padding = int(PADDING_S * RATE_HZ)
+    assert found == ([(chunks[0] * CHUNK - padding, chunks[1] * CHUNK + padding)] if chunks else [])
+
+
+# --- blocks
+
+
+@pytest.mark.parametrize("limit_s", [5.0, 30.0])
+@pytest.mark.parametrize("pauses", [False, True])
+def test_a_window_comes_as_soon_as_nothing_can_change_it(limit_s: float, pauses: bool) -> None:
+    """Held back: 1.25 limits, the silence that ends a stretch, and what the detector takes at once."""
+    samples = with_quiet(150.0)
+    spans = [(t, t + 7.0) for t in range(0, 150, 9)] if pauses else [(0.0, 150.0)]
+    segmenter = Segmenter(limit_s, by_spans(*spans))
+    n_windows = 0
+    for end in range(1_600, len(samples) + 1, 1_600):
+        for window in segmenter.push(samples[end - 1_600 : end]):
+            n_windows += 1
+            assert end - window.start <= (1.25 * limit_s + JOINING_S + 2 * PADDING_S + 0.2) * RATE_HZ
+    assert n_windows >= 3
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.4, 1.0])
+def test_memory_does_not_grow_with_the_recording(probability: float) -> None:
+    detector = RuleDetector(lambda chunks, _: np.full(len(chunks), probability))
+    segmenter, block = Segmenter(30.0, detector), noise(8.0, peak=0.3)
+    tracemalloc.start()
+    for _ in range(75):
+        segmenter.push(block)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 24 * 2**20  # the recording has 38 MB
+
+
+def test_a_detector_that_stays_between_its_thresholds_is_decided_after_a_minute() -> None:
+    detector = RuleDetector(lambda chunks, _: np.full(len(chunks), 0.4))
+    windows = speech_windows(noise(90.0, peak=0.3), detector=detector)
+    assert (windows[0].start, windows[-1].end) == (0, 90 * RATE_HZ)
+    assert speech_windows(noise(59.0, peak=0.3), detector=detector) == []
+
+
+def test_a_window_owns_its_samples() -> None:
+    samples = with_quiet(5.0)
+    (window,) = speech_windows(samples, detector=by_spans((1.0, 3.0)))
+    expected = samples[window.start : window.end].copy()
+    samples[:] = 0
+    np.testing.assert_array_equal(window.samples, expected)
+    assert not np.shares_memory(window.samples, samples)
+    assert window.samples.base is None
+
+
+@pytest.mark.parametrize("size", [1, 700, 50_000])
+def test_the_detector_keeps_its_state_between_blocks(reading: NDArray[np.float32], size: int) -> None:
+    part = reading[: 3 * RATE_HZ if size == 1 else 12 * RATE_HZ + 17]
+    stream = DETECTOR.stream()
+    found = [stream.push(part[i : i + size]) for i in range(0, len(part), size)]
+    np.testing.assert_array_equal(np.concatenate([*found, stream.flush()]), DETECTOR.speech_probabilities(part))
+
+
+def test_streams_of_a_detector_are_independent(reading: NDArray[np.float32]) -> None:
+    first, second = DETECTOR.stream(), DETECTOR.stream()
+    second.push(reading[:50_000])
+    np.testing.assert_array_equal(first.push(reading[:CHUNK]), DETECTOR.stream().push(reading[:CHUNK]))
+
+
+def test_the_shortest_limit() -> None:
+    assert len(edges_of(with_quiet(4.0), 1.0)) >= 4
 
 
 @pytest.mark.parametrize("limit_s", [0, -1, 0.5, math.nan, math.inf])

@@ -97,8 +97,8 @@ class ContainerBlocks:
     def _open(self) -> None:
         mp3_s = mp3_length_s(self._file)
         self._shortage = wav_shortage(self._file)
-        is_live_wav = not self._file.seekable() and self._file.peek()[:4] == b"RIFF"
-        options = {**OPTIONS, "probesize": "32768"} if is_live_wav else OPTIONS  # else the first MB is waited for
+        is_wav = self._file.peek()[:4] == b"RIFF"
+        options = {**OPTIONS, "probesize": "32768"} if is_wav else OPTIONS  # else FFmpeg reads the first MB for it
         try:
             self._container = cast(Any, av.open(self._file, options=options, metadata_errors="ignore"))
         except av.FFmpegError as error:
@@ -233,10 +233,12 @@ class ContainerBlocks:
     def _packets(self) -> Iterator[Any]:
         """Packets of the track; `_last_s` becomes the end of the last packet of any track."""
         self._last_s = 0.0
+        zero_s = float(self._zero_s)
+        ticks_s = {stream.index: float(stream.time_base or 0) for stream in self._container.streams}
         for packet in self._container.demux():
-            if packet.pts is not None and packet.time_base:
-                end_s = (packet.pts + (packet.duration or 0)) * packet.time_base
-                self._last_s = max(self._last_s, float(end_s - self._zero_s))
+            if packet.pts is not None:
+                end_s = (packet.pts + (packet.duration or 0)) * ticks_s.get(packet.stream_index, 0.0) - zero_s
+                self._last_s = max(self._last_s, end_s)
             if packet.stream == self._stream:
                 yield packet
 

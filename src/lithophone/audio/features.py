@@ -1,8 +1,7 @@
-"""Samples -> frames: the front end that every checkpoint of the family shares (`preprocessor_config.json`).
+"""Log-mel features: samples -> frames (T, 160), 20 ms each, as all checkpoints take them (`preprocessor_config.json`).
 
-16 kHz mono -> power spectrogram -> 80 mel bands (HTK scale, no area normalisation) -> log10, floor 8 below the
-utterance's own maximum -> x / 4 + 1 -> two neighbours stacked: 160 numbers every 20 ms. Knows no files and no batches
-of text; works on any device and, being made of torch operations, in training as in decoding.
+Power spectrogram -> 80 mel bands (HTK scale, no area normalisation) -> log10, at most 8 below the utterance's maximum
+-> x / 4 + 1 -> two neighbours stacked. Torch operations on any device.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-RATE_HZ = 16_000
+from lithophone.audio.samples import RATE_HZ as RATE_HZ
+
 N_FFT = 512
 WIN_LENGTH = 400
 HOP_LENGTH = 160
@@ -28,21 +28,21 @@ FRAME_S = 2 * HOP_LENGTH / RATE_HZ
 def frame_count(n_samples: int, whole: bool = False) -> int:
     """Encoder frames (20 ms) of a recording of `n_samples`; 0 below one hop.
 
-    With `whole`, as nar models count, the samples of half a frame at the end make none.
+    whole: as nar models count, half a frame at the end makes none.
     """
     return n_samples // (2 * HOP_LENGTH) if whole else (n_samples // HOP_LENGTH + 1) // 2
 
 
 def audio_embedding_count(n_frames: int, window_size: int = 15, downsample_rate: int = 5) -> int:
-    """Audio embeddings (100 ms) the projector makes of `n_frames`: every begun window gives all of its queries."""
+    """Audio embeddings (100 ms) of `n_frames`: an incomplete window of the projector gives all of its queries."""
     return math.ceil(n_frames / window_size) * (window_size // downsample_rate)
 
 
 def log_mel_frames(samples: Tensor, whole: bool = False) -> Tensor:
     """Samples (n,) float32 at 16 kHz -> frames (T, 160), T = `frame_count(n, whole)`.
 
-    With `whole` the utterance's maximum is that of these frames; else a last half frame, which is dropped, has a say.
-    Clips shorter than half a window are reflected as far as they reach and zero-padded beyond, so that 10 ms work.
+    whole: the maximum is that of these frames; else a last half frame counts, though it is dropped.
+    Clips shorter than half an FFT window are reflected as far as they reach and zero-padded beyond.
     """
     mel = _mel_spectrogram(samples)
     if whole:

@@ -66,9 +66,11 @@ def _mixed(tables: Iterable[Samples], gains: Samples, rate_hz: int) -> Iterator[
     """The mix; frames in which channels cancel each other take the loudest channel instead."""
     before = gains
     for frame in _frames(tables, max(1, round(MIX_FRAME_S * rate_hz))):
-        now = _frame_gains(frame, gains)
-        mixed = frame @ now
-        if now is not before:
+        now, mixed = gains, frame @ gains
+        if (loudest := _loudest_if_cancelled(frame, gains, mixed)) is not None:
+            now = np.eye(len(gains), dtype=np.float32)[loudest]
+            mixed = frame[:, loudest].copy()
+        if not np.array_equal(now, before):
             n = min(len(frame), round(CROSSFADE_S * rate_hz))
             share = np.arange(n, dtype=np.float32) / n
             mixed[:n] = share * mixed[:n] + (1 - share) * (frame[:n] @ before)
@@ -92,13 +94,10 @@ def _frames(tables: Iterable[Samples], size: int) -> Iterator[Samples]:
         yield np.concatenate(waiting)
 
 
-def _frame_gains(frame: Samples, gains: Samples) -> Samples:
-    """`gains`, or 1 for the loudest channel and 0 for the others where the mix cancels."""
-    powers = np.square(frame).mean(axis=0) * np.square(gains)
-    if float(np.square(frame @ gains).mean()) >= CANCELLATION * float(powers.sum()):
-        return gains
-    loudest: Samples = np.eye(len(gains), dtype=np.float32)[int(powers.argmax())]
-    return loudest
+def _loudest_if_cancelled(frame: Samples, gains: Samples, mixed: Samples) -> int | None:
+    """The loudest channel where the mix has lost most of the power that uncorrelated channels would give it."""
+    powers = np.einsum("ij,ij->j", frame, frame) * np.square(gains)
+    return int(powers.argmax()) if np.dot(mixed, mixed) < CANCELLATION * powers.sum() else None
 
 
 def _checked(blocks: Iterable[Block], name: str) -> Iterator[Block]:

@@ -82,9 +82,12 @@ class Input:
 
     def peek(self) -> bytes:
         """The first bytes of the file; only before anything is read."""
-        assert not self._head
-        self._peeked = self.read(12)
-        return self._peeked
+        data = self.read(12)
+        if self._seekable:
+            self.seek(0)
+        else:
+            self._peeked = data
+        return data
 
     def read(self, size: int = -1) -> bytes:
         if self._peeked:
