@@ -1,4 +1,4 @@
-"""What a transcription is: words, segments, a transcript. Times are seconds from the start of the recording."""
+"""Transcripts: words, segments, warnings. Times are seconds from the start of the recording."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lithophone.languages import UNSPACED_LANGUAGES, base_language
 
 @dataclass(frozen=True)
 class Word:
-    """A word with its times; `confidence` in 0..1 where something is known of it (`ctc/confidence.py`)."""
+    """A word with its times; `confidence` in 0..1, None where it is not known (`ctc/confidence.py`)."""
 
     text: str
     start_s: float
@@ -33,7 +33,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of speech that was decoded in one piece."""
+    """Text that was decoded in one piece, or one turn of a speaker in it."""
 
     text: str
     start_s: float
@@ -62,7 +62,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class TranscriptWarning:
-    """Something the reader of a transcript should know: `code` is stable, `message` is for people."""
+    """Something to check in a transcript: `code` is stable (`pipeline/quality.py`), `message` is for people."""
 
     code: str
     message: str

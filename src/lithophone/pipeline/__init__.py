@@ -1,1 +1,1 @@
-"""Whole recordings: windows at silences, the transcription loop, stitching."""
+"""Transcription: options -> request, recording -> utterances -> engine -> results -> transcript."""
