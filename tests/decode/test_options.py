@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lithophone.audio.features import FRAME_S, audio_embedding_count
 from lithophone.decode.options import (
     CTC,
+    EMBEDDINGS_PER_30_S,
     MAX_BEAMS,
     MAX_EDITING_STEPS,
     MAX_NATS,
@@ -150,3 +152,8 @@ def test_the_budget_grows_with_the_audio_and_with_the_labels(
     options: Budget, n_audio: int, labels: int, budget: int
 ) -> None:
     assert token_budget(options, n_audio, labels) == budget
+
+
+def test_thirty_seconds_have_as_many_embeddings_as_the_front_end_gives() -> None:
+    """Written as a number: options are read by the command line, which must not import torch."""
+    assert audio_embedding_count(round(30 / FRAME_S)) == EMBEDDINGS_PER_30_S

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias, TypeGuard
 
-from lithophone.audio.features import FRAME_S, audio_embedding_count
 from lithophone.errors import OptionError
 
-EMBEDDINGS_PER_30_S = audio_embedding_count(round(30 / FRAME_S))
+EMBEDDINGS_PER_30_S = 300
 """Audio embeddings come at 10 Hz."""
 
 MAX_BEAMS = 128
