@@ -98,12 +98,17 @@ def test_commands_are_accepted_with_their_values(document: str, line: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("document", "line"), [(d, line) for p in ("python", "torchrun") for d, line in commands(p) if "recipes/" in line]
+    ("document", "line"),
+    [(d, line) for p in ("python", "torchrun") for d, line in commands(p) if "recipes/" in line or " train " in line],
 )
 def test_recipes_are_there_with_their_options(document: str, line: str) -> None:
     words = words_of(line)
-    at = next(i for i, word in enumerate(words) if "recipes/" in word)
-    check_recipe(str(ROOT / words[at]), words[at + 1 :])
+    if "train" in words:
+        at = words.index("train") + 1
+        check_recipe(words[at], words[at + 1 :])
+    else:
+        at = next(i for i, word in enumerate(words) if "recipes/" in word)
+        check_recipe(str(ROOT / words[at]), words[at + 1 :])
 
 
 def check_recipe(name: str, arguments: list[str]) -> None:
