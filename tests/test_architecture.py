@@ -1,11 +1,11 @@
-"""The plan of the house, checked: imports go down or stay in their room, there are no cycles, files stay short."""
+"""Imports go down or stay in their room, walls hold, there are no cycles, files stay short."""
 
 from __future__ import annotations
 
 import ast
 import graphlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +24,26 @@ LEVELS = (
     {"cli", "__init__", "__main__"},
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
+WALLS = (
+    ("model", {"audio", "text", "ctc", "decode", "languages", "transcript", "formats", "runtime", "hub", "checkpoint"}),
+    ("decode", {"audio", "text", "data", "transcript", "formats", "hub", "checkpoint", "pipeline"}),
+    ("ctc", {"data", "formats", "hub", "checkpoint"}),
+    ("text", {"audio", "ctc", "formats", "hub", "checkpoint"}),
+    ("audio", {"model", "text", "ctc", "transcript", "hub", "checkpoint"}),
+    ("hub", {"text", "audio", "checkpoint"}),
+)
+"""Rooms that know nothing of others, though these may lie below: tensors know no text, decoders no transcript."""
 STANDARD_LIBRARY_ONLY = ("errors", "files", "languages", "transcript", "formats")
 FILES = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in SOURCE.rglob("*.py")}
 
 
 def imported(module: str) -> Iterator[str]:
     """Every module that is imported anywhere in the file, under TYPE_CHECKING and inside functions as well."""
-    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
+    yield from imports_of(FILES[module].read_text(encoding="utf-8"), module)
+
+
+def imports_of(source: str, module: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -55,6 +68,35 @@ def test_imports_go_down_or_stay_in_the_room(module: str) -> None:
     for name in own(module) - {"lithophone.__init__"}:
         below = LEVEL[room(name)] < LEVEL[room(module)] or room(name) == room(module)
         assert below or module == "lithophone.__main__", f"{module} imports {name}, which is not below it"
+
+
+def breaches(room_name: str, imports: Iterable[str]) -> list[str]:
+    """Imports that go through a wall."""
+    forbidden = dict(WALLS).get(room_name, set())
+    return [name for name in imports if name.startswith("lithophone.") and room(name) in forbidden]
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_no_import_goes_through_a_wall(module: str) -> None:
+    assert breaches(room(module), imported(module)) == []
+
+
+@pytest.mark.parametrize(
+    ("room_name", "line"),
+    [
+        ("model", "from lithophone.audio.reader import load_audio"),
+        ("model", "from lithophone.languages import LANGUAGES"),
+        ("model", "def late():\n    from lithophone.text import prompts"),
+        ("decode", "from lithophone.text.tokenizer import Tokenizer"),
+        ("decode", "if TYPE_CHECKING:\n    from lithophone.transcript import Transcript"),
+        ("decode", "import lithophone.checkpoint"),
+    ],
+)
+def test_a_breach_of_a_wall_is_noticed(room_name: str, line: str) -> None:
+    assert len(breaches(room_name, imports_of(line, "a module"))) == 1
+    assert (
+        breaches(room_name, imports_of("from lithophone.errors import LithophoneError\nimport torch", "a module")) == []
+    )
 
 
 def test_there_are_no_cycles() -> None:

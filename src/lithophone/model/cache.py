@@ -1,4 +1,4 @@
-"""The key/value cache of the language model, for a ragged batch. Knows shapes only: no layers, no ids."""
+"""Key/value cache of the language model for a ragged batch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ BLOCK = 64
 
 
 class KVCache:
-    """Keys and values of a ragged batch. It grows where it is told to, in positions and in rows.
+    """Keys and values of a ragged batch, extended by `reserve` in positions and by `join` in rows.
 
-    Row b holds `lengths[b]` positions, at slots 0..lengths[b]-1; what stands behind them is stale and is never seen.
-    Per layer one tensor `(2, B, key_value_heads, capacity, head_dim)`: keys, then values. For inference only: writing
-    is in place.
+    Row b holds `lengths[b]` positions, at slots 0..lengths[b]-1; later slots are stale and masked. Per layer one tensor
+    `(2, B, key_value_heads, capacity, head_dim)`: keys, then values. Written in place, so for inference only.
     """
 
     def __init__(
@@ -35,7 +34,7 @@ class KVCache:
         return self.lengths[:, None] + torch.arange(n, device=self.lengths.device)
 
     def attention_mask(self, slots: Tensor) -> tuple[Tensor | None, bool]:
-        """Who sees whom from `slots` `(B, n)`: a mask `(B, 1, n, keys)` or None for all; and is it plainly causal?"""
+        """Mask `(B, 1, n, keys)` of queries at `slots` `(B, n)`, or None, and whether it is plainly causal."""
         if self.longest == 0:
             return None, True
         if slots.shape == (1, 1):
@@ -69,7 +68,7 @@ class KVCache:
             self.rewind(self.lengths + lengths)
 
     def rewind(self, lengths: Tensor) -> None:
-        """Forget all positions from `lengths` `(B,)` on."""
+        """Drop all positions from `lengths` `(B,)` on."""
         self.lengths = lengths
         self.longest = int(lengths.max()) if len(lengths) else 0
 
@@ -95,7 +94,7 @@ class KVCache:
                 stored[:, moved, :, : self.longest] = stored[:, rows[moved], :, : self.longest]
 
     def join(self, other: KVCache) -> None:
-        """Append the rows of another cache of the same model; the other one is used up."""
+        """Append the rows of another cache of the same model, which must not be used afterwards."""
         self._grow(max(self.capacity, other.capacity))
         other._grow(self.capacity)
         for layer, (ours, theirs) in enumerate(zip(self.layers, other.layers, strict=True)):

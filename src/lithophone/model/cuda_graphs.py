@@ -1,8 +1,7 @@
-"""Steps of a decoder at fixed shapes: a cache that never moves in memory, and passes over it recorded as CUDA graphs.
+"""Static KV cache and CUDA graph capture for decoder steps.
 
-A step of a large model is a thousand small kernels, and launching them one by one takes a GPU's host longer than they
-run. Recorded once, a pass of so many rows and positions is launched as one. On other devices the very same pass runs
-unrecorded: slower than with a cache that grows, and equal to it, which is how it is tested.
+A step of a large model is a thousand small kernels, whose launches take longer than they run; a captured pass of fixed
+shape is launched as one. On other devices the same pass runs uncaptured, which is how it is tested.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ CAPACITY = 1024
 
 
 class StaticKVCache(KVCache):
-    """A cache for at most `rows` rows, which stays where it is; the first `len(lengths)` of them are in use."""
+    """A cache of `rows` rows at a fixed address; the first `len(lengths)` are in use."""
 
     def __init__(
         self, config: TextConfig, rows: int, capacity: int, *, device: torch.device, dtype: torch.dtype
@@ -50,7 +49,7 @@ class StaticKVCache(KVCache):
 
 
 class CapturedView:
-    """A fixed cache as a recorded pass sees it: all rows, at their full capacity, and no decision taken on the host."""
+    """A static cache as a captured pass reads it: all rows at full capacity, no decision on the host."""
 
     def __init__(self, cache: StaticKVCache) -> None:
         self.cache = cache
@@ -71,7 +70,7 @@ class CapturedView:
         return stored[0], stored[1]
 
     def advance(self, n: int, lengths: Tensor | None = None) -> None:
-        """Nothing: whoever keeps the cache counts, and not the pass."""
+        """Nothing: `StaticSteps` counts, outside the captured pass."""
 
 
 class StaticSteps:

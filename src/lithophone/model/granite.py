@@ -1,9 +1,8 @@
 """The Granite language model: embeddings in, normed hidden states and logits out.
 
 Rotary positions, grouped-query attention, SwiGLU, RMSNorm, and the four Granite multipliers (embedding, attention,
-residual, logits). Parameter names are the checkpoint's below `language_model.`. Rows of a batch are padded on the
-right, always: under a causal mask no row then sees its padding, and no padding mask is needed. This module knows
-nothing of audio, prompts or sampling. Source: `text_config` of granite-speech-4.1-2b and its reference implementation.
+residual, logits). Rows of a batch are padded on the right: under a causal mask no padding mask is needed. Parameter
+names are the checkpoint's below `language_model.`. Source: `text_config` of granite-speech-4.1-2b.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ INIT_STD = 0.02
 
 @dataclass(frozen=True)
 class AttentionInputs:
-    """What all layers of one pass share: rotary tables `(B, 1, L, head_dim)` and who sees whom."""
+    """What all layers of one pass share: rotary tables `(B, 1, L, head_dim)` and the attention mask."""
 
     cos: Tensor
     sin: Tensor
@@ -163,8 +162,8 @@ class GraniteForCausalLM(nn.Module):
         """Embeddings `(B, L, H)` of text or audio, without the multiplier -> final-normed hidden states `(B, L, H)`.
 
         `lengths` `(B,)` counts the embeddings that are no padding. With a cache the L positions come after those it
-        holds, and stay in it. `positions` `(B, L)` turn the keys; left out, they count from each row's start.
-        `causal=False` lets every position see all `lengths` positions of its row; it goes without a cache.
+        holds, and stay in it. `positions` `(B, L)` are rotary; by default they count from each row's start.
+        `causal=False` lets every position attend to all `lengths` positions of its row, without a cache.
         """
         assert causal or cache is None, "only a causal pass can be continued from a cache"
         n = embeddings.shape[1]
@@ -188,7 +187,7 @@ class GraniteForCausalLM(nn.Module):
 
 
 def _attention_mask(slots: Tensor, lengths: Tensor | None, causal: bool) -> tuple[Tensor | None, bool]:
-    """Who sees whom without a cache, as `KVCache.attention_mask` tells it."""
+    """The mask without a cache, as `KVCache.attention_mask` gives it."""
     if causal or lengths is None:
         return None, causal
     return (slots < lengths[:, None])[:, None, None], False

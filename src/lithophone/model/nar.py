@@ -1,9 +1,8 @@
-"""The model that edits instead of writing (nar; NLE, arXiv 2603.08397).
+"""Non-autoregressive editing model (nar; NLE, arXiv 2603.08397).
 
-The encoder's BPE head spells a hypothesis. The language model sees the audio and, behind it, the hypothesis with empty
-slots around every token, all at once and in both directions, and says in every slot what belongs there. Parameter names
-are the checkpoint's. No row of a ragged batch sees its padding: a batch equals its items alone. Knows token ids, but
-neither text nor files. Source: granite-speech-4.1-2b-nar.
+The encoder's BPE head gives a CTC hypothesis. The language model reads the audio embeddings and the hypothesis with an
+empty slot around every token, without a causal mask, and predicts a token for every slot. Padding of a ragged batch is
+masked: a batch equals its items alone. Parameter names are the checkpoint's. Source: granite-speech-4.1-2b-nar.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lithophone.errors import PromptError
-from lithophone.model.conformer import Conformer, EncoderBias, EncoderOutput
+from lithophone.model.acoustic import AcousticModel
+from lithophone.model.conformer import Conformer
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
 from lithophone.model.heads import BPEHead
 from lithophone.model.nar_config import NarConfig, NarEncoderConfig, NarProjectorConfig
@@ -135,8 +135,11 @@ class NarProjector(nn.Module):
         return F.pad(x, (0, 0, 0, -x.shape[1] % size)).view(-1, size, x.shape[2])
 
 
-class GraniteSpeechNar(nn.Module):
+class GraniteSpeechNar(AcousticModel):
     """A whole nar model, of any generation."""
+
+    encoder: NarEncoder
+    projector: NarProjector
 
     def __init__(self, config: NarConfig) -> None:
         super().__init__()
@@ -145,29 +148,16 @@ class GraniteSpeechNar(nn.Module):
         self.projector = NarProjector(config.projector_config, config.projector_norms_learn)
         self.language_model = GraniteForCausalLM(config.editor_config)
 
-    def encode(self, frames: Tensor, lengths: Tensor | None = None, bias: EncoderBias | None = None) -> EncoderOutput:
-        """Frames `(B, T, 160)`, zero-padded, and lengths `(B,)` -> encoder states and character logits.
-
-        `told`: what the encoder is told of the language that is spoken.
-        """
-        out: EncoderOutput = self.encoder(frames, lengths, bias)
-        return out
-
-    def project(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
-        """What `encode` gave -> audio embeddings `(B, N, H)` and their counts `(B,)`."""
-        out: tuple[Tensor, Tensor] = self.projector(encoded.states, encoded.lengths)
-        return out
-
     def forward(self, audio: Tensor, counts: Tensor, slots: Sequence[Sequence[int]]) -> list[Tensor]:
         """Audio embeddings `(B, N, H)` with counts `(B,)`, and slots of token ids `(L_i,)` behind them.
 
         -> hidden states of the slots `(L_i, H)`, which `language_model.logits` takes. Raises PromptError where a row
         is longer than `max_position_embeddings`.
         """
-        heard = counts.tolist()
-        embeddings, lengths = pad_rows([self._row(*row) for row in zip(audio, heard, slots, strict=True)])
+        n_audio = counts.tolist()
+        embeddings, lengths = pad_rows([self._row(*row) for row in zip(audio, n_audio, slots, strict=True)])
         hidden = self.language_model(embeddings, lengths=lengths, causal=False)
-        return [row[n : n + len(ids)] for row, n, ids in zip(hidden, heard, slots, strict=True)]
+        return [row[n : n + len(ids)] for row, n, ids in zip(hidden, n_audio, slots, strict=True)]
 
     def _row(self, audio: Tensor, n_audio: int, slots: Sequence[int]) -> Tensor:
         """`(n_audio + L, H)`. The language model's multiplier is meant for the tokens alone: audio is divided by it."""

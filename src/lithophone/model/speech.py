@@ -1,7 +1,7 @@
-"""Granite Speech: encoder, projector and language model joined into one module.
+"""Granite Speech: encoder, projector and language model in one module.
 
-Frames go in as audio embeddings at the `<|audio|>` slots of a prompt; a prompt whose slots and embeddings do not match
-is refused. This module knows token ids, but neither text nor files. Source: the reference `GraniteSpeechModel`.
+Audio embeddings replace the `<|audio|>` slots of a prompt; unequal numbers of the two are refused. Knows token ids, but
+neither text nor files. Source: the reference `GraniteSpeechModel`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lithophone.errors import PromptError
+from lithophone.model.acoustic import AcousticModel
 from lithophone.model.config import ModelConfig
-from lithophone.model.conformer import Conformer, EncoderBias, EncoderOutput
+from lithophone.model.conformer import Conformer
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
 from lithophone.model.heads import BPEHead
 from lithophone.model.lora import LoraConfig, add_lora, lora_enabled
@@ -23,11 +24,13 @@ from lithophone.model.qformer import WindowQFormer
 Ids = Tensor | Sequence[int]
 
 
-class GraniteSpeech(nn.Module):
+class GraniteSpeech(AcousticModel):
     """A whole model, of the base or the plus kind; with `bpe_labels` also the BPE head of `out_llm.safetensors`.
 
     Where `config.has_lora_adapter` is set, the language model carries adapters as `lora` describes them.
     """
+
+    projector: WindowQFormer
 
     def __init__(self, config: ModelConfig, bpe_labels: int | None = None, lora: LoraConfig | None = None) -> None:
         super().__init__()
@@ -40,19 +43,6 @@ class GraniteSpeech(nn.Module):
         self.bpe_head = None if bpe_labels is None else BPEHead(config.encoder_config.hidden_dim, bpe_labels)
         if config.has_lora_adapter:
             add_lora(self, lora or LoraConfig())
-
-    def encode(self, frames: Tensor, lengths: Tensor | None = None, bias: EncoderBias | None = None) -> EncoderOutput:
-        """Frames `(B, T, 160)`, zero-padded, and lengths `(B,)` -> encoder states and character logits.
-
-        `told`: what the encoder is told of the language that is spoken.
-        """
-        out: EncoderOutput = self.encoder(frames, lengths, bias)
-        return out
-
-    def project(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
-        """What `encode` gave -> audio embeddings `(B, N, H)` and their counts `(B,)`."""
-        out: tuple[Tensor, Tensor] = self.projector(encoded.states, encoded.lengths)
-        return out
 
     def audio_embeddings(self, frames: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Frames `(B, T, 160)` and lengths `(B,)` -> audio embeddings `(B, N, H)` and their counts `(B,)`."""

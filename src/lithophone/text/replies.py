@@ -71,7 +71,7 @@ def _said(said: str | None, tag: str) -> str | None:
 
 
 def parse_turns(text: str) -> ParsedReply:
-    """`[Speaker 1]: words [Speaker 2]: words`; speakers are named "1", "2", ... in the order they are first heard."""
+    """`[Speaker 1]: words [Speaker 2]: words`; speakers are named "1", "2", ... by their first turns."""
     turns: list[Turn] = []
     speaker, malformed = None, 0
     for words, tag in _pieces(SPEAKER_TAG, text):
