@@ -55,7 +55,8 @@ ESCAPES = (
 REFUSED = (
     "{{ raise_exception('no') }}", "{{ undefined.attribute }}", "{% if %}", "{{ 1 / 0 }}", "{{ messages[0] + 1 }}",
     "{{ messages | nofilter }}", "{{ messages is notest }}", "{% break %}", "{{ nothing() }}", "{{ messages[9].x }}",
-    "{{ " + "((((" * 5000, "{{ " + "(" * 500 + "1" + ")" * 500 + " }}", "{{ " + "1 + " * 5000 + "1 }}", "no slot at all",
+    "{{ " + "((((" * 5000, "{{ " + "(" * 500 + "1" + ")" * 500 + " }}", "{{ " + "1 + " * 5000 + "1 }}",
+    "no slot at all",
     "{% for m in messages %}" * 200, "{{ messages[0]['content'] }}{{ messages[0]['content'] }}",
     "{{ 'a' ~ 1 ~ none }}{{ messages.append(1) }}", "{% set messages = 1 %}{{ messages[0].content.x.y }}",
 )  # fmt: skip
