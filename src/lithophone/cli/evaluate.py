@@ -145,7 +145,7 @@ def bar(quiet: bool, name: str, total_s: float) -> Iterator[OnEvent]:
 
 
 def write_report(path: Path, page: Page, result: EvaluationResult) -> bool:
-    """Write the report; what goes wrong is said on stderr."""
+    """Write the report; errors go to stderr."""
     from lithophone.evaluation.report import report
 
     try:

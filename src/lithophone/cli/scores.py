@@ -1,4 +1,4 @@
-"""Scores on the terminal: the tables of `evaluation/tables.py`, drawn by rich."""
+"""Tables of scores on the terminal, by rich."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def show(systems: Sequence[System], evaluations: Sequence[Evaluation], compariso
 
 
 def table(grid: Grid) -> Table:
-    """A grid as rich draws it; cells are never folded."""
+    """The grid as a rich table whose cells are never folded."""
     drawn = Table(title=grid.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(grid.headings):
         drawn.add_column(heading, justify="left" if number < grid.text_columns else "right", no_wrap=True)

@@ -1,4 +1,4 @@
-"""Evaluation: what comes in, what is scored, what is reported."""
+"""Evaluation: manifests and hypotheses, scores, report."""
 
 from lithophone.evaluation.run import evaluate
 from lithophone.evaluation.summary import Evaluation, Score

@@ -1,9 +1,7 @@
-"""Contextual sets: a keyword list for every clip, as papers on biasing make them (Le et al. 2021, arXiv 2104.02194).
+"""Keyword lists for contextual biasing, a list a clip (Le et al. 2021, arXiv 2104.02194).
 
-A list holds the rare words of the clip's reference, which a recogniser is to be helped with, and distractors, which are
-rare words of other references. Rare is what is not common, and which words are common decides what is measured, so they
-are named with every result. Words are compared as they are scored, normalised, and listed as the reference writes them,
-without the marks around them.
+A list holds the rare words of the clip's reference and distractors, rare words of other references. Rare is what is not
+in the list of common words, which is named with every result. Words are compared normalised, and listed as written.
 """
 
 from __future__ import annotations
@@ -24,14 +22,14 @@ from lithophone.languages import UNSPACED_LANGUAGES, base_language
 from lithophone.metrics.wer import units
 
 COMMON_SHARE = 0.9
-"""Of all words that are said; Le et al. call common what makes up this share of their training text."""
+"""Share of all reference words that common words make up, as in Le et al."""
 
 EDGES = re.compile(r"^\W+|\W+$")
 
 
 @dataclass(frozen=True)
 class CommonWords:
-    """Words that are no keywords, normalised, and what to call them in a report."""
+    """Words that are never keywords, normalised, and their name in a report."""
 
     name: str
     words: frozenset[str]
@@ -39,7 +37,7 @@ class CommonWords:
 
 @dataclass(frozen=True)
 class ContextualSets:
-    """Every entry with its keywords, in the manifest's order, and how the lists were made."""
+    """Every entry with its keywords, and how the lists were made."""
 
     pairs: tuple[tuple[Entry, tuple[str, ...]], ...]
     common: tuple[str, ...]
@@ -65,10 +63,9 @@ class ContextualSets:
 def contextual_sets(
     entries: Sequence[Entry], *, distractors: int, seed: int = 0, common: CommonWords | None = None
 ) -> ContextualSets:
-    """Keyword lists: all rare words of the entry's own reference and `distractors` of the other references, shuffled.
+    """Keyword lists: all rare words of the entry's reference and `distractors` of the others, shuffled.
 
-    common: what is not rare; by default the most common words of the references, which together are COMMON_SHARE of
-        what is said, for every language on its own.
+    common: words that are not rare; by default the most common of the references, COMMON_SHARE of all, by language.
 
     A list depends on the seed, the entry's name and the references, not on the order of the manifest. Raises
     OptionError where the other references have too few rare words, for languages that write no spaces between words,
@@ -94,10 +91,9 @@ def contextual_sets(
 
 
 def most_common(entries: Sequence[Entry], count: int | None = None) -> CommonWords:
-    """The most common words of the references: `count` of them, or as many as are COMMON_SHARE of what is said.
+    """The `count` most common words of the references, or as many as are COMMON_SHARE of all.
 
-    Of words that are said equally often those are taken that a hash puts first: by the alphabet all that is rare would
-    begin with its last letters. Raises OptionError for a count below 0.
+    Ties are broken by a hash, so that rare words are of all the alphabet. Raises OptionError for a count below 0.
     """
     if count is not None and count < 0:
         raise OptionError(f"{count} common words: take 0 or more")
@@ -137,7 +133,7 @@ def _lists(entries: dict[int, Entry], common: CommonWords, distractors: int, see
 def _list(
     entry: Entry, own: dict[str, str], pool: dict[str, str], drawn: Sequence[str], distractors: int, seed: int
 ) -> tuple[str, ...]:
-    """The own rare words and those drawn from the pool, none of which the reference has."""
+    """The entry's rare words and distractors from the pool, none of which the reference has."""
     if len(pool) - len(own) < distractors:
         raise OptionError(
             f"{distractors} distractors for {entry.id}, but the other references have only {len(pool) - len(own)} rare "
@@ -164,6 +160,6 @@ def _rare_words(entry: Entry, common: frozenset[str]) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=1 << 18)
 def _single_word(written: str, lang: str) -> str:
-    """The word that is scored; empty where it is none or several, as `it's` is, or has no letter, as numbers."""
+    """The normalised word; empty where it is none or several (`it's`), or has no letter."""
     words = units(written, lang)
     return words[0] if len(words) == 1 and any(map(str.isalpha, words[0])) else ""

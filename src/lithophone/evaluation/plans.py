@@ -98,7 +98,7 @@ def sources_of(given: Sequence[str], speakers: Sequence[str]) -> list[Source]:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """OptionError where two systems have one name: their scores could not be told apart."""
+    """OptionError where two systems have one name: their scores need names."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise OptionError(f"two systems are called {', '.join(twice)}: give names, as in --hypotheses NAME=FILE")

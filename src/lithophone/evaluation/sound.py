@@ -11,7 +11,7 @@ FRAME = RATE_HZ // 50
 """Samples of 20 ms."""
 
 MAX_SNR_DB = 60.0
-"""More cannot be told from digital silence."""
+"""Upper bound of the estimate, reached by digital silence."""
 
 
 def clip_samples(entry: Entry) -> Samples:

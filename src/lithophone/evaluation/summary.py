@@ -1,7 +1,6 @@
-"""Clips -> scores: per corpus and language, per language, per duration, with intervals; and systems compared.
+"""Clips -> scores with intervals: per corpus and language, per language, per duration; and paired tests of systems.
 
-Sums are never taken over languages: their normalisers differ, and so may what is counted. The mean of several corpora
-is the mean of their rates, as leaderboards take it.
+Nothing is summed over languages, whose normalisers and units differ. The mean of corpora is that of their rates.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip of one system: what was said, what was heard (empty where nothing was), and the counts."""
+    """One clip of one system: its entry, the hypothesis (empty where there is none), and the counts."""
 
     entry: Entry
     text: str
@@ -38,7 +37,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class System:
-    """All clips of one system, in the manifest's order, which is the same for every system."""
+    """All clips of one system, in the manifest's order."""
 
     name: str
     clips: tuple[Clip, ...]
@@ -57,7 +56,7 @@ class System:
 
 @dataclass(frozen=True)
 class Score:
-    """The counts of one corpus in one language, or of a part of them; scores of the same language add."""
+    """Counts of one corpus in one language, or of a part of it; scores of one language add."""
 
     corpus: str
     lang: str
@@ -97,7 +96,7 @@ class Score:
 
     @property
     def normalizer(self) -> str:
-        """Name and version of what both texts went through."""
+        """Name and version of the normaliser."""
         return str(self.texts.normalizer_of(self.lang))
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,7 +112,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one system scored."""
+    """The scores of one system."""
 
     scores: tuple[Score, ...]
     """Per corpus and language, sorted by name."""
@@ -162,7 +161,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals and tests are made; the seed makes them the same every time."""
+    """Settings of the bootstrap."""
 
     level: float = 0.95
     resamples: int = 1000
@@ -276,7 +275,7 @@ def _score(
 
 
 def measures(score: Score) -> dict[str, Any]:
-    """What the data allows beside the rate: shares in 0..1, times in milliseconds, BLEU and chrF++ in 0..100."""
+    """All other measures that the data allow: shares in 0..1, times in ms, BLEU and chrF++ in 0..100."""
     t = score.tally
     found: dict[str, Any] = {}
     if score.measure == "WER":
@@ -311,5 +310,5 @@ def interval_dict(interval: Interval | None) -> dict[str, Any] | None:
 
 
 def _finite(value: float) -> float | None:
-    """JSON knows no infinity and no nan: null."""
+    """None for infinity and nan, which JSON cannot write."""
     return value if math.isfinite(value) else None

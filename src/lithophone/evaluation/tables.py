@@ -1,4 +1,4 @@
-"""Scores as tables of text, the same ones for the terminal and for the report."""
+"""Scores as tables of text, for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lithophone.metrics.counts import ErrorCounts
 from lithophone.metrics.significance import Interval
 
 Evaluations = Mapping[str, Evaluation]
-"""What every system scored, by its name."""
+"""Scores by the name of the system."""
 
 NONE = ""
 
@@ -25,7 +25,7 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
     text_columns: int
     emphasized: frozenset[int] = frozenset()
-    """Rows that sum up others."""
+    """Rows that are sums of others."""
 
 
 def percent(rate: float, digits: int = 2) -> str:
@@ -101,7 +101,7 @@ MEASURES: Mapping[str, Callable[[Score], str]] = {
     "BLEU": lambda s: _number(s.translation.bleu if s.translation else math.nan, 2),
     "chrF++": lambda s: _number(s.translation.chrf if s.translation else math.nan, 2),
 }
-"""Measures beside the rate, and what a score says of each; nothing where the data do not allow it."""
+"""Cells of the measures beside the rate; empty where the data do not allow one."""
 
 
 def measures_grid(evaluations: Evaluations) -> Grid:
@@ -131,7 +131,7 @@ def comparisons_grid(comparisons: Sequence[Comparison]) -> Grid:
 
 
 def speed_lines(evaluations: Evaluations) -> list[str]:
-    """How fast every system was that was run here."""
+    """RTFx and latencies of the systems that were run."""
     lines = []
     for name, e in evaluations.items():
         if e.processing_s:
@@ -177,7 +177,7 @@ def _signed(rate: float) -> str:
 
 
 def _without_empty(grid: Grid, dropped: Iterable[str] = ()) -> Grid:
-    """The grid without columns in which no row has anything, and without those named."""
+    """The grid without empty columns, and without `dropped`."""
     kept = [i for i, heading in enumerate(grid.headings) if heading not in dropped and any(row[i] for row in grid.rows)]
     return Grid(
         grid.title,

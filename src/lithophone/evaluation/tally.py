@@ -154,7 +154,7 @@ def count_clip(
 
 
 def _written(reference: str, text: str) -> dict[str, Any]:
-    """Marks and capitals, of clips whose reference has marks, or is written in both cases."""
+    """Punctuation and capitals, of clips whose reference has punctuation or both cases."""
     if reference in (reference.lower(), reference.upper()) and not A_MARK.search(reference):
         return {}
     return {"punctuation": punctuation_counts(reference, text), "capitals": capital_counts(reference, text)}

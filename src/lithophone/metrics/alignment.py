@@ -1,8 +1,7 @@
-"""Alignments of two token sequences at unit cost: which token of the reference answers which of the hypothesis.
+"""Levenshtein alignments of two token sequences at unit cost.
 
-The smallest Levenshtein distance is reached in several ways as a rule, and measures that count only some of the tokens
-depend on which is taken. `align` takes rapidfuzz's, as jiwer does, for all counts of errors. `align_diagonally` takes
-the one that the scorer of LibriSpeech-PC walks (NeMo, `nemo/collections/common/metrics/punct_er.py`).
+Several alignments have the smallest distance. `align` is rapidfuzz's, as in jiwer, for all counts of errors;
+`align_diagonally` that of the scorer of LibriSpeech-PC (NeMo, `nemo/collections/common/metrics/punct_er.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from rapidfuzz.distance import Levenshtein
 
 
 class Op(str, Enum):
-    """What happened to a token."""
+    """Kind of a step."""
 
     HIT = "hit"
     SUBSTITUTE = "substitute"

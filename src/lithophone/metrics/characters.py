@@ -1,10 +1,7 @@
-"""Japanese and Mandarin as characters that can be compared.
+"""Normaliser of Japanese and Mandarin.
 
-Compatibility forms become the usual ones (NFKC: full-width letters and digits, half-width kana, squared and circled
-characters); letters become lower case; round, square and pointed brackets are dropped with the remark or reading they
-hold (`（笑）`), quotation marks without what they quote; white space, symbols, punctuation and what is not seen are
-dropped. Kana, kanji and hanzi stay as they are: a word in hiragana is not the same as in kanji, simplified characters
-are not traditional ones, and a number in digits is not the number in words.
+NFKC and lower case; brackets dropped with their content (`（笑）`); white space, symbols, punctuation and invisible
+characters dropped. Hiragana and kanji, simplified and traditional characters, digits and number words stay different.
 """
 
 from __future__ import annotations

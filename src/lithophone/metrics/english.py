@@ -1,17 +1,14 @@
 """The Open ASR Leaderboard's English pipeline of September 2025, in force when the card's figures were taken.
 
-The engine is OpenAI's normaliser as packaged in `whisper-normalizer`. From that package the Leaderboard differs, and so
-do we, in two things:
+OpenAI's normaliser as packaged in `whisper-normalizer`, with the Leaderboard's two differences:
 
 * `kinda`, `sorta`, `dunno` and `cause` are not written out;
-* entries of the spelling table that were the wrong way round, broken or amiss are right (`SPELLINGS`): `archaeology`,
-  `cancellation`, `pummelled`, `snowploughs`, `travelogue` and their kin.
+* corrected entries of the spelling table (`SPELLINGS`).
 
-Since 22 April 2026 the Leaderboard has also joined single letters (`b b c`), folded spellings of names, dropped more
-fillers and forgiven the spaces of compounds: figures taken after that day are not comparable with this pipeline's.
+Since 22 April 2026 the Leaderboard also joins single letters, folds spellings of names, drops more fillers and ignores
+spaces in compounds: later figures are not comparable.
 
-`engine` is the slow and obvious form. `English` gives the same text several times as fast, by leaving out the steps
-that cannot change the text at hand; the tests compare them.
+`engine` is the reference; `English` gives the same text several times as fast by skipping steps that change nothing.
 """
 
 from __future__ import annotations

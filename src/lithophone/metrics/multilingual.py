@@ -4,8 +4,8 @@ Lower case; brackets dropped with what they hold; symbols, punctuation and loose
 so that letters of European languages keep their diacritics); groups of thousands are joined (`10 000`); digits are
 written as words (num2words). The words of numbers are left as num2words writes them, hyphens included.
 
-What the Leaderboard does on pairs of texts and no normaliser can: before it counts, it joins compounds that are written
-as one word on one side and as two on the other. WER here is a little higher for it.
+The Leaderboard also joins compounds that are one word on one side of a pair and two on the other, which needs both
+texts: WER here is a little higher.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DIGITS = re.compile(r"\d+")
 
 
 class Multilingual:
-    """The pipeline of one language, with the numbers that were met before."""
+    """The pipeline of one language; caches number words."""
 
     def __init__(self, lang: str) -> None:
         if lang not in num2words.CONVERTER_CLASSES:

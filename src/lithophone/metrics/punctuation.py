@@ -1,9 +1,8 @@
-"""Punctuation error rate and capitals, as LibriSpeech-PC defines them (Meister et al. 2023, arXiv 2310.02943).
+"""Punctuation error rate and F1 of capitals, as LibriSpeech-PC defines them (Meister et al. 2023, arXiv 2310.02943).
 
-Tokens are words and marks. A word is a run of letters, digits and apostrophes, without apostrophes at its ends; a
-character of Chinese or Japanese is a word of its own, and its full-width marks are the narrow ones. Every mark counts,
-also one inside a number (`3.5`) or an abbreviation (`U.S.`), as in the published scorer; symbols that are neither are
-not seen. Words are compared as they are written where marks are scored, and without case where capitals are.
+Tokens are words (runs of letters, digits and inner apostrophes; single characters of Chinese and Japanese) and marks;
+full-width marks equal narrow ones. Every mark counts, also in `3.5` and `U.S.`, as in the published scorer; symbols are
+dropped. Words are compared as written for marks, without case for capitals.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from lithophone.metrics.counts import Counts, F1Counts
 
 MARKS = ".,?"
 MARK = "\0"
-"""The one symbol that stands for every mark while sequences are aligned; no word can hold it."""
+"""Symbol of every mark in the alignment."""
 
 ONE_FORM = str.maketrans("’‘ʼ。、，？！：；", "'''.,,?!:;")
 CHARACTER = r"[々〆ぁ-ゖゝ-ゟァ-ヺー-ヿ㐀-䶿一-鿿豈-\ufaff\U00020000-\U0003ffff]"
@@ -27,7 +26,7 @@ CHARACTER = r"[々〆ぁ-ゖゝ-ゟァ-ヺー-ヿ㐀-䶿一-鿿豈-\ufaff\U00020
 
 @dataclass(frozen=True)
 class PunctuationCounts(Counts):
-    """Marks of the reference that were kept, changed or lost, and marks of the hypothesis that have no place in it."""
+    """Marks that are equal, substituted, deleted and inserted."""
 
     correct: int = 0
     substitutions: int = 0
@@ -45,11 +44,10 @@ class PunctuationCounts(Counts):
 
 
 def punctuation_counts(reference: str, hypothesis: str, marks: str = MARKS) -> PunctuationCounts:
-    """Align words and marks, every mark being the same symbol, and compare the marks that meet.
+    """Align words and marks, every mark being the same symbol, and compare the marks of aligned pairs.
 
-    An aligned pair of marks is correct or a substitution; a mark of the reference that meets no mark is a deletion, one
-    of the hypothesis an insertion, also where they meet a word. Raises OptionError for marks that are letters or
-    digits.
+    A mark that is aligned with a word, or nothing, is a deletion or insertion. Raises OptionError for marks that are
+    letters or digits.
     """
     ref, hyp = _tokens(reference, marks), _tokens(hypothesis, marks)
     if ref == hyp:
@@ -66,10 +64,7 @@ def punctuation_counts(reference: str, hypothesis: str, marks: str = MARKS) -> P
 
 
 def capital_counts(reference: str, hypothesis: str) -> F1Counts:
-    """Capitals of the words that match, aligned without case: of both (tp), of the hypothesis or the reference alone.
-
-    A word is capitalised if its first letter is upper case (`3D`, `'Twas`, `ISBN`, not `iPhone`).
-    """
+    """Capitalised words (`3D`, `'Twas`, `ISBN`, not `iPhone`) among those that match without case."""
     ref, hyp = (_tokens(text, "") for text in (reference, hypothesis))
     steps = align([word.casefold() for word in ref], [word.casefold() for word in hyp])
     pairs = [(is_capitalized(ref[i]), is_capitalized(hyp[j])) for i, j in _hits(steps)]
@@ -77,7 +72,7 @@ def capital_counts(reference: str, hypothesis: str) -> F1Counts:
 
 
 def is_capitalized(word: str) -> bool:
-    """Is the first letter an upper-case one?"""
+    """Whether the first letter is upper case."""
     first = next(filter(str.isalpha, word), "")
     return first != first.lower()
 

@@ -1,8 +1,7 @@
-"""Is it chance? Bootstrap over clips (Bisani and Ney 2004, "Bootstrap estimates for confidence intervals in ASR").
+"""Bootstrap intervals and paired tests (Bisani and Ney 2004, "Bootstrap estimates for confidence intervals in ASR").
 
-Clips are drawn with replacement, as many as there are, and the rate is computed from the sums of every draw, so that
-long clips weigh as in the score itself. Clips of one speaker or recording are taken to be independent, which flatters a
-test set with few speakers.
+Clips are drawn with replacement, and the rate is computed from the sums of every draw. Clips are taken for independent:
+with few speakers intervals are too narrow.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ Integers: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 Floats: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 DRAWN_AT_ONCE = 1 << 20
-"""Clips drawn in one step: bounds the memory, whatever the size of the test set."""
+"""Clips drawn in one step, which bounds the memory."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Translation: corpus BLEU and chrF++ by sacrebleu, with the signatures that make a score comparable."""
+"""Corpus BLEU and chrF++ by sacrebleu, with their signatures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHRF_WORD_ORDER = 2
 
 @dataclass(frozen=True)
 class TranslationScore:
-    """Scores of a whole corpus, 0..100. They do not add: both are made of counts over all sentences."""
+    """Scores of a whole corpus, 0..100; they do not add."""
 
     bleu: float
     chrf: float
@@ -28,7 +28,7 @@ class TranslationScore:
 
 
 def translation_score(references: Sequence[str], hypotheses: Sequence[str], lang: str) -> TranslationScore:
-    """Score texts as they are written, case and punctuation included; `lang` is the language they are written in.
+    """Score texts in `lang` as written, case and punctuation included.
 
     BLEU splits words with `ja-mecab` for Japanese, `zh` for Mandarin, `13a` for all others. Raises OptionError where
     there is nothing to score, or where the two lists differ in length.

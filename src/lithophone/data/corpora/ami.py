@@ -39,12 +39,12 @@ class Speaker:
 
 
 def ami(folder: Path) -> list[Part]:
-    """Utterances before headsets: amicorpus/MEETING/audio/MEETING.Headset-0.wav. Marks, capitals, times of words."""
+    """Utterances before headsets: amicorpus/MEETING/audio/MEETING.Headset-0.wav. Punctuation, capitals, word times."""
     return _parts(folder, _utterances)
 
 
 def ami_sdm(folder: Path) -> list[Part]:
-    """Whole meetings before one distant microphone: MEETING.Array1-01.wav. Marks, capitals, times, speakers."""
+    """Whole meetings, one distant microphone: MEETING.Array1-01.wav. Punctuation, capitals, word times, speakers."""
     return _parts(folder, _meetings)
 
 
@@ -102,7 +102,7 @@ def _audio(folder: Path, meeting: str, microphone: str) -> Path:
 
 
 def _turns(annotations: Path, speaker: Speaker) -> Iterator[Segment]:
-    """The speaker's segments that have words, in order; none where nobody annotated what was said."""
+    """The speaker's segments that have words, in order; none where there is no transcript."""
     words = annotations / "words" / f"{speaker.meeting}.{speaker.agent}.words.xml"
     segments = annotations / "segments" / f"{speaker.meeting}.{speaker.agent}.segments.xml"
     if not (words.is_file() and segments.is_file()):
@@ -124,7 +124,7 @@ def _text(elements: Sequence[ElementTree.Element]) -> str:
 
 
 def _words(elements: Sequence[ElementTree.Element], speaker: str) -> Iterator[Word]:
-    """Words that have times; marks have none worth the name."""
+    """Timed words, without punctuation."""
     for element in elements:
         start_s, end_s = _time(element, "starttime"), _time(element, "endtime")
         if element.get("punc") != "true" and start_s is not None and end_s is not None and end_s >= start_s:

@@ -14,7 +14,7 @@ COMMON_VOICE_SPLITS = ("dev", "invalidated", "other", "test", "train", "validate
 
 
 def common_voice(folder: Path) -> list[Part]:
-    """LANGUAGE/SPLIT.tsv and clips/; the folder of one language, of a release, or of releases. Marks and capitals."""
+    """LANGUAGE/SPLIT.tsv and clips/; the folder of a language, a release, or releases. Punctuation and capitals."""
     languages = folders_with(folder, "clips", depth=2)
     parts = [
         Part(split, root.absolute().name, partial(_common_voice_entries, root / f"{split}.tsv"))
@@ -35,7 +35,7 @@ def _common_voice_entries(path: Path) -> Iterator[Entry]:
 
 
 def _clip(root: Path, name: str) -> Path:
-    """Early releases leave the suffix of the file out."""
+    """The file of a clip; early releases omit its suffix."""
     return root / "clips" / (name if name.endswith((".mp3", ".wav", ".flac")) else f"{name}.mp3")
 
 

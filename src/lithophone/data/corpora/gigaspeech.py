@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def gigaspeech(folder: Path) -> list[Part]:
-    """GigaSpeech.json, all of it read at once, and audio/; upper case, the four marks written as marks.
+    """GigaSpeech.json, all of it read at once, and audio/; upper case, punctuation from tags.
 
     Segments without speech (`<SIL>`, `<MUSIC>`, `<NOISE>`, `<OTHER>`) are left out, as the set's own scorer does.
     """

@@ -1,4 +1,4 @@
-"""What the readers of public sets share: parts of a set, tables, and where things lie."""
+"""Shared by the readers of public sets: parts of a set, tables, and the search for folders and files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def first_file(*candidates: Path) -> Path:
 def table(
     path: Path, columns: Sequence[str], delimiter: str = "\t", header: Sequence[str] | None = None
 ) -> Iterator[tuple[str, ...]]:
-    """The values of these columns of a table that quotes nothing, row by row.
+    """The values of these columns of a table without quoting, row by row.
 
     header: names of all columns where the first line does not give them.
 

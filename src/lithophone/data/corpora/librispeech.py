@@ -16,7 +16,7 @@ LIBRISPEECH_SPLITS = (
 
 
 def librispeech(folder: Path) -> list[Part]:
-    """SPLIT/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt and a FLAC for every line; upper case, no marks."""
+    """SPLIT/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt and a FLAC for every line; upper case, no punctuation."""
     splits = folders_with(folder, "*/*/*.trans.txt", depth=2)
     if not splits:
         raise not_the_set(folder, "SPLIT/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt")

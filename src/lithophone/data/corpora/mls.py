@@ -17,7 +17,7 @@ MLS_LANGUAGES = {
 
 
 def mls(folder: Path) -> list[Part]:
-    """mls_LANGUAGE/SPLIT/transcripts.txt, segments.txt and audio/SPEAKER/BOOK/ID.flac (or .opus); no marks."""
+    """mls_LANGUAGE/SPLIT/transcripts.txt, segments.txt and audio/SPEAKER/BOOK/ID.flac (or .opus); no punctuation."""
     languages = {path: _mls_language(path) for path in folders_with(folder, "*/transcripts.txt", depth=1)}
     if not languages:
         raise not_the_set(folder, "mls_LANGUAGE/SPLIT/transcripts.txt")

@@ -11,7 +11,7 @@ from lithophone.data.manifest import Entry
 
 
 def spgispeech(folder: Path) -> list[Part]:
-    """SPLIT.csv, `wav_filename|wav_filesize|transcript`, and SPLIT/CALL/NUMBER.wav; marks, capitals and numbers."""
+    """SPLIT.csv, `wav_filename|wav_filesize|transcript`, SPLIT/CALL/NUMBER.wav; punctuation, capitals, digits."""
     paths = [path for root in folders_with(folder, "*.csv", 1) for path in sorted(root.glob("*.csv"))]
     paths = [path for path in paths if path.with_suffix("").is_dir()]
     if not paths:

@@ -12,7 +12,7 @@ from lithophone.data.nist import NOT_SCORED, stm_turns
 
 
 def tedlium(folder: Path) -> list[Part]:
-    """SPLIT/stm/TALK.stm and SPLIT/sph/TALK.sph of release 1, 2 or 3 (there in `legacy`); lower case, no marks.
+    """SPLIT/stm/TALK.stm and SPLIT/sph/TALK.sph of release 1, 2 or 3 (there in `legacy`); lower case, no punctuation.
 
     Stretches that nobody wrote down are left out, as scorers do. Clitics stand apart (`it 's`), `<unk>` is a word
     outside the vocabulary.
