@@ -20,7 +20,7 @@ from lithophone.pipeline.assembly import Event, RecordingDone, WindowDone
 from lithophone.pipeline.engine import Engine, Pending
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.pipeline.sources import AudioSource
-from lithophone.pipeline.transcriber import LOOK_AHEAD, Transcriber, load
+from lithophone.pipeline.transcriber import LOOK_AHEAD, LOOK_AHEAD_FULL, Transcriber, load
 from lithophone.pipeline.utterance import Utterance
 from lithophone.transcript import Segment, Transcript
 from tests.conftest import DEMO
@@ -103,6 +103,18 @@ def test_windows_are_read_ahead_by_a_bounded_number() -> None:
     assert n_given == len(engine.submitted) == 45
     assert most <= 2 * LOOK_AHEAD
     assert most > 2
+
+
+def test_long_windows_are_read_ahead_by_their_seconds() -> None:
+    transcriber, engine = counting()
+    long = recording(*[2.0] * 9, pause_s=1.5)
+    options: dict[str, Any] = {"batch_size": 2, "limit_s": 3.0, "decode": "greedy", "max_new_tokens": 1}
+    most_s, given = 0.0, 0
+    for event in transcriber.events([long] * 2, RATE_HZ, **options):
+        given += isinstance(event, WindowDone)
+        most_s = max(most_s, sum(pending.utterance.duration_s for pending in engine.submitted[given:]))
+    assert given == 18
+    assert 2 * 3.0 < most_s <= LOOK_AHEAD_FULL * 2 * 3.0 + 3.0
 
 
 def test_an_abandoned_stream_leaves_nothing_behind() -> None:

@@ -34,6 +34,9 @@ from lithophone.transcript import Segment, Transcript, TranscriptWarning
 LOOK_AHEAD = 4
 """Batches of windows that are read ahead, so that those of like length are encoded together."""
 
+LOOK_AHEAD_FULL = 2
+"""The same, in batches of windows as long as they may be: long windows are alike, and what is held is their samples."""
+
 logger = logging.getLogger(__name__)
 
 OnWarning: TypeAlias = Callable[[TranscriptWarning], None]
@@ -229,13 +232,22 @@ _Item: TypeAlias = _Window | _End | _Failed
 
 def _fill(queue: deque[_Item], items: Iterator[_Item], batches: int) -> None:
     """Read ahead so many batches of windows."""
-    waiting = [item for item in queue if isinstance(item, _Window)]
-    while not waiting or len(waiting) < batches * waiting[-1].assembly.request.batch_size:
+    waiting = [item.pending.utterance for item in queue if isinstance(item, _Window)]
+    while not _is_enough(waiting, batches):
         item = next(items, None)
         if item is None:
             return
         queue.append(item)
-        waiting += [item] if isinstance(item, _Window) else []
+        waiting += [item.pending.utterance] if isinstance(item, _Window) else []
+
+
+def _is_enough(waiting: list[Utterance], batches: int) -> bool:
+    """Whether these are so many batches, or hold as many samples as `LOOK_AHEAD_FULL` of the longest windows."""
+    if not waiting:
+        return False
+    request = waiting[-1].request
+    full_s = LOOK_AHEAD_FULL * request.batch_size * request.limit_s
+    return len(waiting) >= batches * request.batch_size or sum(one.duration_s for one in waiting) >= full_s
 
 
 # --- folds and checks
