@@ -37,7 +37,6 @@ FOLDERS = "|".join(
     sorted({p.name for place in PLACES for p in place.iterdir() if p.is_dir() and not p.name.startswith((".", "_"))})
 )
 PATH = re.compile(rf"`((?:{FOLDERS})/[\w./*{{}}-]+\.\w+)`")
-ENGINE = (ROOT / "src/lithophone/pipeline/engine.py").exists()
 WIDE = ("docs/training.md", "docs/finetune.md", "docs/evaluation.md")
 IN_HISTORY = {f"bench/{name}.py" for name in ("relative_bias", "checks", "drafts", "int8_closeness")}
 """Files that `docs/experiments.md` names with the commit that has them."""
@@ -84,8 +83,6 @@ def options_of(values: dict[str, Any]) -> TranscribeOptions:
 @pytest.mark.parametrize(("document", "line"), commands("lithophone"))
 def test_commands_are_accepted_with_their_values(document: str, line: str) -> None:
     command, *arguments = words_of(line)
-    if not ENGINE and "--also num_beams=8" in line:
-        pytest.skip("options have no layers yet")
     if command == "train":
         recipe, *given = arguments
         check_recipe(recipe, given)
@@ -170,8 +167,6 @@ def test_options_in_the_readme_are_all_that_there_are() -> None:
 
 @pytest.mark.parametrize("document", TEXTS)
 def test_files_that_are_named_exist(document: str) -> None:
-    if not ENGINE and document == "docs/architecture.md":
-        pytest.skip("the engine has not landed")
     text, folder = TEXTS[document], (ROOT / document).parent
     links = [link for link in re.findall(r"\]\(([^):#]+)[^)]*\)", text) if not (folder / link).exists()]
     named = {name for name in PATH.findall(text) if not any(list(place.glob(name)) for place in PLACES)}
