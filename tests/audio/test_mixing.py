@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lithophone.audio.mixing import Block, mix_gains, mono
+from lithophone.audio.mixing import JOINED_S, Block, joined, mix_gains, mono
 from lithophone.audio.reader import load_audio, open_audio
 from lithophone.errors import AudioError
 from tests.sounds import noise, tone
@@ -109,3 +109,15 @@ def test_a_channel_that_is_not_there(channel: int) -> None:
         open_audio(np.zeros((100, 2)), 16_000, channel=channel) as stream,
     ):
         list(stream)
+
+
+def test_packets_are_joined_to_a_second_and_only_with_their_like() -> None:
+    rate = 1_000
+    packets = [Block(rate, np.full((20, 1), n, np.float32)) for n in range(120)]
+    stereo = Block(rate, np.ones((20, 2), np.float32), ("FL", "FR"))
+    blocks = list(joined([*packets, stereo, Block(2 * rate, np.zeros((20, 1), np.float32))]))
+    assert [len(block.table) for block in blocks] == [int(JOINED_S * rate)] * 2 + [400, 20, 20]
+    assert [block.rate_hz for block in blocks] == [rate] * 4 + [2 * rate]
+    assert np.concatenate([block.table for block in blocks[:3]])[:, 0].tolist() == [
+        n for n in range(120) for _ in range(20)
+    ]

@@ -6,7 +6,6 @@ Pure: reads no file. Pauses and lost packets become silence, overlaps are cut, i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +24,9 @@ MAX_JUMP_S = 10.0
 
 MAX_PAUSE_S = 6 * 3600.0
 
+ROUNDING_DIGITS = 9
+"""Decimals of a second that sums of floats over hours keep."""
+
 SILENCE_SIZE = 1 << 16
 """Samples per block of silence."""
 
@@ -38,8 +40,8 @@ class Frame(NamedTuple):
     rate_hz: int
     table: NDArray[Any]
     layout: tuple[str, ...]
-    time_s: Fraction | None
-    lost_s: Fraction
+    time_s: float | None
+    lost_s: float
     near_damage: bool
 
 
@@ -55,15 +57,15 @@ class Clock:
     """
 
     def __init__(
-        self, length_s: float | None, jumps: bool, warn: Callable[[str], None], start_s: Fraction | None = None
+        self, length_s: float | None, jumps: bool, warn: Callable[[str], None], start_s: float | None = None
     ) -> None:
         self._length_s = length_s
         self._jumps = jumps
         self._warn = warn
         self._sought = start_s is not None
         self._first = True
-        self._shift_s = Fraction(0)
-        self.end_s = start_s or Fraction(0)
+        self._shift_s = 0.0
+        self.end_s = start_s or 0.0
         """Where the next frame should begin."""
 
     def blocks(self, frames: Iterable[Frame]) -> Iterator[Block]:
@@ -75,12 +77,12 @@ class Clock:
             if len(table):
                 yield Block(frame.rate_hz, table, frame.layout)
                 self._first = False
-            self.end_s += Fraction(max(0, gap) + len(table), frame.rate_hz)
+            self.end_s += (max(0, gap) + len(table)) / frame.rate_hz
 
     def _gap(self, frame: Frame) -> int:
         """Samples of silence before the frame; below 0: samples at its beginning that are there already."""
         time_s = self.end_s + frame.lost_s if frame.time_s is None else frame.time_s + self._shift_s
-        gap_s = time_s - self.end_s
+        gap_s = round(time_s - self.end_s, ROUNDING_DIGITS)
         if self._first and self._sought:
             if gap_s > EXACT_S:
                 raise SeekMissedError
@@ -88,11 +90,11 @@ class Clock:
         exact = frame.near_damage or (self._first and gap_s > 0)
         if abs(gap_s) <= (EXACT_S if exact else DRIFT_S):
             return 0
-        if self._is_believable(float(gap_s)):
+        if self._is_believable(gap_s):
             return round(gap_s * frame.rate_hz)
         self._shift_s -= gap_s
         if not self._jumps:
-            self._warn(f"timestamps jump by {float(gap_s):.1f} s at {float(self.end_s):.1f} s: later times may be off")
+            self._warn(f"timestamps jump by {gap_s:.1f} s at {self.end_s:.1f} s: later times may be off")
         return 0
 
     def _is_believable(self, gap_s: float) -> bool:
@@ -100,7 +102,7 @@ class Clock:
             return not self._jumps and gap_s >= -MAX_JUMP_S
         if gap_s <= MAX_JUMP_S:
             return True
-        in_length = self._length_s is not None and float(self.end_s) + gap_s <= self._length_s + MAX_JUMP_S
+        in_length = self._length_s is not None and self.end_s + gap_s <= self._length_s + MAX_JUMP_S
         return in_length and gap_s <= MAX_PAUSE_S and (self._first or not self._jumps)
 
 

@@ -115,6 +115,7 @@ class ContainerBlocks:
             raise AudioError(f"{self._name} has a codec that FFmpeg does not know: convert it to WAV or FLAC")
         self._codec = _codec_of(self._stream)
         self._zero_s = _zero_s(self._container.start_time)
+        self._zero = float(self._zero_s)
         length = self._container.duration
         self._length_s = length / av.time_base if length and length > 0 else None
         stated_s = mp3_s if kind_of(self._container) == "mp3" else track_length_s(self._container, self._stream)
@@ -160,7 +161,7 @@ class ContainerBlocks:
     def _decoded(self, position_s: Fraction | None) -> Iterator[Block]:
         """Blocks; the first is decoded at once, so that what is no recording is refused here."""
         jumps = bool(self._container.format.flags & TS_DISCONT)
-        clock = Clock(self._length_s, jumps, self._warn, position_s)
+        clock = Clock(self._length_s, jumps, self._warn, None if position_s is None else float(position_s))
         blocks = self._guarded(clock)
         first = next(blocks, None)
         return blocks if first is None else chain([first], blocks)
@@ -176,12 +177,12 @@ class ContainerBlocks:
             self._file.check()
             if not read:
                 raise self._unreadable(error) from error
-            self._warn(f"damaged at {float(clock.end_s):.1f} s ({error.strerror}): what follows is left out")
+            self._warn(f"damaged at {clock.end_s:.1f} s ({error.strerror}): what follows is left out")
         self._file.check()
         self._warn_if_cut(clock)
 
     def _warn_if_cut(self, clock: Clock) -> None:
-        read_s = float(clock.end_s)
+        read_s = clock.end_s
         if self._shortage:
             self._warn(self._shortage)
         if self._end_s is not None and read_s < self._end_s - MISSING_S:
@@ -216,15 +217,16 @@ class ContainerBlocks:
         except av.error.EOFError:
             return []
         except av.FFmpegError as error:
-            self._damage.add(str(error.strerror), (packet.duration or 0) * packet.time_base)
+            self._damage.add(str(error.strerror), float((packet.duration or 0) * packet.time_base))
             return []
 
     def _timed(self, frame: AudioFrame) -> Frame:
         """The frame on the clock. In FLAC, one without a timestamp among others is what remains of damaged ones."""
         damage = self._damage
-        time_s = None if frame.pts is None else frame.pts * (frame.time_base or self._stream.time_base) - self._zero_s
+        tick_s = float(frame.time_base or self._stream.time_base)
+        time_s = None if frame.pts is None else frame.pts * tick_s - self._zero
         if time_s is None and damage.is_timed and not damage.is_near and self._codec.name == "flac":
-            damage.add("a packet has lost its header", Fraction(0))
+            damage.add("a packet has lost its header", 0.0)
         layout = tuple(channel.name for channel in frame.layout.channels)
         timed = Frame(frame.sample_rate, _table(frame), layout, time_s, damage.lost_s, damage.is_near)
         damage.pass_by(time_s is not None)
@@ -233,11 +235,10 @@ class ContainerBlocks:
     def _packets(self) -> Iterator[Any]:
         """Packets of the track; `_last_s` becomes the end of the last packet of any track."""
         self._last_s = 0.0
-        zero_s = float(self._zero_s)
         ticks_s = {stream.index: float(stream.time_base or 0) for stream in self._container.streams}
         for packet in self._container.demux():
             if packet.pts is not None:
-                end_s = (packet.pts + (packet.duration or 0)) * ticks_s.get(packet.stream_index, 0.0) - zero_s
+                end_s = (packet.pts + (packet.duration or 0)) * ticks_s.get(packet.stream_index, 0.0) - self._zero
                 self._last_s = max(self._last_s, end_s)
             if packet.stream == self._stream:
                 yield packet
@@ -268,19 +269,19 @@ class _Damage:
     def __init__(self) -> None:
         self.n = 0
         self.reason = ""
-        self.lost_s = Fraction(0)
+        self.lost_s = 0.0
         self.is_near = False
         """Whether no timestamp has followed the last damage."""
         self.is_timed = False
         """Whether a frame had a timestamp."""
 
-    def add(self, reason: str, lost_s: Fraction) -> None:
+    def add(self, reason: str, lost_s: float) -> None:
         self.n, self.reason, self.is_near = self.n + 1, reason, True
         self.lost_s += lost_s
 
     def pass_by(self, is_timed: bool) -> None:
         """A frame has followed."""
-        self.lost_s, self.is_near = Fraction(0), self.is_near and not is_timed
+        self.lost_s, self.is_near = 0.0, self.is_near and not is_timed
         self.is_timed = self.is_timed or is_timed
 
 

@@ -15,6 +15,9 @@ from lithophone.errors import AudioError
 MAX_PEAK = 1_000.0
 """Float samples belong in -1..1. Above this they are integers that nobody scaled."""
 
+JOINED_S = 1.0
+"""Seconds of decoded packets that are checked, mixed and resampled at once."""
+
 MIX_FRAME_S = 0.25
 """Seconds over which the levels of channels and mix are compared."""
 
@@ -35,6 +38,25 @@ class Block(NamedTuple):
     rate_hz: int
     table: NDArray[Any]
     layout: tuple[str, ...] = ()
+
+
+def joined(blocks: Iterable[Block]) -> Iterator[Block]:
+    """The same samples in blocks of `JOINED_S` or more, so that a packet of 20 ms costs no call of what follows."""
+    for (rate_hz, layout, _, _), stretch in groupby(blocks, key=_form):
+        waiting: list[NDArray[Any]] = []
+        n = 0
+        for block in stretch:
+            waiting.append(block.table)
+            n += len(block.table)
+            if n >= JOINED_S * rate_hz:
+                yield Block(rate_hz, np.concatenate(waiting), layout)
+                waiting, n = [], 0
+        if waiting:
+            yield Block(rate_hz, np.concatenate(waiting), layout)
+
+
+def _form(block: Block) -> tuple[int, tuple[str, ...], int, np.dtype[Any]]:
+    return block.rate_hz, block.layout, block.table.shape[1], block.table.dtype
 
 
 def mono(blocks: Iterable[Block], name: str, channel: int | None = None) -> Iterator[tuple[int, Samples]]:

@@ -19,7 +19,7 @@ import soxr
 
 from lithophone.audio.array import array_table, checked_rate
 from lithophone.audio.container import ContainerBlocks
-from lithophone.audio.mixing import Block, mono
+from lithophone.audio.mixing import Block, joined, mono
 from lithophone.audio.samples import RATE_HZ, Samples
 from lithophone.audio.source import Input, is_file, name_of, opened
 from lithophone.errors import AudioError
@@ -105,7 +105,7 @@ class AudioStream:
             self._exit = stack.pop_all()
         if self._length_s is not None:
             self.duration_s = max(0.0, min(end_s, self._length_s) - start_s)
-        samples = _resampled(mono(blocks, self.name, channel))
+        samples = _resampled(mono(joined(blocks), self.name, channel))
         self._blocks = self._part(samples, round(start_s * RATE_HZ), end_s)
 
     def __enter__(self) -> AudioStream:

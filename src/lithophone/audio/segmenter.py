@@ -35,8 +35,8 @@ UNDECIDED_S = 60.0
 
 PADDING, JOINING = int(PADDING_S * RATE_HZ), int(JOINING_S * RATE_HZ)
 
-PART = RATE_HZ // CHUNK * CHUNK
-"""Samples that the detector takes at once, about 1 s."""
+PART = 128 * CHUNK
+"""Samples that the detector takes at once, about 4 s."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lithophone.audio.reader import RATE_HZ, Samples, open_audio
-from lithophone.audio.segmenter import Segmenter, Window
+from lithophone.audio.segmenter import PART, Segmenter, Window
 from lithophone.audio.vad import SpeechDetector
 from lithophone.pipeline.options import TranscribeOptions
 
@@ -56,11 +56,11 @@ class Reading:
 
 
 def _joined(blocks: Iterable[Samples]) -> Iterator[Samples]:
-    """Blocks joined to parts of a second or more: a run of the voice activity detector costs as much for 20 ms."""
+    """Blocks joined to the size that the voice activity detector takes at once."""
     waiting: list[Samples] = []
     for block in blocks:
         waiting.append(block)
-        if sum(map(len, waiting)) >= RATE_HZ:
+        if sum(map(len, waiting)) >= PART:
             yield np.concatenate(waiting)
             waiting = []
     if waiting:
