@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from typer.testing import CliRunner, Result
@@ -278,3 +279,17 @@ def test_progress_and_summary_tell_audio_speed_and_time_left() -> None:
     assert progress_text(30.0, 60.0, 12.0) == "00:30.0 of 01:00.0, 12.0 x real time, 2 s left"
     assert progress_text(0.0, 60.0, 0.0).endswith("waiting")
     assert summary(10.0, 2.0, 0.5) == "10.0 s of audio in 2.0 s: 5.0 x real time (model loaded in 0.5 s)"
+
+
+def test_channels_are_speakers_where_they_are_split(tmp_path: Path, tiny_folder: Path) -> None:
+    call_center = tmp_path / "call.wav"
+    left, right = tone(1.0), silence(3.0)
+    right[-16_000:] = tone(1.0)
+    left = np.concatenate([left, silence(2.0)])
+    soundfile.write(call_center, np.stack([left, right], axis=1), 16_000)
+    done = call(
+        "transcribe", call_center, "-", "--channels", "split", model=tiny_folder, stdin=call_center.read_bytes()
+    )
+    assert done.exit_code == 0, done.output
+    assert re.findall(r"\] \[(channel \d)\]: ", done.stdout) == ["channel 1", "channel 2"] * 2
+    assert "6.0 s of audio in" in done.stderr

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lithophone.audio import features
-from lithophone.decode.options import BeamSearch, check_number, check_whole
+from lithophone.decode.options import MAX_BEAMS, BeamSearch, check_number, check_whole
 from lithophone.errors import CheckpointError, ConfigError, OptionError
 from lithophone.files import write_json
 from lithophone.model.checkpoint_files import is_file, read_json
@@ -50,8 +50,6 @@ MANY_WEIGHTS = 100_000_000
 
 BEAM_SETTINGS = ("num_beams", "length_penalty", "ctc_weight", "keyword_boost", "future_cost")
 """Options of beams in a generation configuration; `transformers` knows the first two."""
-MAX_BEAMS = 100
-"""Of a generation configuration: every beam is a row of the language model."""
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 """What `transformers` needs of a generation configuration to end a reply."""
 
@@ -79,9 +77,7 @@ class GenerationSettings:
         """Raises OptionError for a value that is not allowed; what is not known here is for others."""
         asked = {name: values[name] for name in BEAM_SETTINGS if values.get(name) is not None}
         beams, nats = asked.setdefault("num_beams", 1), values.get("foreign_penalty") or 0.0
-        check_whole("num_beams", beams)
-        if beams > MAX_BEAMS:
-            raise OptionError(f"num_beams is {beams}: at most {MAX_BEAMS} are allowed")
+        check_whole("num_beams", beams, most=MAX_BEAMS)
         check_number("foreign_penalty", nats, lambda value: 0 <= value < math.inf, "0 nats or more")
         ids = values.get("language_ids") or False
         if not isinstance(ids, bool):

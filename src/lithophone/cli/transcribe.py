@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -22,8 +24,15 @@ from lithophone.pipeline.options import TranscribeOptions
 from lithophone.transcript import Transcript, TranscriptWarning
 
 if TYPE_CHECKING:
-    from lithophone.pipeline.assembly import WindowDone
+    from lithophone.pipeline.assembly import Event, WindowDone
     from lithophone.pipeline.transcriber import Transcriber
+
+
+class Channels(str, Enum):
+    """What becomes of the channels of a recording: mixed to one, or each a speaker."""
+
+    MIX = "mix"
+    SPLIT = "split"
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,9 @@ def transcribe(
     output_dir: Annotated[
         str, typer.Option("--output-dir", "-o", help="Folder for the files; - is the terminal.")
     ] = STDOUT,
+    channels: Annotated[
+        Channels, typer.Option(help="split: transcribe every channel by itself, as a speaker of its own.")
+    ] = Channels.MIX,
     device: terminal.Device = None,
     dtype: terminal.Dtype = None,
     threads: terminal.Threads = None,
@@ -69,7 +81,7 @@ def transcribe(
         terminal.say_error(refused)
     delivery = Delivery(sink, failed=len(unreadable) + len(unwritable))
     if inputs:
-        run(inputs, options, delivery, ModelChoice(model, device, dtype, threads), quiet)
+        run(inputs, options, delivery, ModelChoice(model, device, dtype, threads), quiet, channels)
     if delivery.failed:
         raise typer.Exit(terminal.FAILED)
 
@@ -110,7 +122,12 @@ class Delivery:
 
 
 def run(
-    inputs: Sequence[InputFile], options: TranscribeOptions, delivery: Delivery, choice: ModelChoice, quiet: bool
+    inputs: Sequence[InputFile],
+    options: TranscribeOptions,
+    delivery: Delivery,
+    choice: ModelChoice,
+    quiet: bool,
+    channels: Channels = Channels.MIX,
 ) -> None:
     """Transcribe the recordings, in their order."""
     from lithophone.pipeline.assembly import WindowDone
@@ -121,7 +138,7 @@ def run(
         load_s = time.perf_counter() - began
         progress.start(inputs[0].label)
         files = {id(one.source): one for one in inputs}
-        for event in transcriber.events([one.source for one in inputs], options=options):
+        for event in _events(transcriber, [one.source for one in inputs], options, channels):
             file = files[id(event.source)]
             if isinstance(event, WindowDone):
                 delivery.window(file, event)
@@ -131,6 +148,22 @@ def run(
                 progress.finish(0.0 if isinstance(event.result, LithophoneError) else event.result.duration_s)
     if not quiet:
         terminal.say(summary(progress.audio_s, progress.elapsed_s, load_s))
+
+
+def _events(
+    transcriber: Transcriber, sources: Sequence[Path | BinaryIO], options: TranscribeOptions, channels: Channels
+) -> Iterator[Event]:
+    """The events of `Transcriber.events`; with channels apart, one WindowDone holds all segments of a recording."""
+    if channels is Channels.MIX:
+        yield from transcriber.events(sources, options=options)
+        return
+    from lithophone.pipeline.assembly import RecordingDone, WindowDone
+    from lithophone.pipeline.channels import transcribe_channels
+
+    for source, result in transcribe_channels(transcriber, sources, options):
+        if isinstance(result, Transcript):
+            yield WindowDone(source, result.segments, result.warnings, result.duration_s, result.duration_s)
+        yield RecordingDone(source, result)
 
 
 def load_model(choice: ModelChoice) -> Transcriber:

@@ -12,7 +12,7 @@ from lithophone.errors import OptionError
 EMBEDDINGS_PER_30_S = 300
 """Audio embeddings come at 10 Hz."""
 
-MAX_BEAMS = 128
+MAX_BEAMS = 100
 MAX_EDITING_STEPS = 100
 MAX_NATS = 100.0
 """Beyond these an option is a mistake, or a folder of a model that means harm."""
