@@ -4,7 +4,7 @@
 
     transcript = lithophone.load().transcribe("talk.mp3")
 
-Torch and the model are imported when `load` is first touched, not by `import lithophone`.
+Torch is imported when `load` is first used, not by `import lithophone`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""A checkpoint folder <-> a model ready to run, its tokenizer and its configuration.
+"""A checkpoint folder <-> a model, its tokenizer and its configuration.
 
-A folder is input like any other: what is missing, does not fit together or would change the numbers raises here, before
-a model is built.
+A folder is untrusted input: missing or inconsistent files raise before a model is built.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ NAR_NAMES: dict[Generation, Names] = {"G1": NLE, "G2": PUBLISHED, "G3": NATIVE}
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """What `generation_config.json` says of decoding; the fields of `Checkpoint`."""
+    """Decoding settings of `generation_config.json`; the fields of `Checkpoint`."""
 
     beams: BeamSearch | None = None
     foreign_penalty: float = 0.0
@@ -74,7 +73,7 @@ class GenerationSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GenerationSettings:
-        """Raises OptionError for a value that is not allowed; what is not known here is for others."""
+        """Unknown keys are ignored. Raises OptionError for a value that is not allowed."""
         asked = {name: values[name] for name in BEAM_SETTINGS if values.get(name) is not None}
         beams, nats = asked.setdefault("num_beams", 1), values.get("foreign_penalty") or 0.0
         check_whole("num_beams", beams, most=MAX_BEAMS)
@@ -85,7 +84,7 @@ class GenerationSettings:
         return cls(BeamSearch(**asked) if beams > 1 else None, float(nats), ids)
 
     def to_dict(self) -> dict[str, Any]:
-        """Without the values that are those of a missing file."""
+        """Without values that are the default."""
         values = {name: getattr(self.beams, name) for name in BEAM_SETTINGS if self.beams}
         values |= {"foreign_penalty": self.foreign_penalty} if self.foreign_penalty else {}
         return values | ({"language_ids": True} if self.language_ids else {})
@@ -93,11 +92,11 @@ class GenerationSettings:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model with all that belongs to it; `folder` is where it was read from.
+    """A model, its tokenizer and settings; `folder` is where it was read from.
 
-    `network` is of two kinds: `model` and `editor` give it as the kind it is. By `generation_config.json`: `beams` is
-    the default decoder of transcripts (None: greedy), `foreign_penalty` the nats taken off characters that the language
-    given is not spelled with, and `language_ids` whether the encoder was trained with the ids of `languages.py`.
+    `model` and `editor` give `network` by its kind. From `generation_config.json`: `beams`, the default decoder of
+    transcripts (None: greedy); `foreign_penalty`, nats subtracted from characters outside the language's alphabet;
+    `language_ids`, whether the encoder was trained with the ids of `languages.py`.
     """
 
     network: GraniteSpeech | GraniteSpeechNar
@@ -110,7 +109,7 @@ class Checkpoint:
 
     @property
     def model(self) -> GraniteSpeech:
-        """The model that takes prompts; OptionError where this one takes none."""
+        """The autoregressive model; OptionError for a nar checkpoint."""
         if isinstance(self.network, GraniteSpeechNar):
             raise OptionError(
                 f"a {self.config.model_type} model takes no prompt: it does not translate, punctuate, name speakers or "
@@ -120,7 +119,7 @@ class Checkpoint:
 
     @property
     def editor(self) -> GraniteSpeechNar:
-        """The model that edits a CTC hypothesis; OptionError where this one does not."""
+        """The editing model; OptionError for other checkpoints."""
         if isinstance(self.network, GraniteSpeech):
             raise OptionError(
                 f"a {self.config.model_type} model does not edit: it answers a prompt, with the decoder 'greedy' and "
@@ -129,9 +128,9 @@ class Checkpoint:
         return self.network
 
     def reread(self, hypothesis: Sequence[int]) -> list[int]:
-        """The CTC hypothesis of a nar model's encoder, as token ids -> the ids that its language model edits.
+        """Token ids of a nar CTC hypothesis -> the ids that the language model edits.
 
-        G1 tokenises the text anew, stripped and in lower case; an empty one becomes a space.
+        G1 retokenises the text, stripped and in lower case; an empty one becomes a space.
         """
         if not isinstance(self.config, NarConfig) or self.config.generation != "G1":
             return list(hypothesis)
@@ -141,10 +140,9 @@ class Checkpoint:
 def load_checkpoint(
     folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> Checkpoint:
-    """Read a checkpoint folder; the model comes in eval mode, its tensors in `dtype` on `device`.
+    """Read a folder; the model is in eval mode, in `dtype` on `device`.
 
-    Raises CheckpointError for missing or misfitting files and tensors, ConfigError for a configuration that is not
-    understood.
+    Raises CheckpointError for missing or wrong files and tensors, ConfigError for an unsupported configuration.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -167,9 +165,9 @@ def load_checkpoint(
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dtype | None = None) -> None:
-    """Write a folder that `load_checkpoint` and `transformers` read; `dtype` None keeps the number types.
+    """Write a folder that `load_checkpoint` and `transformers` read; `dtype` None keeps the dtypes.
 
-    A nar model is written as its own generation does.
+    A nar model is written in its own generation's format.
     """
     folder, config = Path(folder), checkpoint.config
     names = NAR_NAMES[config.generation] if isinstance(config, NarConfig) else PUBLISHED
@@ -185,7 +183,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dty
 
 
 def read_config(folder: Path) -> ModelConfig | NarConfig:
-    """The model's configuration; raises CheckpointError without `config.json`, ConfigError for what it says."""
+    """CheckpointError without `config.json`, ConfigError for its content."""
     values = read_json(folder / CONFIG)
     try:
         return config_from_dict({key: value for key, value in values.items() if key != QUANTIZED})
@@ -194,7 +192,7 @@ def read_config(folder: Path) -> ModelConfig | NarConfig:
 
 
 def read_generation(folder: Path) -> GenerationSettings:
-    """The settings of `generation_config.json`, the defaults without one; ConfigError for values not allowed."""
+    """Settings of `generation_config.json`, defaults without one; ConfigError for values not allowed."""
     path = folder / GENERATION
     try:
         return GenerationSettings.from_dict(read_json(path) if is_file(path) else {})
@@ -203,7 +201,7 @@ def read_generation(folder: Path) -> GenerationSettings:
 
 
 def holds_int8(folder: Path) -> bool:
-    """Whether a folder's weights are int8, by its `config.json`; ConfigError where they are of another small kind."""
+    """Whether `config.json` declares int8 weights; ConfigError for another quantisation."""
     try:
         return is_quantized(read_json(folder / CONFIG))
     except ConfigError as error:
@@ -211,9 +209,9 @@ def holds_int8(folder: Path) -> bool:
 
 
 def suits_int8(folder: Path) -> bool:
-    """Whether a CPU does best by a folder's weights in int8: they are int8, or many, and products are exact here.
+    """Whether int8 is fastest on this CPU: weights are int8 already, or many, and int8 products are exact here.
 
-    Elsewhere int8 weights are read as the floats they stand for.
+    Other CPUs read int8 weights as floats.
     """
     if not products_are_exact():
         return False
@@ -222,7 +220,7 @@ def suits_int8(folder: Path) -> bool:
 
 
 def check_front_end(folder: Path, config: ModelConfig | NarConfig) -> None:
-    """ConfigError where a preprocessor's file asks for other frames, or other windows, than are built."""
+    """ConfigError where a preprocessor's file states other features or windows than are implemented."""
     ours = _preprocessor(config)
     expected = FRONT_END | {key: value for key, value in ours.items() if isinstance(value, int)}
     for path in (folder / name for name in PREPROCESSOR_FILES):
@@ -233,7 +231,7 @@ def check_front_end(folder: Path, config: ModelConfig | NarConfig) -> None:
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings of a preprocessor's file, whichever section of which generation they stand in."""
+    """All settings of a preprocessor's file, from any section."""
     sections = [_flat(value) for value in values.values() if isinstance(value, Mapping)]
     plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
     return {key: value for section in [*sections, plain] for key, value in section.items()}
@@ -253,7 +251,7 @@ def _preprocessor(config: ModelConfig | NarConfig) -> dict[str, Any]:
 
 
 def _nar_preprocessor(config: NarConfig) -> dict[str, Any]:
-    """All settings at the top level; G3 gives the mel bands another name."""
+    """Settings at the top level; G3 has another key for the mel bands."""
     kind = "NLE" if config.generation == "G1" else "GraniteSpeechNar"
     bands = "feature_size" if config.generation == "G3" else "n_mels"
     return {
@@ -280,7 +278,7 @@ def _check_tokenizer(tokenizer: Tokenizer, config: ModelConfig | NarConfig) -> N
 
 
 def _check_layers(config: ModelConfig | NarConfig, stored: Mapping[str, Stored]) -> None:
-    """CheckpointError where the numbers of layers are not those of the weights: a model of that size is not built."""
+    """CheckpointError where numbers of layers differ from those of the weights; checked before the model is built."""
     found = layer_counts(stored)
     for section, key, path in _layer_lists(config):
         wanted = getattr(getattr(config, section), key)
@@ -291,7 +289,7 @@ def _check_layers(config: ModelConfig | NarConfig, stored: Mapping[str, Stored])
 
 
 def _layer_lists(config: ModelConfig | NarConfig) -> list[tuple[str, str, str]]:
-    """Section and key of each number of layers, and how their tensors are named."""
+    """Section, key and tensor prefix of each number of layers."""
     lists = [
         ("encoder_config", "num_layers", "encoder.layers"),
         ("text_config", "num_hidden_layers", "language_model.model.layers"),
@@ -313,7 +311,7 @@ def _network(
 
 
 def _bpe_labels(folder: Path, config: ModelConfig, stored: Mapping[str, Stored]) -> int | None:
-    """Labels of the BPE head, where the checkpoint has one: a blank, and no more tokens than the vocabulary has."""
+    """Labels of the BPE head, if any: a blank and at most as many tokens as the vocabulary."""
     path = folder / BPE_HEAD
     if not is_file(path):
         return None
@@ -326,7 +324,7 @@ def _bpe_labels(folder: Path, config: ModelConfig, stored: Mapping[str, Stored])
 
 
 def _lora(folder: Path, config: ModelConfig, stored: Mapping[str, Stored]) -> LoraConfig | None:
-    """The adapters' configuration, by `has_lora_adapter`; the files have to agree with it."""
+    """The adapters' configuration where `has_lora_adapter` is set; the files must agree with it."""
     present = is_file(folder / ADAPTER)
     if present != config.has_lora_adapter:
         state = "is there" if present else "is missing"

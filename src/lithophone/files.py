@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: files appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -17,27 +17,26 @@ PROBE = bytes(4096)
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:
-    """Write a file that no reader sees half written; text as UTF-8, lone surrogates as `\\udc80`. Raises OSError."""
+    """Write a file atomically; text as UTF-8, lone surrogates as `\udc80`. Raises OSError."""
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     with replacing(path) as partial:
         partial.write_bytes(data)
 
 
 def write_json(path: str | Path, values: Mapping[str, Any]) -> None:
-    """Write an object as indented JSON, whole or not at all."""
+    """Write an object as indented JSON, atomically."""
     write_whole(path, json.dumps(values, indent=2) + "\n")
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path, *, sync: bool = False, one_writer: bool = False) -> Iterator[Path]:
-    """A path to write to in place of `path`, which takes its name at the end and is removed after an error.
+    """A temporary path, renamed to `path` at the end and removed after an error.
 
-    Its name has nine bytes, however long `path` is. Permissions follow the umask, links are followed, and what is no
+    Its name has nine bytes, whatever `path` is. Permissions follow the umask, links are followed, and anything but a
     regular file (`/dev/stdout`) is written directly.
 
-    sync: return when the content is on disk.
-    one_writer: the name is `PATH.part`, so that large files left by a process that was killed do not pile up; no other
-        process may write the same file at the time.
+    sync: return when the content is on disk. one_writer: name it `PATH.part`, so that killed processes leave one file
+    at most; no other process may write the same file meanwhile.
     """
     final = Path(os.path.realpath(path))
     if final.exists() and not final.is_file():
@@ -57,10 +56,10 @@ def replacing(path: str | Path, *, sync: bool = False, one_writer: bool = False)
 
 
 def check_writable(path: str | Path, option: str) -> None:
-    """Refuse an output path before any work is done; nothing is left of the trial.
+    """Check an output path before any work; leaves no trace. Missing parent folders are allowed.
 
-    Raises OptionError, which names the option, for a folder, a name that is too long, a place without permission or
-    below a file, a full disk. Folders on the way may be missing.
+    Raises OptionError, naming the option, for a folder, a name too long, no permission, a file among the parents, a
+    full disk.
     """
     final = Path(os.path.realpath(path))
     try:
@@ -84,7 +83,7 @@ def check_writable(path: str | Path, option: str) -> None:
 
 
 def _created(path: Path) -> Path:
-    """A new, empty file in place of what is left of an older one."""
+    """A new, empty file; replaces an older one."""
     path.unlink(missing_ok=True)
     path.touch(exist_ok=False)
     return path

@@ -1,6 +1,6 @@
-"""The name of a model -> a folder on disk: a folder of the user, a bundled model, the hub's cache, or a download.
+"""Model name -> folder: the user's own, a bundled model, the hub's cache, or a download.
 
-The only module that downloads. Of a folder's contents it reads the `model_type` alone.
+The only module that downloads.
 """
 
 from __future__ import annotations
@@ -46,10 +46,9 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.AS
 
 
 def resolve(name_or_folder: str | Path = DEFAULT_MODEL) -> Path:
-    """The folder of a model: a path, the name of a bundled model, or `owner/name` on the hub.
+    """Folder of a model: a path, a bundled name, or `owner/name` on the hub.
 
-    A hub model is downloaded once and found in the cache afterwards; `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` and
-    `HF_HUB_OFFLINE` apply. Raises DownloadError where the model is not to be had.
+    Downloads are cached; `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE` apply. Raises DownloadError.
     """
     if not isinstance(name_or_folder, str | Path):
         raise DownloadError(f"model is {name_or_folder!r:.100}: expected a folder or a name; {_advice()}")
@@ -74,12 +73,12 @@ def _is_folder(name: str) -> bool:
 
 
 def bundled_models() -> dict[str, Path]:
-    """Models that come with the package: name -> folder."""
+    """Models in the package: name -> folder."""
     return {path.parent.name: path.parent for path in sorted(ASSETS.glob("*/config.json"))}
 
 
 def cached_models() -> dict[str, Path]:
-    """Models of the family in the hub's cache: name -> folder of the newest snapshot."""
+    """Models of the family in the hub's cache: name -> newest snapshot."""
     try:
         repos = scan_cache_dir().repos
     except CacheNotFound:

@@ -1,7 +1,4 @@
-"""The languages of the family: one table, and what is read from it.
-
-A language is known by its code. Codes with a region or script (`pt-BR`, `zh_CN`) mean their language.
-"""
+"""The languages of the family. Codes with a region or script (`pt-BR`, `zh_CN`) stand for their language."""
 
 from __future__ import annotations
 
@@ -64,12 +61,12 @@ PAIRS = frozenset(
 
 
 def base_language(lang: str | None) -> str:
-    """`zh-CN` -> `zh`; the empty string where the language is not known."""
+    """`zh-CN` -> `zh`; "" for None."""
     return (lang or "").strip().lower().replace("_", "-").split("-")[0]
 
 
 def is_language(lang: str, asked: str | None) -> bool:
-    """Whether `lang` is the language asked for: `pt-BR` is `pt` and `pt_br`, not `pt-PT`. None asks for any."""
+    """Whether `lang` matches `asked`: `pt-BR` matches `pt` and `pt_br`, not `pt-PT`. None matches all."""
     if asked is None or base_language(lang) != base_language(asked):
         return asked is None
     regions = [code.strip().lower().replace("_", "-").partition("-")[2] for code in (lang, asked)]

@@ -1,7 +1,4 @@
-"""The process: devices and number types by name, and the memory setting of the C library.
-
-torch is imported when a device or number type is asked for: the command line sets up the process before that.
-"""
+"""Process settings: devices and dtypes by name, and the C library's memory. Imports torch on use only."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 
 def torch_device(name: str | torch.device | None) -> torch.device:
-    """The device of that name, or the best there is; OptionError where it is unknown or absent."""
+    """None is the best there is; OptionError for unknown or absent ones."""
     import torch
 
     if name is None:
@@ -34,7 +31,7 @@ def torch_device(name: str | torch.device | None) -> torch.device:
 
 
 def torch_dtype(name: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """The number type of that name, or the one that suits the device; OptionError for one that is unknown there."""
+    """None is the device's default; OptionError for unknown ones."""
     import torch
 
     if name is None:
@@ -56,11 +53,10 @@ WHOLE = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Ask the C library to keep what is freed, for the rest of the process; gives whether it will.
+    """Make glibc keep freed memory until the process ends; False without glibc.
 
-    Otherwise every large tensor is a new mapping, whose pages the kernel clears one by one, for ever again
-    (`docs/performance.md` has the price of that). Memory once used is then not given back before the process ends,
-    which is why the commands do this and a library does not do it unasked. Nothing happens where there is no glibc.
+    Otherwise every large tensor is a new mapping whose pages the kernel zeroes (`docs/performance.md`). For commands; a
+    library must not do it unasked.
     """
     if not sys.platform.startswith("linux"):
         return False

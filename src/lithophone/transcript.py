@@ -11,7 +11,7 @@ from lithophone.languages import UNSPACED_LANGUAGES, base_language
 
 @dataclass(frozen=True)
 class Word:
-    """A word with its times; `confidence` in 0..1, None where it is not known (`ctc/confidence.py`)."""
+    """`confidence` in 0..1, None if unknown (`ctc/confidence.py`)."""
 
     text: str
     start_s: float
@@ -20,20 +20,20 @@ class Word:
     speaker: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """`word`, `start`, `end`, and `probability` and `speaker` where they are known."""
+        """`word`, `start`, `end`, and `probability` and `speaker` if known."""
         known = {"probability": self.confidence, "speaker": self.speaker}
         return {"word": self.text, "start": self.start_s, "end": self.end_s, **_known(known)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Word:
-        """The inverse of `to_dict`; `text` is read for `word`. Raises KeyError for what is missing."""
+        """Inverse of `to_dict`; accepts `text` for `word`. Raises KeyError."""
         text = values["word"] if "word" in values else values["text"]
         return cls(text, values["start"], values["end"], values.get("probability"), values.get("speaker"))
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Text that was decoded in one piece, or one turn of a speaker in it."""
+    """Text of one window, or of one speaker turn in it."""
 
     text: str
     start_s: float
@@ -48,21 +48,21 @@ class Segment:
         return sum(known) / len(known) if known else None
 
     def to_dict(self) -> dict[str, Any]:
-        """`start`, `end`, `text`, and `speaker`, `probability` (the mean of the words') and `words` where known."""
+        """`start`, `end`, `text`, and `speaker`, `probability` (mean of the words') and `words` if known."""
         known = {"speaker": self.speaker, "probability": self.confidence}
         words = {"words": [word.to_dict() for word in self.words]} if self.words else {}
         return {"start": self.start_s, "end": self.end_s, "text": self.text, **_known(known), **words}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Segment:
-        """The inverse of `to_dict`. Raises KeyError for what is missing."""
+        """Inverse of `to_dict`. Raises KeyError."""
         words = tuple(map(Word.from_dict, values.get("words", ())))
         return cls(values["text"], values["start"], values["end"], words, values.get("speaker"))
 
 
 @dataclass(frozen=True)
 class TranscriptWarning:
-    """Something to check in a transcript: `code` is stable (`pipeline/quality.py`), `message` is for people."""
+    """`code` is stable (`pipeline/quality.py`), `message` is for people."""
 
     code: str
     message: str
@@ -74,7 +74,7 @@ class TranscriptWarning:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TranscriptWarning:
-        """The inverse of `to_dict`. Raises KeyError for what is missing."""
+        """Inverse of `to_dict`. Raises KeyError."""
         return cls(values["code"], values["message"], values["start"], values["end"])
 
 
@@ -90,7 +90,7 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """The segments' texts joined by spaces (by nothing where the language is written without spaces)."""
+        """The segments' texts joined by spaces, or by nothing in languages without spaces."""
         return join_text((s.text for s in self.segments), self.language)
 
     @property
@@ -110,7 +110,7 @@ class Transcript:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Transcript:
-        """The inverse of `to_dict`. Raises KeyError for what is missing."""
+        """Inverse of `to_dict`. Raises KeyError."""
         return cls(
             tuple(map(Segment.from_dict, values["segments"])),
             values["duration"],
@@ -121,7 +121,7 @@ class Transcript:
 
 
 def join_text(parts: Iterable[str], language: str | None) -> str:
-    """Join pieces of running text as the language writes it."""
+    """Join texts as the language writes them."""
     separator = "" if base_language(language) in UNSPACED_LANGUAGES else " "
     return separator.join(part for part in parts if part)
 

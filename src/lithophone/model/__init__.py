@@ -1,1 +1,1 @@
-"""The models: tensors in, tensors out. Knows no audio files, no text, no prompts."""
+"""The models: tensors in, tensors out. Imports no audio, text or prompts."""

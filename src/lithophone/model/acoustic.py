@@ -1,4 +1,4 @@
-"""What every kind of model has: an encoder, and a projector that makes audio embeddings of its states."""
+"""Base of all models: an encoder, and a projector from its states to audio embeddings."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from lithophone.model.conformer import Conformer, EncoderBias, EncoderOutput
 
 
 class AcousticModel(nn.Module):
-    """Base of the models; a subclass sets `encoder` and `projector`."""
+    """A subclass sets `encoder` and `projector`."""
 
     encoder: Conformer
     projector: nn.Module
 
     def encode(self, frames: Tensor, lengths: Tensor | None = None, bias: EncoderBias | None = None) -> EncoderOutput:
-        """Frames `(B, T, 160)`, zero-padded, and lengths `(B,)` -> encoder states and character logits.
-
-        `bias`: language conditioning.
+        """Zero-padded frames `(B, T, 160)`, lengths `(B,)` and language conditioning -> encoder states and character
+        logits.
         """
         out: EncoderOutput = self.encoder(frames, lengths, bias)
         return out
 
     def project(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
-        """What `encode` gave -> audio embeddings `(B, N, H)` and their counts `(B,)`."""
+        """-> audio embeddings `(B, N, H)` and their counts `(B,)`."""
         out: tuple[Tensor, Tensor] = self.projector(encoded.states, encoded.lengths)
         return out

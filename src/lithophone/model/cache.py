@@ -13,10 +13,10 @@ BLOCK = 64
 
 
 class KVCache:
-    """Keys and values of a ragged batch, extended by `reserve` in positions and by `join` in rows.
+    """Row b holds `lengths[b]` positions at slots 0..lengths[b]-1; later slots are stale and masked.
 
-    Row b holds `lengths[b]` positions, at slots 0..lengths[b]-1; later slots are stale and masked. Per layer one tensor
-    `(2, B, key_value_heads, capacity, head_dim)`: keys, then values. Written in place, so for inference only.
+    Per layer one tensor `(2, B, key_value_heads, capacity, head_dim)`, keys and values, written in place: inference
+    only. `reserve` adds positions, `join` rows.
     """
 
     def __init__(
@@ -30,11 +30,11 @@ class KVCache:
         """The longest row, as a Python number: asking the device for it at every step would stall it."""
 
     def slots(self, n: int) -> Tensor:
-        """The slots `(B, n)` that the next n positions of every row will take."""
+        """The slots `(B, n)` of each row's next n positions."""
         return self.lengths[:, None] + torch.arange(n, device=self.lengths.device)
 
     def attention_mask(self, slots: Tensor) -> tuple[Tensor | None, bool]:
-        """Mask `(B, 1, n, keys)` of queries at `slots` `(B, n)`, or None, and whether it is plainly causal."""
+        """Mask `(B, 1, n, keys)` of queries at `slots` `(B, n)`, or None, and whether it is causal."""
         if self.longest == 0:
             return None, True
         if slots.shape == (1, 1):
@@ -60,7 +60,7 @@ class KVCache:
             stored[rows, :, self.slots(n)] = new.transpose(1, 2)
 
     def advance(self, n: int, lengths: Tensor | None = None) -> None:
-        """Count the n positions just written; with `lengths` `(B,)` only that many of them in each row are kept."""
+        """Count the n positions just written, or of each row `lengths` `(B,)` of them."""
         if lengths is None:
             self.lengths = self.lengths + n
             self.longest += n
@@ -79,7 +79,7 @@ class KVCache:
             self._grow(-(-needed // BLOCK) * BLOCK)
 
     def select(self, rows: Tensor) -> None:
-        """Keep only these rows `(n,)`, in this order; a row may be named twice. Rows that stay are not copied."""
+        """Keep these rows `(n,)`, in this order, repeats allowed. Rows that stay are not copied."""
         if len(rows) == len(self.lengths):
             self._move(rows)
         else:
@@ -94,7 +94,7 @@ class KVCache:
                 stored[:, moved, :, : self.longest] = stored[:, rows[moved], :, : self.longest]
 
     def join(self, other: KVCache) -> None:
-        """Append the rows of another cache of the same model, which must not be used afterwards."""
+        """Append the rows of another cache of the same model, which is used up."""
         self._grow(max(self.capacity, other.capacity))
         other._grow(self.capacity)
         for layer, (ours, theirs) in enumerate(zip(self.layers, other.layers, strict=True)):

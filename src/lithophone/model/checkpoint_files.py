@@ -1,4 +1,4 @@
-"""Small files of a checkpoint: JSON objects and text, read as input that may be damaged or hostile."""
+"""JSON and text files of a checkpoint, read as untrusted input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_DEPTH = 32
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; False for names that no file can have, CheckpointError where one may not look."""
+    """False for names that no file can have; CheckpointError without permission to look."""
     try:
         return path.is_file()
     except PermissionError as error:
@@ -24,7 +24,7 @@ def is_file(path: Path) -> bool:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file; CheckpointError where it is missing, too large, not readable or not UTF-8."""
+    """A UTF-8 file; CheckpointError where it is missing, too large, unreadable or not UTF-8."""
     if not is_file(path):
         raise CheckpointError(f"{path.parent} has no {path.name}")
     try:
@@ -39,7 +39,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; CheckpointError where it is missing or holds no JSON object."""
+    """The object in a JSON file; CheckpointError where it is missing or holds none."""
     text = read_text(path)
     try:
         values = json.loads(text)
@@ -55,7 +55,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _is_deep(value: object) -> bool:
-    """Whether objects and lists are nested deeper than MAX_DEPTH."""
     level: list[object] = [value]
     for _ in range(MAX_DEPTH):
         level = [part for whole in level for part in _parts(whole)]

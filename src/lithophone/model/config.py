@@ -1,6 +1,6 @@
-"""The shape of a model: frozen dataclasses that mirror `config.json` of a Granite Speech checkpoint.
+"""Configuration of a model: frozen dataclasses that mirror `config.json` of a Granite Speech checkpoint.
 
-Field names are the checkpoint's, the defaults those of granite-speech-4.1-2b.
+Field names are the checkpoint's, defaults those of granite-speech-4.1-2b.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class EncoderConfig(StrictConfig):
         return super().from_dict(values)
 
     def to_dict(self) -> dict[str, Any]:
-        """`cat_hidden_layers` stands only in a plus model's file: the base reference would pass it over in silence."""
+        """`cat_hidden_layers` is written for plus models only: the base reference ignores it silently."""
         values = super().to_dict()
         layers = list(values.pop("cat_hidden_layers"))
         plus = {"model_type": "granite_speech_plus_encoder", "cat_hidden_layers": layers}
@@ -170,10 +170,10 @@ class ProjectorConfig(StrictConfig):
 
 @dataclass(frozen=True)
 class Yarn(StrictConfig):
-    """Context extension by YaRN (arXiv 2309.00071): `rope_parameters` of `rope_type` "yarn", but for `rope_theta`.
+    """Context extension by YaRN (arXiv 2309.00071): `rope_parameters` of `rope_type` "yarn" without `rope_theta`.
 
-    Channels that turn more than `beta_fast` times within the original positions keep their frequency, those that turn
-    less than `beta_slow` times have it divided by `factor`, with a linear ramp between.
+    Channels with more than `beta_fast` turns within the original positions keep their frequency, with fewer than
+    `beta_slow` it is divided by `factor`; a linear ramp between.
     """
 
     factor: float = 4.0
@@ -283,7 +283,7 @@ class TextConfig(StrictConfig):
         return super().from_dict(values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The rotary base is written in both places where generations of `transformers` look for it."""
+        """The rotary base is written in both places where versions of `transformers` look for it."""
         values = super().to_dict()
         del values["yarn"]
         rope = {"rope_type": "default"} if self.yarn is None else self.yarn.to_dict()
@@ -296,7 +296,7 @@ class TextConfig(StrictConfig):
 
 @dataclass(frozen=True)
 class ModelConfig(StrictConfig):
-    """A whole Granite Speech model, `config.json` at the top level."""
+    """`config.json` of a base or plus model."""
 
     encoder_config: EncoderConfig = field(default_factory=EncoderConfig)
     projector_config: ProjectorConfig = field(default_factory=ProjectorConfig)
@@ -360,10 +360,9 @@ class ModelConfig(StrictConfig):
 
     @property
     def variant(self) -> Variant:
-        """Whose prompts the model takes.
+        """Selects the prompts.
 
-        granite-speech-5.0-2b has the `model_type` and class of 4.1-2b; what tells it apart is that its language model
-        is the only one of the base kind with YaRN.
+        granite-speech-5.0-2b has the `model_type` and class of 4.1-2b, but is the only base model with YaRN.
         """
         if self.model_type == "granite_speech_plus":
             return "granite_speech_plus"
@@ -376,7 +375,7 @@ SECTIONS: dict[str, type[StrictConfig]] = {
 
 
 def _rope_parameters(values: dict[str, Any]) -> dict[str, Any]:
-    """Take the rotary parameters out of the section, by the name of `transformers` 5, the older one, or both."""
+    """Rotary parameters of a section, under the name of `transformers` 5, the older one, or both."""
     joined: dict[str, Any] = {}
     for name in ("rope_parameters", "rope_scaling"):
         given = values.pop(name, None)
@@ -391,6 +390,6 @@ def _rope_parameters(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _head_size(channels: object, heads: object) -> dict[str, int]:
-    """`dim_head` where a file leaves it out; nothing where the two are no sizes, which their own checks say."""
+    """`dim_head` where a file omits it; nothing where the two are no sizes, which their own checks report."""
     sizes = type(channels) is int and type(heads) is int and heads > 0
     return {"dim_head": channels // heads} if sizes else {}  # type: ignore[operator]

@@ -1,8 +1,7 @@
-"""Conformer encoder: frames (B, T, 160) at 50 Hz -> states (B, T, D), with self-conditioned character CTC inside.
+"""Conformer encoder: frames (B, T, 160) at 50 Hz -> states (B, T, D), with self-conditioned character CTC.
 
-Source: granite-speech-4.1 `encoder.*` (parameter names are the checkpoint's). Attention is full inside blocks of
-`context_size` frames and absent across them; context crosses blocks through the convolutions alone. Frames beyond an
-utterance's length never reach its own: a padded batch equals its items alone. Knows tensors only: no audio, no text.
+Attention is full within blocks of `context_size` frames and absent across them; convolutions alone cross blocks. A
+padded batch equals its items alone. Source: granite-speech-4.1 `encoder.*` (parameter names are the checkpoint's).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from lithophone.model.gradient_checkpointing import run_layer
 
 @dataclass(frozen=True)
 class EncoderBias:
-    """Language conditioning: for all rows of a batch, (labels,), or for each, (B, 1, labels)."""
+    """Language conditioning: (labels,) for all rows of a batch, or (B, 1, labels) for each."""
 
     penalty: Tensor
     """Nats taken off the character logits, of the middle and of the last block."""
@@ -30,7 +29,7 @@ class EncoderBias:
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """What the encoder knows of a batch. Everything beyond `lengths` is zero in `states` and `last`, undefined else."""
+    """Encoder output of a batch. Beyond `lengths`, `states` and `last` are zero, the others undefined."""
 
     states: Tensor
     """(B, T, output_size): what the projector reads; plus, nar: layers of `cat_hidden_layers`, then the last one."""
@@ -57,10 +56,10 @@ class Conformer(nn.Module):
         self.gradient_checkpointing = False
 
     def forward(self, frames: Tensor, lengths: Tensor | None = None, bias: EncoderBias | None = None) -> EncoderOutput:
-        """Frames (B, T, 160) and their lengths (B,); all T are valid when lengths are left out.
+        """Frames (B, T, 160) and lengths (B,), all T without them.
 
-        The penalty of `bias` is taken off all character logits, its language id is added to the feedback of the middle
-        block, so that the later blocks depend on both.
+        The penalty of `bias` is subtracted from all character logits; its language id is added to the feedback of the
+        middle block.
         """
         if lengths is None:
             lengths = torch.full((frames.shape[0],), frames.shape[1], device=frames.device)
@@ -88,7 +87,7 @@ class Conformer(nn.Module):
 
 
 class ConformerBlock(nn.Module):
-    """Half a feed-forward, attention, convolution, half a feed-forward; one residual stream, one closing norm."""
+    """Half feed-forward, attention, convolution, half feed-forward; one residual stream, one final norm."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -124,7 +123,7 @@ class FeedForward(nn.Module):
 
 
 class BlockAttention(nn.Module):
-    """Attention inside blocks, with Shaw's relative positions (arXiv 1803.02155): one table a layer, for all heads."""
+    """Block attention with Shaw's relative positions (arXiv 1803.02155): one table a layer, shared by the heads."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -142,7 +141,7 @@ class BlockAttention(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """x (B, T, D), valid (B, T) -> (B, T, D). A recording shorter than a block is one block of its own length."""
+        """x (B, T, D), valid (B, T) -> (B, T, D). With T below a block, the block has T frames."""
         batch, frames, _ = x.shape
         size = min(self.context_size, frames)
         blocks = math.ceil(frames / size)
@@ -172,21 +171,21 @@ class BlockAttention(nn.Module):
 def unfolded_bias(q: Tensor, table: Tensor) -> Tensor:
     """q (N, H, C, d), vectors of the distances C - 1 down to 1 - C (2C - 1, d) -> q_c . E[c - r] (N, H, C, C).
 
-    The vectors of row c are a window of C neighbours in the table: a view, not a gather. The fastest form forward.
+    Row c reads a window of C neighbours in the table, as a view without gather: fastest forward.
     """
     windows = table.unfold(0, q.shape[2], 1).flip(0)
     return torch.einsum("nhcd,cdr->nhcr", q, windows)
 
 
 def skewed_bias(q: Tensor, table: Tensor) -> Tensor:
-    """The same by one plain product with all distances, each row then shifted to its place: the fastest backward."""
+    """As `unfolded_bias`, by one product with all distances and a shift of each row: fastest backward."""
     size = q.shape[2]
     rows = F.pad(q @ table.T, (0, 1)).flatten(2)[..., size - 1 : size - 1 + size * (2 * size - 1)]
     return rows.reshape(*q.shape[:3], 2 * size - 1)[..., :size]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
-    """Softmax attention with an additive bias; fused, except where CPUs have no fused backward for a bias."""
+    """Softmax attention with an additive bias; fused, except on CPUs, which have no fused backward for a bias."""
     if q.device.type == "cpu" and torch.is_grad_enabled():
         return ((q * scale) @ k.transpose(-1, -2) + bias).softmax(-1) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
@@ -206,14 +205,16 @@ class ConvModule(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """x (B, T, D), valid (B, T) -> (B, T, D). Padding is zero where the reference pads: before the depthwise."""
+        """x (B, T, D), valid (B, T) -> (B, T, D). Padding is zeroed before the depthwise convolution, as in the
+        reference.
+        """
         x = F.glu(pointwise(self.norm(x), self.up_conv), -1) * valid[..., None]
         x = self._normalise(self.depth_conv(x), valid)
         out: Tensor = self.dropout(pointwise(F.silu(x), self.down_conv))
         return out
 
     def _normalise(self, x: Tensor, valid: Tensor) -> Tensor:
-        """BatchNorm over valid frames only: padding must not bend the statistics."""
+        """BatchNorm with the statistics of valid frames only."""
         flat = x.flatten(0, 1)
         if not self.training:
             normalised: Tensor = self.batch_norm(flat)
@@ -231,12 +232,12 @@ class DepthwiseConv(nn.Module):
         self.conv = nn.Conv1d(channels, channels, kernel_size, groups=channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, T, C) -> (B, T, C). As a 2-d convolution over a channels-last view: no copy, and faster on CPUs."""
+        """x (B, T, C) -> (B, T, C), as a 2-d convolution over a channels-last view: no copy, and faster on CPUs."""
         image = F.pad(x, (0, 0, *self.padding)).transpose(1, 2).unsqueeze(2)
         out = F.conv2d(image, self.conv.weight.unsqueeze(2), groups=x.shape[-1])
         return out.squeeze(2).transpose(1, 2)
 
 
 def pointwise(x: Tensor, conv: nn.Conv1d) -> Tensor:
-    """A convolution of width 1 as the matrix product it is: (B, T, C) -> (B, T, C')."""
+    """Convolution of width 1 as a matrix product: (B, T, C) -> (B, T, C')."""
     return F.linear(x, conv.weight.squeeze(-1), conv.bias)

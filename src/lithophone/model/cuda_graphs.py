@@ -1,7 +1,7 @@
 """Static KV cache and CUDA graph capture for decoder steps.
 
-A step of a large model is a thousand small kernels, whose launches take longer than they run; a captured pass of fixed
-shape is launched as one. On other devices the same pass runs uncaptured, which is how it is tested.
+A step of a large model is a thousand small kernels that take longer to launch than to run; a captured pass of fixed
+shape is one launch. On other devices the same pass runs uncaptured (tests).
 """
 
 from __future__ import annotations
@@ -33,13 +33,12 @@ class StaticKVCache(KVCache):
         self.rewind(self.lengths[:0])
 
     def select(self, rows: Tensor) -> None:
-        """Keep only these rows `(n,)`, in this order; a row may be named twice."""
+        """Keep these rows `(n,)`, in this order, repeats allowed."""
         assert len(rows) <= self.rows, f"the cache has {self.rows} rows, {len(rows)} are needed"
         self._move(rows)
         self.rewind(self.lengths[rows])
 
     def join(self, other: KVCache) -> None:
-        """Append the rows of another cache of the same model."""
         n, m, end = len(self.lengths), len(other.lengths), other.longest
         assert n + m <= self.rows, f"the cache has {self.rows} rows, {n + m} are needed"
         self._grow(max(self.capacity, end))
@@ -49,7 +48,7 @@ class StaticKVCache(KVCache):
 
 
 class CapturedView:
-    """A static cache as a captured pass reads it: all rows at full capacity, no decision on the host."""
+    """A static cache inside a captured pass: all rows at full capacity, no control flow on the host."""
 
     def __init__(self, cache: StaticKVCache) -> None:
         self.cache = cache
@@ -74,7 +73,7 @@ class CapturedView:
 
 
 class StaticSteps:
-    """Passes of a language model over the rows of a `StaticKVCache`, for any number of them up to `rows`."""
+    """Passes of a language model over up to `rows` rows of a `StaticKVCache`."""
 
     def __init__(self, language_model: GraniteForCausalLM, rows: int, capacity: int = CAPACITY) -> None:
         table = language_model.model.embed_tokens.weight
@@ -83,10 +82,7 @@ class StaticSteps:
         self._recorded: dict[tuple[int, int], _Recording] = {}
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """Token ids `(n, width)` behind the n rows in use -> hidden states `(n, width, H)`, valid until the next call.
-
-        They stay in the cache, as with `GraniteForCausalLM.forward`.
-        """
+        """Token ids `(n, width)` behind the n rows in use -> hidden states `(n, width, H)`, valid until the next call."""
         n, width = tokens.shape
         padded = 1 << (width - 1).bit_length()
         self.cache.reserve(padded)
@@ -114,7 +110,7 @@ class StaticSteps:
 
 
 class _Recording:
-    """One shape of pass as a CUDA graph; its input and output have places of their own."""
+    """One shape of pass as a CUDA graph, with its own input and output buffers."""
 
     def __init__(self, steps: StaticSteps, ids: Tensor) -> None:
         self.ids = ids.clone()
@@ -139,7 +135,7 @@ _KEPT: weakref.WeakKeyDictionary[GraniteForCausalLM, tuple[weakref.ref[object], 
 
 
 def static_steps(language_model: GraniteForCausalLM, rows: int, owner: object) -> StaticSteps:
-    """Steps for an owner's use alone, for as long as it lives: those of a former owner where they are large enough."""
+    """Steps for the exclusive use of `owner` while it lives; buffers of a former owner are reused if large enough."""
     former, steps = _KEPT.get(language_model, (None, None))
     if steps is None or former is None or former() is not None or steps.cache.rows < rows:
         steps = StaticSteps(language_model, rows)

@@ -1,7 +1,7 @@
-"""Gradient checkpointing: a layer keeps its input alone, and computes again in the backward pass what it needs there.
+"""Gradient checkpointing (arXiv 1604.06174): layers keep only their input and recompute the rest in the backward pass.
 
-A third more computing for a small part of the memory (arXiv 1604.06174). Gradients are the same bit for bit: what was
-drawn at random is drawn again, and the running statistics of batch normalisation see every batch once.
+A third more computing, a small part of the memory, gradients equal bit for bit: random draws are repeated, and the
+running statistics of batch normalisation are updated once per batch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Recomputes(Protocol):
 
 
 def recompute_layers(model: nn.Module) -> None:
-    """Turn gradient checkpointing on wherever the model has layers for it; OptionError if it has none."""
+    """Enable gradient checkpointing; OptionError for a model without layers that support it."""
     able = [module for module in model.modules() if isinstance(module, Recomputes)]
     if not able:
         raise OptionError("gradient checkpointing needs an encoder or a language model: this model has neither")
@@ -34,7 +34,7 @@ def recompute_layers(model: nn.Module) -> None:
 
 
 def run_layer(layer: nn.Module, *inputs: Any, recompute: bool) -> Tensor:
-    """A layer's output; what is recomputed only matters where gradients are wanted."""
+    """The layer's output; `recompute` has no effect without gradients."""
     if recompute and torch.is_grad_enabled():
         out: Tensor = checkpoint(layer, *inputs, use_reentrant=False, context_fn=_contexts(layer))
         return out
@@ -48,7 +48,7 @@ def _contexts(layer: nn.Module) -> Callable[[], tuple[AbstractContextManager[Non
 
 @contextmanager
 def _held_statistics(layer: nn.Module) -> Iterator[None]:
-    """Let copies of the running statistics take what is computed again."""
+    """Direct updates of running statistics to copies during recomputation."""
     kept = [(m, dict(m.named_buffers(recurse=False))) for m in layer.modules() if isinstance(m, nn.BatchNorm1d)]
     for module, buffers in kept:
         for name, buffer in buffers.items():

@@ -1,8 +1,8 @@
-"""The Granite language model: embeddings in, normed hidden states and logits out.
+"""The Granite language model: embeddings -> hidden states and logits.
 
-Rotary positions, grouped-query attention, SwiGLU, RMSNorm, and the four Granite multipliers (embedding, attention,
-residual, logits). Rows of a batch are padded on the right: under a causal mask no padding mask is needed. Parameter
-names are the checkpoint's below `language_model.`. Source: `text_config` of granite-speech-4.1-2b.
+Rotary positions, grouped-query attention, SwiGLU, RMSNorm and the four Granite multipliers. Rows are padded on the
+right, so causal attention needs no padding mask. Parameter names are the checkpoint's below `language_model.`. Source:
+`text_config` of granite-speech-4.1-2b.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INIT_STD = 0.02
 
 @dataclass(frozen=True)
 class AttentionInputs:
-    """What all layers of one pass share: rotary tables `(B, 1, L, head_dim)` and the attention mask."""
+    """Shared by all layers of a pass: rotary tables `(B, 1, L, head_dim)` and the attention mask."""
 
     cos: Tensor
     sin: Tensor
@@ -50,7 +50,7 @@ def pad_rows(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 class RMSNorm(nn.Module):
-    """Division by the root mean square over channels, in float32."""
+    """RMSNorm over channels, in float32."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query self-attention, scaled by `attention_multiplier` and not by the head size."""
+    """Grouped-query self-attention, scaled by `attention_multiplier`, not by the head size."""
 
     def __init__(self, config: TextConfig, layer: int) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class GraniteModel(nn.Module):
 
 
 class GraniteForCausalLM(nn.Module):
-    """The language model with its head. With tied embeddings there is no `lm_head`: the embedding table is the head."""
+    """The language model with its head: `lm_head`, or the tied embedding table."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class GraniteForCausalLM(nn.Module):
         return out
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
-        """An empty cache on the model's device, in its number type, for `capacity` positions a row."""
+        """An empty cache on the model's device and in its dtype; `capacity` in positions a row."""
         weight = self.model.embed_tokens.weight
         return KVCache(self.config, batch, capacity, device=weight.device, dtype=weight.dtype)
 
@@ -159,11 +159,11 @@ class GraniteForCausalLM(nn.Module):
         lengths: Tensor | None = None,
         causal: bool = True,
     ) -> Tensor:
-        """Embeddings `(B, L, H)` of text or audio, without the multiplier -> final-normed hidden states `(B, L, H)`.
+        """Embeddings `(B, L, H)` without the multiplier -> final-normed hidden states `(B, L, H)`.
 
-        `lengths` `(B,)` counts the embeddings that are no padding. With a cache the L positions come after those it
-        holds, and stay in it. `positions` `(B, L)` are rotary; by default they count from each row's start.
-        `causal=False` lets every position attend to all `lengths` positions of its row, without a cache.
+        `lengths` `(B,)`: embeddings without padding. `cache`: the L positions follow those it holds, and are added to
+        it. `positions` `(B, L)`: rotary positions, by default from each row's start. `causal=False`: every position
+        attends to all `lengths` positions of its row; without a cache only.
         """
         assert causal or cache is None, "only a causal pass can be continued from a cache"
         n = embeddings.shape[1]
@@ -187,7 +187,7 @@ class GraniteForCausalLM(nn.Module):
 
 
 def _attention_mask(slots: Tensor, lengths: Tensor | None, causal: bool) -> tuple[Tensor | None, bool]:
-    """The mask without a cache, as `KVCache.attention_mask` gives it."""
+    """As `KVCache.attention_mask`, without a cache."""
     if causal or lengths is None:
         return None, causal
     return (slots < lengths[:, None])[:, None, None], False

@@ -1,7 +1,7 @@
-"""The BPE head: encoder states -> logits over language-model tokens at 12.5 Hz (`out_llm.safetensors`).
+"""BPE head: encoder states -> logits over language-model tokens at 12.5 Hz (`out_llm.safetensors`).
 
-Frames are pooled by fours, weighted by how little of a blank the middle layer saw in them: silence does not dilute
-speech. Label 0 is the blank, label i the language model's token i - 1.
+Four frames are pooled, weighted by their non-blank probability in the middle layer. Label 0 is the blank, label i token
+i - 1.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ POOLING_WINDOW = 4
 def posterior_weighted_pooling(states: Tensor, mid_logits: Tensor, lengths: Tensor, window: int) -> Tensor:
     """States (B, T, D), character logits of the middle layer (B, T, V) -> (B, ceil(T / window), D).
 
-    A frame weighs `1 - p(blank)`, divided by the sum over its window; frames beyond `lengths` weigh nothing.
+    Weights are `1 - p(blank)`, normalised within a window; 0 beyond `lengths`.
     """
     valid = torch.arange(states.shape[1], device=states.device) < lengths[:, None]
     weights = (1.0 - mid_logits.float().softmax(-1)[..., 0]) * valid

@@ -1,8 +1,7 @@
-"""int8 matrix products by two libraries inside torch, and the rounding of tokens.
+"""int8 matrix products by two libraries inside torch, and the rounding of activations.
 
-`OneDNN` is the faster one for many rows (encoder, head), `FBGEMM` 1.5 times as fast for few rows (decoder steps). Both
-add integers exactly, so the choice and the batch affect speed only. `Plain` is the slow form that both are compared
-with. Measured in `bench/int8_linear.py`.
+`OneDNN` is the faster one for many rows (encoder, head), `FBGEMM` 1.5 times as fast for few (decoder steps). Integer
+sums are exact, so the choice affects speed only. `Plain` is the reference. Measured in `bench/int8_linear.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ TINY = 1e-30
 
 
 class Packed(Protocol):
-    """A matrix of int8 `(N, K)` with a scale `(N,)` for each row of it, in a layout of its own. Immutable."""
+    """An int8 matrix `(N, K)` with a scale `(N,)` for each row, in a layout of its own. Immutable."""
 
     def __init__(self, values: Tensor, scale: Tensor) -> None: ...
 
@@ -34,15 +33,15 @@ class Packed(Protocol):
         ...
 
     def multiply(self, steps: Tensor) -> Tensor:
-        """Tokens `(..., K)` in float32, in steps of their scale and used up -> float32 `(..., N)`.
+        """Activations `(..., K)` in float32, divided by their scale -> float32 `(..., N)`. Overwrites `steps`.
 
-        Steps are rounded to the nearest whole one, and to the even one of two.
+        Rounds half to even.
         """
         ...
 
 
 class OneDNN:
-    """oneDNN's layout, by way of the operators that `torch.compile` uses."""
+    """oneDNN's layout, by the operators that `torch.compile` uses."""
 
     def __init__(self, values: Tensor, scale: Tensor) -> None:
         self.scale = scale
@@ -62,7 +61,7 @@ class OneDNN:
 
 
 class FBGEMM:
-    """fbgemm's layout, by way of torch's quantised tensors, on x86."""
+    """fbgemm's layout, by torch's quantised tensors, on x86."""
 
     def __init__(self, values: Tensor, scale: Tensor) -> None:
         self.rows = len(values)
@@ -87,7 +86,7 @@ class FBGEMM:
 
 
 class Plain:
-    """No layout: integers multiplied as float64, where their sums are exact. For tests, on any CPU."""
+    """Reference for tests, on any CPU: integers multiplied as float64, which is exact."""
 
     def __init__(self, values: Tensor, scale: Tensor) -> None:
         self.matrix, self.scale = values.contiguous(), scale
@@ -106,13 +105,13 @@ def packed(values: Tensor, scale: Tensor, *, few_rows: bool) -> Packed:
 
 
 def token_scales(x: Tensor) -> Tensor:
-    """Tokens `(..., K)` -> what a step is worth in each, `(..., 1)`, float32; not finite where the token is not."""
+    """Activations `(..., K)` -> scale of each `(..., 1)`, float32; not finite where the activation is not."""
     return (x.abs().amax(-1, keepdim=True).float() / LEVELS).clamp_min_(TINY)
 
 
 @cache
 def is_exact(kind: type[Packed]) -> bool:
-    """Whether products of bytes are added without overflow: with AVX2 alone, sums saturate at 16 bits."""
+    """Whether int8 products are summed without overflow: with AVX2 alone they saturate at 16 bits."""
     steps, ones = torch.full((1, 64), float(LEVELS)), torch.ones(16)
     try:
         sums = kind(torch.full((16, 64), LEVELS, dtype=torch.int8), ones).multiply(steps)
@@ -123,7 +122,7 @@ def is_exact(kind: type[Packed]) -> bool:
 
 @contextmanager
 def _engine(name: str) -> Iterator[None]:
-    """Torch's choice of library for what is packed meanwhile."""
+    """Torch's quantised engine while packing."""
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = name
     try:

@@ -1,7 +1,7 @@
-"""Low-rank adapters on linear layers: add, switch, merge; names as in peft's `adapter_model.safetensors`.
+"""LoRA (arXiv 2106.09685) on linear layers: add, enable, merge; tensor names as in peft's `adapter_model.safetensors`.
 
-granite-speech-3.3 keeps its adapters apart from the weights: on when the prompt holds audio, off for text. This module
-knows nothing of files. Source: `adapter_config.json` of granite-speech-3.3-2b (rank 64, alpha 32, q_proj and v_proj).
+granite-speech-3.3 enables its adapters for prompts with audio. Source: `adapter_config.json` of granite-speech-3.3-2b
+(rank 64, alpha 32, q_proj and v_proj).
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class LoraConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], layers: Sequence[str] = ()) -> LoraConfig:
-        """Read peft's `adapter_config.json`; raises ConfigError for a kind of adapter that is not built.
+        """Read peft's `adapter_config.json`; ConfigError for an unsupported kind of adapter.
 
-        Where `target_modules` is one text, peft takes it for a pattern: `layers`, those that the file of the adapters
-        has tensors for, stand in its place, so that no pattern of a file is ever run.
+        A `target_modules` that is one text is a pattern in peft. It is never run: `layers`, the paths in the adapter
+        file, are the targets then.
         """
         unbuilt = [key for key in UNBUILT if values.get(key)]
         if unbuilt or values.get("bias", "none") != "none":
@@ -71,12 +71,11 @@ class LoraConfig:
         }  # fmt: skip
 
     def matches(self, path: str) -> bool:
-        """Whether the linear layer at this dotted path gets an adapter."""
         return any(path == name or path.endswith(f".{name}") for name in self.targets)
 
 
 class LoraLinear(nn.Linear):
-    """A linear layer that shares the weight it adapts: `y = W x + alpha / rank * B A x` while enabled."""
+    """`y = W x + alpha / rank * B A x` while enabled; shares the weight it adapts."""
 
     def __init__(self, linear: nn.Linear, config: LoraConfig) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
@@ -98,14 +97,14 @@ class LoraLinear(nn.Linear):
 
     @torch.no_grad()
     def update(self) -> Tensor:
-        """What the adapter adds to the weight, `(out_features, in_features)` in float32."""
+        """The weight's change, `(out_features, in_features)` in float32."""
         return self.scale * (self.lora_B.weight.float() @ self.lora_A.weight.float())
 
 
 def add_lora(model: nn.Module, config: LoraConfig) -> list[str]:
-    """Adapt the linear layers that `config.targets` names; gives their paths. New adapters change nothing at first.
+    """Adapt the layers of `config.targets`; gives their paths. New adapters start at zero.
 
-    Raises ConfigError when no layer matches that has no adapter yet.
+    Raises ConfigError when no layer without an adapter matches.
     """
     linears = {path: m for path, m in model.named_modules() if _is_plain(m) and config.matches(path)}
     if not linears:
@@ -116,12 +115,12 @@ def add_lora(model: nn.Module, config: LoraConfig) -> list[str]:
 
 
 def has_lora(model: nn.Module) -> bool:
-    """Whether any layer carries an adapter, merged or not."""
+    """Whether any layer has an adapter, merged or not."""
     return any(True for _ in _adapted(model))
 
 
 def fold_lora(model: nn.Module) -> None:
-    """Merge every adapter into its weight and leave plain linear layers behind."""
+    """Merge every adapter and restore plain linear layers."""
     merge_lora(model)
     for path, layer in list(_adapted(model)):
         plain = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
@@ -130,21 +129,21 @@ def fold_lora(model: nn.Module) -> None:
 
 
 def merge_lora(model: nn.Module) -> None:
-    """Add every adapter to its weight: no cost per token, but always on. Repeating it does nothing."""
+    """Add every adapter to its weight: no cost per token, but always on. Idempotent."""
     _set_merged(model, True)
 
 
 def unmerge_lora(model: nn.Module) -> None:
-    """Take the adapters out of the weights again, up to rounding."""
+    """Subtract the adapters from the weights, exact up to rounding."""
     _set_merged(model, False)
 
 
 @contextmanager
 def lora_enabled(model: nn.Module, enabled: bool) -> Iterator[None]:
-    """Switch all adapters on or off for the time of a `with` block; nothing is copied.
+    """All adapters on or off within a `with` block.
 
-    The switch sits in the model: threads that share one with adapters have to take turns around whole blocks.
-    Raises OptionError when they are to be off but were merged.
+    State of the model: threads that share one must not overlap such blocks. Raises OptionError for merged adapters that
+    are to be off.
     """
     layers = [layer for _, layer in _adapted(model)]
     if not enabled and any(layer.merged for layer in layers):
@@ -170,10 +169,9 @@ def to_peft_name(name: str) -> str:
 
 
 def from_peft_name(name: str) -> str:
-    """A name in `adapter_model.safetensors` -> our parameter name.
+    """Tensor name in `adapter_model.safetensors` -> our parameter name.
 
-    Newer files carry one more `model.` in front and lack the one before `layers`. Raises ConfigError for a name that
-    is not an adapter's.
+    Newer files have one more `model.` in front, and none before `layers`. Raises ConfigError for other names.
     """
     if not name.startswith(PEFT_PREFIX) or not is_adapter(name):
         raise ConfigError(f"{name!r} is no LoRA tensor: expected {PEFT_PREFIX}<layer>.lora_A.weight or lora_B.weight")

@@ -1,8 +1,8 @@
 """Non-autoregressive editing model (nar; NLE, arXiv 2603.08397).
 
-The encoder's BPE head gives a CTC hypothesis. The language model reads the audio embeddings and the hypothesis with an
-empty slot around every token, without a causal mask, and predicts a token for every slot. Padding of a ragged batch is
-masked: a batch equals its items alone. Parameter names are the checkpoint's. Source: granite-speech-4.1-2b-nar.
+The BPE head gives a CTC hypothesis; the language model, without causal mask, reads audio embeddings and hypothesis with
+an empty slot around every token, and predicts a token per slot. A padded batch equals its items alone. Parameter names
+are the checkpoint's. Source: granite-speech-4.1-2b-nar.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lithophone.model.nar_config import NarConfig, NarEncoderConfig, NarProjecto
 
 
 class NarEncoder(Conformer):
-    """The encoder, with the BPE head that is a file of its own elsewhere."""
+    """The encoder, with the BPE head inside."""
 
     def __init__(self, config: NarEncoderConfig) -> None:
         super().__init__(config)
@@ -30,7 +30,7 @@ class NarEncoder(Conformer):
 
 
 class CrossAttention(nn.Module):
-    """Queries `(W, Q, D)` read the frames of their window `(W, K, D)`."""
+    """Queries `(W, Q, D)` attend to the frames of their window `(W, K, D)`."""
 
     def __init__(self, config: NarProjectorConfig) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class MLP(nn.Module):
 
 
 class QFormerLayer(nn.Module):
-    """Cross-attention to the frames and feed-forward, each normed before; the queries do not see each other."""
+    """Cross-attention to the frames and feed-forward, pre-norm; no self-attention."""
 
     def __init__(self, config: NarProjectorConfig, norms_learn: bool) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class QFormerLayer(nn.Module):
 
 
 class QFormer(nn.Module):
-    """The stack of layers: queries `(W, Q, D)` and frames `(W, K, D)` -> queries `(W, Q, D)`."""
+    """Queries `(W, Q, D)` and frames `(W, K, D)` -> queries `(W, Q, D)`."""
 
     def __init__(self, config: NarProjectorConfig, norms_learn: bool) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class QFormer(nn.Module):
 
 
 class NarProjector(nn.Module):
-    """Several layers of the encoder -> audio embeddings, one for every `downsample_rate` frames."""
+    """Several encoder layers -> audio embeddings, one for every `downsample_rate` frames."""
 
     def __init__(self, config: NarProjectorConfig, norms_learn: bool) -> None:
         super().__init__()
@@ -110,10 +110,10 @@ class NarProjector(nn.Module):
         self.dropout = nn.Dropout(config.dropout_prob)
 
     def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """States `(B, T, layers * D)`, lengths `(B,)` -> embeddings `(B, N, H)` and their counts `(B,)`, zeros beyond.
+        """States `(B, T, layers * D)`, lengths `(B,)` -> embeddings `(B, N, H)`, zeros beyond their counts `(B,)`.
 
-        Frames that do not fill a group of `downsample_rate` give no embedding. In the last window zeros follow the
-        last frame, and are not masked: so the model was trained.
+        An incomplete group of `downsample_rate` frames gives no embedding. The last window is zero-padded without a
+        mask, as in training.
         """
         windows = self._windows(self._joined(states) * _inside(states.shape[1], lengths))
         groups = windows.view(len(windows), self.config.num_queries, -1, windows.shape[2]).mean(2)
@@ -124,13 +124,13 @@ class NarProjector(nn.Module):
         return embeddings * _inside(embeddings.shape[1], counts), counts
 
     def _joined(self, states: Tensor) -> Tensor:
-        """Each layer normed by itself, all of them mixed: `(B, T, layers * D)` -> `(B, T, hidden_size)`."""
+        """Each layer normed, then all mixed: `(B, T, layers * D)` -> `(B, T, hidden_size)`."""
         layers = states.chunk(self.config.num_encoder_layers, -1)
         normed = [norm(layer) for norm, layer in zip(self.layer_norms, layers, strict=True)]
         return F.gelu(self.layer_projector(torch.cat(normed, -1)))
 
     def _windows(self, x: Tensor) -> Tensor:
-        """`(B, T, D)` -> `(B * windows, block_size, D)`, the last window of a row filled with zeros."""
+        """`(B, T, D)` -> `(B * windows, block_size, D)`, the last window zero-padded."""
         size = self.config.block_size
         return F.pad(x, (0, 0, 0, -x.shape[1] % size)).view(-1, size, x.shape[2])
 
@@ -149,10 +149,9 @@ class GraniteSpeechNar(AcousticModel):
         self.language_model = GraniteForCausalLM(config.editor_config)
 
     def forward(self, audio: Tensor, counts: Tensor, slots: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Audio embeddings `(B, N, H)` with counts `(B,)`, and slots of token ids `(L_i,)` behind them.
+        """Audio embeddings `(B, N, H)` with counts `(B,)`, and slots of token ids `(L_i,)` -> slot states `(L_i, H)`.
 
-        -> hidden states of the slots `(L_i, H)`, which `language_model.logits` takes. Raises PromptError where a row
-        is longer than `max_position_embeddings`.
+        `language_model.logits` takes the states. Raises PromptError for rows longer than `max_position_embeddings`.
         """
         n_audio = counts.tolist()
         embeddings, lengths = pad_rows([self._row(*row) for row in zip(audio, n_audio, slots, strict=True)])
@@ -160,7 +159,7 @@ class GraniteSpeechNar(AcousticModel):
         return [row[n : n + len(ids)] for row, n, ids in zip(hidden, n_audio, slots, strict=True)]
 
     def _row(self, audio: Tensor, n_audio: int, slots: Sequence[int]) -> Tensor:
-        """`(n_audio + L, H)`. The language model's multiplier is meant for the tokens alone: audio is divided by it."""
+        """`(n_audio + L, H)`. Audio is divided by the language model's multiplier, which is for tokens alone."""
         needed, limit = n_audio + len(slots), self.config.text_config.max_position_embeddings
         if needed > limit:
             raise PromptError(

@@ -1,12 +1,11 @@
-"""The shape of a model that edits (nar): three generations of `config.json`, read into one configuration.
+"""Configuration of editing models (nar): three generations of `config.json` in one dataclass.
 
     G1  `nle`                 the first revision of granite-speech-4.1-2b-nar (7d20732), class NLENARDecoder
     G2  `granite_speech_nar`  its later revisions (99a4df9, a1e3416), class GraniteSpeechNarForASR
     G3  `granite_speech_nar`  the class proposed to `transformers` (pull request 46031), GraniteSpeechNarForCTC
 
-Field names are those of G2, and the defaults granite-speech-4.1-2b-nar. None of the three classes is in a release of
-`transformers`: the keys of G1 and G3 are those that public converters read and write. A key that nobody described there
-is refused by name, like every other one.
+Field names are G2's, defaults those of granite-speech-4.1-2b-nar. No release of `transformers` has these classes: keys
+of G1 and G3 are those of public converters. Unknown keys are refused.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ NATIVE_PROJECTOR = {
 
 
 def config_from_dict(values: Mapping[str, Any]) -> ModelConfig | NarConfig:
-    """`config.json` of any model that is built, by its `model_type`; ConfigError for another one."""
+    """`config.json` of any supported model, by its `model_type`; ConfigError for others."""
     kind = values.get("model_type")
     if kind not in MODEL_TYPES:
         raise ConfigError(f"model_type is {shown(kind)}: allowed are {', '.join(MODEL_TYPES)}")
@@ -50,7 +49,7 @@ def config_from_dict(values: Mapping[str, Any]) -> ModelConfig | NarConfig:
 
 @dataclass(frozen=True)
 class NarEncoderConfig(EncoderConfig):
-    """The conformer with a BPE head inside. `cat_hidden_layers` are `encoder_layer_indices` without the last one."""
+    """`cat_hidden_layers` are `encoder_layer_indices` without the last one."""
 
     cat_hidden_layers: tuple[int, ...] = (4, 8, 12)
     bpe_output_dim: int = 100352
@@ -79,13 +78,13 @@ class NarEncoderConfig(EncoderConfig):
         return self.num_layers // 2 if self.self_conditioning_layer is None else self.self_conditioning_layer
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields; how a file says them is for its generation to decide."""
+        """The fields alone; their place in a file depends on the generation."""
         return dataclasses.asdict(self) | {"cat_hidden_layers": list(self.cat_hidden_layers)}
 
 
 @dataclass(frozen=True)
 class NarProjectorConfig(StrictConfig):
-    """Window Q-Former without self-attention, over several layers of the encoder (`projector_config`)."""
+    """Window Q-Former without self-attention, over several encoder layers (`projector_config`)."""
 
     encoder_dim: int = 1024
     num_encoder_layers: int = 4
@@ -127,7 +126,7 @@ class NarProjectorConfig(StrictConfig):
 
 @dataclass(frozen=True)
 class NarConfig(StrictConfig):
-    """A whole nar model, `config.json` at the top level."""
+    """`config.json` of a nar model."""
 
     encoder_config: NarEncoderConfig = field(default_factory=NarEncoderConfig)
     projector_config: NarProjectorConfig = field(default_factory=NarProjectorConfig)
@@ -159,7 +158,7 @@ class NarConfig(StrictConfig):
                 raise ConfigError(f"projector_config.{name} is {seen}: the parts it joins need {wanted}")
 
     def _sizes(self) -> list[tuple[str, float, float]]:
-        """Numbers of the projector that its neighbours, or its generation, decide: what they are and have to be."""
+        """(name, value, required value) of projector sizes that neighbours or the generation determine."""
         encoder, projector = self.encoder_config, self.projector_config
         sizes: list[tuple[str, float, float]] = [
             ("encoder_dim", projector.encoder_dim, encoder.hidden_dim),
@@ -212,17 +211,17 @@ class NarConfig(StrictConfig):
 
     @property
     def downsample_rate(self) -> int:
-        """Frames per audio embedding; those left over give none."""
+        """Frames per audio embedding; an incomplete group gives none."""
         return self.projector_config.downsample_rate
 
     @property
     def blank_token_id(self) -> int:
-        """What the empty slots hold, and what the language model says where nothing is to be said."""
+        """Content of empty slots, and the language model's output for deletion."""
         return self.text_config.eos_token_id
 
     @property
     def first_label(self) -> int:
-        """The BPE head's label of token 0: G1 has a blank of its own in front."""
+        """The BPE head's label of token 0: G1 has a separate blank in front."""
         return 1 if self.generation == "G1" else 0
 
     @property
@@ -232,12 +231,12 @@ class NarConfig(StrictConfig):
 
     @property
     def projector_norms_learn(self) -> bool:
-        """Whether the projector's LayerNorms have weights; those of G1 and G2 are said to hold ones and zeros."""
+        """Whether the projector's LayerNorms have weights; in G1 and G2 they are ones and zeros by report."""
         return self.generation != "G3"
 
     @property
     def editor_config(self) -> TextConfig:
-        """The language model as its generation runs it: G1 takes the logits undivided."""
+        """The language model's configuration as run: G1 does not scale logits."""
         scaling = 1.0 if self.generation == "G1" else self.text_config.logits_scaling
         return dataclasses.replace(self.text_config, logits_scaling=scaling)
 
@@ -264,7 +263,7 @@ def _text_config(values: dict[str, Any], section: dict[str, Any]) -> TextConfig:
 
 
 def _before_last(indices: object) -> list[int]:
-    """`encoder_layer_indices`, which have to end with the last layer, without it."""
+    """`encoder_layer_indices` without the last one, which must be the last layer."""
     if not isinstance(indices, list) or indices[-1:] != [-1]:
         raise ConfigError(f"encoder_layer_indices is {shown(indices)}: it must rise and end with -1, the last layer")
     return indices[:-1]
@@ -278,7 +277,7 @@ def _renamed(section: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, 
 
 
 def _encoder_config(values: dict[str, Any], section: dict[str, Any], generation: Generation) -> NarEncoderConfig:
-    """The section, and what G1 and G2 say of it at the top."""
+    """The section, with what G1 and G2 have at the top level."""
     if generation == "G3":
         section = _renamed(section, NATIVE_ENCODER)
     elif "encoder_layer_indices" in values:
@@ -289,7 +288,7 @@ def _encoder_config(values: dict[str, Any], section: dict[str, Any], generation:
 def _from_native(
     section: Mapping[str, Any], encoder_config: NarEncoderConfig, text_config: TextConfig
 ) -> dict[str, Any]:
-    """G3's section of the projector in the names of G2. What its class assumes of a key left out is our default too."""
+    """G3's projector section under G2's names; absent keys have the same defaults."""
     values = _renamed(section, NATIVE_PROJECTOR)
     default = NarProjectorConfig()
     heads, width = values.get("num_heads", default.num_heads), values.get("hidden_size", default.hidden_size)
@@ -321,7 +320,7 @@ def _to_g1_or_g2(config: NarConfig) -> dict[str, Any]:
 
 
 def _to_g3(config: NarConfig) -> dict[str, Any]:
-    """The projector's sizes that are left out follow from its neighbours'."""
+    """Projector sizes that follow from others are omitted."""
     encoder = config.encoder_config.to_dict() | {"model_type": "granite_speech_nar_encoder"}
     ours = config.projector_config
     projector = {theirs: getattr(ours, name) for theirs, name in NATIVE_PROJECTOR.items()} | {

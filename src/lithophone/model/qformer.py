@@ -1,8 +1,7 @@
-"""The projector: a window Q-Former that turns 15 encoder frames into 3 audio embeddings (50 Hz -> 10 Hz).
+"""The projector: a window Q-Former (BLIP-2), 15 encoder frames -> 3 audio embeddings (50 Hz -> 10 Hz).
 
-A BLIP-2 Q-Former of queries alone: every window of frames is read by the same few learned queries. Parameter names are
-the checkpoint's below `projector.`. This module knows nothing of audio files, text, or the language model.
-Source: `projector_config` of granite-speech-4.1-2b and its reference implementation.
+The same learned queries read every window. Parameter names are the checkpoint's below `projector.`. Source:
+`projector_config` of granite-speech-4.1-2b and its reference implementation.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from lithophone.model.config import ProjectorConfig
 
 
 class MultiHeadAttention(nn.Module):
-    """Queries `(W, Q, D)` read `(W, K, memory_size)`; a batch of one query set is shared by all W windows."""
+    """Queries `(W, Q, D)`, or `(1, Q, D)` shared by all windows, attend to `(W, K, memory_size)`."""
 
     def __init__(self, config: ProjectorConfig, memory_size: int) -> None:
         super().__init__()
@@ -49,7 +48,7 @@ class Output(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Attention with its output layer; among the queries, or from them to the frames."""
+    """Attention with its output layer, among the queries or from them to the frames."""
 
     def __init__(self, config: ProjectorConfig, memory_size: int) -> None:
         super().__init__()
@@ -90,7 +89,7 @@ class QFormerLayer(nn.Module):
 
 
 class QFormerEncoder(nn.Module):
-    """The stack of layers, under the checkpoint's name `encoder.layer`."""
+    """The layers, named `encoder.layer` as in the checkpoint."""
 
     def __init__(self, config: ProjectorConfig) -> None:
         super().__init__()
@@ -98,7 +97,7 @@ class QFormerEncoder(nn.Module):
 
 
 class QFormer(nn.Module):
-    """Queries `(1, Q, D)` and windows of frames `(W, K, C)` -> one set of queries per window `(W, Q, D)`."""
+    """Queries `(1, Q, D)` and windows of frames `(W, K, C)` -> queries `(W, Q, D)`."""
 
     def __init__(self, config: ProjectorConfig) -> None:
         super().__init__()
@@ -114,7 +113,7 @@ class QFormer(nn.Module):
 
 
 class WindowQFormer(nn.Module):
-    """Encoder states -> audio embeddings, `window_size // downsample_rate` of them per window."""
+    """Encoder states -> audio embeddings, `window_size // downsample_rate` per window."""
 
     def __init__(self, config: ProjectorConfig, text_hidden_size: int, window_size: int, downsample_rate: int) -> None:
         super().__init__()
@@ -124,10 +123,10 @@ class WindowQFormer(nn.Module):
         self.linear = nn.Linear(config.hidden_size, text_hidden_size)
 
     def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """States `(B, T, C)`, lengths `(B,)` -> embeddings `(B, N, H)`, zero past each row's count, and counts `(B,)`.
+        """States `(B, T, C)`, lengths `(B,)` -> embeddings `(B, N, H)`, zeros beyond their counts `(B,)`.
 
-        A row of n frames gives `ceil(n / window_size) * num_queries` embeddings. What follows its last frame counts
-        as zeros, and is not masked within its last window: so the model was trained.
+        n frames give `ceil(n / window_size) * num_queries` embeddings. The last window is zero-padded without a mask,
+        as in training.
         """
         windows = self._windows(_zero_past(states, lengths))
         queries = self.qformer(self.query, windows.flatten(0, 1))

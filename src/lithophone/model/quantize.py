@@ -1,13 +1,11 @@
-"""int8 weights for CPUs: products of integers, one scale per output channel and one per token. Knows no files.
+"""int8 weights for CPUs: integer products with one scale per output channel and one per token.
 
-A weight W (N, K) becomes integers Q in -127..127 and scales s (N,), W ~ s Q. A token x is rounded the same way when it
-arrives, x ~ t q: `y = t s (q . Q) + b`. Sums of integers are exact and no two tokens share a scale, so what a layer
-makes of a token does not depend on the batch around it.
+A weight W (N, K) is W ~ s Q with Q in -127..127 and scales s (N,); a token x ~ t q is rounded when it arrives: `y = t s
+(q . Q) + b`. Integer sums are exact and scales are per token, so results do not depend on the batch.
 
-`quantize_` puts an operand in the place of a layer's weight, and the layer stays what it is: the operand answers
-`F.linear` and `F.embedding` itself, by torch's protocol for operands that are no tensors. Linear layers with and
-without adapters, convolutions of width 1, the heads, and the table that is a head as well: none has a second form.
-For inference only. Measured in `bench/int8_linear.py`.
+`quantize_` replaces weights, not layers: an `Operand` implements `F.linear` and `F.embedding` by torch's
+`__torch_function__`, for linear layers, convolutions of width 1, heads and a tied table alike. Inference only. Measured
+in `bench/int8_linear.py`.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ ROUNDED_AT_ONCE = 2**19
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight `(N, K, ...)` -> int8 of the same shape and scales `(N,)`, float32; the scale of a row of zeros is 0."""
+    """Weight `(N, K, ...)` -> int8 of the same shape and scales `(N,)`, float32; 0 for a row of zeros."""
     values = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
     scale = torch.empty(len(weight), device=weight.device)
     rows_at_once = max(1, ROUNDED_AT_ONCE // max(1, weight[:1].numel()))
@@ -55,12 +53,12 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def dequantize_rows(values: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """int8 `(N, K, ...)` and scales `(N,)` -> the weight they stand for, in `dtype`."""
+    """int8 `(N, K, ...)` and scales `(N,)` -> weight in `dtype`."""
     return (values.flatten(1) * scale[:, None]).to(dtype).view(values.shape)
 
 
 class Operand:
-    """What stands where torch expects a weight, in `F.linear` and `F.embedding`. Other functions raise TypeError."""
+    """Replacement of a weight in `F.linear` and `F.embedding`. Other functions raise TypeError."""
 
     @classmethod
     def __torch_function__(
@@ -73,9 +71,9 @@ class Operand:
 
 
 class Int8Matrix(Operand):
-    """The weight `(N, K)` of a linear layer, or `(N, K, 1)` of a convolution, laid out for products.
+    """The weight `(N, K)` of a linear layer, or `(N, K, 1)` of a convolution, packed for products. Immutable.
 
-    Immutable, and kept in its packed form alone. Raises OptionError off the CPU, and on CPUs that cannot do it exactly.
+    Raises OptionError off the CPU, and on CPUs without exact int8 products.
     """
 
     def __init__(self, values: Tensor, scale: Tensor, *, few_rows: bool = False) -> None:
@@ -87,11 +85,11 @@ class Int8Matrix(Operand):
 
     @property
     def values(self) -> Tensor:
-        """The integers, in the shape of the weight: a new tensor."""
+        """The integers, unpacked to the shape of the weight."""
         return self.packed.values.view(self.shape)
 
     def squeeze(self, dim: int) -> Int8Matrix:
-        """How a convolution of width 1 asks for its matrix."""
+        """`pointwise` calls this for the matrix of a convolution."""
         assert self.shape[dim] == 1, f"{self.shape} has a width"
         return self
 
@@ -104,7 +102,7 @@ class Int8Matrix(Operand):
 
 
 class Int8Table(Operand):
-    """The embedding table `(N, K)`, its embeddings in `dtype`; where the head is tied to it, also the head."""
+    """The embedding table `(N, K)`, with embeddings in `dtype`; also the head where the two are tied."""
 
     def __init__(self, values: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
         _check_device(values.device)
@@ -112,7 +110,7 @@ class Int8Table(Operand):
 
     @cached_property
     def matrix(self) -> Int8Matrix:
-        """The table once more, laid out for products; made when the first one is asked for."""
+        """The table packed for products, on first use."""
         return Int8Matrix(self.values, self.scale)
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -126,7 +124,7 @@ class Int8Table(Operand):
 
 
 def quantize_(model: nn.Module) -> None:
-    """Round the weights of `int8_layers` in place, one after the other, and freeze the model."""
+    """Quantise the weights of `int8_layers` in place, one by one, and freeze the model."""
     for path, layer in int8_layers(model).items():
         weight = layer.get_parameter("weight")
         set_int8(path, layer, *quantize_rows(weight), weight.dtype)
@@ -134,20 +132,18 @@ def quantize_(model: nn.Module) -> None:
 
 
 def int8_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Path -> layer: all whose weights are, or would be, int8.
+    """Path -> layer whose weight is, or would be, int8.
 
-    These are linear layers, convolutions of width 1 and the table of token embeddings. `FLOAT_LAYERS` and adapters
-    stay as they are.
+    Linear layers, convolutions of width 1 and the token embeddings, except `FLOAT_LAYERS` and adapters.
     """
     layers = {path: layer for path, layer in model.named_modules() if _is_matrix(path, layer)}
     return {path: layer for path, layer in layers.items() if not (FLOAT_LAYERS.search(path) or is_adapter(path))}
 
 
 def set_int8(path: str, layer: nn.Module, values: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
-    """Put int8 `(N, K, ...)` and scales `(N,)` in the place of a layer's weight; `dtype` is that of embeddings.
+    """Replace a layer's weight by int8 `(N, K, ...)` and scales `(N,)`; `dtype` is that of embeddings.
 
-    The layer's place in the model, its `path`, tells how it will be used. Its state dict then holds them as `weight`
-    and `weight_scale`.
+    `path` decides the packing. The state dict then has `weight` and `weight_scale`.
     """
     operand: Operand
     if isinstance(layer, nn.Embedding):
@@ -165,7 +161,7 @@ def has_int8(model: nn.Module) -> bool:
 
 
 def is_quantized(config: Mapping[str, Any]) -> bool:
-    """Whether a `config.json` says that weights are int8; ConfigError for another kind of quantisation."""
+    """Whether `config.json` declares int8 weights; ConfigError for another quantisation."""
     method = config.get("quantization_config")
     if method not in (None, QUANTIZATION):
         raise ConfigError(f"quantization_config is {shown(method)}: only {QUANTIZATION} is built")

@@ -16,7 +16,7 @@ from lithophone.model.config import TextConfig, Yarn
 def rotary_tables(positions: Tensor, config: TextConfig) -> tuple[Tensor, Tensor]:
     """Cosines and sines `(B, 1, L, head_dim)` in float32 for positions `(B, L)`, as `rotate` takes them.
 
-    Both halves of the channels have the same angles; sines of the first half are negative. YaRN scales both tables.
+    Both halves of the channels have equal angles; sines of the first half are negated. YaRN scales both tables.
     """
     angles = (positions[..., None].float() * inverse_frequencies(config, positions.device))[:, None]
     cos, sin = angles.cos(), angles.sin()
@@ -42,7 +42,7 @@ def inverse_frequencies(config: TextConfig, device: torch.device) -> Tensor:
 
 
 def interpolated_share(yarn: Yarn, theta: float, n: int, device: torch.device) -> Tensor:
-    """The share of each of n frequencies that is divided by the factor, `(n,)`: a ramp from 0 to 1."""
+    """Share `(n,)` of each frequency that is divided by the factor: a ramp from 0 to 1."""
     low, high = (_channel_of(beta, yarn, theta, 2 * n) for beta in (yarn.beta_fast, yarn.beta_slow))
     if yarn.truncate:
         low, high = math.floor(low), math.ceil(high)
@@ -52,5 +52,5 @@ def interpolated_share(yarn: Yarn, theta: float, n: int, device: torch.device) -
 
 
 def _channel_of(turns: float, yarn: Yarn, theta: float, head_dim: int) -> float:
-    """The pair of channels that turns so many times within the original positions, as a fraction."""
+    """The channel pair, as a fraction, with so many turns within the original positions."""
     return head_dim * math.log(yarn.original_max_position_embeddings / (turns * 2 * math.pi)) / (2 * math.log(theta))

@@ -1,7 +1,6 @@
 """Granite Speech: encoder, projector and language model in one module.
 
-Audio embeddings replace the `<|audio|>` slots of a prompt; unequal numbers of the two are refused. Knows token ids, but
-neither text nor files. Source: the reference `GraniteSpeechModel`.
+Audio embeddings replace the `<|audio|>` slots of a prompt. Source: the reference `GraniteSpeechModel`.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ Ids = Tensor | Sequence[int]
 
 
 class GraniteSpeech(AcousticModel):
-    """A whole model, of the base or the plus kind; with `bpe_labels` also the BPE head of `out_llm.safetensors`.
+    """A base or plus model; with `bpe_labels` also the BPE head of `out_llm.safetensors`.
 
-    Where `config.has_lora_adapter` is set, the language model carries adapters as `lora` describes them.
+    `config.has_lora_adapter` adds adapters to the language model (`lora.py`).
     """
 
     projector: WindowQFormer
@@ -51,8 +50,8 @@ class GraniteSpeech(AcousticModel):
     def embed(self, prompts: Sequence[Ids], audio: Tensor | None = None, counts: Tensor | None = None) -> list[Tensor]:
         """Prompts of token ids `(L_i,)` and audio embeddings `(B, N, H)` with counts `(B,)` -> embeddings `(L_i, H)`.
 
-        Audio takes the slots `audio_token_index`. Raises PromptError where the slots of a prompt are not as many as
-        its embeddings, or where a prompt is longer than `max_position_embeddings`.
+        Audio replaces the slots `audio_token_index`. Raises PromptError where slots and embeddings differ in number, or
+        a prompt exceeds `max_position_embeddings`.
         """
         assert audio is None or len(audio) == len(prompts), "one row of audio embeddings per prompt"
         rows = [None] * len(prompts) if audio is None else _rows(audio, counts)
@@ -69,7 +68,7 @@ class GraniteSpeech(AcousticModel):
         return self.language_model.logits(hidden), n_tokens
 
     def adapters(self, audio: bool) -> AbstractContextManager[None]:
-        """Around passes of the language model: adapters, if there are any, on for audio and off for text."""
+        """Adapters, if any, on for prompts with audio and off for text."""
         return lora_enabled(self.language_model, audio)
 
     def _embed_row(self, ids: Ids, audio: Tensor | None) -> Tensor:

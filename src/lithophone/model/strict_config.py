@@ -1,7 +1,7 @@
-"""Base of the configurations: frozen dataclasses that read a JSON object and refuse what they do not know.
+"""Base of the configurations: frozen dataclasses read from a JSON object, strictly.
 
-A key that would change the numbers and is not understood raises, bookkeeping keys of `transformers` (dtype, version,
-task labels) are ignored by name, and every value has a kind and a range.
+Unknown keys raise; bookkeeping keys of `transformers` (dtype, version, task labels) are ignored by name. Every value
+has a kind and a range.
 """
 
 from __future__ import annotations
@@ -47,8 +47,6 @@ SHOWN = 100
 
 @dataclass(frozen=True)
 class StrictConfig:
-    """Reads a mapping, refuses unknown keys and values of the wrong kind or out of range."""
-
     section: ClassVar[str] = ""
     """Where it stands in `config.json`."""
     absent: ClassVar[Mapping[str, Any]] = {}
@@ -68,7 +66,7 @@ class StrictConfig:
 
     @classmethod
     def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
-        """Raises ConfigError for a key that is not understood, or a value that is not allowed."""
+        """Raises ConfigError for an unknown key or a value that is not allowed."""
         known = {f.name: str(f.type) for f in dataclasses.fields(cls)}
         passed = BOOKKEEPING | cls.unused | set(known)
         unknown = [k for k, v in values.items() if k not in passed and v not in cls.inert.get(k, ())]
@@ -91,7 +89,7 @@ class StrictConfig:
 
 
 def section_of(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A copy of the object under `name`; ConfigError where there is none, or something else."""
+    """A copy of the object under `name`; ConfigError where there is none."""
     if name not in values:
         raise ConfigError(f"config.json has no section {name!r}")
     if not isinstance(values[name], Mapping):
@@ -100,7 +98,7 @@ def section_of(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def shown(value: object) -> str:
-    """`repr` of a value from a file, cut to a readable length."""
+    """`repr` of a value from a file, shortened."""
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 

@@ -1,8 +1,7 @@
-"""Names of tensors in files <-> names of our parameters.
+"""Tensor names in files <-> our parameter names.
 
-Ours are those of the published checkpoints: of granite-speech-4.1-2b, and for nar models of the second generation of
-granite-speech-4.1-2b-nar. Sources: the reference implementations; for the first generation of nar (`NLE`) and the third
-(`NATIVE`), which no release of `transformers` knows, public converters. Knows names only.
+Ours are those of granite-speech-4.1-2b, and for nar models of granite-speech-4.1-2b-nar (second generation). Sources:
+the reference implementations; for nar's first (`NLE`) and third (`NATIVE`) generation, public converters.
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Names:
-    """How a file names things, against how we do: beginnings, of which the first that fits counts, and inner parts."""
+    """A file's naming against ours: prefixes, of which the first match counts, and inner parts."""
 
     beginnings: tuple[tuple[str, str], ...] = ()
     parts: tuple[tuple[str, str], ...] = ()
 
     def ours(self, name: str) -> str:
-        """A name in the file -> our name; a name that is ours stays as it is."""
+        """Name in the file -> our name; ours stay."""
         for theirs, part in self.parts:
             name = name.replace(theirs, part)
         return next((own + name.removeprefix(b) for b, own in self.beginnings if name.startswith(b)), name)

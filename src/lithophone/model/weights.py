@@ -1,11 +1,8 @@
 """safetensors files <-> the parameters of a model, by name, strictly.
 
-Our parameter names are those of the published checkpoints (`encoder.*`, `projector.*`, `language_model.*`). Read are
-also those of other generations (`tensor_names.py`), the BPE head in `out_llm.safetensors`, which no index lists, and
-peft's `adapter_model.safetensors`. Headers are checked before any tensor is read.
-
-BatchNorm's running statistics take the wanted number type like all other floating tensors, as in `transformers`: some
-of torch's kernels refuse mixed types.
+Our names are those of the published checkpoints. Also read: names of other generations (`tensor_names.py`), the BPE
+head in `out_llm.safetensors`, which no index lists, and peft's `adapter_model.safetensors`. Headers are checked before
+any tensor is read. BatchNorm statistics take the model's dtype, as in `transformers`: some kernels refuse mixed types.
 """
 
 from __future__ import annotations
@@ -57,7 +54,7 @@ LAYER = re.compile(r"(.*?)\.(\d{1,9})\..*")
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file: where it is and how it is shaped, not yet read. With a `scale` it is a weight in int8."""
+    """File, shape and type of a tensor that is not read yet. With a `scale` it is an int8 weight."""
 
     file: Path
     key: str
@@ -67,13 +64,13 @@ class Stored:
     scale: Stored | None = None
 
     def read(self, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Tensor:
-        """The tensor, or the weight that the integers stand for: a copy of its own."""
+        """The tensor, int8 dequantised, as a copy."""
         if self.scale is None:
             return self._copy(dtype, device)
         return dequantize_rows(*self.read_int8(), dtype or COMPUTE_DTYPE).to(device)
 
     def read_int8(self, device: str | torch.device = "cpu") -> tuple[Tensor, Tensor]:
-        """The weight in int8, rounded if it is not stored so, and its scales."""
+        """The weight in int8, quantised if stored as floats, and its scales."""
         if self.scale is None:
             with self._mapped() as weight:
                 return quantize_rows(weight.to(device))
@@ -86,15 +83,15 @@ class Stored:
 
     @contextmanager
     def _mapped(self) -> Iterator[Tensor]:
-        """The tensor in the file, which is mapped for one tensor at a time and so never stays in memory whole."""
+        """The tensor in the mapped file; mapped one at a time to bound memory."""
         with safe_open(self.file, framework="pt") as file:
             yield file.get_tensor(self.key)
 
 
 def weight_files(folder: str | Path) -> list[Path]:
-    """The files that hold a checkpoint's tensors: one or the shards of the index, and the extra ones beside them.
+    """The files of a checkpoint's tensors: one, or the shards of the index, and the extra ones beside them.
 
-    Raises CheckpointError where there are none, or where the index names a shard that is not there.
+    Raises CheckpointError where there are none, or a shard is missing.
     """
     folder = Path(folder)
     main = [folder / SINGLE] if is_file(folder / SINGLE) else _shards(folder)
@@ -105,7 +102,7 @@ def weight_files(folder: str | Path) -> list[Path]:
 
 
 def stored_tensors(files: Iterable[Path]) -> dict[str, Stored]:
-    """Our parameter name -> the tensor in a file; only headers are read. CheckpointError for a damaged file."""
+    """Our parameter name -> tensor in a file; reads headers only. CheckpointError for a damaged file."""
     found: dict[str, Stored] = {}
     for path in files:
         for stored in _read_header(path):
@@ -124,7 +121,7 @@ def _named(stored: Stored) -> str:
 
 
 def layer_counts(names: Iterable[str]) -> dict[str, int]:
-    """How many layers each list of layers has, by the names of their tensors: `encoder.layers` -> 16."""
+    """Number of layers by list, from tensor names: `encoder.layers` -> 16."""
     numbers: dict[str, set[str]] = {}
     for found in filter(None, map(LAYER.fullmatch, names)):
         numbers.setdefault(found[1], set()).add(found[2])
@@ -141,7 +138,7 @@ def check_kinds(found: Mapping[str, Stored]) -> None:
 
 
 def _with_scales(found: Mapping[str, Stored]) -> dict[str, Stored]:
-    """The scales of int8 weights joined to them; a scale that fits no weight stays a tensor by itself."""
+    """Scales joined to their int8 weights; a scale without a weight stays a tensor."""
     joined = dict(found)
     for name, scale in found.items():
         weight = found.get(f"{name.removesuffix(SCALE)}weight") if name.endswith(f".{SCALE}") else None
@@ -152,7 +149,7 @@ def _with_scales(found: Mapping[str, Stored]) -> dict[str, Stored]:
 
 
 def our_name(key: str, file_name: str) -> str:
-    """The parameter a tensor belongs to, whichever generation of names the file has."""
+    """The parameter name of a tensor, in any generation's naming."""
     if file_name == BPE_HEAD:
         return f"bpe_head.{key}"
     if file_name == ADAPTER:
@@ -169,9 +166,9 @@ def load_weights(
 ) -> None:
     """Fill every parameter and buffer of `model`, which may be on the meta device, in `dtype` on `device`.
 
-    Files may hold floats or int8, whatever is wanted; int8 is for the layers that `quantize.py` names, and the rest is
-    COMPUTE_DTYPE then. All names and shapes are compared before the first tensor is read. At most one tensor is in
-    memory twice. Raises CheckpointError that lists missing, unexpected and wrongly shaped tensors.
+    Files may hold floats or int8, whatever `dtype` is; for int8, layers without int8 take COMPUTE_DTYPE. Names and
+    shapes are compared before any tensor is read. At most one tensor is in memory twice. Raises CheckpointError that
+    lists missing, unexpected and wrongly shaped tensors.
     """
     found = stored_tensors(files)
     wanted = {name: tensor for name, tensor in model.state_dict().items() if not TOLERATED.search(name)}
@@ -200,10 +197,10 @@ def save_weights(
     shard_bytes: int = SHARD_BYTES,
     names: Names = PUBLISHED,
 ) -> None:
-    """Write all tensors of `model` under a generation's `names`, in shards of at most `shard_bytes` and one tensor.
+    """Write all tensors under a generation's `names`, in shards of at most `shard_bytes` or one tensor.
 
-    The BPE head and adapters get files of their own. Weight files that were in the folder before are replaced. Raises
-    CheckpointError for merged adapters: fold or unmerge them first.
+    BPE head and adapters get their own files; older weight files in the folder are removed. Raises CheckpointError for
+    merged adapters: fold or unmerge them first.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -218,7 +215,7 @@ def save_weights(
 def write_adapter(
     folder: Path, tensors: Mapping[str, Tensor], config: LoraConfig, dtype: torch.dtype | None = None
 ) -> list[Path]:
-    """Adapters under the names that `peft` reads, and their configuration: the paths of both files."""
+    """Adapters and their configuration in the format of `peft`; gives the paths of both files."""
     named = {to_peft_name(name): tensor for name, tensor in tensors.items()}
     files = [_write(folder / ADAPTER, named, dtype), folder / ADAPTER_CONFIG]
     write_json(folder / ADAPTER_CONFIG, config.to_dict())
@@ -226,7 +223,7 @@ def write_adapter(
 
 
 def _by_file(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """The tensors of the model proper, of the BPE head, under the names of its file, and of the adapters."""
+    """Tensors of the model, of the BPE head under the names of its file, and of the adapters."""
     head = {name.removeprefix("bpe_head."): t for name, t in tensors.items() if name.startswith("bpe_head.")}
     adapters = {name: t for name, t in tensors.items() if is_adapter(name)}
     main = {name: t for name, t in tensors.items() if not (name.startswith("bpe_head.") or is_adapter(name))}
@@ -234,7 +231,7 @@ def _by_file(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
 
 
 def _shards(folder: Path) -> list[Path]:
-    """The files that the index names, which have to lie in the folder."""
+    """The files that the index names; they must lie in the folder."""
     if not is_file(folder / INDEX):
         raise CheckpointError(f"{folder} has neither {SINGLE} nor {INDEX}")
     places = read_json(folder / INDEX).get("weight_map")
@@ -276,7 +273,7 @@ def _shown(names: list[str]) -> str:
 
 
 def _check_tied(head: Stored, embeddings: Stored) -> None:
-    """Some files hold the head that is tied to the embeddings as well: it has to be the same."""
+    """Some files also hold the head that is tied to the embeddings: it must be equal."""
     if head.shape != embeddings.shape or not torch.equal(head.read(), embeddings.read()):
         raise CheckpointError(
             f"{head.key} differs from {embeddings.key}, but config.json ties them: set tie_word_embeddings to false"
@@ -292,7 +289,7 @@ def _place(model: nn.Module, name: str, tensor: Tensor) -> None:
 
 
 def _settle_counters(model: nn.Module, device: str | torch.device) -> None:
-    """What no file has to hold: BatchNorm's count of batches. No other tensor may be left without a value."""
+    """Initialise BatchNorm's count of batches, the only buffer that a file may omit."""
     for name, buffer in list(model.named_buffers()):
         if name.endswith("num_batches_tracked"):
             _place(model, name, torch.zeros_like(buffer, device=device))
@@ -301,7 +298,7 @@ def _settle_counters(model: nn.Module, device: str | torch.device) -> None:
 
 
 def lora_config(model: nn.Module) -> LoraConfig | None:
-    """The adapters' configuration, read off the layers that carry them; CheckpointError where they are merged."""
+    """The adapters' configuration, from the layers; CheckpointError where they are merged."""
     layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, LoraLinear)}
     if any(layer.merged for layer in layers.values()):
         raise CheckpointError("the LoRA adapters are merged: call fold_lora to keep that, or unmerge_lora")
@@ -327,7 +324,7 @@ def _write_shards(folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype |
 
 
 def _split(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
-    """Names in order, a new group wherever the limit would be passed."""
+    """Names in order, in groups within the limit."""
     groups: list[list[str]] = [[]]
     filled = 0
     for name, size in sizes.items():
@@ -344,13 +341,13 @@ def _n_bytes(name: str, tensor: Tensor, dtype: torch.dtype | None) -> int:
 
 
 def _saved_as(name: str, tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
-    """The type that was asked for, except for integers and for the scales that make some of them weights."""
+    """The dtype asked for, except for integers and their scales."""
     asked = dtype is not None and tensor.is_floating_point() and not name.endswith(SCALE)
     return dtype if dtype is not None and asked else tensor.dtype
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> Path:
-    """Complete or not at all: the file takes its name when it is whole."""
+    """Atomic: the file is renamed when complete."""
     ready = {name: t.detach().to("cpu", _saved_as(name, t, dtype)).contiguous() for name, t in tensors.items()}
     with replacing(path, one_writer=True) as partial:
         save_file(ready, partial, metadata={"format": "pt"})
@@ -358,7 +355,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None)
 
 
 def _remove_others(folder: Path, written: Sequence[Path]) -> None:
-    """Shards of an earlier save would be read with, or in place of, the new ones."""
+    """Shards of an earlier save would be read with, or instead of, the new ones."""
     for pattern in (SINGLE, "model-*-of-*.safetensors", INDEX, BPE_HEAD, ADAPTER, ADAPTER_CONFIG):
         for path in set(folder.glob(pattern)) - set(written):
             path.unlink()
