@@ -82,7 +82,7 @@ class StaticSteps:
         self._recorded: dict[tuple[int, int], _Recording] = {}
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """Token ids `(n, width)` behind the n rows in use -> hidden states `(n, width, H)`, valid until the next call."""
+        """Token ids `(n, width)` behind the n rows in use -> hidden states `(n, width, H)`, valid to the next call."""
         n, width = tokens.shape
         padded = 1 << (width - 1).bit_length()
         self.cache.reserve(padded)
