@@ -343,3 +343,47 @@ def test_the_default_budget_grows_with_the_labels_of_the_encoder(
     assert dense.expected_labels == 400
     assert reply_budget(checkpoint.model, 10, dense.options, 10, dense.expected_labels) > 200
     assert reply_budget(checkpoint.model, 10, bounded.options, 10, bounded.expected_labels) == 5
+
+
+@pytest.fixture
+def six_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoder has few labels, so that `max_new_tokens_per_30s` alone is the budget."""
+    monkeypatch.setattr("lithophone.ctc.posteriors.Posteriors.labels", [ord("a")] * 4)
+
+
+def with_budget(checkpoint: Checkpoint, decode: str, **budget: int) -> Utterance:
+    request = resolve_request(checkpoint, TranscribeOptions(decode=decode, seed=4 if decode == "sample" else None))
+    return utterance(replace(request, decoder=replace(request.decoder, **budget)), 1.0)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("six_tokens")
+@pytest.mark.parametrize("decode", ["greedy", "speculative", "sample", "beam"])
+def test_a_cut_reply_is_decoded_once_more_with_twice_its_budget(checkpoint: Checkpoint, decode: str) -> None:
+    short = with_budget(checkpoint, decode, max_new_tokens_per_30s=6)
+    given = with_budget(checkpoint, decode, max_new_tokens=12)
+    retried, as_given = decoded(Engine(checkpoint), [short, given])
+    assert len(retried.reply.ids) == 12
+    assert retried.reply.ids == as_given.reply.ids
+
+
+@pytest.mark.usefixtures("six_tokens")
+def test_a_loop_is_not_decoded_once_more(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lithophone.pipeline.engine.loops", lambda ids: True)
+    [result] = decoded(Engine(checkpoint), [with_budget(checkpoint, "greedy", max_new_tokens_per_30s=6)])
+    assert len(result.reply.ids) == 6
+    assert not result.reply.finished
+
+
+@pytest.mark.usefixtures("six_tokens")
+def test_a_model_without_more_positions_is_not_asked_again(checkpoint: Checkpoint) -> None:
+    short = with_budget(checkpoint, "greedy", max_new_tokens_per_30s=6)
+    prompt = len(EncodedBatch(checkpoint, [short]).decode_requests([0])[0].prompt)
+    text = replace(checkpoint.config.text_config, max_position_embeddings=prompt + 6)
+    small = replace(checkpoint, config=replace(checkpoint.config, text_config=text))
+    model = randomise(GraniteSpeech(small.config, bpe_labels=text.vocab_size + 1), 3)
+    engine = Engine(replace(small, network=model))
+    pending = engine.submit(short)
+    for _ in range(6):
+        engine.step()
+    assert pending.result is not None
+    assert len(pending.result.reply.ids) == 6

@@ -12,18 +12,24 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from lithophone.checkpoint import Checkpoint
+from lithophone.decode.options import token_budget
+from lithophone.decode.reply import Reply, reply_budget
 from lithophone.decode.scheduler import DecodeRequest, Scheduler, row_count
 from lithophone.decode.sequences import SequenceGroup
 from lithophone.pipeline.encoding import EncodedBatch, Said
+from lithophone.pipeline.quality import loops
 from lithophone.pipeline.request import check_positions
 from lithophone.pipeline.utterance import Utterance, WindowResult
 from lithophone.pipeline.word_times import with_words
 from lithophone.text.prompts import parse_reply
+
+RETRY_BUDGET = 2
+"""A reply that is cut is decoded once more with so many times its budget of new tokens."""
 
 
 class Pending:
@@ -207,10 +213,26 @@ class Engine:
 
     def _retire(self) -> None:
         for running in [running for running in self._running if running.group.done]:
+            self._running.remove(running)
             encoded, reply = running.encoded, running.group.reply()
+            retry = self._retry(encoded, reply)
+            if retry is not None:
+                self._ready.appendleft(retry)
+                continue
             said = self.checkpoint.tokenizer.decode(reply.ids), reply
             running.pending.result = self._result(encoded.batch, encoded.row, said)
-            self._running.remove(running)
+
+    def _retry(self, encoded: _Encoded, reply: Reply) -> _Encoded | None:
+        """The window with a larger budget, if its reply was cut; None for a loop, a budget that was given, a second
+        retry, or where the model has no more positions."""
+        decode = encoded.decode
+        if reply.finished or decode.options.max_new_tokens is not None or loops(reply.ids):
+            return None
+        budget = RETRY_BUDGET * token_budget(decode.options, decode.n_audio, decode.expected_labels)
+        options = replace(decode.options, max_new_tokens=budget)
+        if reply_budget(self.checkpoint.model, len(decode.prompt), options, decode.n_audio) <= len(reply.ids):
+            return None
+        return replace(encoded, decode=replace(decode, options=options))
 
     def _result(self, batch: EncodedBatch, row: int, said: Said) -> WindowResult:
         utterance, (text, reply) = batch.utterances[row], said
