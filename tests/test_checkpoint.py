@@ -324,7 +324,8 @@ def test_a_folder_says_which_tokens_begin_end_and_fill(folder: Path) -> None:
 @pytest.mark.parametrize(
     "values",
     [{"num_beams": 10**9}, {"num_beams": "8"}, {"num_beams": 2.5}, {"num_beams": 0}, {"num_beams": True},
-     {"num_beams": 4, "length_penalty": float("nan")}, {"foreign_penalty": float("inf")}, {"language_ids": 1}],
+     {"num_beams": 4, "length_penalty": float("nan")}, {"foreign_penalty": float("inf")}, {"language_ids": 1},
+     {"raw_languages": "ja"}, {"raw_languages": ["xx"]}, {"raw_languages": [["ja"]]}],
 )  # fmt: skip
 def test_generation_settings_have_limits(folder: Path, values: dict[str, Any]) -> None:
     (folder / "generation_config.json").write_text(json.dumps(values))
@@ -433,7 +434,12 @@ def test_a_penalty_there_and_back(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path).beams is None
 
 
-def test_marks_there_and_back(tmp_path: Path) -> None:
+def test_raw_languages_there_and_back(tmp_path: Path) -> None:
+    save_checkpoint(dataclasses.replace(tiny_checkpoint(), raw_languages=("ja", "de")), tmp_path)
+    assert load_checkpoint(tmp_path).raw_languages == ("ja", "de")
+
+
+def test_language_ids_there_and_back(tmp_path: Path) -> None:
     save_checkpoint(dataclasses.replace(tiny_checkpoint(), language_ids=True), tmp_path)
     assert load_checkpoint(tmp_path).language_ids
     (tmp_path / "generation_config.json").write_text(json.dumps({"language_ids": "en"}))

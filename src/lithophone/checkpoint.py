@@ -17,6 +17,7 @@ from lithophone.audio import features
 from lithophone.decode.options import MAX_BEAMS, BeamSearch, check_number, check_whole
 from lithophone.errors import CheckpointError, ConfigError, OptionError
 from lithophone.files import write_json
+from lithophone.languages import LANGUAGES
 from lithophone.model.checkpoint_files import is_file, read_json
 from lithophone.model.config import ModelConfig
 from lithophone.model.lora import LoraConfig, is_adapter
@@ -70,6 +71,7 @@ class GenerationSettings:
     beams: BeamSearch | None = None
     foreign_penalty: float = 0.0
     language_ids: bool = False
+    raw_languages: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GenerationSettings:
@@ -81,13 +83,17 @@ class GenerationSettings:
         ids = values.get("language_ids") or False
         if not isinstance(ids, bool):
             raise OptionError(f"language_ids is {ids!r}: it must be true or false")
-        return cls(BeamSearch(**asked) if beams > 1 else None, float(nats), ids)
+        raw = values.get("raw_languages") or []
+        if not (isinstance(raw, list) and all(isinstance(code, str) and code in LANGUAGES for code in raw)):
+            raise OptionError(f"raw_languages is {raw!r}: it must be a list of languages: {', '.join(LANGUAGES)}")
+        return cls(BeamSearch(**asked) if beams > 1 else None, float(nats), ids, tuple(raw))
 
     def to_dict(self) -> dict[str, Any]:
         """Without values that are the default."""
         values = {name: getattr(self.beams, name) for name in BEAM_SETTINGS if self.beams}
         values |= {"foreign_penalty": self.foreign_penalty} if self.foreign_penalty else {}
-        return values | ({"language_ids": True} if self.language_ids else {})
+        values |= {"language_ids": True} if self.language_ids else {}
+        return values | ({"raw_languages": list(self.raw_languages)} if self.raw_languages else {})
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,8 @@ class Checkpoint:
 
     `model` and `editor` give `network` by its kind. From `generation_config.json`: `beams`, the default decoder of
     transcripts (None: greedy); `foreign_penalty`, nats subtracted from characters outside the language's alphabet;
-    `language_ids`, whether the encoder was trained with the ids of `languages.py`.
+    `language_ids`, whether the encoder was trained with the ids of `languages.py`; `raw_languages`, codes of languages
+    that are transcribed raw unless punctuation is asked for.
     """
 
     network: GraniteSpeech | GraniteSpeechNar
@@ -106,6 +113,7 @@ class Checkpoint:
     beams: BeamSearch | None = None
     foreign_penalty: float = 0.0
     language_ids: bool = False
+    raw_languages: tuple[str, ...] = ()
 
     @property
     def model(self) -> GraniteSpeech:
@@ -160,8 +168,7 @@ def load_checkpoint(
         network = _network(folder, config, stored)
     load_weights(network, files, dtype=dtype, device=device)
     network.eval()
-    settings = (generation.beams, generation.foreign_penalty, generation.language_ids)
-    return Checkpoint(network, tokenizer, config, folder, *settings)
+    return Checkpoint(network, tokenizer, config, folder, **vars(generation))
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -174,7 +181,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dty
     save_weights(checkpoint.network, folder, dtype=dtype, names=names)
     write_json(folder / CONFIG, config.to_dict() | ({QUANTIZED: QUANTIZATION} if has_int8(checkpoint.network) else {}))
     write_json(folder / PREPROCESSOR_FILES[0], _preprocessor(config))
-    settings = GenerationSettings(checkpoint.beams, checkpoint.foreign_penalty, checkpoint.language_ids)
+    settings = GenerationSettings(**{name: getattr(checkpoint, name) for name in vars(GenerationSettings())})
     ids = {name: getattr(config.text_config, name) for name in SPECIAL_IDS}
     write_json(
         folder / GENERATION, {key: value for key, value in ids.items() if value is not None} | settings.to_dict()

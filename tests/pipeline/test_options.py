@@ -75,6 +75,25 @@ def test_punctuation_is_left_to_the_model_unless_asked() -> None:
     assert TranscribeOptions(punctuate=False).task_for("granite_speech") == Transcribe(punctuate=False)
 
 
+@pytest.mark.parametrize(
+    ("options", "punctuated"),
+    [
+        ({"language": "ja"}, False),
+        ({"language": "ja-JP"}, False),
+        ({"language": "ja", "punctuate": True}, True),
+        ({"language": "en"}, True),
+        ({}, True),
+        ({"task": "translate", "language": "en", "to": "ja"}, True),
+    ],
+)
+def test_raw_languages_of_a_checkpoint_are_not_punctuated_unless_asked(
+    options: dict[str, Any], punctuated: bool
+) -> None:
+    task = TranscribeOptions(**options).task_for("granite_speech", raw_languages=("ja",))
+    assert isinstance(task, Transcribe | Translate)
+    assert task.punctuate == punctuated
+
+
 def test_translation_names_both_languages() -> None:
     options = TranscribeOptions(task="translate", language="English", to="french")
     assert options.task_for("granite_speech") == Translate(to="fr", language="en")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -59,7 +59,7 @@ class TranscribeOptions:
     task: str = _option("transcribe", "transcribe or translate; plus models: speakers or word-times as well.")
     language: str | None = _option(None, "Language spoken: en, fr, de, es, pt, ja (region tags such as pt-BR count).")
     to: str | None = _option(None, "Language to translate into.")
-    punctuate: bool | None = _option(None, "Punctuation and capitals, or neither (default: as the model can).")
+    punctuate: bool | None = _option(None, "Punctuation and capitals, or neither (default: the model's).")
     keywords: tuple[str, ...] = _option((), "Words to expect, separated by commas.")
     word_timestamps: bool = _option(False, "Give every word its start, end and confidence.")
     batch_size: int = _option(8, "Windows decoded together.")
@@ -113,11 +113,12 @@ class TranscribeOptions:
         self.task_for("granite_speech")
         self._check_decoder()
 
-    def task_for(self, variant: Variant | ModelType) -> Task:
-        """The task, with what was left open decided by the kind of model."""
+    def task_for(self, variant: Variant | ModelType, raw_languages: Sequence[str] = ()) -> Task:
+        """The task; what is not given depends on the kind of model and the languages that it transcribes raw."""
         asked: dict[str, Any] = {"language": self.language, "keywords": self.keywords}
         if self.task in ("transcribe", "translate"):
-            default = default_task(variant).punctuate
+            raw = self.task == "transcribe" and self.text_language in raw_languages
+            default = default_task(variant).punctuate and not raw
             asked["punctuate"] = default if self.punctuate is None else self.punctuate
         if self.to is not None:
             asked["to"] = self.to

@@ -61,7 +61,7 @@ class Request:
 
 def resolve_request(checkpoint: Checkpoint, options: TranscribeOptions) -> Request:
     """The request that options mean for a model; OptionError for what the model cannot do."""
-    task = options.task_for(checkpoint.config.variant)
+    task = options.task_for(checkpoint.config.variant, checkpoint.raw_languages)
     before, behind = _prompt(checkpoint, task)
     decoder = resolve_decoder(checkpoint, options, task)
     heads = ctc_heads(checkpoint)
