@@ -1,1 +1,1 @@
-"""Audio: any source -> samples, speech segments, features."""
+"""Audio: any source -> samples, windows, features."""

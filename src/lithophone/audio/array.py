@@ -12,14 +12,14 @@ from lithophone.audio.source import name_of
 from lithophone.errors import AudioError
 
 RATES_HZ = (1_000, 768_000)
-"""Lowest and highest rate accepted from a source."""
+"""Allowed input rates."""
 
 MAX_CHANNELS = 64
-"""A table with more columns is a spectrogram, not a recording."""
+"""Tables with more columns are refused as spectrograms."""
 
 
 def checked_rate(rate_hz: object) -> int:
-    """The rate as an int. Raises AudioError unless it is a whole number of Hz within RATES_HZ."""
+    """Raises AudioError unless the rate is an integer within RATES_HZ."""
     low, high = RATES_HZ
     if isinstance(rate_hz, numbers.Real) and not isinstance(rate_hz, bool):
         rate = float(rate_hz)
@@ -29,12 +29,11 @@ def checked_rate(rate_hz: object) -> int:
 
 
 def array_table(source: Any) -> NDArray[Any]:
-    """Whatever holds numbers -> (n, channels), the longer axis being time. Raises AudioError."""
+    """Array, tensor or list -> (n, channels); the longer axis is time. Raises AudioError."""
     return _table(_as_array(source))
 
 
 def _as_array(source: Any) -> NDArray[Any]:
-    """Tensors come from any device and with any float type."""
     if hasattr(source, "detach"):
         source = source.detach().cpu()
         source = source.float() if source.is_floating_point() else source
@@ -48,7 +47,6 @@ def _as_array(source: Any) -> NDArray[Any]:
 
 
 def _table(array: NDArray[Any]) -> NDArray[Any]:
-    """(n,), (n, channels) or (channels, n) -> (n, channels)."""
     if array.ndim not in (1, 2):
         raise AudioError(f"the samples have shape {array.shape}: allowed are (n,), (n, channels) and (channels, n)")
     if array.ndim == 1 or not array.size:

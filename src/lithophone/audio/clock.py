@@ -1,6 +1,6 @@
-"""Decoded frames with timestamps -> blocks without a gap: what lies at sample n was recorded n / rate seconds after 0.
+"""Frames with timestamps -> gapless blocks: sample n lies n / rate seconds after 0.
 
-Pure: reads no file. Pauses and lost packets become silence, overlaps are cut, impossible jumps are skipped.
+Pauses and lost packets become silence, overlaps are cut, impossible jumps ignored.
 """
 
 from __future__ import annotations
@@ -14,27 +14,26 @@ from numpy.typing import NDArray
 from lithophone.audio.mixing import Block
 
 DRIFT_S = 0.1
-"""Timestamps that differ less from the count of samples are rounding or drift (as `aresample=async=1` of FFmpeg)."""
+"""Smaller deviations of timestamps are rounding or drift (FFmpeg's `aresample=async=1`)."""
 
 EXACT_S = 0.002
-"""The same at the start of a track and behind a lost packet; Matroska's timestamps are whole milliseconds."""
+"""The same at the start and after a lost packet; Matroska's timestamps are milliseconds."""
 
 MAX_JUMP_S = 10.0
-"""A longer jump is no pause unless the container's length allows for it."""
+"""Longer jumps are pauses only if the container's length allows."""
 
 MAX_PAUSE_S = 6 * 3600.0
 
 ROUNDING_DIGITS = 9
-"""Decimals of a second that sums of floats over hours keep."""
+"""Decimals of a second that survive float sums over hours."""
 
 SILENCE_SIZE = 1 << 16
-"""Samples per block of silence."""
 
 
 class Frame(NamedTuple):
-    """Decoded samples (n, channels), n >= 0, at `time_s` of the clock, behind damaged packets of `lost_s`.
+    """Decoded samples (n, channels), n >= 0, at `time_s`, after `lost_s` of damaged packets.
 
-    near_damage: the timestamp is the first behind damage.
+    near_damage: this is the first timestamp after damage.
     """
 
     rate_hz: int
@@ -46,14 +45,14 @@ class Frame(NamedTuple):
 
 
 class SeekMissedError(Exception):
-    """The first frame after a seek begins behind the position that was sought."""
+    """The first frame after a seek starts later than the target."""
 
 
 class Clock:
-    """Places frames behind each other.
+    """Places frames on a time line.
 
-    length_s: length of the container, where it is known. jumps: whether timestamps of the format may start anew.
-    start_s: a position that was sought; what lies before it is dropped.
+    length_s: of the container, if known. jumps: timestamps of the format may restart. start_s: seek target; earlier
+    samples are dropped.
     """
 
     def __init__(
@@ -66,10 +65,10 @@ class Clock:
         self._first = True
         self._shift_s = 0.0
         self.end_s = start_s or 0.0
-        """Where the next frame should begin."""
+        """Expected start of the next frame."""
 
     def blocks(self, frames: Iterable[Frame]) -> Iterator[Block]:
-        """Raises SeekMissedError before the first block if it lies behind `start_s`."""
+        """Raises SeekMissedError before the first block if it starts after `start_s`."""
         for frame in frames:
             gap = self._gap(frame)
             table = frame.table[max(0, -gap) :]
@@ -80,7 +79,7 @@ class Clock:
             self.end_s += (max(0, gap) + len(table)) / frame.rate_hz
 
     def _gap(self, frame: Frame) -> int:
-        """Samples of silence before the frame; below 0: samples at its beginning that are there already."""
+        """Samples of silence before the frame; negative: of overlap."""
         time_s = self.end_s + frame.lost_s if frame.time_s is None else frame.time_s + self._shift_s
         gap_s = round(time_s - self.end_s, ROUNDING_DIGITS)
         if self._first and self._sought:

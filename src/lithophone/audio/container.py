@@ -1,7 +1,6 @@
-"""Files of any container -> blocks on the container's clock, decoded by FFmpeg through PyAV.
+"""Files of any container -> blocks on the container's clock, by FFmpeg (PyAV).
 
-Time 0 is the earliest timestamp of all tracks: players count from it and show subtitles by it. Samples that FFmpeg
-trims as priming are not counted.
+Time 0 is the earliest timestamp of all tracks, as in players; trimmed priming is not counted.
 """
 
 from __future__ import annotations
@@ -26,42 +25,42 @@ from lithophone.audio.stated import PCM_FILES, file_length_s, kind_of, mp3_lengt
 from lithophone.errors import AudioError
 
 OPTIONS = {
-    "protocol_whitelist": "none",  # playlists inside the file may name other files and hosts: none is opened
-    "max_size": "32768",  # bytes per packet of WAV: the default of 4096 takes three times as long
+    "protocol_whitelist": "none",  # playlists may name other files and hosts
+    "max_size": "32768",  # bytes per packet of WAV: 4096, the default, is three times slower
 }
 
 DECODERS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}
-"""Decoders for frames that FFmpeg's own do not know (comfort noise), used where the library was built in."""
+"""Decoders that also know comfort noise, if PyAV was built with them."""
 
 EXACT_SEEK = {"flac", "ogg", "mov", "matroska"}
-"""Formats, besides PCM, whose timestamps after a seek are those of decoding from the beginning."""
+"""Formats, besides PCM, with exact timestamps after a seek."""
 
 PREROLL_S = 1.0
-"""Seconds decoded before the start of a stretch: decoders and resamplers need what lies before."""
+"""Seconds decoded before the start: decoders and resamplers have memory."""
 
 MIN_SEEK_S = 10.0
-"""Up to this start, the beginning is decoded and dropped."""
+"""Earlier starts are decoded from 0."""
 
 MISSING_IN_FILE_S = 1.0
-"""The same for the last packet of all tracks, whose length may not be known."""
+"""MISSING_S of the last packet of all tracks, whose length may be unknown."""
 
 ESTIMATED = {"mp3", "aac", "flac", "ac3", "eac3", "amr", "dts", "g722"}
-"""Formats without timestamps whose length FFmpeg estimates from the bit rate unless the header states it."""
+"""Formats whose length FFmpeg estimates from the bit rate unless the header states it."""
 
 TS_DISCONT = 0x0200
-"""FFmpeg's flag of formats whose timestamps may start anew at any place."""
+"""FFmpeg's flag: timestamps may restart anywhere."""
 
 MAX_PRIMING_S = 0.2
-"""Seconds before 0 that codecs need to start; longer ones are sound."""
+"""Codec priming before 0; more is sound."""
 
 MISSING_S = 0.25
-"""Codecs leave out or add parts of a frame at the end; what is shorter is not missing."""
+"""Smaller differences at the end are codec framing."""
 
 
 class ContainerBlocks:
-    """Blocks of the best audio track, from `start_s` on where the format can seek exactly, else from 0.
+    """Blocks of the best audio track, from `start_s` on if seeking is exact, else from 0.
 
-    warn: is called with every warning. Raises AudioError for files that FFmpeg does not know, as early as it can.
+    warn: called with every warning. Raises AudioError for unreadable files.
     """
 
     def __init__(self, file: Input, name: str, start_s: float, warn: Callable[[str], None]) -> None:
@@ -69,7 +68,7 @@ class ContainerBlocks:
         self._name = name
         self._warn = warn
         self.start = 0
-        """Position of the first block on the clock, in samples at 16 kHz."""
+        """Position of the first block, in samples at 16 kHz."""
         self._open()
         try:
             self._blocks = self._sought(start_s) if self._can_seek(start_s) else self._decoded(None)
@@ -84,12 +83,11 @@ class ContainerBlocks:
 
     @property
     def duration_s(self) -> float | None:
-        """End of the track on the clock, where headers or timestamps state it."""
+        """End of the track, None if neither headers nor timestamps state it."""
         return self._end_s or (None if kind_of(self._container) in ESTIMATED else self._length_s)
 
     @property
     def channels(self) -> int:
-        """Channels of the track, as its header states them."""
         return int(self._codec.channels)
 
     # --- opening
@@ -98,14 +96,14 @@ class ContainerBlocks:
         mp3_s = mp3_length_s(self._file)
         self._shortage = wav_shortage(self._file)
         is_wav = self._file.peek()[:4] == b"RIFF"
-        options = {**OPTIONS, "probesize": "32768"} if is_wav else OPTIONS  # else FFmpeg reads the first MB for it
+        options = {**OPTIONS, "probesize": "32768"} if is_wav else OPTIONS  # else FFmpeg reads 1 MB
         try:
             self._container = cast(Any, av.open(self._file, options=options, metadata_errors="ignore"))
         except av.FFmpegError as error:
             self._file.check()
             raise self._unreadable(error) from error
         streams = self._container.streams
-        self._stream: Any = streams.best("audio") or next(iter(streams.audio), None)  # `best` knows no late track
+        self._stream: Any = streams.best("audio") or next(iter(streams.audio), None)  # `best` misses late tracks
         if self._stream is None:
             kinds = ", ".join(sorted({s.type for s in streams})) or "an empty container"
             self.close()
@@ -135,7 +133,7 @@ class ContainerBlocks:
         return AudioError(f"{self._name} cannot be read ({reason}): give an audio or video file FFmpeg knows")
 
     def _late_s(self) -> Fraction:
-        """How much later than the earliest other track this one begins."""
+        """Delay after the earliest track."""
         start_s: Fraction = (self._stream.start_time or 0) * self._stream.time_base
         return max(Fraction(0), start_s - self._zero_s)
 
@@ -148,7 +146,7 @@ class ContainerBlocks:
 
     def _sought(self, start_s: float) -> Iterator[Block]:
         rate_hz = self._codec.sample_rate
-        unit = rate_hz // math.gcd(rate_hz, RATE_HZ)  # as many samples as make whole ones at 16 kHz
+        unit = rate_hz // math.gcd(rate_hz, RATE_HZ)  # a multiple of it is an integer at 16 kHz
         position_s = Fraction(int((start_s - PREROLL_S) * rate_hz) // unit * unit, rate_hz)
         target = math.floor((position_s + self._zero_s - Fraction(PREROLL_S)) / self._stream.time_base)
         try:
@@ -159,7 +157,7 @@ class ContainerBlocks:
         return self._decoded(position_s)
 
     def _decoded(self, position_s: Fraction | None) -> Iterator[Block]:
-        """Blocks; the first is decoded at once, so that what is no recording is refused here."""
+        """Blocks; decodes the first, so that unreadable files raise early."""
         jumps = bool(self._container.format.flags & TS_DISCONT)
         clock = Clock(self._length_s, jumps, self._warn, None if position_s is None else float(position_s))
         blocks = self._guarded(clock)
@@ -167,7 +165,7 @@ class ContainerBlocks:
         return blocks if first is None else chain([first], blocks)
 
     def _guarded(self, clock: Clock) -> Iterator[Block]:
-        """Blocks until the end or the first error: nothing before that is an AudioError, something is a warning."""
+        """Blocks until the end or the first error: AudioError before any block, a warning later."""
         read = False
         try:
             for block in clock.blocks(self._frames()):
@@ -194,7 +192,7 @@ class ContainerBlocks:
     # --- packets -> frames
 
     def _frames(self) -> Iterator[Frame]:
-        """Frames of all packets that can be decoded, then an empty one behind the last lost packet."""
+        """Frames of all decodable packets, then an empty one after a lost last packet."""
         self._damage = _Damage()
         frame: Frame | None = None
         for packet in self._packets():
@@ -221,7 +219,7 @@ class ContainerBlocks:
             return []
 
     def _timed(self, frame: AudioFrame) -> Frame:
-        """The frame on the clock. In FLAC, one without a timestamp among others is what remains of damaged ones."""
+        """The frame on the clock. In FLAC, a lone one without timestamp is a damaged rest."""
         damage = self._damage
         tick_s = float(frame.time_base or self._stream.time_base)
         time_s = None if frame.pts is None else frame.pts * tick_s - self._zero
@@ -233,7 +231,7 @@ class ContainerBlocks:
         return timed
 
     def _packets(self) -> Iterator[Any]:
-        """Packets of the track; `_last_s` becomes the end of the last packet of any track."""
+        """Packets of the track; sets `_last_s`, the end of the last packet of any track."""
         self._last_s = 0.0
         ticks_s = {stream.index: float(stream.time_base or 0) for stream in self._container.streams}
         for packet in self._container.demux():
@@ -245,9 +243,9 @@ class ContainerBlocks:
 
 
 def _codec_of(stream: Any) -> Any:
-    """The decoder of a track: FFmpeg's, or a better one that was built in."""
+    """FFmpeg's decoder of the track, or that of DECODERS."""
     own = stream.codec_context
-    if kind_of(stream.container) == "wav":  # where the number of AMR also stands for another codec
+    if kind_of(stream.container) == "wav":  # its codec number of AMR is ambiguous
         return own
     try:
         other = cast(Any, CodecContext.create(DECODERS[own.name], "r"))
@@ -258,34 +256,33 @@ def _codec_of(stream: Any) -> Any:
 
 
 def _zero_s(start_time: int | None) -> Fraction:
-    """Timestamp of the clock's zero: the container's start; what lies shortly before 0 is priming."""
+    """The container's start; short priming before 0 is ignored."""
     start_s = Fraction(start_time or 0, av.time_base)
     return Fraction(0) if -MAX_PRIMING_S < start_s < 0 else start_s
 
 
 class _Damage:
-    """Damaged packets of a track, and what of them no frame has followed yet."""
+    """Damaged packets of a track; `lost_s` counts since the last frame."""
 
     def __init__(self) -> None:
         self.n = 0
         self.reason = ""
         self.lost_s = 0.0
         self.is_near = False
-        """Whether no timestamp has followed the last damage."""
+        """No timestamp has followed the last damage."""
         self.is_timed = False
-        """Whether a frame had a timestamp."""
+        """Some frame had a timestamp."""
 
     def add(self, reason: str, lost_s: float) -> None:
         self.n, self.reason, self.is_near = self.n + 1, reason, True
         self.lost_s += lost_s
 
     def pass_by(self, is_timed: bool) -> None:
-        """A frame has followed."""
         self.lost_s, self.is_near = 0.0, self.is_near and not is_timed
         self.is_timed = self.is_timed or is_timed
 
 
 def _table(frame: AudioFrame) -> NDArray[Any]:
-    """(n, channels) from FFmpeg's planar (channels, n) or interleaved (1, n * channels)."""
+    """(n, channels) from planar (channels, n) or interleaved (1, n * channels)."""
     samples: NDArray[Any] = np.asarray(frame.to_ndarray())
     return samples.T if frame.format.is_planar else samples.reshape(frame.samples, -1)

@@ -1,7 +1,7 @@
-"""Log-mel features: samples -> frames (T, 160), 20 ms each, as all checkpoints take them (`preprocessor_config.json`).
+"""Log-mel features: samples -> frames (T, 160) of 20 ms (`preprocessor_config.json`).
 
-Power spectrogram -> 80 mel bands (HTK scale, no area normalisation) -> log10, at most 8 below the utterance's maximum
--> x / 4 + 1 -> two neighbours stacked. Torch operations on any device.
+Power spectrogram -> 80 mel bands (HTK, no area normalisation) -> log10, clipped at maximum - 8 -> x / 4 + 1 -> two
+neighbours stacked.
 """
 
 from __future__ import annotations
@@ -22,27 +22,24 @@ HOP_LENGTH = 160
 N_MELS = 80
 FRAME_SIZE = 2 * N_MELS
 FRAME_S = 2 * HOP_LENGTH / RATE_HZ
-"""Seconds per encoder frame: two hops."""
+"""Seconds per encoder frame."""
 
 
 def frame_count(n_samples: int, whole: bool = False) -> int:
-    """Encoder frames (20 ms) of a recording of `n_samples`; 0 below one hop.
-
-    whole: as nar models count, half a frame at the end makes none.
-    """
+    """Encoder frames (20 ms) of `n_samples`. whole: drop a half frame at the end, as nar models do."""
     return n_samples // (2 * HOP_LENGTH) if whole else (n_samples // HOP_LENGTH + 1) // 2
 
 
 def audio_embedding_count(n_frames: int, window_size: int = 15, downsample_rate: int = 5) -> int:
-    """Audio embeddings (100 ms) of `n_frames`: an incomplete window of the projector gives all of its queries."""
+    """Audio embeddings (100 ms) of `n_frames`; an incomplete projector window gives all its queries."""
     return math.ceil(n_frames / window_size) * (window_size // downsample_rate)
 
 
 def log_mel_frames(samples: Tensor, whole: bool = False) -> Tensor:
     """Samples (n,) float32 at 16 kHz -> frames (T, 160), T = `frame_count(n, whole)`.
 
-    whole: the maximum is that of these frames; else a last half frame counts, though it is dropped.
-    Clips shorter than half an FFT window are reflected as far as they reach and zero-padded beyond.
+    whole: the maximum is of these frames only, else also of a dropped half frame.
+    Below half an FFT window, samples are reflected as far as possible, then zero-padded.
     """
     mel = _mel_spectrogram(samples)
     if whole:
@@ -54,13 +51,13 @@ def log_mel_frames(samples: Tensor, whole: bool = False) -> Tensor:
 
 
 def batch_frames(frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Frames of several utterances -> (B, T, 160) padded with zeros, and their lengths (B,)."""
+    """Frames of utterances -> (B, T, 160) zero-padded, and lengths (B,)."""
     lengths = torch.tensor([len(f) for f in frames], device=frames[0].device)
     return torch.nn.utils.rnn.pad_sequence(list(frames), batch_first=True), lengths
 
 
 def _mel_spectrogram(samples: Tensor) -> Tensor:
-    """(n,) -> power in mel bands (n // 160 + 1, 80)."""
+    """(n,) -> mel power (n // 160 + 1, 80)."""
     window = F.pad(_hann(samples.device), ((N_FFT - WIN_LENGTH) // 2,) * 2)
     padded = _reflect(samples, N_FFT // 2)
     spectrum = torch.stft(padded, N_FFT, HOP_LENGTH, N_FFT, window, center=False, return_complex=True)
@@ -69,7 +66,7 @@ def _mel_spectrogram(samples: Tensor) -> Tensor:
 
 
 def _reflect(samples: Tensor, pad: int) -> Tensor:
-    """Reflection padding on both sides; what is too short to be reflected is padded with zeros."""
+    """Reflection padding, zeros where the samples are too short."""
     reach = max(0, min(pad, len(samples) - 1))
     reflected = F.pad(samples[None], (reach, reach), mode="reflect")[0] if reach else samples
     return F.pad(reflected, (pad - reach, pad - reach))
@@ -82,7 +79,7 @@ def _hann(device: torch.device) -> Tensor:
 
 @functools.cache
 def _mel_filters(device: torch.device) -> Tensor:
-    """Triangles (257, 80) with corners equally spaced on the HTK mel scale between 0 and 8 kHz."""
+    """Triangles (257, 80), equally spaced on the HTK mel scale, 0 to 8 kHz."""
     bins_hz = torch.linspace(0, RATE_HZ / 2, N_FFT // 2 + 1, dtype=torch.float64)
     top_mel = 2595.0 * math.log10(1.0 + RATE_HZ / 2 / 700.0)
     corners_hz = 700.0 * (10.0 ** (torch.linspace(0, top_mel, N_MELS + 2, dtype=torch.float64) / 2595.0) - 1.0)

@@ -1,4 +1,4 @@
-"""Blocks of any sample type and number of channels -> one channel, float32."""
+"""Blocks of any sample type and channel count -> mono float32."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from lithophone.audio.samples import Samples
 from lithophone.errors import AudioError
 
 MAX_PEAK = 1_000.0
-"""Float samples belong in -1..1. Above this they are integers that nobody scaled."""
+"""Larger floats are unscaled integers."""
 
 JOINED_S = 1.0
-"""Seconds of decoded packets that are checked, mixed and resampled at once."""
+"""Seconds per block."""
 
 MIX_FRAME_S = 0.25
-"""Seconds over which the levels of channels and mix are compared."""
+"""Seconds per comparison of channel and mix power."""
 
 CROSSFADE_S = 0.01
 
 CANCELLATION = 0.25
-"""A mix below this share of the power that uncorrelated channels would give has lost what its channels share."""
+"""Channels cancel if the mix has less than this share of the power of uncorrelated channels."""
 
 GAINS = {"FC": 1.0, "FL": 0.5**0.5, "FR": 0.5**0.5, "LFE": 0.0, "LFE2": 0.0}
-"""Gains of FFmpeg's downmix to mono where there is a centre channel."""
+"""FFmpeg's downmix to mono with a centre channel."""
 
 SURROUND_GAIN = 0.5
 
 
 class Block(NamedTuple):
-    """Consecutive samples (n, channels) as they were read; `layout` names the channels where the source does."""
+    """Consecutive samples (n, channels); `layout`: channel names, if known."""
 
     rate_hz: int
     table: NDArray[Any]
@@ -41,7 +41,7 @@ class Block(NamedTuple):
 
 
 def joined(blocks: Iterable[Block]) -> Iterator[Block]:
-    """The same samples in blocks of `JOINED_S` or more, so that a packet of 20 ms costs no call of what follows."""
+    """Blocks of at least `JOINED_S`, to save calls per 20 ms packet."""
     for (rate_hz, layout, _, _), stretch in groupby(blocks, key=_form):
         waiting: list[NDArray[Any]] = []
         n = 0
@@ -72,7 +72,7 @@ def mono(blocks: Iterable[Block], name: str, channel: int | None = None) -> Iter
 
 
 def mix_gains(layout: tuple[str, ...], n: int) -> Samples:
-    """Gain of each channel: FFmpeg's downmix for layouts with a centre, else the mean."""
+    """Gain per channel: FFmpeg's downmix with a centre, else the mean."""
     if "FC" not in layout:
         return np.full(n, 1 / n, np.float32)
     return np.array([GAINS.get(name, SURROUND_GAIN) for name in layout], np.float32)
@@ -85,7 +85,7 @@ def _column(channel: int, n: int, name: str) -> int:
 
 
 def _mixed(tables: Iterable[Samples], gains: Samples, rate_hz: int) -> Iterator[Samples]:
-    """The mix; frames in which channels cancel each other take the loudest channel instead."""
+    """The mix; where channels cancel, the loudest channel."""
     before = gains
     for frame in _frames(tables, max(1, round(MIX_FRAME_S * rate_hz))):
         now, mixed = gains, frame @ gains
@@ -101,7 +101,7 @@ def _mixed(tables: Iterable[Samples], gains: Samples, rate_hz: int) -> Iterator[
 
 
 def _frames(tables: Iterable[Samples], size: int) -> Iterator[Samples]:
-    """Tables of `size` rows whatever the sizes of the blocks were; the last is shorter."""
+    """Tables of `size` rows; the last may be shorter."""
     waiting: list[Samples] = []
     n_waiting = 0
     for table in tables:
@@ -117,7 +117,7 @@ def _frames(tables: Iterable[Samples], size: int) -> Iterator[Samples]:
 
 
 def _loudest_if_cancelled(frame: Samples, gains: Samples, mixed: Samples) -> int | None:
-    """The loudest channel where the mix has lost most of the power that uncorrelated channels would give it."""
+    """The loudest channel if the mix is below CANCELLATION."""
     powers = np.einsum("ij,ij->j", frame, frame) * np.square(gains)
     return int(powers.argmax()) if np.dot(mixed, mixed) < CANCELLATION * powers.sum() else None
 
@@ -131,7 +131,7 @@ def _checked(blocks: Iterable[Block], name: str) -> Iterator[Block]:
 
 
 def _check_values(block: Block, position: int, name: str) -> None:
-    """Raise at the first sample that is not a number, or is far beyond full scale."""
+    """Raises AudioError at the first sample not finite or above MAX_PEAK."""
     table = block.table
     if table.dtype.kind != "f" or not table.size:
         return
@@ -148,7 +148,7 @@ def _check_values(block: Block, position: int, name: str) -> None:
 
 
 def _scaled(table: NDArray[Any]) -> Samples:
-    """Integers to -1..1 as WAV defines them (uint8 has its zero at 128), floats as they are."""
+    """Integers to -1..1 (uint8: zero at 128), floats unchanged."""
     if table.dtype.kind == "f":
         return table.astype(np.float32, copy=False)
     full_scale = np.float32(2.0 ** (8 * table.dtype.itemsize - 1))

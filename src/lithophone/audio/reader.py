@@ -1,7 +1,6 @@
-"""Any recording -> samples, in blocks: float32, 16 kHz, one channel.
+"""Any recording -> blocks of samples: float32, 16 kHz, one channel.
 
-Every block is checked, mixed to one channel and resampled before the next is read, so that memory does not grow with
-the recording. Knows no frames, no windows and no model.
+Blocks are checked, mixed and resampled one by one: memory does not grow with the recording.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from lithophone.errors import AudioError
 __all__ = ["RATE_HZ", "AudioStream", "Samples", "load_audio", "open_audio"]
 
 BLOCK_SIZE = 1 << 16
-"""Samples read at once from arrays."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,21 +38,18 @@ def open_audio(
     start_s: float | None = None,
     end_s: float | None = None,
 ) -> AudioStream:
-    """Open a recording of any kind as a stream of blocks (n,), float32, 16 kHz, one channel, full scale at -1..1.
+    """Open a recording as a stream of blocks (n,), float32, 16 kHz, mono, full scale -1..1.
 
-    source: a path (str, PathLike), the bytes of a file, a binary file object (read from where it stands; not closed;
-        pipes too), or the samples themselves: numpy array, torch tensor or list, (n,), (n, channels) or (channels, n).
-        The longer axis is time, (n, channels) where both are equal. Integers (uint8, int16, int32) are scaled to
-        -1..1; floats are taken as they are, and refused with a peak above 1000.
-    rate_hz: the rate of an array, which must be given; files state their own.
-    channel: one channel, counted from 0. None mixes: the mean of the channels, FFmpeg's downmix where there is a
-        centre channel, and the loudest channel where the others cancel it.
-    start_s, end_s: the part that is read, on the clock of the recording: 0 is where the earliest track of the file
-        begins, and pauses between packets are silence.
+    source: a path, bytes of a file, a binary file (from its position, not closed; pipes too), or samples: numpy array,
+        torch tensor or list, (n,), (n, channels) or (channels, n); the longer axis is time, the first if equal. uint8,
+        int16 and int32 are scaled to -1..1, floats are not; a peak above 1000 is refused.
+    rate_hz: required for arrays, not allowed for files.
+    channel: index from 0; None mixes: the mean, FFmpeg's downmix with a centre channel, the loudest channel where
+        channels cancel.
+    start_s, end_s: the part to read; 0 is the start of the file's earliest track, pauses between packets are silence.
 
-    Raises AudioError if the source cannot be read or holds no sound; while it is read, also for NaN, infinity, errors
-    of the disk or pipe, and recordings without samples. What can be decoded of a damaged or cut file is returned, and
-    `AudioStream.warnings` says so.
+    Raises AudioError if the source cannot be read or holds no sound; while reading, for NaN, infinity, I/O errors and
+    empty recordings. Damaged or cut files give what can be decoded and `AudioStream.warnings`.
     """
     return AudioStream(source, rate_hz, channel, *_stretch(start_s, end_s))
 
@@ -67,12 +62,9 @@ def load_audio(
     start_s: float | None = None,
     end_s: float | None = None,
 ) -> Samples:
-    """All blocks of `open_audio`, joined: samples (n,). Warnings are logged.
-
-    n is round(seconds * 16000) to within one sample.
-    """
+    """All blocks of `open_audio` as samples (n,), n = round(seconds * 16000) to within 1. Warnings are logged."""
     with open_audio(source, rate_hz, channel=channel, start_s=start_s, end_s=end_s) as stream:
-        buffer = bytearray()  # grows, and unlike concatenation never holds the recording twice
+        buffer = bytearray()  # concatenation would hold the recording twice
         for block in stream:
             buffer += np.ascontiguousarray(block, np.float32).data
         for warning in stream.warnings:
@@ -81,11 +73,10 @@ def load_audio(
 
 
 class AudioStream:
-    """Blocks of samples (n,) of one recording; a context manager, and an iterator that runs once.
+    """Blocks of samples (n,) of one recording; a context manager and single-use iterator.
 
-    name: what messages call the source. warnings: what was wrong with the recording, complete after the last block.
-    channels: how many the source has. duration_s: seconds that will come, as far as headers state or
-        FFmpeg estimates them, or None.
+    name: the source in messages. warnings: complete after the last block. channels: of the source. duration_s: seconds
+    to come by headers or FFmpeg's estimate, or None.
     """
 
     def __init__(self, source: Any, rate_hz: float | None, channel: int | None, start_s: float, end_s: float) -> None:
@@ -123,7 +114,7 @@ class AudioStream:
         return next(self._blocks)
 
     def close(self) -> None:
-        """Close the file, if the stream opened it."""
+        """Close the file if the stream opened it."""
         self._exit.close()
 
     def _array_blocks(self, source: Any, rate_hz: float | None) -> Iterable[Block]:
@@ -148,7 +139,7 @@ class AudioStream:
         return blocks
 
     def _container(self, file: Input, start_s: float) -> ContainerBlocks:
-        """Read a pipe as it comes; formats that have to be read out of order, once it is at its end."""
+        """Read a pipe as it comes, after its end for formats that need seeking."""
         try:
             blocks = ContainerBlocks(file, self.name, start_s, self.warnings.append)
         except AudioError:
@@ -159,7 +150,7 @@ class AudioStream:
         return blocks
 
     def _part(self, blocks: Iterable[Samples], start: int, end_s: float) -> Iterator[Samples]:
-        """Cut [start, end) out of blocks that begin at `self._start`."""
+        """[start, end) of blocks that begin at `self._start`."""
         end = math.inf if end_s == math.inf else round(end_s * RATE_HZ)
         position, read = self._start, 0
         for block in blocks:
@@ -189,7 +180,7 @@ def _stretch(start_s: float | None, end_s: float | None) -> tuple[float, float]:
 
 
 def _resampled(blocks: Iterable[tuple[int, Samples]]) -> Iterator[Samples]:
-    """Each stretch of equal rate through its own resampler: a stream may change its rate on the way."""
+    """One resampler per stretch of equal rate: streams may change it."""
     for rate_hz, stretch in groupby(blocks, key=lambda block: block[0]):
         samples = (block for _, block in stretch)
         yield from samples if rate_hz == RATE_HZ else _resampled_stretch(samples, checked_rate(rate_hz))

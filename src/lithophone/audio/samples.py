@@ -1,4 +1,4 @@
-"""Samples as every stage of the pipeline takes them: float32, 16 kHz, one channel, full scale at -1..1."""
+"""Samples: float32, 16 kHz, one channel, full scale -1..1."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from numpy.typing import NDArray
 Samples: TypeAlias = NDArray[np.float32]
 
 RATE_HZ = 16_000
-"""The only rate the models know."""
+"""Sample rate of all models."""

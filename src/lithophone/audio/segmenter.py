@@ -1,7 +1,4 @@
-"""Segmentation: a recording -> windows of speech of bounded length, with their edges in silence.
-
-Arithmetic on the probabilities of a voice activity detector (`vad.py`). Knows no model, no text and no files.
-"""
+"""Segmentation: a recording -> windows of speech of bounded length, cut in silence."""
 
 from __future__ import annotations
 
@@ -17,31 +14,31 @@ from lithophone.audio.vad import CHUNK, SpeechDetector, bundled_detector
 from lithophone.errors import OptionError
 
 SPEECH_STARTS, SPEECH_ENDS = 0.5, 0.35
-"""A run of chunks at or above the second threshold is speech if it reaches the first."""
+"""A run of chunks above the second threshold is speech if one reaches the first."""
 
 PADDING_S = 0.4
-"""Silence kept on each side of speech: soft onsets and final consonants lie below the thresholds."""
+"""Padding of speech: soft onsets and final consonants are below the thresholds."""
 
 JOINING_S = 1.0
-"""Speech on both sides of a shorter silence is one stretch."""
+"""Shorter silences do not end a stretch of speech."""
 
 SMOOTHING = 9
-"""Chunks (0.3 s) over which the surroundings of a cut are averaged."""
+"""Chunks (0.3 s) averaged around a cut."""
 
 MIN_LIMIT_S = 1.0
 
 UNDECIDED_S = 60.0
-"""Seconds held back at most, or 1.3 limits. Then a run is speech though it has not reached the upper threshold."""
+"""Seconds buffered at most, or 1.3 limits; then a run counts as speech."""
 
 PADDING, JOINING = int(PADDING_S * RATE_HZ), int(JOINING_S * RATE_HZ)
 
 PART = 128 * CHUNK
-"""Samples that the detector takes at once, about 4 s."""
+"""Samples per call of the detector (4 s)."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Samples [start, end) of the recording, 16 kHz, with a copy of their own."""
+    """Samples [start, end) of the recording, 16 kHz, copied."""
 
     start: int
     end: int
@@ -57,20 +54,19 @@ class Window:
 
 
 def speech_windows(samples: Samples, limit_s: float = 30.0, *, detector: SpeechDetector | None = None) -> list[Window]:
-    """All windows of samples (n,), 16 kHz: `Segmenter` over one block."""
+    """All windows of samples (n,), 16 kHz: `Segmenter` on one block."""
     segmenter = Segmenter(limit_s, detector)
     return segmenter.push(samples) + segmenter.flush()
 
 
 class Segmenter:
-    """Cuts a recording that comes in blocks into windows of at most `limit_s` seconds, in order, without overlap.
+    """Cuts a recording into windows of at most `limit_s` seconds, in order, without overlap.
 
-    All speech (default detector: Silero VAD) lies in a window, with 0.4 s around it. Silences of a second and more lie
-    in none; speech on both sides of a shorter one is one stretch. A stretch longer than `limit_s` is cut where it is
-    quietest in the second half of the window, and its last window has a quarter of the limit or more. Windows do not
-    depend on the sizes of the blocks. Samples are held back for 1.25 times the limit and two seconds at most; up to
-    `UNDECIDED_S` only where the detector stays between its thresholds.
-    Raises OptionError for a limit below one second, or none.
+    All speech (default detector: Silero VAD) is in a window, padded by 0.4 s; silences of a second or more are in none.
+    A stretch above `limit_s` is cut at its quietest point in the second half of the window; the last window has a
+    quarter of the limit or more. Block sizes do not matter. At most 1.25 limits and 2 s are buffered, or `UNDECIDED_S`
+    while the detector stays between its thresholds.
+    Raises OptionError for an infinite limit or one below a second.
     """
 
     def __init__(self, limit_s: float = 30.0, detector: SpeechDetector | None = None) -> None:
@@ -82,16 +78,15 @@ class Segmenter:
         self._samples = _Tail()
         self._probabilities = _Tail()
         self._start: int | None = None
-        """Start of the open stretch with its padding, None between stretches."""
+        """Start of the open stretch, padded; None between stretches."""
         self._end = 0
-        """End of the speech of the open stretch, without padding."""
+        """End of its speech, not padded."""
         self._run: int | None = None
-        """Start of the current run of chunks at the lower threshold."""
+        """Start of the current run at the lower threshold."""
         self._is_speech = False
-        """Whether the current run is speech."""
 
     def push(self, block: Samples) -> list[Window]:
-        """The next samples (n,), n >= 0 -> the windows that are complete."""
+        """The next samples (n,), n >= 0 -> complete windows."""
         assert block.ndim == 1, f"samples are (n,), not {block.shape}"
         windows: list[Window] = []
         for first in range(0, len(block), PART):
@@ -101,11 +96,10 @@ class Segmenter:
         return windows
 
     def flush(self) -> list[Window]:
-        """End of the recording -> the windows that are left."""
+        """End of the recording -> the remaining windows."""
         return [*self._detected(self._detector.flush()), *self._close()]
 
     def _detected(self, probabilities: NDArray[np.float32]) -> list[Window]:
-        """Windows that the next chunks complete."""
         position = self._probabilities.end * CHUNK
         self._probabilities.append(probabilities)
         thresholds = zip(
@@ -119,7 +113,7 @@ class Segmenter:
         return windows
 
     def _follow(self, position: int, lower: bool, upper: bool) -> None:
-        """Begin, extend or end the run and the stretch by the chunk at `position` and the thresholds it reaches."""
+        """Update the run and the stretch by the chunk at `position`."""
         if not lower:
             self._run, self._is_speech = None, False
             return
@@ -131,7 +125,7 @@ class Segmenter:
             self._end = position + CHUNK
 
     def _complete(self, position: int) -> Iterator[Window]:
-        """Windows that no sample from `position` on can change; forgets samples that are in no window to come."""
+        """Windows that no sample from `position` on can change; forgets samples no longer needed."""
         at_least = min(position, self._end + PADDING)
         yield from self._cut(at_least, self._limit + self._limit // 4)
         next_run = position if self._run is None else self._run
@@ -142,13 +136,12 @@ class Segmenter:
         self._probabilities.forget(needed // CHUNK)
 
     def _needed_from(self, position: int) -> int:
-        """The first sample that may be in a window to come, where the next chunk begins at `position`."""
+        """First sample of any window to come, with the next chunk at `position`."""
         if self._start is not None:
             return self._start
         return max(0, (position if self._run is None else self._run) - PADDING)
 
     def _close(self) -> Iterator[Window]:
-        """The last windows of the open stretch."""
         end = min(self._samples.end, self._end + PADDING)
         yield from self._cut(end, self._limit + 1)
         if self._start is not None:
@@ -156,7 +149,7 @@ class Segmenter:
         self._start = None
 
     def _cut(self, end: int, longest: int) -> Iterator[Window]:
-        """Windows from the beginning of the open stretch as long as it has `longest` samples or more up to `end`."""
+        """Windows from the open stretch while it has `longest` samples up to `end`."""
         while self._start is not None and end - self._start >= longest:
             latest = min(self._start + self._limit, end - self._limit // 4)
             cut = self._quietest(self._start + self._limit // 2, latest)
@@ -167,10 +160,9 @@ class Segmenter:
         return Window(start, end, self._samples[start:end].copy())
 
     def _quietest(self, earliest: int, latest: int) -> int:
-        """The sample in [earliest, latest] with the least speech and sound around it.
+        """The sample in [earliest, latest] with the least speech probability + relative loudness, each in 0..1.
 
-        Speech probability and loudness relative to the loudest chunk, each in 0..1, are added; the surroundings count
-        as much as the chunk itself, so that a pause wins over a closed stop consonant.
+        Surroundings count as much as the chunk, so that a pause wins over the closure of a stop consonant.
         """
         first, last = -(-earliest // CHUNK), latest // CHUNK
         chunks = self._samples[first * CHUNK : last * CHUNK].reshape(-1, CHUNK)
@@ -180,12 +172,12 @@ class Segmenter:
 
 
 class _Tail:
-    """A growing array (n,) whose beginning is forgotten: memory stays below twice what is held."""
+    """A growing array (n,) that can drop its beginning; memory is below twice what is held."""
 
     def __init__(self) -> None:
         self._values = np.zeros(1 << 12, np.float32)
         self._offset = self._start = self.end = 0
-        """`_values[0]` has the index `_offset`; [_start, end) is held."""
+        """`_values[0]` has index `_offset`; [_start, end) is held."""
 
     def append(self, values: NDArray[np.float32]) -> None:
         if self.end + len(values) - self._offset > len(self._values):
@@ -198,7 +190,6 @@ class _Tail:
         self.end += len(values)
 
     def forget(self, start: int) -> None:
-        """Let go of what lies before the index `start`."""
         self._start = max(self._start, min(start, self.end))
 
     def __getitem__(self, held: slice) -> NDArray[np.float32]:
@@ -207,6 +198,6 @@ class _Tail:
 
 
 def _smooth(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Running mean over SMOOTHING values, the edges repeated outwards."""
+    """Running mean over SMOOTHING values, edges repeated."""
     wide = np.pad(values, SMOOTHING // 2, mode="edge")
     return np.convolve(wide, np.full(SMOOTHING, 1 / SMOOTHING), mode="valid")

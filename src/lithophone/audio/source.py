@@ -1,7 +1,4 @@
-"""Opening a source: a path, bytes or a binary file object becomes an `Input` that FFmpeg can read.
-
-An error of the operating system or of the object itself becomes an AudioError. Nothing is decoded here.
-"""
+"""A path, bytes or a binary file object -> `Input` for FFmpeg. I/O errors become AudioError."""
 
 from __future__ import annotations
 
@@ -17,36 +14,36 @@ from typing import IO, Any
 from lithophone.errors import AudioError
 
 SPOOL_SIZE = 1 << 24
-"""Bytes of a pipe that are kept in memory; what exceeds them goes into an unnamed temporary file."""
+"""Bytes of a pipe kept in memory; more go to a temporary file."""
 
 ISO_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"}
-"""First boxes of MP4 and QuickTime, whose index may lie at the end."""
+"""First boxes of MP4 and QuickTime, whose index may be last."""
 
 COPY_SIZE = 1 << 20
 
 
 def is_file(source: object) -> bool:
-    """Whether the source is a path, bytes or a file object, not an array of samples."""
+    """Path, bytes or file object, not an array."""
     return isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(source, "read")
 
 
 def name_of(source: object) -> str:
-    """What error messages call the source."""
+    """The source in error messages."""
     if isinstance(source, (str, os.PathLike)):
         return os.fsdecode(source)
     return f"the {type(source).__name__} given"
 
 
 class Input:
-    """A binary file for FFmpeg. Position 0 is where the file stood.
+    """A binary file for FFmpeg; position 0 is that of the file when given.
 
-    The first error of reading ends the file, since FFmpeg and PyAV take one for the end or print it: `check` raises it
-    as AudioError. What is read of a pipe is kept until `stop_spooling`, so that it can be read again.
+    A read error ends the file, since FFmpeg and PyAV ignore or print it; `check` raises it. What is read of a pipe is
+    kept for `rewind` until `stop_spooling`.
     """
 
     def __init__(self, file: Any, name: str, label: str = "") -> None:
         self.name = label
-        """File name by which FFmpeg recognises formats without a header."""
+        """File name, for formats without a header."""
         self.error: Exception | None = None
         self._file = file
         self._source = name
@@ -66,7 +63,7 @@ class Input:
             return False, 0
 
     def check(self) -> None:
-        """Raise AudioError if the file could not be read to its end."""
+        """Raise AudioError after a read error."""
         if self.error is not None:
             raise AudioError(
                 f"{self._source} cannot be read ({self.error}): check the disk, the pipe or the file object"
@@ -74,14 +71,13 @@ class Input:
 
     @property
     def is_empty(self) -> bool:
-        """Whether reading gave no byte yet."""
         return not self._head
 
     def seekable(self) -> bool:
         return self._seekable
 
     def peek(self) -> bytes:
-        """The first bytes of the file; only before anything is read."""
+        """The first 12 bytes; only before anything is read."""
         data = self.read(12)
         if self._seekable:
             self.seek(0)
@@ -113,7 +109,6 @@ class Input:
         return self.seek(0, 1)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """The new position, or -1."""
         try:
             self._file.seek(offset + self._origin if whence == 0 else offset, whence)
             return int(self._file.tell()) - self._origin
@@ -122,15 +117,15 @@ class Input:
             return -1
 
     def stop_spooling(self) -> None:
-        """Forget what was read of a pipe: it will not be read again."""
+        """Drop the bytes kept of a pipe."""
         if self._spooling:
             self._spooling = False
             self.close()
 
     def rewind(self) -> bool:
-        """Read a pipe from its beginning again, seekable from now on. False where that is in vain.
+        """Make a pipe seekable, at its beginning, by reading it to its end.
 
-        It is copied to its end, unless FFmpeg gave up early on what is no format to be read out of order.
+        False if that cannot help: FFmpeg failed early on a format that needs no seeking.
         """
         if not self._spooling or not (self._ended or self._head[4:8] in ISO_BOXES or self._head[:4] == b"caff"):
             return False
@@ -183,6 +178,6 @@ def _binary(file: Any, name: str) -> Any:
 
 
 def _label(file: Any) -> str:
-    """The file's name, where it has one: temporary files may have a number."""
+    """Temporary files may have a number as name."""
     label = getattr(file, "name", "")
     return label if isinstance(label, str) else ""

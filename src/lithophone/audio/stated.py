@@ -1,7 +1,4 @@
-"""How long a recording should be by its own headers, so that a cut file can be told from a whole one.
-
-Lengths that FFmpeg estimates from the bit rate, or takes from another track, are not among them.
-"""
+"""The length of a recording by its own headers, to detect cut files; no estimates from bit rate or other tracks."""
 
 from __future__ import annotations
 
@@ -10,20 +7,20 @@ from typing import Any
 from lithophone.audio.source import Input
 
 ENDLESS = range(0x7FFF_0000, 0x8000_0001)
-"""Bytes of samples that a WAV states when it was written to a pipe; so does UNKNOWN."""
+"""Data sizes of WAV headers written to a pipe, besides UNKNOWN."""
 
 UNKNOWN = 0xFFFF_FFFF
 
 MAX_HEADER = 1 << 16
 
 PCM_FILES = {"wav", "w64", "aiff", "caf", "au"}
-"""Formats (first name of FFmpeg's) whose lengths and positions are exact for PCM only."""
+"""Formats (FFmpeg's first name) whose lengths and positions are exact for PCM only."""
 
 TRACK_FILES = {"mov", "tta", "wv", "ape"}
-"""Formats that state the length of each track."""
+"""Formats with a length per track."""
 
 WHOLE_FILES = {"matroska", "avi", "flv", "asf"}
-"""Formats that state one length for all tracks together."""
+"""Formats with one length for all tracks."""
 
 MP3_RATES_HZ = (44_100, 48_000, 32_000)
 
@@ -34,7 +31,7 @@ def kind_of(container: Any) -> str:
 
 
 def track_length_s(container: Any, stream: Any) -> float | None:
-    """Seconds that the headers state for the track, None where they state nothing."""
+    """Seconds of the track by the headers, or None."""
     kind, codec = kind_of(container), stream.codec_context
     if kind == "flac":
         return _flac_length_s(bytes(codec.extradata or b""), codec.sample_rate)
@@ -44,13 +41,13 @@ def track_length_s(container: Any, stream: Any) -> float | None:
 
 
 def file_length_s(container: Any, stream: Any) -> float | None:
-    """Seconds up to the last packet of any track as the headers state them, or None."""
+    """Seconds up to the last packet of any track by the headers, or None."""
     stated = kind_of(container) in WHOLE_FILES and stream.duration is None and container.duration
     return container.duration / 1e6 if stated else None
 
 
 def wav_shortage(file: Input) -> str | None:
-    """What a WAV file lacks of the samples that its header states, or None. Leaves the file at its beginning."""
+    """Warning if a WAV file is shorter than its header states, else None. Rewinds the file."""
     if not file.seekable():
         return None
     stated, there = _wav_bytes(file)
@@ -61,7 +58,7 @@ def wav_shortage(file: Input) -> str | None:
 
 
 def _wav_bytes(file: Input) -> tuple[int, int]:
-    """Bytes of samples that a WAV or RF64 file states, and holds; (0, 0) for other files and sizes left out."""
+    """Sample bytes stated by a WAV or RF64 header, and present; (0, 0) if unknown."""
     head = file.read(12)
     if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
         return 0, 0
@@ -80,7 +77,7 @@ def _wav_bytes(file: Input) -> tuple[int, int]:
 
 
 def mp3_length_s(file: Input) -> float | None:
-    """Seconds that the Xing, Info or VBRI header of an MP3 file states, or None. Leaves the file at its beginning."""
+    """Seconds by the Xing, Info or VBRI header of an MP3 file, or None. Rewinds the file."""
     if not file.seekable():
         return None
     head = file.read(10)
@@ -98,7 +95,7 @@ def mp3_length_s(file: Input) -> float | None:
 
 
 def _mp3_frames(frame: bytes) -> int:
-    """Number of frames, 0 where it is not stated."""
+    """Number of frames, 0 if not stated."""
     xing = max(frame.find(b"Xing"), frame.find(b"Info"))
     if 0 <= xing <= 48:
         return int.from_bytes(frame[xing + 8 : xing + 12], "big") if frame[xing + 7] & 1 else 0
@@ -110,6 +107,6 @@ def _syncsafe(data: bytes) -> int:
 
 
 def _flac_length_s(stream_info: bytes, rate_hz: int) -> float | None:
-    """Total samples of STREAMINFO (RFC 9639, 8.2): 36 bits, 0 where the encoder did not know."""
+    """STREAMINFO's total samples (RFC 9639, 8.2): 36 bits, 0 if unknown."""
     n = int.from_bytes(stream_info[13:18], "big") & (1 << 36) - 1
     return n / rate_hz if n and rate_hz else None

@@ -1,7 +1,4 @@
-"""Voice activity detection: a speech probability for every chunk of 32 ms.
-
-Silero VAD (bundled, MIT) on onnxruntime. Knows no model of the family, no text and no files.
-"""
+"""Voice activity detection: speech probabilities per 32 ms, by Silero VAD (bundled, MIT) on onnxruntime."""
 
 from __future__ import annotations
 
@@ -16,35 +13,35 @@ from numpy.typing import NDArray
 from lithophone.audio.samples import Samples
 
 CHUNK = 512
-"""Samples per probability: 32 ms."""
+"""Samples per probability (32 ms)."""
 
 CONTEXT = 64
-"""Samples before a chunk that the detector takes as well."""
+"""Samples before a chunk that the network also takes."""
 
 CHUNKS_PER_RUN = 256
-"""Chunks per call of the network, which bounds memory: 8 s."""
+"""Per call of the network (8 s), to bound memory."""
 
 
 class DetectorStream(Protocol):
-    """Voice activity detection of one recording that comes in blocks."""
+    """State of voice activity detection in one recording."""
 
     def push(self, samples: Samples) -> NDArray[np.float32]:
-        """The next samples (n,), 16 kHz, n >= 0 -> probabilities (m,), 0..1, of the chunks that they complete."""
+        """The next samples (n,), 16 kHz, n >= 0 -> probabilities (m,), 0..1, of completed chunks."""
         ...
 
     def flush(self) -> NDArray[np.float32]:
-        """End of the recording -> the probability of an incomplete last chunk, (0,) or (1,)."""
+        """End of the recording -> probability of an incomplete last chunk, (0,) or (1,)."""
         ...
 
 
 class SpeechDetector(Protocol):
-    """A voice activity detector; streams are independent of each other."""
+    """A voice activity detector with independent streams."""
 
     def stream(self) -> DetectorStream: ...
 
 
 class ChunkStream:
-    """Base of detector streams: cuts blocks into chunks; the last one is filled up with zeros."""
+    """Base of detector streams: cuts blocks into chunks, the last zero-padded."""
 
     def __init__(self) -> None:
         self._rest: Samples = np.zeros(0, np.float32)
@@ -65,9 +62,9 @@ class ChunkStream:
 
 
 class SileroVAD:
-    """Silero VAD v6: one core, about 400 times faster than real time.
+    """Silero VAD v6: 400 times real time on one core.
 
-    Loaded at the first use. Every thread has a session of its own, so threads may share a detector, not a stream.
+    Loaded on first use. One session per thread: threads may share a detector, not a stream.
     """
 
     def __init__(self) -> None:
@@ -77,19 +74,18 @@ class SileroVAD:
         return _SileroStream(self)
 
     def speech_probabilities(self, samples: Samples) -> NDArray[np.float32]:
-        """A whole recording (n,), 16 kHz -> (ceil(n / 512),), 0..1."""
+        """A recording (n,), 16 kHz -> (ceil(n / 512),), 0..1."""
         stream = self.stream()
         return np.concatenate([stream.push(samples), stream.flush()])
 
     def session(self) -> Any:
-        """The session of the calling thread."""
         if not hasattr(self._local, "session"):
             self._local.session = _new_session()
         return self._local.session
 
 
 class _SileroStream(ChunkStream):
-    """Keeps the LSTM's state (1, 1, 128) twice and the last 64 samples between blocks."""
+    """Keeps the LSTM state and the last 64 samples."""
 
     def __init__(self, detector: SileroVAD) -> None:
         super().__init__()
@@ -112,12 +108,12 @@ class _SileroStream(ChunkStream):
 
 @cache
 def bundled_detector() -> SileroVAD:
-    """The detector that is used where none is given."""
+    """The default detector."""
     return SileroVAD()
 
 
 def _new_session() -> Any:
-    import onnxruntime  # here, because reading files and subtitles needs none of it
+    import onnxruntime  # here: reading files and subtitles does not need it
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
