@@ -1,10 +1,10 @@
-"""Word confidence, 0 to 1, from CTC posteriors and decoder log-probabilities.
+"""Word confidence, 0 to 1, from CTC posteriors and decoder log probabilities.
 
-    acoustic  e ** mean over the word's characters of the best log-posterior in the character's span
-    decoder   e ** mean over the word's tokens of their log-probability (`Reply.logprobs`)
+    acoustic  e ** mean over the word's characters of the best log posterior in the character's span
+    decoder   e ** mean over the word's tokens of their log probability (`Reply.logprobs`)
     combined  the geometric mean of the two; where one is missing, the other; None where both are
 
-Numbers have no acoustic confidence, replies of the character head no decoder confidence. Pure functions.
+Numbers have no acoustic confidence, replies of the character head no decoder confidence.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from lithophone.text.replies import SPEAKER_TAG, TIME_TAG
 from lithophone.transcript import Word
 
 HALF_A_CHARACTER = "\ufffd"
-"""The text a tokenizer gives for bytes that are not a whole character."""
+"""Decoded text of incomplete UTF-8 bytes."""
 
 
 def confidence_of(log_probs: Iterable[float | None]) -> float | None:
-    """The geometric mean of probabilities given as natural logs; None where there is none."""
+    """Geometric mean of probabilities given as natural logs, without None; None where none is left."""
     known = [log_prob for log_prob in log_probs if log_prob is not None]
     return min(1.0, math.exp(sum(known) / len(known))) if known else None
 
@@ -32,7 +32,7 @@ def with_decoder_confidence(
 ) -> tuple[Word, ...]:
     """Words with acoustic confidence -> words with combined confidence.
 
-    `pieces` and `logprobs` are those of the reply's tokens; without log-probabilities the words stay as they are.
+    `pieces`, `logprobs`: of the reply's tokens; words are unchanged where their lengths differ.
     """
     if len(logprobs) != len(pieces):
         return tuple(words)
@@ -44,14 +44,13 @@ def with_decoder_confidence(
 
 
 def combined(acoustic: float | None, decoder: float | None) -> float | None:
-    """The geometric mean of the two; where one is None, the other."""
     if acoustic is None or decoder is None:
         return decoder if acoustic is None else acoustic
     return math.sqrt(acoustic * decoder)
 
 
 def token_pieces(ids: Iterable[int], decode: Callable[[list[int]], str]) -> list[str]:
-    """The text that each token adds; "" for a token that ends inside a character, which later tokens complete."""
+    """Text of each token; "" for a token that ends inside a character, which a later token completes."""
     pieces: list[str] = []
     waiting: list[int] = []
     for token in ids:
@@ -64,9 +63,9 @@ def token_pieces(ids: Iterable[int], decode: Callable[[list[int]], str]) -> list
 
 
 def token_words(pieces: Sequence[str], words: Sequence[str]) -> list[int | None]:
-    """The index of the word that each token belongs to, by the token's first letter; None for spaces and tags.
+    """Index of each token's word, by its first letter; None for spaces and tags.
 
-    `words` occur in the joined pieces in their order, with other text between them.
+    `words` occur in order in the joined pieces.
     """
     text = "".join(pieces)
     of_character = _word_of_every_character(text, words)
@@ -78,7 +77,7 @@ def token_words(pieces: Sequence[str], words: Sequence[str]) -> list[int | None]
             first = next((at for at in range(start, end) if not text[at].isspace()), start)
             found.append(of_character[first])
             end = start
-        else:  # a part of a character belongs with the token that completes it
+        else:  # part of a character: as the token that completes it
             found.append(found[-1] if found else None)
     return found[::-1]
 
@@ -96,7 +95,7 @@ def _word_of_every_character(text: str, words: Sequence[str]) -> list[int | None
 
 
 def _without_tags(text: str) -> str:
-    """The text with spaces in place of its tags: no word is searched for inside a tag."""
+    """Tags replaced by spaces: no word is searched for in them."""
     for tag in (TIME_TAG, SPEAKER_TAG):
         text = tag.sub(lambda found: " " * len(found[0]), text)
     return text

@@ -1,7 +1,4 @@
-"""CTC best path, forced alignment (Viterbi) and edit distance, with wildcards.
-
-Pure functions of one utterance; label 0 is the blank unless another is given.
-"""
+"""CTC best path, forced alignment (Viterbi) and edit distance of one utterance, with wildcards."""
 
 from __future__ import annotations
 
@@ -14,39 +11,38 @@ from torch import Tensor
 
 BLANK = 0
 WILDCARD = -1
-"""In labels to be aligned or compared: a spoken part whose labels, and their number, are not known."""
+"""A spoken part whose labels, and their number, are unknown."""
 
 Scores = npt.NDArray[np.floating[Any]]
 Span = tuple[int, int]
-"""The first frame and the frame behind the last one."""
+"""First frame, and last frame + 1."""
 CTCPath: TypeAlias = list[tuple[int, float]]
-"""Labels, each with the natural log of its probability at the best frame of its span."""
+"""Labels, each with its natural log probability at the best frame of its span."""
 
 
 def best_path(logits: Tensor, blank: int = BLANK) -> CTCPath:
-    """Logits (T, V) -> the most probable label of each frame, repeats merged, then blanks dropped."""
+    """Logits (T, V) -> most probable label of each frame, repeats merged, then blanks dropped."""
     best, labels = logits.float().max(-1)
     log_probs = (best - logits.float().logsumexp(-1)).tolist()
     return [(label, max(log_probs[first:end])) for label, (first, end) in runs(labels.tolist(), blank)]
 
 
 def runs(path: Sequence[int], blank: int = BLANK) -> list[tuple[int, Span]]:
-    """A label a frame -> labels, each with its span: repeats merged, blanks dropped."""
+    """A label a frame -> labels with spans: repeats merged, blanks dropped."""
     edges = [at for at in range(len(path)) if at == 0 or path[at] != path[at - 1]]
     spans = zip(edges, [*edges[1:], len(path)], strict=False)
     return [(path[first], (first, end)) for first, end in spans if path[first] != blank]
 
 
 def collapse(path: Sequence[int]) -> list[int]:
-    """A label a frame -> labels: repeats merged, then blanks dropped."""
+    """A label a frame -> labels: repeats merged, blanks dropped."""
     return [label for label, _ in runs(path)]
 
 
 def align(log_probs: Scores, labels: Sequence[int]) -> list[Span] | None:
-    """Viterbi: the most probable CTC path that spells `labels` through `log_probs` (T, V).
+    """Viterbi: the most probable CTC path of `labels` through `log_probs` (T, V) -> the span of every label.
 
-    -> the span of every label; None where T frames are too few. A wildcard takes the frames that its neighbours leave,
-    without blanks at the edges.
+    None where T frames are too few. A wildcard takes the frames its neighbours leave, without blanks at the edges.
     """
     if not labels:
         return []
@@ -66,7 +62,7 @@ def align(log_probs: Scores, labels: Sequence[int]) -> list[Span] | None:
 
 
 def label_scores(log_probs: Scores, labels: Sequence[int], spans: Sequence[Span]) -> list[float | None]:
-    """The log-posterior of every aligned label at the best frame of its span; None for a wildcard."""
+    """Log posterior of every aligned label at the best frame of its span; None for a wildcard."""
     return [
         None if label == WILDCARD else float(log_probs[first:end, label].max())
         for label, (first, end) in zip(labels, spans, strict=True)
@@ -74,7 +70,7 @@ def label_scores(log_probs: Scores, labels: Sequence[int], spans: Sequence[Span]
 
 
 def edit_distance(path: Sequence[int], labels: Sequence[int]) -> int:
-    """Substitutions, insertions and deletions that turn `labels` into `path`; a wildcard costs nothing."""
+    """Edits that turn `labels` into `path`; a wildcard costs nothing."""
     goal = np.asarray(path, np.int64)
     places = np.arange(len(goal) + 1)
     row = places
@@ -89,7 +85,7 @@ def edit_distance(path: Sequence[int], labels: Sequence[int]) -> int:
 
 
 def _emissions(log_probs: Scores, states: npt.NDArray[np.int_]) -> npt.NDArray[np.float64]:
-    """(T, V) and states (S,) -> the log-posterior of each state at each frame (T, S); a wildcard is the best label."""
+    """(T, V) and states (S,) -> log posteriors (T, S); a wildcard has those of the best label."""
     emitted = np.asarray(log_probs, np.float64)[:, np.maximum(states, 0)]
     emitted[:, states == WILDCARD] = log_probs.max(1, keepdims=True)
     return emitted
@@ -98,7 +94,7 @@ def _emissions(log_probs: Scores, states: npt.NDArray[np.int_]) -> npt.NDArray[n
 def _forward(
     emitted: npt.NDArray[np.float64], skips: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int8]]:
-    """Best score of every state at the last frame, and for every frame and state how many states back it came from."""
+    """Score of every state at the last frame, and how many states back each came from (T, S)."""
     frames, states = emitted.shape
     no_skip = np.where(skips, 0.0, -np.inf)
     padded = np.full(states + 2, -np.inf)
@@ -114,7 +110,7 @@ def _forward(
 
 
 def _spans(came_from: npt.NDArray[np.int8], state: int, n_labels: int) -> list[Span]:
-    """Walk back from the last frame; odd states are labels."""
+    """Backtrace; odd states are labels."""
     first = [0] * n_labels
     end = [0] * n_labels
     for t in range(len(came_from) - 1, -1, -1):
@@ -127,6 +123,6 @@ def _spans(came_from: npt.NDArray[np.int8], state: int, n_labels: int) -> list[S
 
 
 def _without_blanks(span: Span, voiced: npt.NDArray[np.bool_]) -> Span:
-    """The span without blanks at its edges; where all of it is blank, its first frame."""
+    """The span without blanks at its edges; its first frame where all are blank."""
     frames = np.flatnonzero(voiced[span[0] : span[1]])
     return (span[0] + int(frames[0]), span[0] + int(frames[-1]) + 1) if len(frames) else (span[0], span[0] + 1)

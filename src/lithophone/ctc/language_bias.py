@@ -1,7 +1,4 @@
-"""Language conditioning of the encoder: a logit bias and a language id for each row of a batch.
-
-Models whose `generation_config.json` asks for it were trained with it; the family's are not.
-"""
+"""Language conditioning of the encoder: a logit bias and language id a row, where `generation_config.json` has it."""
 
 from __future__ import annotations
 
@@ -15,10 +12,10 @@ from lithophone.model.conformer import EncoderBias
 
 
 def language_bias(languages: Sequence[str | None], nats: float, with_ids: bool) -> EncoderBias | None:
-    """The bias of B rows by the language (a code) of each, or None where it is not known.
+    """Bias of B rows by language (a code, or None); None where no row has one.
 
-    `nats` are subtracted from the logits of characters outside the language's alphabet; `with_ids` adds the language id
-    to the self-conditioning of the middle block. None where no row has a bias.
+    `nats` are subtracted from logits outside the language's alphabet; `with_ids` adds the language id to the
+    self-conditioning of the middle block.
     """
     if not any(languages) or not (nats or with_ids):
         return None

@@ -1,8 +1,4 @@
-"""Frame posteriors of a CTC head for a batch, computed once and on first use.
-
-One `CTCPosteriors` a batch serves everything that reads a head. Of each row: `log_probs` for the CTC scorer of a beam
-search, `log_probs.numpy()` for word times, `labels` for hallucination checks and drafts, `path` for the CTC decoder.
-"""
+"""Frame posteriors of a CTC head for a batch, computed on first use and shared by all that read them."""
 
 from __future__ import annotations
 
@@ -18,9 +14,9 @@ from lithophone.ctc.forced_alignment import BLANK, CTCPath, best_path
 
 
 class CTCPosteriors(Sequence["Posteriors"]):
-    """Logits (B, T, V) of a CTC head and lengths (B,): a sequence of B `Posteriors`, each of one utterance.
+    """Logits (B, T, V) and lengths (B,) of a CTC head: a sequence of B `Posteriors`.
 
-    Nothing is computed before it is asked for: the best paths and the log-posteriors, each for all rows at once.
+    Best paths and log posteriors are each computed on first use, for all rows.
     """
 
     def __init__(self, logits: Tensor, lengths: Tensor, blank: int = BLANK) -> None:
@@ -47,24 +43,23 @@ class CTCPosteriors(Sequence["Posteriors"]):
 
     @cached_property
     def frames(self) -> list[int]:
-        """Frames of every row."""
         counts: list[int] = self.lengths.tolist()
         return counts
 
     @cached_property
     def paths(self) -> list[CTCPath]:
-        """The best path of every row, collapsed. Row by row: a vocabulary of tokens in float32 could fill a memory."""
+        """Collapsed best paths; row by row, to save memory with vocabularies of tokens."""
         return [best_path(row[:n], self.blank) for row, n in zip(self.logits, self.frames, strict=True)]
 
     @cached_property
     def log_probs(self) -> Tensor:
-        """Log-posteriors (B, T, V), float64 on the CPU: prefix scores are differences of sums over all frames."""
+        """Log posteriors (B, T, V), float64 on the CPU, for differences of sums over frames in prefix scores."""
         return self.logits.detach().to("cpu", torch.float64).log_softmax(-1)
 
 
 @dataclass(frozen=True, eq=False)
 class Posteriors:
-    """One utterance of a batch; it shares what the batch has computed."""
+    """One utterance of a batch."""
 
     batch: CTCPosteriors
     row: int
@@ -75,15 +70,14 @@ class Posteriors:
 
     @property
     def path(self) -> CTCPath:
-        """The collapsed best path: labels, each with its log-probability."""
+        """The collapsed best path: labels with log probabilities."""
         return self.batch.paths[self.row]
 
     @property
     def labels(self) -> list[int]:
-        """The labels of the best path."""
         return [label for label, _ in self.path]
 
     @property
     def log_probs(self) -> Tensor:
-        """Log-posteriors (T, V), float64 on the CPU, without padding."""
+        """Log posteriors (T, V), float64 on the CPU, without padding."""
         return self.batch.log_probs[self.row, : self.frames]

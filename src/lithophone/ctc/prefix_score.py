@@ -1,7 +1,6 @@
 """CTC prefix scores (Watanabe et al. 2017, "Hybrid CTC/Attention Architecture for End-to-End Speech Recognition").
 
-The recursion is linear over frames, so each of its two sums is a cumulative sum in the log domain: a label costs a few
-operations on vectors of frames, for any number of prefixes at once, without a loop over frames.
+The recursion over frames is linear, so its two sums are cumulative sums in the log domain, for many prefixes at once.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from lithophone.ctc.forced_alignment import BLANK, WILDCARD, collapse
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """A prefix of labels; `score` is the log-probability of all label sequences that begin with it.
+    """A prefix of labels; `score` is the log probability of all label sequences that begin with it.
 
-    `by_label` and `by_blank` (T,) are the log-probabilities of all paths up to a frame that collapse to the prefix and
-    end in its last label, or in the blank.
+    `by_label`, `by_blank` (T,): log probability of all paths up to a frame that collapse to the prefix and end in its
+    last label, or in the blank.
     """
 
     labels: tuple[int, ...]
@@ -31,18 +30,18 @@ class Prefix:
 
     @property
     def complete(self) -> float:
-        """Log-probability of the prefix as the complete label sequence."""
+        """Log probability of the prefix as the full label sequence."""
         return float(torch.logaddexp(self.by_label[-1], self.by_blank[-1]))
 
 
 class PrefixScorer:
-    """Scores prefixes against the log-posteriors (T, V) of one utterance, T at least 1, label 0 the blank.
+    """Scores prefixes by the log posteriors (T, V) of one utterance, T at least 1, label 0 the blank.
 
     A wildcard has at every frame the probability of the best label.
     """
 
     def __init__(self, log_probs: Tensor) -> None:
-        # In double precision and on the CPU: sums over hundreds of frames are subtracted from each other.
+        # float64: sums over hundreds of frames are subtracted from each other.
         log_probs = log_probs.detach().to("cpu", torch.float64)
         best, path = log_probs.max(1)
         self._log_probs = torch.cat((log_probs, best[:, None]), 1)
@@ -52,17 +51,17 @@ class PrefixScorer:
         self._path = path.tolist()
         self._rest = best.sum() - best.cumsum(0)
         self.unscored = -math.log(log_probs.shape[1])
-        """Score of a character that has no label: log(1 / V)."""
+        """Log score of a character without a label."""
 
     def extend(self, prefixes: Sequence[Prefix], wanted: Sequence[Sequence[int]]) -> list[Prefix]:
-        """The prefixes of `wanted` labels; those that extend the given prefixes cost the labels added."""
+        """Prefixes of the `wanted` labels; only labels beyond the given prefixes are computed."""
         found = [
             prefix if tuple(labels[: len(prefix.labels)]) == prefix.labels else self.empty
             for prefix, labels in zip(prefixes, wanted, strict=True)
         ]
         while short := [i for i, prefix in enumerate(found) if len(prefix.labels) < len(wanted[i])]:
             steps = [(found[i], wanted[i][len(found[i].labels)]) for i in short]
-            # Many hypotheses add the same label, most often a space.
+            # Many hypotheses add the same label.
             different = list(dict.fromkeys(steps))
             longer = dict(zip(different, self._append(*zip(*different, strict=True)), strict=True))
             for i, step in zip(short, steps, strict=True):
@@ -79,7 +78,6 @@ class PrefixScorer:
         return labels[1:] if repeated else labels
 
     def _append(self, prefixes: Sequence[Prefix], labels: Sequence[int]) -> list[Prefix]:
-        """Each prefix with one more label."""
         # WILDCARD, -1, is the last column.
         emitted = self._log_probs[:, list(labels)].T
         by_label = torch.stack([prefix.by_label for prefix in prefixes])
@@ -98,7 +96,7 @@ class PrefixScorer:
 
 
 def _held(entered: Tensor, emitted: Tensor) -> Tensor:
-    """Log-probability of being in a state at each frame, from that of entering it and its emissions, (K, T) each.
+    """Log probability of a state at each frame from entering it and its emissions, (K, T) each.
 
     h[t] = logaddexp(h[t - 1], entered[t]) + emitted[t], as a cumulative sum.
     """

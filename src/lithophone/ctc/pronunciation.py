@@ -1,7 +1,7 @@
-"""Text -> CTC labels, with wildcards for numbers.
+"""Text -> CTC labels, Japanese by its reading.
 
-Japanese has the labels of its reading. Numbers, signs and letters outside the label set are wildcards, since their
-spoken form is not written. A text mostly of such letters, as Mandarin, has no labels.
+Numbers, signs and letters without a label are wildcards: their spoken form is not written. A text mostly of such
+letters, as Mandarin, has no labels.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from lithophone.ctc.forced_alignment import WILDCARD
 from lithophone.text import japanese as kana
 
 MAX_UNKNOWN = 0.5
-"""Share of letters without a label beyond which a text is not aligned."""
+"""A text with a larger share of letters without a label is not aligned."""
 
 CACHED_WORDS = 1 << 14
-"""A beam search converts the same words in every step, with one more behind them."""
+"""Words repeat in every step of a beam search."""
 
 SPACE = ord(" ")
 _UNSPELLED = "0"
-"""Placeholder of what becomes a wildcard; free, because no digit has a spelling."""
+"""Placeholder of a wildcard; digits have no label."""
 
 _SIGNS = re.compile("[%&@#§°+=×÷<>$€£¥]")
 _MARKS_IN_A_ROW = re.compile(r"(?:[^\w\s]\s*){3,}")
@@ -34,7 +34,7 @@ _UNSPELLED_RUN = re.compile(f"{_UNSPELLED}(?: *{_UNSPELLED})*")
 
 @dataclass(frozen=True)
 class AlignmentUnit:
-    """Words that are aligned as one: a single word, or neighbours that are only wildcards; silence has no labels."""
+    """Words aligned as one: a single word, or adjacent wildcards; empty labels for silence."""
 
     words: tuple[str, ...]
     labels: tuple[int, ...]
@@ -42,23 +42,23 @@ class AlignmentUnit:
 
 @dataclass(frozen=True)
 class SpokenText:
-    """The units of a text in order; `spaced` where the language writes spaces, and the labels hold them."""
+    """Units of a text in order; `spaced` where the language writes spaces, which then are labels."""
 
     units: tuple[AlignmentUnit, ...] = ()
     spaced: bool = True
 
     @property
     def labels(self) -> list[int]:
-        """The labels of the whole text, with one space between two units where it is `spaced`."""
+        """Labels of the text, with a space between units where `spaced`."""
         spoken = [unit.labels for unit in self.units if unit.labels]
         flat = [label for labels in spoken for label in (*labels, *[SPACE] * self.spaced)]
         return flat[:-1] if self.spaced else flat
 
 
 def spoken_text(text: str, language: str | None = None) -> SpokenText:
-    """The alignment units of `text`; `language` (a code) separates Japanese from Mandarin where there is no kana.
+    """Alignment units of `text`; `language` (a code) separates Japanese from Mandarin without kana.
 
-    Empty where most letters have no label, and for Japanese where the library that reads it is not installed.
+    Empty where most letters have no label, and for Japanese where its reader is not installed.
     """
     japanese = kana.is_japanese(text, language)
     if japanese and not kana.can_read():
@@ -70,15 +70,15 @@ def spoken_text(text: str, language: str | None = None) -> SpokenText:
 
 
 def spoken_labels(text: str, language: str | None = None) -> list[int]:
-    """The labels of `text`: a single wildcard where `spoken_text` has no units for it, none where it has no letters."""
+    """Labels of `text`; one wildcard where it has letters but no units."""
     labels = spoken_text(text, language).labels
     return labels or [WILDCARD] * any(map(str.isalnum, text))
 
 
 def unscored_letters(text: str, language: str | None = None) -> int:
-    """How many letters and digits of `text` become wildcards.
+    """Number of letters and digits of `text` that become wildcards.
 
-    Punctuation in a row counts from the third mark on, or a hypothesis could repeat it at no cost.
+    Punctuation counts from the third mark in a row on, or hypotheses could repeat it at no cost.
     """
     marks = sum(len("".join(row.split())) - 2 for row in _MARKS_IN_A_ROW.findall(text))
     japanese = kana.is_japanese(text, language)
@@ -95,13 +95,13 @@ def _unscored(sound: str) -> int:
 
 @lru_cache(CACHED_WORDS)
 def _spelled(sound: str) -> str:
-    """A word as the heads were trained on it, raw, with one `_UNSPELLED` for each run without labels."""
+    """The raw form of a word, with one `_UNSPELLED` for each run without labels."""
     raw = raw_text(_SIGNS.sub(f" {_UNSPELLED} ", katakana(sound))).translate(LIGATURES)
     return _UNSPELLED_RUN.sub(_UNSPELLED, "".join(map(_in_label_set, raw)))
 
 
 def _in_label_set(character: str) -> str:
-    """The character; where it has no label its base letters (š -> s), or else `_UNSPELLED`."""
+    """The character, its base letters (š -> s), or `_UNSPELLED`."""
     if character.isnumeric():
         return _UNSPELLED
     if character_label(character) is not None:
@@ -117,20 +117,19 @@ def _labels(spelled: str) -> tuple[int, ...]:
 
 
 def _unknown_share(sounds: Iterable[str]) -> float:
-    """Share of the letters that have no label."""
     counts = [_letter_counts(sound) for sound in sounds]
     return sum(unknown for _, unknown in counts) / max(sum(letters for letters, _ in counts), 1)
 
 
 @lru_cache(CACHED_WORDS)
 def _letter_counts(sound: str) -> tuple[int, int]:
-    """Letters of a word, and how many of them have no label."""
+    """Letters of a word, and of them those without a label."""
     letters = [c for c in katakana(raw_text(sound)).translate(LIGATURES) if c.isalpha()]
     return len(letters), sum(_in_label_set(letter) == _UNSPELLED for letter in letters)
 
 
 def _units(spelled: list[tuple[str, str]]) -> Iterator[AlignmentUnit]:
-    """Every word by itself, but wildcards in a row together: no label separates them."""
+    """A unit a word, but one for adjacent wildcards: no label separates them."""
     for unspelled, group in groupby(spelled, key=lambda pair: pair[1] == _UNSPELLED):
         if unspelled:
             yield AlignmentUnit(tuple(word for word, _ in group), (WILDCARD,))
@@ -139,7 +138,7 @@ def _units(spelled: list[tuple[str, str]]) -> Iterator[AlignmentUnit]:
 
 
 def _with_marks(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Punctuation, which Japanese writes without a space, joined to the word before, opening marks to the next word."""
+    """Join Japanese punctuation to the word before, opening marks to the next."""
     waiting = ""
     held: tuple[str, str] | None = None
     for word, sound in pairs:

@@ -1,4 +1,4 @@
-"""Tokens by their CTC labels: the candidates that joint decoding adds to the language model's most probable ones."""
+"""Tokens by their CTC labels: candidates of joint decoding."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lithophone.ctc.pronunciation import SPACE
 from lithophone.text.tokenizer import Tokenizer
 
 MOST = 4
-"""Tokens that are proposed, the longest first, as the tokenizer would split the text."""
+"""Most tokens proposed, longest first, as a tokenizer would split."""
 
 
 class TokenSpellings:
-    """The tokens of a vocabulary by the labels of their text, upper and lower case alike."""
+    """Tokens of a vocabulary by the labels of their lower-case text."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         found: dict[tuple[int, ...], list[int]] = defaultdict(list)
@@ -28,7 +28,7 @@ class TokenSpellings:
         self._longest = max(map(len, found), default=0)
 
     def __call__(self, labels: Sequence[int], first: bool) -> list[int]:
-        """Tokens that spell a prefix of the labels; at the `first` label of a reply also with a space in front."""
+        """Tokens that spell a prefix of `labels`; at the `first` label of a reply also with a leading space."""
         starts = [labels, [SPACE, *labels]] if first else [labels]
         lengths = range(min(self._longest, len(labels) + first), 0, -1)
         found = (self._tokens.get(tuple(start[:n]), []) for n in lengths for start in starts if n <= len(start))
@@ -37,5 +37,4 @@ class TokenSpellings:
 
 @lru_cache(maxsize=4)
 def token_spellings(tokenizer: Tokenizer) -> TokenSpellings:
-    """The spellings of a tokenizer, computed once."""
     return TokenSpellings(tokenizer)

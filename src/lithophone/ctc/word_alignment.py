@@ -1,8 +1,7 @@
-"""Word times and acoustic confidence by CTC forced alignment of a text; any decoder may have written it.
+"""Word times and acoustic confidence by CTC forced alignment of a text from any decoder.
 
-CTC emits a character a frame or two inside its sound. So a word extends beyond its characters: half way to the next
-character, mostly a space, and at most by `REACH_S`; by as much before them, unless the word before is still there.
-Punctuation takes no time.
+CTC emits a character a frame or two inside its sound, so a word extends half way to the next character, at most
+`REACH_S`, and as much before its first unless the previous word is there. Punctuation takes no time.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from lithophone.ctc.pronunciation import AlignmentUnit, SpokenText, spoken_text
 from lithophone.transcript import Word
 
 REACH_S = 0.06
-"""Seconds by which a word may extend beyond its first and last character (`bench/word_times.py`)."""
+"""Seconds a word may extend beyond its characters (`bench/word_times.py`)."""
 
 LogProbs = Scores
 
 
 def timed_words(text: str, log_probs: LogProbs, duration_s: float, language: str | None = None) -> tuple[Word, ...]:
-    """Words of `text` with times in seconds from the start of `log_probs` (T, V), and their acoustic confidence.
+    """Words of `text` with times in seconds from the start of `log_probs` (T, V), and acoustic confidence.
 
-    Times rise and stay within `duration_s`, the length of the samples: the last frame may begin behind it. Empty where
-    the frames are too few for the text, where it has no labels (`pronunciation.py`), or V is another label set.
+    Times rise and stay within `duration_s`, the length of the samples. Empty where the frames are too few, the text has
+    no labels (`pronunciation.py`), or V is another label set.
     """
     spoken = spoken_text(text, language)
     labels = spoken.labels
@@ -54,7 +53,7 @@ def _words(
 
 
 def _end_s(spans: Sequence[Span], behind: int) -> float:
-    """Half way from the last character of a word to the one at `behind`, within reach."""
+    """Half way from a word's last character to the one at `behind`, within `REACH_S`."""
     end_s = spans[behind - 1][1] * FRAME_S
     if behind == len(spans):
         return end_s + REACH_S
@@ -62,7 +61,7 @@ def _end_s(spans: Sequence[Span], behind: int) -> float:
 
 
 def _shared(unit: AlignmentUnit, start_s: float, end_s: float, confidence: float | None) -> Iterator[Word]:
-    """The words of a unit, which share its time by their characters."""
+    """Words of a unit, its time divided by their characters."""
     done = np.cumsum([0, *map(len, unit.words)])
     edges = np.interp(done, [0, done[-1]], [start_s, end_s]).tolist()
     for word, begin, end in zip(unit.words, edges[:-1], edges[1:], strict=True):

@@ -1,1 +1,1 @@
-"""Decoders: embeddings of a prompt -> token ids of a reply. No tokenizer, no text, no files, no seconds."""
+"""Decoders: prompt embeddings -> token ids. No tokenizer, no text."""

@@ -1,10 +1,8 @@
-"""Beam search of one prompt, with joint CTC/LM scores where it has a CTC scorer.
+"""Beam search of one prompt, with joint CTC/LM scores where it has a `CTCScorer`.
 
-Without a scorer it equals transformers' `generate(num_beams=n, do_sample=False, early_stopping=False)`, with its rule
-of when no beam can win any more: the best running score is compared at its present length. With `ctc_weight` the CTC
-prefix score of a hypothesis has its share in every step. Hypotheses of equally many tokens then cover more or less of
-the recording; `future_cost` makes them comparable, as in phrase-based translation (Koehn 2004, "Pharaoh"). Without it
-hypotheses win that put off a difficult word with punctuation and short words.
+Without one it equals transformers' `generate(num_beams=n, do_sample=False, early_stopping=False)`. With CTC, hypotheses
+of equally many tokens cover more or less of the recording: `future_cost` makes them comparable (Koehn 2004, "Pharaoh"),
+or those win that delay a difficult word with punctuation.
 """
 
 from __future__ import annotations
@@ -26,30 +24,26 @@ from lithophone.model.granite import GraniteForCausalLM
 from lithophone.model.speech import GraniteSpeech
 
 ROUNDING = 1e-6
-"""Nats by which a sum over frames may be wrong."""
+"""Rounding error in nats of a sum over frames."""
 
 
 @dataclass(frozen=True)
 class Beam:
-    """A hypothesis, with the end-of-text token where it has come.
-
-    `score` is the sum of its log-probabilities, or the weighted mean of that with the CTC score of `prefix`.
-    """
+    """A hypothesis; `score` is its log probability, or the weighted mean with the CTC score of `prefix`."""
 
     ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     score: float = 0.0
     parent: int = 0
-    """Which beam of the step before it extends."""
+    """Index among the beams of the step before."""
     prefix: Prefix | None = None
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A beam longer by a token, of which only the prefix a token before, `past`, has a CTC score.
+    """A beam one token longer, with a CTC score only for `past`, the prefix before that token.
 
-    `partial` is its score without that of CTC, `future` the estimate of what is still to come, `limit` an upper bound
-    of the score less `future`.
+    `partial`: score without CTC; `limit`: upper bound of the score less `future`, its future cost.
     """
 
     beam: Beam
@@ -62,8 +56,6 @@ class _Candidate:
 
 
 class Search:
-    """The beams of one prompt, longer by a token with every step."""
-
     def __init__(self, options: BeamSearch, budget: int, eos: int, scorer: CTCScorer | None = None) -> None:
         assert scorer or not options.ctc_weight, "ctc_weight needs a scorer"
         self.options, self.budget, self.eos = options, budget, eos
@@ -73,7 +65,7 @@ class Search:
         self.passes = 0
 
     def step(self, logprobs: Tensor) -> None:
-        """Take the log-probabilities (B, V) of the tokens that may follow each beam."""
+        """Extend by the log probabilities (B, V) of next tokens."""
         n = self.options.num_beams
         self.passes += 1
         longer = self._extend(logprobs, 2 * n)
@@ -89,26 +81,25 @@ class Search:
         return len(self.ended) == self.options.num_beams and self._merit(self.beams[0]) <= self._merit(self.ended[-1])
 
     def reply(self) -> Reply:
-        """The best beam that has ended or was cut at the budget; the best of all where there is none yet."""
+        """The best beam that ended or was cut at the budget, else the best running one."""
         best = (self.ended or self.beams)[0]
         finished = best.ids[-1:] == (self.eos,)
         n = len(best.ids) - finished
         return Reply(best.ids[:n], finished, best.logprobs[:n], passes=self.passes)
 
     def _merit(self, beam: Beam) -> float:
-        """The score by length: in tokens, or with CTC in labels, since marks would lengthen a hypothesis of tokens."""
+        """Score by length in tokens, or with CTC in labels: punctuation would lengthen a hypothesis in tokens."""
         length = len(beam.prefix.labels) - beam.prefix.labels.count(WILDCARD) + 1 if beam.prefix else len(beam.ids)
         return beam.score / math.pow(length, self.options.length_penalty)
 
     def _extend(self, logprobs: Tensor, n: int) -> list[Beam]:
-        """The n best beams longer by one, best first."""
         if self.scorer:
             return self._extend_jointly(logprobs, n, self.scorer)
         scores = torch.tensor([beam.score for beam in self.beams], dtype=logprobs.dtype, device=logprobs.device)
         return self._longer(logprobs, (logprobs + scores[:, None]).flatten().topk(min(n, logprobs.numel())).indices)
 
     def _longer(self, logprobs: Tensor, places: Tensor) -> list[Beam]:
-        """The beams that `places` in the flat (B * V) stand for."""
+        """`places` in the flat (B * V) -> beams."""
         parents, tokens = places // logprobs.shape[1], places % logprobs.shape[1]
         steps = logprobs[parents, tokens]
         return [
@@ -118,11 +109,7 @@ class Search:
         ]
 
     def _extend_jointly(self, logprobs: Tensor, n: int, scorer: CTCScorer) -> list[Beam]:
-        """The n best by the joint score.
-
-        Candidates are the `num_beams + 1` most probable tokens behind each beam, and those that spell what the best
-        CTC path has next.
-        """
+        """The n best of each beam's `num_beams + 1` most probable tokens and those on the best CTC path."""
         vocabulary = logprobs.shape[1]
         liked = logprobs.topk(min(self.options.num_beams + 1, vocabulary)).indices.tolist()
         pasts = [beam.prefix or scorer.prefixes.empty for beam in self.beams]
@@ -137,7 +124,7 @@ class Search:
         return self._best_jointly(candidates, n, scorer.prefixes)
 
     def _candidate(self, beam: Beam, past: Prefix, ahead: int, scorer: CTCScorer) -> _Candidate:
-        """A beam that extends `past`, behind which the best CTC path has `ahead` labels."""
+        """`ahead`: labels of the best CTC path behind `past`."""
         weight = self.options.ctc_weight
         ended = self.passes == self.budget or beam.ids[-1] == self.eos
         spoken = scorer.pronounce(beam.ids[:-1] if beam.ids[-1] == self.eos else beam.ids)
@@ -147,12 +134,12 @@ class Search:
             partial += self.options.keyword_boost * scorer.keywords.matched(labels, ended)
         added = max(0, len(labels) - len(past.labels))
         future = 0.0 if ended else self.options.future_cost * max(0, ahead - added)
-        # No prefix is more probable than its own beginning.
+        # A prefix is at most as probable as its own prefix.
         limit = partial - future + weight * (past.score if labels[: len(past.labels)] == past.labels else 0.0)
         return _Candidate(beam, past, labels, ended, partial, future, limit)
 
     def _best_jointly(self, candidates: list[_Candidate], n: int, scorer: PrefixScorer) -> list[Beam]:
-        """The n best by their CTC scores, which are not computed where the limit shows that a candidate cannot be."""
+        """The n best; a CTC score is computed only where `limit` may be among them."""
         waiting = sorted(candidates, key=lambda candidate: candidate.limit, reverse=True)
         best: list[tuple[float, Beam]] = []
         while waiting and (len(best) < n or waiting[0].limit > best[-1][0] - ROUNDING):
@@ -166,7 +153,7 @@ class Search:
 
 
 class BeamGroup(SequenceGroup):
-    """A search among running sequences: its prompt is prefilled once, and its beams are rows of the shared cache."""
+    """A beam search with a row of the cache per beam."""
 
     def __init__(
         self, prompt: Tensor, audio: bool, budget: int, eos: int, options: BeamSearch, scorer: CTCScorer | None
@@ -175,7 +162,7 @@ class BeamGroup(SequenceGroup):
         self.max_rows = options.num_beams
         self.search = Search(options, budget, eos, scorer)
         self.order = [0]
-        """The beam of each row: a beam takes its parent's row where it can, which saves copying."""
+        """Beam of each row; a beam keeps its parent's row where it can, to save copies."""
 
     @property
     def done(self) -> bool:
@@ -196,7 +183,7 @@ class BeamGroup(SequenceGroup):
             group.extend(own)
 
     def extend(self, logprobs: Tensor) -> None:
-        """Take the log-probabilities (rows, V) of the tokens that may follow each row."""
+        """Extend by the log probabilities (rows, V) of next tokens."""
         rows = sorted(range(len(self.order)), key=self.order.__getitem__)
         self.search.step(logprobs[rows])
         past = [rows[beam.parent] for beam in self.search.beams]
@@ -208,7 +195,7 @@ class BeamGroup(SequenceGroup):
 
 
 def _placed(past: Sequence[int]) -> list[int]:
-    """Which beam each row takes, by the rows of the beams' pasts: the first to continue a row stays in it."""
+    """Parent row of each beam -> beam of each row; the first beam that continues a row keeps it."""
     first: dict[int, int] = {}
     for beam, row in enumerate(past):
         if row < len(past):
@@ -226,10 +213,7 @@ def beam_decode(
     scorer: CTCScorer | None = None,
     expected_labels: int = 0,
 ) -> Reply:
-    """Beam search, slow and obvious: one prompt `(L, H)`, no cache, every hypothesis read again for every token.
-
-    The judge of `BeamGroup`. Arguments as in `DecodeRequest`.
-    """
+    """Reference for `BeamGroup`: one prompt `(L, H)`, no cache. Arguments as in `DecodeRequest`."""
     lm = model.language_model
     budget = reply_budget(model, len(prompt), options, n_audio, expected_labels)
     search = Search(options, budget, model.config.text_config.eos_token_id, scorer)

@@ -1,4 +1,4 @@
-"""CTC greedy (best-path) decoding: the replies of a CTC head alone, without the language model. Knows no text."""
+"""CTC greedy (best-path) decoding, without the language model."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Network = GraniteSpeech | GraniteSpeechNar
 
 
 def character_posteriors(encoded: EncoderOutput) -> CTCPosteriors:
-    """The character head of a batch, 20 ms a frame."""
+    """Posteriors of the character head, 20 ms a frame."""
     return CTCPosteriors(encoded.logits, encoded.lengths)
 
 
 def bpe_posteriors(network: Network, encoded: EncoderOutput) -> CTCPosteriors:
-    """The BPE head of a batch, 80 ms a frame; the network must have one."""
+    """Posteriors of the BPE head, 80 ms a frame; the network must have one."""
     head = network.encoder.out_bpe if isinstance(network, GraniteSpeechNar) else network.bpe_head
     assert head is not None, "the checkpoint has no BPE head"
     blank = network.config.blank_label if isinstance(network, GraniteSpeechNar) else BLANK
@@ -26,7 +26,7 @@ def bpe_posteriors(network: Network, encoded: EncoderOutput) -> CTCPosteriors:
 
 
 def bpe_replies(network: Network, posteriors: CTCPosteriors) -> list[Reply]:
-    """Best paths of the BPE head as token ids, one reply a row; a path always ends, so every reply is finished."""
+    """Best paths of the BPE head as token ids, always finished."""
     first = network.config.first_label if isinstance(network, GraniteSpeechNar) else 1
     return [
         Reply(tuple(label - first for label, _ in path), True, tuple(logprob for _, logprob in path))

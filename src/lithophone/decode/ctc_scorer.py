@@ -1,4 +1,4 @@
-"""CTC scorer of a beam search: joint CTC/LM decoding (Watanabe et al. 2017) of one utterance. Knows labels, no text."""
+"""CTC scorer for joint CTC/LM decoding (Watanabe et al. 2017)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lithophone.decode.keyword_biasing import KeywordTrie
 
 @dataclass(frozen=True)
 class Pronunciation:
-    """CTC labels of a text, with a wildcard for each number or sign, and how many of its characters have no label.
+    """CTC labels of a text, with a wildcard for each number or sign.
 
-    Unscored characters cost log(1/V) each, or hypotheses of digits would win.
+    Each of its `unscored` characters, which have no label, costs log(1/V), or hypotheses of digits would win.
     """
 
     labels: Sequence[int]
@@ -22,17 +22,14 @@ class Pronunciation:
 
 
 Pronounce: TypeAlias = Callable[[Sequence[int]], Pronunciation]
-"""Token ids of a reply, or of its beginning -> their pronunciation."""
+"""Token ids of a reply or its prefix -> pronunciation."""
 Propose: TypeAlias = Callable[[Sequence[int], bool], Sequence[int]]
-"""Labels that may come next, and whether they are the first of all -> tokens that spell a beginning of them."""
+"""(next labels, whether they begin the reply) -> tokens that spell a prefix of them."""
 
 
 @dataclass(frozen=True)
 class CTCScorer:
-    """Prefix scores of one utterance, the pronunciation of token ids, and tokens for given labels.
-
-    `keywords` are the words of a keyword list, where they are to be boosted.
-    """
+    """Prefix scores of one utterance, pronunciation of token ids, tokens for labels, and keywords to boost."""
 
     prefixes: PrefixScorer
     pronounce: Pronounce
@@ -40,6 +37,6 @@ class CTCScorer:
     keywords: KeywordTrie | None = None
 
     def next_tokens(self, past: Prefix, behind: Sequence[int]) -> list[int]:
-        """Tokens that spell the best path `behind` a prefix, or what a keyword would add to the prefix."""
+        """Tokens that spell the best path `behind` a prefix, or the rest of a keyword."""
         wanted = self.keywords.continuations(past.labels, behind) if self.keywords else []
         return [token for labels in (behind, *wanted) for token in self.propose(labels, not past.labels)]

@@ -1,7 +1,6 @@
-"""Where a draft continues after the model has decoded other tokens. Pure functions of texts.
+"""Where a draft continues after other tokens have been decoded.
 
-Draft and reply may differ in case, punctuation and tokenization, so texts are compared and not ids. A wrong guess costs
-one pass, so the best one is made at once.
+Texts are compared, not ids: draft and reply may differ in case, punctuation and tokenization.
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ from itertools import accumulate
 
 
 def resume(taken: Sequence[str], rest: Sequence[str]) -> int:
-    """How many tokens of the draft's `rest` the tokens `taken` stand for.
+    """How many tokens of the draft's `rest` the decoded tokens `taken` stand for.
 
-    Tokens are given as folded texts, and joined texts are compared, so that `hel` `lo` equals `hello`. The answer is
-    where the end of `taken` equals the draft with the fewest substitutions, deletions and insertions of tokens before
-    it; where nothing is equal, one token for each.
+    Texts are folded and joined: `hel` `lo` equals `hello`. The result is where the end of `taken` equals the draft with
+    the fewest edits before it; where nothing is equal, one token for each.
     """
     decoded = [text for text in taken if text]
     draft, ends = "".join(rest), [0, *accumulate(map(len, rest))]
@@ -31,10 +29,7 @@ def resume(taken: Sequence[str], rest: Sequence[str]) -> int:
 
 
 def _common_end(decoded: Sequence[str], draft: str, end: int) -> tuple[int, int]:
-    """Match `decoded` token by token, from its last one, with the draft before `end`.
-
-    -> how many tokens of `decoded` are left, and the length of the text that matched.
-    """
+    """Match `decoded`, from its last token, with the draft before `end` -> tokens left over, characters matched."""
     start = end
     for left in range(len(decoded), 0, -1):
         if not draft.endswith(decoded[left - 1], 0, start):

@@ -1,4 +1,4 @@
-"""Non-autoregressive editing (NLE): the CTC hypothesis is edited in one pass of the language model, or a few.
+"""Non-autoregressive editing (NLE): the CTC hypothesis edited in one or a few passes of the language model.
 
 hypothesis -> slots, an empty one around every token -> one pass over all rows -> best token a slot -> collapse
 """
@@ -20,7 +20,7 @@ from lithophone.model.nar_config import MIN_EDIT_SEQUENCE_LENGTH
 
 @torch.inference_mode()
 def ctc_hypotheses(model: GraniteSpeechNar, encoded: EncoderOutput) -> list[list[int]]:
-    """Best paths of the BPE head as token ids. Row by row: the logits of a batch could fill a memory."""
+    """Best paths of the BPE head as token ids, row by row to save memory."""
     head, config = model.encoder.out_bpe, model.config
     rows = zip(*head.pool(encoded), strict=True)
     paths = (best_path(head(pooled[:length]), config.blank_label) for pooled, length in rows)
@@ -35,10 +35,9 @@ def edit_batch(
     hypotheses: Sequence[Sequence[int]],
     options: Edit,
 ) -> list[Reply]:
-    """Edit hypotheses of token ids `(n_i,)`; audio embeddings `(B, N, H)` and counts `(B,)` are what `project` gives.
+    """Edit hypotheses of token ids `(n_i,)` given audio embeddings `(B, N, H)` and counts `(B,)`.
 
-    Replies come in the order of the rows, all of them finished; `passes` counts those of the language model. Raises
-    PromptError where audio and slots are more than the model has positions.
+    -> finished replies. Raises PromptError where audio and slots exceed the model's positions.
     """
     replies = [Reply(tuple(ids), True, ()) for ids in hypotheses]
     rows = list(range(len(replies)))
@@ -55,7 +54,7 @@ def edit_batch(
 
 
 def edit_slots(hypothesis: Sequence[int], blank: int) -> list[int]:
-    """The hypothesis with an empty slot before, between and behind its tokens, and more slots where it is short."""
+    """A blank slot before, between and behind the tokens, padded to `MIN_EDIT_SEQUENCE_LENGTH`."""
     slots = [blank] * max(2 * len(hypothesis) + 1, MIN_EDIT_SEQUENCE_LENGTH)
     slots[1 : 2 * len(hypothesis) : 2] = hypothesis
     return slots
@@ -64,7 +63,6 @@ def edit_slots(hypothesis: Sequence[int], blank: int) -> list[int]:
 def _edited(
     model: GraniteSpeechNar, audio: Tensor, counts: Tensor, hypotheses: Sequence[Sequence[int]]
 ) -> list[CTCPath]:
-    """One pass over all rows."""
     blank = model.config.blank_token_id
     states = model(audio, counts, [edit_slots(ids, blank) for ids in hypotheses])
     return [best_path(model.language_model.logits(row), blank) for row in states]

@@ -1,7 +1,4 @@
-"""Greedy decoding, slow and obvious: one prompt, no cache, the whole sequence again for every token.
-
-The judge of every faster decoder.
-"""
+"""Reference greedy decoding: one prompt, no cache; every faster decoder must equal it."""
 
 from __future__ import annotations
 
@@ -17,10 +14,7 @@ from lithophone.model.speech import GraniteSpeech
 def greedy_decode(
     model: GraniteSpeech, prompt: Tensor, options: Greedy, n_audio: int, expected_labels: int = 0
 ) -> Reply:
-    """Decode one prompt of embeddings `(L, H)`, `n_audio` of them of audio; adapters are on where that is not 0.
-
-    The budget is that of `reply_budget`.
-    """
+    """Decode prompt embeddings `(L, H)`, `n_audio` of them of audio; adapters are on where that is not 0."""
     budget = reply_budget(model, len(prompt), options, n_audio, expected_labels)
     ids: list[int] = []
     logprobs: list[float] = []
@@ -37,7 +31,7 @@ def greedy_decode(
 
 
 def most_probable(model: GraniteSpeech, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Hidden states `(B, H)` -> natural log-probabilities `(B,)` and ids `(B,)` of the most probable tokens."""
+    """Hidden states `(B, H)` -> natural log probabilities `(B,)` and ids `(B,)` of the most probable tokens."""
     logits = model.language_model.logits(hidden).float()
     best, ids = logits.max(dim=-1)
     return best - logits.logsumexp(dim=-1), ids

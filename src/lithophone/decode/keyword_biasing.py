@@ -1,7 +1,6 @@
 """Contextual biasing by shallow fusion over a keyword list (Zhao et al. 2019).
 
-A hypothesis gains a boost for each label of a keyword, from its first label on, and loses it again where another word
-comes of it. Keywords that resemble nothing on the encoder's best path are pruned. Knows labels, no text.
+Each label of a keyword gives a boost, taken back where another word results.
 """
 
 from __future__ import annotations
@@ -18,18 +17,17 @@ import numpy.typing as npt
 from lithophone.ctc.forced_alignment import WILDCARD
 
 LIKENESS = 0.4
-"""Share of a keyword's labels that may differ from the best path; a keyword that differs more is a distractor."""
+"""Share of a keyword's labels that may differ from the best path; beyond it, a distractor, it is pruned."""
 
 _NO_LABEL = -2
 
 CACHED_PLACES = 1 << 12
-"""Beams look up the same places of a recording many times."""
 
 
 class KeywordTrie:
-    """Keywords as CTC labels, with an index of their prefixes. With a `space` (a label) they match whole words only.
+    """Keywords as CTC labels, indexed by prefix; with a `space` label only full words match.
 
-    Keywords that are empty or hold a wildcard are left out: they cannot be matched.
+    Empty keywords and those with a wildcard are dropped.
     """
 
     def __init__(self, words: Iterable[Sequence[int]], space: int | None = None) -> None:
@@ -54,7 +52,7 @@ class KeywordTrie:
         return bool(self.words)
 
     def matched(self, labels: Sequence[int], ended: bool) -> int:
-        """How many labels belong to keywords; unless `ended` also those of a keyword that is not complete yet."""
+        """Labels in complete keywords, and unless `ended` in the keyword in progress."""
         text = self._gap + _text(labels) + self._gap * ended
         spans = [match.span() for match in self._complete.finditer(text)]
         complete = sum(end - start for start, end in spans)
@@ -64,7 +62,7 @@ class KeywordTrie:
         return complete + max((length for length, _ in begun), default=0)
 
     def continuations(self, labels: Sequence[int], ahead: Sequence[int]) -> list[tuple[int, ...]]:
-        """Labels that keywords would add to `labels`: the rest of those begun, and those like the best path `ahead`."""
+        """Labels that complete begun keywords, and keywords like the best path `ahead`."""
         text = self._gap + _text(labels)
         rests = [word[n:] for n, words in self._begun_in(text) for word in words if n < len(word)]
         lead: tuple[int, ...] = () if self._space is None or not labels else (self._space,)
@@ -74,13 +72,13 @@ class KeywordTrie:
         return rests + [(*lead, *word) for word in like]
 
     def _begun_in(self, text: str, since: int = 0) -> Iterator[tuple[int, list[tuple[int, ...]]]]:
-        """Ends of the text that are prefixes of keywords, the longest first: their lengths, and these keywords."""
+        """Suffixes of the text that are keyword prefixes, longest first: length and keywords."""
         for at in range(max(since, len(text) - self._longest), len(text)):
             if text[at:] in self._begun and text[:at].endswith(self._gap):
                 yield len(text) - at, self._begun[text[at:]]
 
     def pruned(self, labels: Sequence[int]) -> KeywordTrie:
-        """The keywords that resemble some part of `labels`, the best path; the others are distractors."""
+        """Keywords that resemble some part of `labels`, the best path."""
         near = self.distances(labels, anywhere=True) <= LIKENESS * self._sizes
         return KeywordTrie(compress(self.words, near), self._space)
 
@@ -88,7 +86,7 @@ class KeywordTrie:
         return list(compress(self.words, self.distances(ahead) <= LIKENESS * self._sizes))
 
     def distances(self, labels: Sequence[int], anywhere: bool = False) -> npt.NDArray[np.int64]:
-        """Edit distance of each keyword to the part of `labels` nearest to it, which begins at 0, or `anywhere`."""
+        """Edit distance of each keyword to the nearest part of `labels` that begins at 0, or `anywhere`."""
         places = np.arange(self._longest + 1)
         rows = np.repeat(places[None], len(self.words), 0)
         ends = np.arange(len(self.words)), self._sizes

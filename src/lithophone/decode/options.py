@@ -1,4 +1,4 @@
-"""Options: one frozen dataclass per decoder, and the budget of new tokens. Every number has a finite range."""
+"""Decoder options, one frozen dataclass each, and the budget of new tokens."""
 
 from __future__ import annotations
 
@@ -15,25 +15,23 @@ EMBEDDINGS_PER_30_S = 300
 MAX_BEAMS = 100
 MAX_EDITING_STEPS = 100
 MAX_NATS = 100.0
-"""Beyond these an option is a mistake, or a folder of a model that means harm."""
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6
-"""Where float32 still tells logits from each other."""
+"""Range in which float32 logits stay distinct."""
 
 MAX_SEED = 2**64 - 1
 MAX_WHOLE = 2**31 - 1
-"""Of every whole number but a seed: sizes of tensors are counted in it."""
+"""For all but seeds: tensor sizes are counted in it."""
 
 TOKENS_PER_LABEL = 1.25
-"""New tokens a reply may have for each character on the best CTC path: Japanese has 1.04 of them, English 0.5."""
+"""Budget per character of the best CTC path; measured: Japanese 1.04, English 0.5."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Budget of new tokens of every decoder that reads a prompt; a reply that reaches it is not finished.
+    """Budget of new tokens: `max_new_tokens`, or else `max_new_tokens_per_30s` scaled by `token_budget`.
 
-    `max_new_tokens` where that is given, else `max_new_tokens_per_30s`, scaled up for audio longer than 30 s, or more
-    where the encoder's best path has more labels than that leaves room for (`token_budget`).
+    A reply that reaches it is not `finished`.
     """
 
     max_new_tokens: int | None = None
@@ -52,11 +50,11 @@ class Greedy(Budget):
 
 @dataclass(frozen=True, kw_only=True)
 class Speculative(Budget):
-    """A draft, verified by the language model: all of it in the first pass, then `lookahead` tokens a pass.
+    """A CTC draft verified by the language model, in the first pass all of it, then `lookahead` tokens a pass.
 
-    With `tau_slm` None a draft token is accepted where it is the most probable one, and the reply is that of `Greedy`;
-    else where its probability is at least `tau_slm`. A draft whose frames have an entropy of at most `tau_ctc` nats
-    may be the reply unverified (`speculative.confident`).
+    `tau_slm`: least probability of an accepted draft token; None: it must be the most probable one, and the reply
+    equals `Greedy`. A draft whose frames have at most `tau_ctc` nats of entropy may stay unverified
+    (`speculative.confident`).
     """
 
     tau_ctc: float | None = None
@@ -74,9 +72,9 @@ class Speculative(Budget):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Budget):
-    """Tokens drawn at random: logits divided by `temperature`, the `top_k` best of them, of those the `top_p` mass.
+    """Sampling from logits / `temperature`, cut to the `top_k` best and of those to the `top_p` mass.
 
-    A reply depends on its prompt and on `seed`, never on its batch.
+    The reply depends on prompt and `seed`, not on the batch.
     """
 
     temperature: float = 1.0
@@ -102,16 +100,15 @@ _NEED_CTC = {
     "keyword_boost": "words are boosted where the encoder's characters resemble them",
     "future_cost": "what is still to come is read off the encoder's characters",
 }
-"""Options of beams that need the encoder's CTC posteriors, and why."""
+"""Why these options need CTC posteriors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BeamSearch(Budget):
-    """The best of `num_beams` hypotheses, by the sum of log-probabilities over `length ** length_penalty`.
+    """The best of `num_beams` hypotheses by summed log probability over `length ** length_penalty`.
 
-    With a `ctc_weight` w the log-probability of a hypothesis is (1 - w) times that of the language model plus w times
-    that of the encoder's CTC head (joint decoding). Then `keyword_boost` nats are added for each letter of a keyword,
-    and running hypotheses are charged `future_cost` nats for each label of the best CTC path that they lack.
+    Joint decoding: (1 - `ctc_weight`) LM + `ctc_weight` CTC, plus `keyword_boost` nats per keyword label, less
+    `future_cost` nats per label of the best CTC path that a running hypothesis lacks.
     """
 
     num_beams: int = 2
@@ -136,10 +133,7 @@ class BeamSearch(Budget):
 
 @dataclass(frozen=True)
 class Edit:
-    """Non-autoregressive editing: `editing_steps` passes, each over the hypothesis that the one before gave.
-
-    A hypothesis that a pass does not change is finished.
-    """
+    """Non-autoregressive editing: at most `editing_steps` passes, until one changes nothing."""
 
     editing_steps: int = 1
 
@@ -149,7 +143,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class CTC:
-    """CTC greedy decoding, by the head "bpe" or "characters"; None is bpe where the model has that head."""
+    """CTC greedy decoding by the head "bpe" or "characters"; None: bpe where there is one."""
 
     ctc_head: str | None = None
 
@@ -162,7 +156,10 @@ Decoder: TypeAlias = Greedy | Speculative | Sampling | BeamSearch | Edit | CTC
 
 
 def token_budget(options: Budget, n_audio: int, expected_labels: int = 0) -> int:
-    """New tokens a reply may have: `n_audio` audio embeddings in its prompt, `expected_labels` on the best CTC path."""
+    """New tokens for `n_audio` audio embeddings and `expected_labels` on the best CTC path.
+
+    `max_new_tokens_per_30s` grows with audio beyond 30 s, and to `TOKENS_PER_LABEL` a label where that is more.
+    """
     if options.max_new_tokens is not None:
         return options.max_new_tokens
     by_audio = -(-options.max_new_tokens_per_30s * max(n_audio, EMBEDDINGS_PER_30_S) // EMBEDDINGS_PER_30_S)
@@ -170,19 +167,19 @@ def token_budget(options: Budget, n_audio: int, expected_labels: int = 0) -> int
 
 
 def check_whole(name: str, value: object, least: int = 1, most: int = MAX_WHOLE) -> None:
-    """OptionError where `value` is no whole number from `least` to `most`."""
+    """Raise OptionError unless `value` is a whole number from `least` to `most`."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise OptionError(f"{name} is {shown(value)}: it must be a whole number, at least {least} and at most {most}")
 
 
 def check_number(name: str, value: object, is_allowed: Callable[[float], bool], allowed: str) -> None:
-    """OptionError, saying what is allowed, where `value` is no finite number or is not allowed."""
+    """Raise OptionError, naming what is `allowed`, unless `value` is finite and allowed."""
     if not _is_finite(value) or not is_allowed(value):
         raise OptionError(f"{name} is {shown(value)}: it must be {allowed}")
 
 
 def shown(value: object) -> str:
-    """The value as error messages show it: at most 80 characters."""
+    """`repr` for error messages, at most 80 characters."""
     try:
         text = repr(value)
     except ValueError:  # whole numbers of more digits than Python writes

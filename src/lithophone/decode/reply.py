@@ -1,4 +1,4 @@
-"""The reply of a decoder, and the budget of new tokens it has."""
+"""The reply of a decoder, and its budget of new tokens."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from lithophone.model.speech import GraniteSpeech
 
 @dataclass(frozen=True)
 class Reply:
-    """Token ids without the end-of-text token, and the natural log of each one's probability.
+    """Token ids without the end-of-text token, and their natural log probabilities.
 
-    `finished` is False where the reply was cut at its budget, or at the last position of the model. `drafted` draft
-    tokens were proposed, `accepted` of them held, in `passes` passes of the language model.
+    Not `finished` where cut at the budget or the model's last position. Of `drafted` proposed draft tokens `accepted`
+    were kept, in `passes` passes of the language model.
     """
 
     ids: tuple[int, ...]
@@ -27,6 +27,6 @@ class Reply:
 def reply_budget(
     model: GraniteSpeech, prompt_length: int, options: Budget, n_audio: int, expected_labels: int = 0
 ) -> int:
-    """New tokens a reply may have: those of `token_budget`, as far as the model has positions for them."""
+    """`token_budget`, limited to the positions the model has left."""
     left = model.config.text_config.max_position_embeddings - prompt_length
     return min(token_budget(options, n_audio, expected_labels), max(left, 0))

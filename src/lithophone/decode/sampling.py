@@ -13,21 +13,17 @@ from lithophone.model.granite import GraniteForCausalLM
 
 
 class Sampler:
-    """Draws the tokens of one row with random numbers of its own, so that they do not depend on the batch."""
+    """Draws one row's tokens with its own random numbers, independent of the batch."""
 
     def __init__(self, options: Sampling) -> None:
         self.options, self.random = options, Random(options.seed)
 
     def draw(self, logits: Tensor) -> int:
-        """Logits (V,) -> the next token."""
         return sample(logits, self.options, self.random.random())
 
 
 def draw(language_model: GraniteForCausalLM, hidden: Tensor, samplers: Sequence[Sampler]) -> list[tuple[int, float]]:
-    """Hidden states (N, H) of N rows -> their next tokens, and the natural log of each one's probability.
-
-    The probability is the model's, before temperature, top-k and top-p.
-    """
+    """Hidden states (N, H) -> next token of each row and its natural log probability before temperature and cuts."""
     logits = language_model.logits(hidden).float()
     tokens = [sampler.draw(row) for sampler, row in zip(samplers, logits, strict=True)]
     chosen = torch.tensor(tokens, device=logits.device)[:, None]
@@ -36,14 +32,14 @@ def draw(language_model: GraniteForCausalLM, hidden: Tensor, samplers: Sequence[
 
 
 def sample(logits: Tensor, options: Sampling, uniform: float) -> int:
-    """Logits (V,) and a random number in [0, 1) -> a token, by the inverse of the cumulative distribution.
+    """Logits (V,) and a random number in [0, 1) -> a token, by the inverse cumulative distribution.
 
-    Tokens are ordered by probability. Of those beyond `top_p` the first, which reaches it, is kept.
+    The token that reaches `top_p` is kept.
     """
     ordered, tokens = logits.sort(descending=True, stable=True)
     probabilities = ((ordered - ordered[0]) / options.temperature)[: options.top_k].softmax(-1)
     ends = probabilities.cumsum(-1)
-    # A top_p below the smallest float32 leaves the first token all the same.
+    # The first token stays even for a top_p below the smallest float32.
     ends = ends[: max(1, int((ends - probabilities < options.top_p).sum()))]
     place = torch.searchsorted(ends, uniform * ends[-1:], right=True)
     return int(tokens[place.clamp(max=len(ends) - 1)])

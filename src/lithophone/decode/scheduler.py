@@ -1,8 +1,8 @@
-"""Continuous batching: requests join and leave, and each forward pass of the language model serves all that run.
+"""Continuous batching: requests of all decoders join and leave, and share passes of the language model.
 
     submit -> waiting -> prefill, together with other arrivals -> a pass a step, together with all -> reply
 
-Requests of all decoders share passes: a beam search is a group of rows, the others are one row each. For one thread.
+Not thread-safe.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True, eq=False)
 class DecodeRequest:
-    """A prompt of embeddings `(L, H)`, `n_audio` of them of audio, and how to decode its reply.
+    """Prompt embeddings `(L, H)`, `n_audio` of them of audio, and how to decode.
 
-    `draft` holds token ids for Speculative to verify, `scorer` is needed by BeamSearch with a `ctc_weight`. The budget
-    of new tokens grows with `expected_labels`, the number of characters on the encoder's best path. Raises OptionError
-    for a draft that the decoder does not read, and for a decoder without a prompt.
+    `draft`: token ids for Speculative. `scorer`: for BeamSearch with `ctc_weight`. `expected_labels`: as in
+    `token_budget`. Raises OptionError for a draft or decoder that does not fit.
     """
 
     prompt: Tensor
@@ -55,19 +54,17 @@ class DecodeRequest:
 
 
 def row_count(options: Options) -> int:
-    """Rows that a request may come to have: `num_beams`, or 1."""
     return options.num_beams if isinstance(options, BeamSearch) else 1
 
 
 class Scheduler:
-    """Decodes requests, with at most `max_rows` rows in a pass; the beams of a search count one by one.
+    """Decodes requests with at most `max_rows` rows a pass, one per beam.
 
-    `folds[id]` is the text of a token as drafts are aligned with replies: lower case, without punctuation and spaces;
-    without the table the ids are aligned. In a model with LoRA adapters requests with and without audio share no pass:
-    they take turns, in the order they came.
+    `folds[id]`: a token's text for draft alignment, lower case without punctuation and spaces; None aligns ids. With
+    LoRA adapters requests with and without audio take turns.
 
-    `fixed` says whether steps have static shapes, and are captured as CUDA graphs on a GPU; None means on a GPU, and
-    not for models with adapters, whose passes are of two kinds.
+    `fixed`: static shapes, captured as CUDA graphs on a GPU; None: on a GPU without adapters, whose passes are of two
+    kinds.
     """
 
     def __init__(
@@ -91,13 +88,13 @@ class Scheduler:
 
     @property
     def room(self) -> int:
-        """Rows that neither a running nor a waiting request will need."""
+        """Rows that neither running nor waiting requests need."""
         return max(self.max_rows - _rows(self.batch.groups) - _rows(self.waiting), 0)
 
     def submit(self, request: DecodeRequest) -> SequenceGroup:
-        """Queue a request. Steps make it `done`; it is so at once where the prompt leaves no position for a reply.
+        """Queue a request; it is `done` at once where the prompt leaves no position for a reply.
 
-        Raises OptionError where a search has more beams than `max_rows`.
+        Raises OptionError where `num_beams` exceeds `max_rows`.
         """
         group = self._group(request)
         if group.max_rows > self.max_rows:
@@ -108,16 +105,16 @@ class Scheduler:
 
     @torch.inference_mode()
     def cancel(self, group: SequenceGroup) -> None:
-        """Forget a request, be it waiting or running; one that is done is not here any more."""
+        """Drop a waiting or running request; no effect once it is done."""
         if group in self.waiting:
             self.waiting.remove(group)
         self.batch.drop([group])
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Prefill the waiting requests whose rows fit, then advance all rows by a pass; those that are done leave.
+        """Prefill waiting requests that fit, then advance all rows by a pass; those done leave.
 
-        Where the model raises, cancel the requests: their state is not known.
+        Where the model raises, cancel the requests: their state is undefined.
         """
         arrivals = self._arrivals()
         with self._adapters([*self.batch.groups, *arrivals]):
@@ -127,9 +124,9 @@ class Scheduler:
                 self.batch.advance()
 
     def run(self, requests: Iterable[tuple[Key, DecodeRequest]]) -> Iterator[tuple[Key, Reply]]:
-        """Decode requests, each with its key, and give replies as they finish; the next is read when there is room.
+        """Decode keyed requests, read as there is room; yield replies as they finish.
 
-        Runs may be interleaved. A run that is closed, or whose requests raise, leaves none of its rows behind.
+        Runs may be interleaved; a closed or failed run cancels its rows.
         """
         coming, mine, more = iter(requests), dict[SequenceGroup, Key](), True
         try:
@@ -143,7 +140,7 @@ class Scheduler:
                 self.cancel(group)
 
     def _pull(self, coming: Iterator[tuple[Key, DecodeRequest]], mine: dict[SequenceGroup, Key]) -> bool:
-        """Submit requests as long as there is room; whether there may be more."""
+        """Submit while there is room; False when requests are used up."""
         for _ in range(self.room):
             if not self.room:
                 break
@@ -166,7 +163,6 @@ class Scheduler:
         return DraftedSequence(*common, request.draft, speculative, self.fold)
 
     def _arrivals(self) -> list[SequenceGroup]:
-        """Take from the queue, in its order, what can join the running rows."""
         arrivals: list[SequenceGroup] = []
         room = self.max_rows - _rows(self.batch.groups)
         while self.waiting and self.waiting[0].max_rows <= room:
@@ -183,7 +179,6 @@ class Scheduler:
         self.batch.join(batch)
 
     def _adapters(self, groups: list[SequenceGroup]) -> AbstractContextManager[None]:
-        """Adapters as the rows of a step need them: they are all of one kind where there are any."""
         return self.model.adapters(groups[0].audio) if self.adapted and groups else nullcontext()
 
 
@@ -200,9 +195,9 @@ def decode_batch(
     folds: Sequence[str] | None = None,
     scorers: Sequence[CTCScorer] | None = None,
 ) -> list[Reply]:
-    """Decode prompts of embeddings `(L_i, H)`, `n_audio[i]` of them of audio, all in one batch; replies in their order.
+    """Decode prompt embeddings `(L_i, H)`, `n_audio[i]` of them of audio; replies in their order.
 
-    `drafts[i]` and `scorers[i]` are those of `DecodeRequest`, `folds` those of `Scheduler`.
+    `drafts`, `scorers` as in `DecodeRequest`, `folds` as in `Scheduler`.
     """
     requests = [DecodeRequest(prompt, n, options) for prompt, n in zip(prompts, n_audio, strict=True)]
     if drafts is not None:

@@ -1,8 +1,6 @@
-"""Running sequences, and the forward passes of the language model that they share.
+"""Running sequences and the passes of the language model that they share.
 
-A `SequenceGroup` is one request under way: the rows that it has in the cache, what each of them reads next (`propose`),
-and what becomes of them (`accept`). Greedy, speculative and sampling requests have one row; the beams of a search are
-rows that share a prompt (`beam.BeamGroup`). `scheduler.Scheduler` decides who joins a `RunningBatch`, and when.
+A `SequenceGroup` gives what its rows read next (`propose`) and takes the tokens (`accept`).
 """
 
 from __future__ import annotations
@@ -26,14 +24,14 @@ Group = TypeVar("Group", bound="SequenceGroup")
 
 
 class SequenceGroup(ABC):
-    """One request under way; `prompt` is `(L, H)`, and `audio` says whether it holds audio embeddings.
+    """A running request; `prompt` is `(L, H)`, `audio` whether it holds audio embeddings.
 
-    The prompt is prefilled as a single row. Between passes the cache holds of each row the prompt and its tokens but
-    the last; `parents[i]` is the row of the pass before that row i continues.
+    Between passes the cache holds each row's prompt and tokens but the last; `parents[i]` is the row of the last pass
+    that row i continues.
     """
 
     max_rows = 1
-    """Rows that it may come to have."""
+    """Most rows it may have."""
 
     def __init__(self, prompt: Tensor, audio: bool, budget: int, eos: int) -> None:
         self.prompt, self.audio, self.budget, self.eos = prompt, audio, budget, eos
@@ -42,7 +40,7 @@ class SequenceGroup(ABC):
     @property
     @abstractmethod
     def done(self) -> bool:
-        """Whether the reply is complete, or as long as its budget."""
+        """Whether the reply is finished or at its budget."""
 
     @property
     @abstractmethod
@@ -51,29 +49,23 @@ class SequenceGroup(ABC):
 
     @abstractmethod
     def propose(self) -> list[list[int]]:
-        """Token ids that each row reads in the next pass, as many for all: its last token first, where it has one."""
+        """Token ids each row reads next, equally many, from its last token on."""
 
     @classmethod
     @abstractmethod
     def accept(cls: type[Group], language_model: GraniteForCausalLM, states: Sequence[tuple[Group, Tensor]]) -> None:
-        """Add the tokens of a pass to groups of this kind, by the hidden states `(rows, n, H)` of each.
-
-        The first state is that of the last position in the cache before the proposal.
-        """
+        """Add tokens to groups by their hidden states `(rows, n, H)`, the first of the last cached position."""
 
     @abstractmethod
     def reply(self) -> Reply:
-        """The reply as far as it has come."""
+        """The reply so far."""
 
     @property
     def cached(self) -> int:
-        """Positions of each row that stay in the cache after a pass."""
         return len(self.prompt) + self.length - 1
 
 
 class SingleSequence(SequenceGroup):
-    """A request of one row."""
-
     def __init__(self, prompt: Tensor, audio: bool, budget: int, eos: int) -> None:
         super().__init__(prompt, audio, budget, eos)
         self.ids: list[int] = []
@@ -93,7 +85,7 @@ class SingleSequence(SequenceGroup):
         return [self.ids[-1:]]
 
     def append(self, tokens: Iterable[tuple[int, float]]) -> None:
-        """Tokens of a pass with their log-probabilities, up to the end-of-text token."""
+        """Append (token, log probability) pairs up to the end-of-text token."""
         self.passes += 1
         for token, logprob in tokens:
             if token == self.eos:
@@ -108,7 +100,7 @@ class SingleSequence(SequenceGroup):
 
 
 class DraftedSequence(SingleSequence):
-    """Speculative decoding of `draft`; greedy decoding is that without a draft."""
+    """Speculative decoding of `draft`, greedy where it is empty."""
 
     def __init__(
         self,
@@ -123,12 +115,12 @@ class DraftedSequence(SingleSequence):
         super().__init__(prompt, audio, budget, eos)
         self.draft = Draft(draft, options, fold)
         self.proposal: list[int] = []
-        """Draft tokens that the next pass verifies; the last one may be verified without being read."""
+        """Draft tokens to verify next; the last may be verified unread."""
         self.positions = 1
         """Positions of the next pass that give a token."""
 
     def propose(self) -> list[list[int]]:
-        """With n draft tokens read a pass gives at most n + 1, which is never more than the budget allows."""
+        """n draft tokens read give at most n + 1, within the budget."""
         left = self.budget - len(self.ids)
         most = left if self.passes == 0 else min(left, self.draft.lookahead + 1)
         self.proposal = self.draft.propose(most)
@@ -138,7 +130,7 @@ class DraftedSequence(SingleSequence):
 
     @classmethod
     def accept(cls, language_model: GraniteForCausalLM, states: Sequence[tuple[DraftedSequence, Tensor]]) -> None:
-        # Nothing is proposed behind the end of a draft: any token stands in for it.
+        # Behind the end of a draft nothing is proposed; 0 is a placeholder.
         proposed = [token for one, _ in states for token in [*one.proposal, 0][: one.positions]]
         hidden = torch.cat([rows[0] for _, rows in states])
         predictions = iter(verify(language_model, hidden, proposed))
@@ -146,7 +138,6 @@ class DraftedSequence(SingleSequence):
             one.verified(list(islice(predictions, one.positions)))
 
     def verified(self, predictions: Sequence[Prediction]) -> None:
-        """Append as much of the proposal as holds, then the model's own token."""
         n = self.draft.accept(self.proposal, predictions)
         self.drafted += len(self.proposal)
         self.accepted += n
@@ -155,8 +146,6 @@ class DraftedSequence(SingleSequence):
 
 
 class SampledSequence(SingleSequence):
-    """A request whose tokens are drawn at random."""
-
     def __init__(self, prompt: Tensor, audio: bool, budget: int, eos: int, options: Sampling) -> None:
         super().__init__(prompt, audio, budget, eos)
         self.sampler = Sampler(options)
@@ -170,7 +159,7 @@ class SampledSequence(SingleSequence):
 
 
 class RunningBatch:
-    """Groups whose rows go through the language model together, and their cache: the rows of a group are neighbours."""
+    """Groups that share passes, and their cache; rows of a group are adjacent."""
 
     def __init__(
         self,
@@ -182,7 +171,7 @@ class RunningBatch:
         self.cache = steps.cache if steps else language_model.new_cache(len(groups), 0)
 
     def prefill(self) -> None:
-        """The first pass of all groups: their prompts, and behind them what they propose."""
+        """The first pass of all groups: prompts followed by proposals."""
         embed, device = self.language_model.embed, self.groups[0].prompt.device
         read = [torch.tensor(group.propose()[0], dtype=torch.int64, device=device) for group in self.groups]
         inputs = [torch.cat((group.prompt, embed(ids))) for group, ids in zip(self.groups, read, strict=True)]
@@ -193,7 +182,6 @@ class RunningBatch:
         self._accept([row[None, len(group.prompt) - 1 : len(ids)] for group, row, ids in rows])
 
     def advance(self) -> None:
-        """One more pass of all rows."""
         read = [group.propose() for group in self.groups]
         width = max(len(rows[0]) for rows in read)
         padded = [ids + [0] * (width - len(ids)) for rows in read for ids in rows]
@@ -202,7 +190,7 @@ class RunningBatch:
         self._accept([own[:, : len(rows[0])] for own, rows in zip(states, read, strict=True)])
 
     def join(self, other: RunningBatch) -> None:
-        """Take in the groups of another batch, which is used up."""
+        """Add the groups of `other`, which is used up."""
         if self.groups or self.steps:
             self.cache.join(other.cache)
         else:
@@ -210,14 +198,13 @@ class RunningBatch:
         self.groups += other.groups
 
     def drop(self, groups: Collection[SequenceGroup]) -> None:
-        """Forget those of these groups that are here."""
         starts = accumulate((len(group.parents) for group in self.groups), initial=0)
         kept = [(group, start) for group, start in zip(self.groups, starts, strict=False) if group not in groups]
         self._select([start + row for group, start in kept for row in range(len(group.parents))])
         self.groups = [group for group, _ in kept]
 
     def _forward(self, tokens: Tensor) -> Tensor:
-        """Token ids (B, n) behind what the cache holds -> hidden states (B, n, H)."""
+        """Token ids (B, n) behind the cached positions -> hidden states (B, n, H)."""
         if self.steps:
             return self.steps(tokens)
         self.cache.reserve(tokens.shape[1])
@@ -225,7 +212,7 @@ class RunningBatch:
         return hidden
 
     def _accept(self, states: Sequence[Tensor]) -> None:
-        """Give every group its states; what it does not accept leaves the cache, and so do groups that are done."""
+        """Pass each group its states; rejected positions and finished groups leave the cache."""
         for kind in dict.fromkeys(type(group) for group in self.groups):
             rows = zip(self.groups, states, strict=True)
             kind.accept(self.language_model, [(group, own) for group, own in rows if type(group) is kind])
@@ -237,6 +224,6 @@ class RunningBatch:
         self.cache.rewind(torch.tensor(lengths, dtype=torch.int64, device=self.cache.lengths.device))
 
     def _select(self, rows: Sequence[int]) -> None:
-        """Make the cache hold these of its rows, in this order."""
+        """Keep these rows of the cache, in this order."""
         if list(rows) != list(range(len(self.cache.lengths))):
             self.cache.select(torch.tensor(rows, dtype=torch.int64, device=self.cache.lengths.device))

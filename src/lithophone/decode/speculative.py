@@ -1,8 +1,7 @@
-"""Self-speculative decoding (arXiv 2603.11243): a draft of the CTC head that the language model verifies.
+"""Self-speculative decoding (arXiv 2603.11243): the language model verifies a draft of the CTC head.
 
-All of the draft is verified in the pass that prefills the prompt. Where a token is rejected the model's own takes its
-place, the tokens since then are aligned with the rest of the draft, and the remainder is proposed again: a wrong,
-missing or extra word costs a pass or two. This module handles one row; `sequences.py` joins rows into passes.
+The prefill verifies all of the draft. At a rejected token the model's own is taken, the tokens since are aligned with
+the rest of the draft, and the remainder is proposed again.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from lithophone.decode.options import Speculative
 from lithophone.model.granite import GraniteForCausalLM
 
 CHUNK = 256
-"""Positions whose logits are held at once: 100 MB in float32 with 100,000 tokens."""
+"""Positions whose logits are held at once: 100 MB in float32 for 100,000 tokens."""
 
 
 class Prediction(NamedTuple):
-    """The most probable token of a position, its log-probability, and that of the token proposed there."""
+    """The most probable token of a position, its log probability, and that of the proposed token."""
 
     token: int
     logprob: float
@@ -32,10 +31,7 @@ class Prediction(NamedTuple):
 
 @torch.inference_mode()
 def confident(logits: Tensor, lengths: Tensor, tau_ctc: float) -> list[bool]:
-    """Whether each draft needs no verification: no frame has an entropy above `tau_ctc` nats.
-
-    Logits (B, T, V) of a CTC head and lengths (B,) -> B answers.
-    """
+    """Whether no frame has more than `tau_ctc` nats of entropy: logits (B, T, V), lengths (B,) -> B booleans."""
     return [bool((_entropies(row[:n]) <= tau_ctc).all()) for row, n in zip(logits, lengths.tolist(), strict=True)]
 
 
@@ -54,18 +50,17 @@ def verify(language_model: GraniteForCausalLM, hidden: Tensor, proposed: Sequenc
 
 
 def _predictions(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (N, V) and tokens (N,) -> the fields of the predictions, (N,) each."""
+    """Logits (N, V), tokens (N,) -> the fields of `Prediction`, (N,) each."""
     best, own = logits.max(-1)
     total = logits.logsumexp(-1)
     return own, best - total, logits.gather(-1, tokens[:, None])[:, 0] - total
 
 
 class Draft:
-    """The position of a reply in its draft, and what to propose next.
+    """Position of a reply in its draft, moved by accepted tokens only, and the next proposal.
 
-    `fold` gives the text of a token as it is compared in the alignment. Only accepted tokens advance the position.
-    After two proposals in a row without an accepted token each proposal is half as long as the last, down to one
-    token, which costs nothing because it need not be read.
+    `fold(id)` is the text that is aligned. From the second miss in a row each proposal is half as long as the last,
+    down to one token, which need not be read.
     """
 
     def __init__(self, ids: Sequence[int], options: Speculative, fold: Callable[[int], str]) -> None:
@@ -73,15 +68,14 @@ class Draft:
         self.most, self.misses = options.lookahead, 0
         self.threshold = math.inf if options.tau_slm is None else math.log(options.tau_slm)
         self.at = 0
-        """The next token behind the last accepted one."""
+        """Index behind the last accepted token."""
         self.start = 0
-        """The first token of the running proposal."""
+        """Index of the first proposed token."""
         self.taken: list[str] = []
         """Texts of the model's own tokens since the last accepted one."""
 
     @property
     def lookahead(self) -> int:
-        """Tokens of the next proposal that may be read."""
         return self.most >> max(0, self.misses - 1)
 
     def propose(self, limit: int) -> list[int]:
@@ -92,10 +86,9 @@ class Draft:
         return self.ids[self.start : self.start + limit]
 
     def accept(self, proposal: Sequence[int], predictions: Sequence[Prediction]) -> int:
-        """How many tokens of the proposal are accepted; the position moves behind them.
+        """Number of accepted tokens: a prefix, each the model's own or at least `tau_slm` probable.
 
-        A token is accepted where it is the model's own or probable enough (`Speculative.tau_slm`), and so were those
-        before it. `predictions` has an entry for each token, and may have one for the position behind them.
+        `predictions` has one entry a token, and may have one for the position behind them.
         """
         holds = [
             t == v.token or v.proposed_logprob >= self.threshold for t, v in zip(proposal, predictions, strict=False)
