@@ -19,7 +19,7 @@ from torch import nn
 
 from lithophone.audio.features import batch_frames
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lithophone.ctc.language_bias import language_bias
+from lithophone.ctc.language_conditioning import language_bias
 from lithophone.decode.options import BeamSearch
 from lithophone.hub import resolve
 from lithophone.model.speech import GraniteSpeech

@@ -13,7 +13,7 @@ from typing import Any
 from lithophone.audio.features import FRAME_S, audio_embedding_count, frame_count
 from lithophone.checkpoint import Checkpoint
 from lithophone.ctc.characters import N_LABELS
-from lithophone.ctc.language_bias import language_bias
+from lithophone.ctc.language_conditioning import language_bias
 from lithophone.ctc.pronunciation import SPACE, spoken_labels
 from lithophone.decode.keyword_biasing import KeywordTrie
 from lithophone.decode.options import CTC, BeamSearch, Budget, Decoder

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lithophone.audio.features import batch_frames
 from lithophone.checkpoint import Checkpoint, load_checkpoint
-from lithophone.ctc.language_bias import language_bias
+from lithophone.ctc.language_conditioning import language_bias
 from lithophone.errors import OptionError
 from lithophone.hub import resolve
 from lithophone.model.config import ModelConfig

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lithophone.ctc.characters import foreign_labels
-from lithophone.ctc.language_bias import language_bias
+from lithophone.ctc.language_conditioning import language_bias
 from lithophone.languages import TABLE
 
 
