@@ -1,8 +1,4 @@
-"""A transcript as the text of a file: txt, srt, vtt, tsv, json, verbose_json.
-
-txt, srt, vtt, tsv and json are laid out as openai/whisper writes them, verbose_json as OpenAI's transcription API
-answers. Pure functions of Transcript and CueOptions; the caller writes the text, as UTF-8.
-"""
+"""Transcript -> text of a file: txt, srt, vtt, tsv, json as openai/whisper, verbose_json as OpenAI's API."""
 
 from __future__ import annotations
 
@@ -21,11 +17,11 @@ FORMATS: dict[str, Callable[..., str]] = {
     "json": to_json,
     "verbose_json": to_verbose_json,
 }
-"""Writers by the name that the command line and the server use: `writer(transcript, cues=DEFAULT_CUES)`."""
+"""Writers by format name: `writer(transcript, cues=DEFAULT_CUES)`."""
 
 
 def render(name: str, transcript: Transcript, cues: CueOptions = DEFAULT_CUES) -> str:
-    """The transcript in the format `name`; `cues` matters to srt and vtt."""
+    """The transcript in a format; `cues` apply to srt and vtt."""
     return FORMATS[name](transcript, cues)
 
 

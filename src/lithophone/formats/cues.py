@@ -1,7 +1,7 @@
-"""Segments cut into cues that can be read: lines of limited width, few lines, few seconds.
+"""Segment -> cues of limited line width, line count and duration.
 
-Cuts are chosen by dynamic programming over the whole segment: as few cues as possible, ended at the end of a sentence,
-at a pause (where words are timed), or behind a comma. Without timed words, time is shared out by characters.
+Dynamic programming over the segment: few cues, ended at sentence ends, pauses (of timed words) or commas. Without
+timed words, time is shared by characters.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from lithophone.transcript import Segment, Word
 SENTENCE_END, CLAUSE_END = ".?!…。？！", ",;:—–、，；："
 CLOSING = "\"'”’»)]}」』）】〉》"
 STAND_INS = "＜＞｛［"
-"""What `subtitles.py` writes for markup."""
+"""`subtitles.py` writes them for markup."""
 
 NEVER_FIRST = STAND_INS + "、。，．？！：；）」』】〉》ー々ゝヽ・…～ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ"
-"""Characters that begin no line in Japanese (kinsoku) and Mandarin."""
+"""No line starts with these in Japanese (kinsoku) and Mandarin."""
 
 NEVER_LAST = STAND_INS + "（「『【〈《"
 
 PAUSE_S = 0.5
-"""A pause between words at which a cue may end as well as at the end of a sentence."""
+"""A pause between words that is as good an end of a cue as a sentence end."""
 
 LONG_PAUSE_S = 1.0
-"""A pause that no cue should last through, and the gap between cues that is closed."""
+"""A pause no cue should span, and the longest gap between cues to close."""
 
 SHORT_S = 1.0
 TICK_S = 0.001
-"""The least that WebVTT lets a cue last."""
+"""Minimum duration of a cue in WebVTT."""
 
 
 @dataclass(frozen=True)
 class CueOptions:
-    """Layout of srt and vtt. Widths are in columns: a wide character (kana, hanzi) takes two."""
+    """Layout of srt and vtt. Widths in columns: wide characters (kana, hanzi) take two."""
 
     max_line_width: int = field(default=42, metadata={"help": "srt, vtt: columns of a line at most."})
     max_line_count: int = field(default=2, metadata={"help": "srt, vtt: lines of a cue at most."})
@@ -64,7 +64,7 @@ DEFAULT_CUES = CueOptions()
 
 @dataclass(frozen=True)
 class PlacedWord:
-    """A timed word and where it stands in the text of its segment."""
+    """A timed word and its span in the segment's text."""
 
     word: Word
     start: int
@@ -73,14 +73,14 @@ class PlacedWord:
 
 @dataclass(frozen=True)
 class Cue:
-    """What is shown from `start_s` to `end_s`: spans of the segment's text, one a line."""
+    """Shown from `start_s` to `end_s`: spans of the segment's text, one per line."""
 
     start_s: float
     end_s: float
     text: str
     lines: tuple[tuple[int, int], ...]
     label: str = ""
-    """`[Ann]: `, where the speaker is known."""
+    """`[Ann]: `, if the speaker is known."""
     words: tuple[PlacedWord, ...] = ()
 
     def render(
@@ -89,7 +89,7 @@ class Cue:
         behind: Mapping[int, str] | None = None,
         escape: Callable[[str], str] = str,
     ) -> str:
-        """The lines; `before` and `behind` are marks around single characters, by position in the text."""
+        """The lines; `before` and `behind` map positions in the text to markup."""
         before, behind = before or {}, behind or {}
         lines = (
             "".join(f"{before.get(i, '')}{escape(self.text[i])}{behind.get(i, '')}" for i in range(start, end))
@@ -99,9 +99,9 @@ class Cue:
 
 
 def cues_of(segment: Segment, options: CueOptions, guard: Callable[[str], str] = str) -> list[Cue]:
-    """The cues of a segment, in order; none where it has no text.
+    """Cues of a segment, in order; none without text.
 
-    guard: replaces characters that the format would take for markup, one by one.
+    guard: replaces characters that the format takes for markup, one by one.
     """
     text = " ".join(segment.text.split())
     if not text:
@@ -120,13 +120,13 @@ def cues_of(segment: Segment, options: CueOptions, guard: Callable[[str], str] =
 
 
 def label_of(speaker: str | None) -> str:
-    """`[Speaker 1]: ` or `[Ann]: `; brackets inside a name become round."""
+    """`[Speaker 1]: ` or `[Ann]: `; brackets in a name become round."""
     name = "" if speaker is None else " ".join(speaker.split()).translate({ord("["): "(", ord("]"): ")"})
     return f"[{f'Speaker {name}' if name.isdigit() else name}]: " if name else ""
 
 
 def place(words: Sequence[Word], text: str) -> Iterator[PlacedWord]:
-    """Every word that the text shows, with its position, in order."""
+    """Words found in the text, in order."""
     at = 0
     for word in words:
         start = text.find(word.text, at) if word.text else -1
@@ -136,7 +136,7 @@ def place(words: Sequence[Word], text: str) -> Iterator[PlacedWord]:
 
 
 def columns(text: str) -> int:
-    """Columns that a text takes: two of a wide character, none of a combining mark."""
+    """Width of a text: 2 per wide character, 0 per combining mark."""
     return sum(_columns_of(character) for character in text)
 
 
@@ -151,7 +151,7 @@ def _columns_of(character: str) -> int:
 
 @dataclass(frozen=True)
 class _Unit:
-    """A span of the text that stays on one line, and its times."""
+    """An unbreakable span of the text, and its times."""
 
     start: int
     end: int
@@ -160,9 +160,9 @@ class _Unit:
 
 
 def _units(text: str, width: int) -> Iterator[_Unit]:
-    """Words; characters of languages without spaces; pieces of what is wider than a line.
+    """Words; characters of languages without spaces; pieces of words wider than a line.
 
-    Digits stay with the word before them: readers of SubRip take a last line of digits for the number of a cue.
+    Digits stay with the word before: SubRip readers take a last line of digits for a cue number.
     """
     waiting: _Unit | None = None
     for unit in _pieces(text, width):
@@ -195,13 +195,13 @@ def _pieces(text: str, width: int) -> Iterator[_Unit]:
 
 
 def _may_break(one: str, other: str) -> bool:
-    """Whether a line may end between two characters without a space: where one is wide, but for kinsoku."""
+    """Whether a line may break between two characters: one is wide, and kinsoku allows it."""
     wide = _columns_of(one) == 2 or _columns_of(other) == 2
     return wide and other not in NEVER_FIRST + CLOSING and one not in NEVER_LAST and not unicodedata.combining(other)
 
 
 def _timed(units: Sequence[_Unit], segment: Segment, words: Sequence[PlacedWord], length: int) -> list[_Unit]:
-    """Units with their times: those of the words, and between known times a share by characters."""
+    """Units with times of their words, between known times shared by characters."""
     anchors = [(0, segment.start_s), *((p, s) for w in words for p, s in _ends(w)), (length, segment.end_s)]
     places = [place for place, _ in anchors]
     rising = itertools.accumulate((time_s for _, time_s in anchors), max)
@@ -231,14 +231,14 @@ def _ends(placed: PlacedWord) -> tuple[tuple[int, float], tuple[int, float]]:
 
 
 class _Layout:
-    """Lines of a cue: at most `max_line_count`, as even as they can be."""
+    """Lines of a cue: at most `max_line_count`, of even widths."""
 
     def __init__(self, text: str, label_columns: int, options: CueOptions) -> None:
         self.text, self.label_columns, self.options = text, label_columns, options
         self._columns = [0, *itertools.accumulate(_columns_of(character) for character in text)]
 
     def fits(self, units: Sequence[_Unit]) -> bool:
-        """Whether the units are one cue; a single one always is."""
+        """Whether the units fit in one cue; a single one always does."""
         width, count = self.options.max_line_width, self.options.max_line_count
         taken = self.label_columns + self._columns[units[-1].end] - self._columns[units[0].start]
         return len(units) == 1 or taken <= width or (taken <= width * count + count and self._count(units) <= count)
@@ -247,7 +247,6 @@ class _Layout:
         return len(self._wrapped(units, self.options.max_line_width))
 
     def lines(self, units: Sequence[_Unit]) -> tuple[tuple[int, int], ...]:
-        """The spans of the lines."""
         widest = self.options.max_line_width
         lines = self._wrapped(units, widest)
         narrower = (self._wrapped(units, width) for width in range(widest // 2, widest) if len(lines) > 1)
@@ -266,7 +265,7 @@ class _Layout:
 
 
 def _cut(units: Sequence[_Unit], layout: _Layout, is_timed: bool) -> list[tuple[int, int]]:
-    """Ranges of units, one a cue, at the least cost."""
+    """Ranges of units, one per cue, at minimum cost."""
     best: list[tuple[float, int]] = [(0.0, 0)]
     for end in range(1, len(units) + 1):
         found = ((best[start][0] + cost, start) for start, cost in _starts(units, end, layout, is_timed))
@@ -278,7 +277,7 @@ def _cut(units: Sequence[_Unit], layout: _Layout, is_timed: bool) -> list[tuple[
 
 
 def _starts(units: Sequence[_Unit], end: int, layout: _Layout, is_timed: bool) -> Iterator[tuple[int, float]]:
-    """Where a cue that ends before the unit `end` may begin, and what it costs."""
+    """Possible starts of a cue that ends before unit `end`, with costs."""
     at_end = _cost_of_end(units, end, layout.text, is_timed)
     pauses = 0
     for start in range(end - 1, -1, -1):
@@ -303,7 +302,7 @@ def _cost_of_end(units: Sequence[_Unit], end: int, text: str, is_timed: bool) ->
 def _times(
     units: Sequence[_Unit], cut: Sequence[tuple[int, int]], segment: Segment, max_cue_s: float
 ) -> Iterator[tuple[float, float]]:
-    """Start and end of every cue; gaps up to LONG_PAUSE_S are closed, as far as `max_cue_s` allows."""
+    """Start and end of every cue; gaps up to LONG_PAUSE_S are closed, within `max_cue_s`."""
     starts = [units[a].start_s for a, _ in cut]
     ends = [units[b - 1].end_s for _, b in cut]
     if starts[0] - segment.start_s <= min(LONG_PAUSE_S, max_cue_s - (ends[0] - starts[0])):

@@ -1,4 +1,4 @@
-"""Formats without a layout of cues: txt and tsv by segment, json, and verbose_json as OpenAI's API answers."""
+"""Formats without cues: txt, tsv, json, and verbose_json (OpenAI's API)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lithophone.languages import TABLE, base_language
 from lithophone.transcript import Segment, Transcript, Word
 
 DIGITS = {"probability": 4, "avg_logprob": 4, "compression_ratio": 4}
-"""Digits that are written; three of all others."""
+"""Decimals of floats; others have three."""
 
 
 def to_txt(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
@@ -23,7 +23,7 @@ def to_txt(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
 
 
 def to_tsv(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
-    """Columns start, end (whole milliseconds) and text."""
+    """Columns start, end (milliseconds), text."""
     rows = (
         f"{milliseconds(segment.start_s)}\t{milliseconds(segment.end_s)}\t{' '.join(text.split())}\n"
         for segment, text in _texts(transcript)
@@ -32,15 +32,15 @@ def to_tsv(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
 
 
 def to_json(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
-    """`Transcript.to_dict` with times to the millisecond; `from_dict` reads it."""
+    """`Transcript.to_dict`, times to the millisecond; read by `from_dict`."""
     return _dumps(transcript.to_dict())
 
 
 def to_verbose_json(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
-    """The answer of OpenAI's API to `response_format=verbose_json`, with every field its clients expect.
+    """OpenAI's `response_format=verbose_json`, with every field its clients expect.
 
-    What has no counterpart here is neutral: `tokens` is empty, `temperature` and `no_speech_prob` are 0, an unknown
-    language is "unknown". `avg_logprob` comes from the confidence of the words, 0 where there is none.
+    Fields without counterpart are neutral: `tokens` empty, `temperature` and `no_speech_prob` 0, an unknown language
+    "unknown". `avg_logprob` is from word confidences, else 0.
     """
     words = {"words": [word.to_dict() for word in transcript.words]} if transcript.words else {}
     return _dumps(
@@ -56,7 +56,7 @@ def to_verbose_json(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str
 
 
 def _texts(transcript: Transcript) -> Iterator[tuple[Segment, str]]:
-    """Segments with text, and the text with its speaker, without blank lines."""
+    """Segments with text, and their text with speaker, without blank lines."""
     for segment in transcript.segments:
         lines = [line.strip() for line in segment.text.splitlines() if line.strip()]
         if lines:
@@ -71,7 +71,6 @@ def _dumps(values: dict[str, Any]) -> str:
 
 
 def _rounded(value: Any, digits: int = 3) -> Any:
-    """Times to the millisecond, probabilities to four digits."""
     if isinstance(value, dict):
         return {name: _rounded(one, DIGITS.get(name, 3)) for name, one in value.items()}
     if isinstance(value, list):
@@ -100,12 +99,12 @@ def _mean_log_confidence(words: tuple[Word, ...]) -> float:
 
 
 def _compression_ratio(text: str) -> float:
-    """Bytes over compressed bytes, whisper's measure of a text that repeats itself."""
+    """Bytes / compressed bytes, whisper's measure of repetition."""
     data = text.encode()
     return len(data) / len(zlib.compress(data))
 
 
 def _api_name(language: str | None) -> str:
-    """OpenAI's API answers with names where everybody else has codes."""
+    """OpenAI's API uses language names, not codes."""
     known = TABLE.get(base_language(language))
     return known.api_name if known else language or "unknown"

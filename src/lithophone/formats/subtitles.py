@@ -1,7 +1,7 @@
 """Subtitles: SubRip (srt) and WebVTT (vtt).
 
-Where words are timed, vtt has a time stamp before each of them, which players without karaoke skip; srt repeats a cue
-with each word underlined where `highlight_words` asks for it, as openai/whisper does.
+Timed words: vtt has a time stamp before each, which other players skip; srt with `highlight_words` repeats a cue with
+each word underlined, as openai/whisper.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ARROW = re.compile(r"(--+)>")
 TAG_START = re.compile(r"<(?=[^>]*>)")
 OVERRIDE = re.compile(r"\{(?=\\)")
 NAME_LIKE = re.compile(r"^\[(?=[^\]]+\]: .)")
-"""A text that begins like the name of a speaker."""
+"""Starts like a speaker label."""
 
 VTT_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
@@ -24,7 +24,7 @@ VTT_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 def to_srt(transcript: Transcript, cues: CueOptions = DEFAULT_CUES) -> str:
     """SubRip: numbered cues, `00:00:01,000 --> 00:00:02,500`.
 
-    The format has no escapes: an arrow, and `<` or `{` where players would read a tag, are written full-width.
+    There are no escapes: arrows, and `<` or `{` of apparent tags, become full-width.
     """
     shown = (one for segment in transcript.segments for one in cues_of(segment, cues, _srt_guard))
     timed = (part for cue in shown for part in (_word_cues(cue) if cues.highlight_words else [_whole(cue)]))
@@ -35,7 +35,7 @@ def to_srt(transcript: Transcript, cues: CueOptions = DEFAULT_CUES) -> str:
 
 
 def to_vtt(transcript: Transcript, cues: CueOptions = DEFAULT_CUES) -> str:
-    """WebVTT: `00:01.000 --> 00:02.500`, with hours from the first hour on; `&`, `<` and `>` escaped (4.2.2)."""
+    """WebVTT: `00:01.000 --> 00:02.500`, hours if any; `&`, `<` and `>` escaped (4.2.2)."""
     shown = (one for segment in transcript.segments for one in cues_of(segment, cues, _guard))
     return "WEBVTT\n\n" + "".join(
         f"{vtt_time(cue.start_s)} --> {vtt_time(cue.end_s)}\n{_stamped(cue)}\n\n" for cue in shown
@@ -47,7 +47,7 @@ def _srt_guard(text: str) -> str:
 
 
 def _guard(text: str) -> str:
-    """What readers of either format take for an override of style, or for the name of a speaker."""
+    """Replace what readers take for a style override or a speaker label."""
     return OVERRIDE.sub("｛", text if text.endswith("]: ") else NAME_LIKE.sub("［", text))
 
 
@@ -56,7 +56,7 @@ def _whole(cue: Cue) -> tuple[float, float, str]:
 
 
 def _word_cues(cue: Cue) -> Iterator[tuple[float, float, str]]:
-    """Start, end and text: one cue for every word, underlined while it is said, and one for every pause."""
+    """Start, end, text: a cue per word, underlined, and per pause."""
     last_s, written = cue.start_s, False
     for placed in cue.words:
         start_s, end_s = max(placed.word.start_s, last_s), min(placed.word.end_s, cue.end_s)
@@ -71,7 +71,7 @@ def _word_cues(cue: Cue) -> Iterator[tuple[float, float, str]]:
 
 
 def _stamped(cue: Cue) -> str:
-    """The cue with the start of every word before it; stamps rise, and lie inside the cue."""
+    """The cue with a time stamp before every word; stamps rise, inside the cue."""
     stamps: dict[int, str] = {}
     last_s = cue.start_s
     for placed in cue.words:
@@ -86,18 +86,17 @@ def _stamped(cue: Cue) -> str:
 
 
 def milliseconds(time_s: float) -> int:
-    """Whole milliseconds of a time from 0 on."""
     assert time_s >= 0, f"times start at 0, this one is {time_s} s"
     return round(time_s * 1000)
 
 
 def lasts(start_s: float, end_s: float) -> bool:
-    """Whether anything is left of the span when its times are written."""
+    """Whether the span has a duration in whole milliseconds."""
     return milliseconds(start_s) < milliseconds(end_s)
 
 
 def vtt_time(time_s: float) -> str:
-    """`MM:SS.mmm`, with hours in front from the first hour on."""
+    """`MM:SS.mmm`, or `HH:MM:SS.mmm` from one hour on."""
     hours, *rest = _clock(time_s)
     return (f"{hours:02d}:" if hours else "") + "{:02d}:{:02d}.{:03d}".format(*rest)
 
@@ -107,7 +106,6 @@ def _srt_time(time_s: float) -> str:
 
 
 def _clock(time_s: float) -> tuple[int, int, int, int]:
-    """Hours, minutes, seconds, milliseconds."""
     seconds, thousandths = divmod(milliseconds(time_s), 1000)
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)

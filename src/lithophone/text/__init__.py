@@ -1,1 +1,1 @@
-"""Text: languages, tokenizer, prompts, replies, Japanese readings."""
+"""Text: tokenizer, chat templates, prompts, replies, Japanese readings."""

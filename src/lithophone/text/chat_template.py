@@ -1,9 +1,8 @@
-"""Chat templates: Jinja programs of a checkpoint, rendered with a bound on time and memory.
+"""Chat templates: Jinja programs of a checkpoint, rendered with bounded time and memory.
 
-Jinja's sandbox keeps a template from Python's internals, but not from running for ever or filling the memory. Here the
-parsed program is rewritten before it is compiled: every value it computes, every turn of a loop and every call is
-charged to the budget of its rendering, by the number of characters and elements involved. Operators, filters and
-methods whose result may be far larger than their operands are left out.
+Jinja's sandbox hides Python's internals but bounds neither time nor memory. Here the parsed template is rewritten:
+values, loop turns and calls are charged to a budget by their size. Operators, filters and methods whose result may be
+far larger than their operands are left out.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from jinja2.visitor import NodeTransformer
 from lithophone.errors import CheckpointError
 
 TEMPLATE_DATE = datetime(2024, 12, 19)
-"""The date that templates are given: that of training, so that a prompt does not change from day to day."""
+"""The date in prompts: that of training, since another date is another prompt."""
 
 MAX_TEMPLATE = 200_000
-"""Characters of a template; those of the family have some 6,000."""
+"""Characters; the family's templates have some 6,000."""
 BUDGET = 3_000_000
-"""What a rendering may spend: a few seconds at most."""
+"""Cost of a rendering, a few seconds at most."""
 MAX_VALUE = 100_000
-"""What one value may cost: an element of a list costs 1, and so do CHARACTERS characters of a text."""
+"""Cost of one value: 1 per list element or CHARACTERS characters."""
 CHARACTERS = 16
 
 FILTERS = frozenset(
@@ -51,16 +50,14 @@ METHODS = frozenset(
 GLOBALS = ("namespace", "dict")
 
 CHARGE, TURNS, SPENT = "_charge", "_turns", "_spent"
-"""Names of the two filters that the rewriting adds, and of the variable with the budget."""
+"""The two added filters, and the variable with the budget."""
 
 
 class Spent:
-    """The budget of one rendering."""
-
     def __init__(self, size: int) -> None:
         self.left = BUDGET
         self.turn = 1 + size // CHARACTERS
-        """The cost of a call, or of a turn of a loop: no stretch of a template writes more text than all of it."""
+        """Cost of a call or loop turn: no part of a template writes more text than all of it."""
 
     def charge(self, cost: int) -> None:
         self.left -= cost
@@ -69,12 +66,12 @@ class Spent:
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """The text that a template gives for `values`; CheckpointError where it is refused, or refuses."""
+    """The rendered template. Raises CheckpointError if it is refused or refuses."""
     try:
         text: str = _compiled(template).render({**values, SPENT: Spent(len(template))})
     except CheckpointError:
         raise
-    except Exception as error:  # a program of somebody else's may raise anything
+    except Exception as error:  # a template may raise anything
         seen = f"{type(error).__name__}: {str(error)[:300]}"
         raise CheckpointError(f"the chat template cannot be rendered: {seen}") from error
     return text
@@ -82,7 +79,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 
 @lru_cache(16)
 def _compiled(template: str) -> Template:
-    """Compiling takes a hundred times as long as rendering."""
+    """Cached: compiling takes a hundred times as long as rendering."""
     if not isinstance(template, str):
         raise CheckpointError(f"the chat template is a {type(template).__name__}: expected text")
     if len(template) > MAX_TEMPLATE:
@@ -95,7 +92,7 @@ def _compiled(template: str) -> Template:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox, which also decides which functions may be called and which operators used."""
+    """The sandbox, with an allow list of functions and operators."""
 
     intercepted_binops = frozenset(["*", "**", "%", "+", "/", "//", "-"])
 
@@ -115,7 +112,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 def _is_allowed(function: Any, environment: Environment) -> bool:
-    """Macros, loops, what the environment gives, and methods whose results are no larger than their object."""
+    """Macros, loops, globals, and methods whose results are no larger than their object."""
     owner = getattr(function, "__self__", None)
     if isinstance(owner, str | list | dict | tuple):
         return function.__name__ in METHODS
@@ -137,7 +134,7 @@ def _environment() -> _Environment:
 
 
 class _Charging(NodeTransformer):
-    """Wraps every expression that is read, and what every loop runs over."""
+    """Wraps every expression read, and the iterable of every loop."""
 
     def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
         if isinstance(node, nodes.CallBlock | nodes.Include | nodes.Import | nodes.FromImport | nodes.Extends):
@@ -151,7 +148,7 @@ class _Charging(NodeTransformer):
 
 
 def _is_value(node: nodes.Node) -> bool:
-    """Whether an expression is read, rather than assigned to or a part of another one."""
+    """Whether an expression is read, not assigned to or a part of another."""
     parts = isinstance(node, nodes.NSRef | nodes.Slice)
     return isinstance(node, nodes.Expr) and not parts and getattr(node, "ctx", "load") == "load"
 
@@ -167,21 +164,21 @@ def _spent(context: Context) -> Spent:
 
 @pass_context
 def _charge(context: Context, value: Any) -> Any:
-    """A value as it is, paid for."""
+    """Charge a value."""
     _spent(context).charge(weight(value))
     return value
 
 
 @pass_context
 def _turns(context: Context, values: Iterable[Any]) -> Iterator[Any]:
-    """The elements as they are, a turn of the loop paid for with each."""
+    """Charge every turn of a loop."""
     for value in values:
         _spent(context).charge(_spent(context).turn)
         yield value
 
 
 def weight(value: Any) -> int:
-    """What a value with all that it holds costs; TemplateRuntimeError above MAX_VALUE."""
+    """Cost of a value and its contents. Raises TemplateRuntimeError above MAX_VALUE."""
     total, waiting = 0, [value]
     while waiting:
         one = waiting.pop()

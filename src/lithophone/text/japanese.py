@@ -1,7 +1,6 @@
-"""Japanese text -> its words with their readings in kana, by SudachiPy: optional, `pip install lithophone[ja]`.
+"""Japanese text -> words with kana readings, by SudachiPy (`pip install lithophone[ja]`).
 
-The encoder's characters hold Katakana and no kanji, so a Japanese text is aligned through what it sounds like. Knows no
-labels and no times.
+The encoder's characters have Katakana but no kanji: Japanese is aligned by its reading.
 """
 
 from __future__ import annotations
@@ -18,24 +17,23 @@ from lithophone.errors import OptionError
 KANA = re.compile(r"[ぁ-ゖァ-ヺー]+")
 _HAN = re.compile(r"[々〇\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _MARK, _SPACE = "補助記号", "空白"
-"""Parts of speech of punctuation and of white space."""
+"""Parts of speech: punctuation, white space."""
 
 
 def is_japanese(text: str, language: str | None = None) -> bool:
-    """Whether there is kana in the text, or kanji alone in a text that is said to be Japanese (`language` "ja")."""
+    """Whether the text has kana, or has kanji and `language` is "ja"."""
     return bool(KANA.search(text) or (language == "ja" and _HAN.search(text)))
 
 
 def can_read() -> bool:
-    """Whether the library and its dictionary are installed."""
+    """Whether library and dictionary are installed."""
     return all(importlib.util.find_spec(name) for name in ("sudachipy", "sudachidict_small"))
 
 
 def read(text: str) -> Iterator[tuple[str, str]]:
-    """Words as written, with what they sound like: kana as far as the dictionary knows, else the word itself.
+    """The dictionary's words (東京, は, 行き, まし, た) with readings: kana if known, else the word.
 
-    Words are the dictionary's (東京, は, 行き, まし, た). Numbers stay as they are written: the dictionary reads them
-    digit by digit, people do not. Needs `can_read()`.
+    Numbers stay as written: the dictionary reads them digit by digit. Needs `can_read()`.
     """
     for morpheme in _dictionary().tokenizer().tokenize(text):
         kind = morpheme.part_of_speech()[0]
@@ -44,9 +42,9 @@ def read(text: str) -> Iterator[tuple[str, str]]:
 
 
 def reading(text: str) -> str:
-    """A text as it is said, a space between words: `東京へ、行く` -> `トウキョウ へ 、 イク`.
+    """Readings joined by spaces: `東京へ、行く` -> `トウキョウ へ 、 イク`.
 
-    Raises OptionError where the dictionary is not installed.
+    Raises OptionError without the dictionary.
     """
     if not can_read():
         raise OptionError("Japanese text cannot be read aloud without SudachiPy: pip install 'lithophone[ja]'")

@@ -1,7 +1,6 @@
-"""Tasks, their exact prompts, and how replies are read.
+"""Tasks, their prompts, and the parsing of replies.
 
-Prompts are those of the model cards of 4.1-2b and 4.1-2b-plus; for granite-speech-5.0-2b, whose card was not at hand,
-those that mlx-audio 0.6.2 sends. Knows no audio and no tensors.
+Prompts of the model cards of 4.1-2b and 4.1-2b-plus; for granite-speech-5.0-2b, of mlx-audio 0.6.2.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ PLUS_SYSTEM = (
     "Today's Date: December 19, 2024.\n"
     "You are Granite, developed by IBM. You are a helpful AI assistant"
 )
-"""System turn of the plus model, with the date of its training: another date is another prompt."""
+"""System turn of plus, dated as in training: another date is another prompt."""
 
 HINT = "The speech is in {language}. Transcribe it exactly; do not translate. "
-"""In front of an instruction to transcribe, where the language is given (5.0)."""
+"""Precedes the instruction of 5.0 if the language is given."""
 
 RAW = "can you transcribe the speech into a written format?"
 PUNCTUATED = "transcribe the speech with proper punctuation and capitalization."
@@ -42,10 +41,10 @@ WORD_TIMES = (
 
 @dataclass(frozen=True)
 class Transcribe:
-    """Speech to text in the language that is spoken.
+    """Speech to text in the language spoken.
 
-    `punctuate` asks for punctuation and capitals (not plus). With `keywords`, models before 5.0 have a single prompt,
-    whatever `punctuate` says. `language`, the one spoken, biases the encoder and is named in the prompt of 5.0.
+    `punctuate`: punctuation and capitals (not plus); ignored with `keywords` before 5.0, which have one prompt.
+    `language`, of the speech, biases the encoder and is in the prompt of 5.0.
     """
 
     punctuate: bool = True
@@ -58,13 +57,13 @@ class Transcribe:
 
 @dataclass(frozen=True)
 class Translate:
-    """Speech to text in the language `to` (base models only). Languages are codes or English names."""
+    """Speech to text in the language `to`, a code or English name (base models only)."""
 
     to: str
     punctuate: bool = Transcribe.punctuate
     keywords: tuple[str, ...] = ()
     language: str | None = None
-    """What is spoken, where it is known: a pair the family was not trained on is then refused."""
+    """Of the speech, if known; pairs outside the training are refused."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "to", language_code(self.to))
@@ -75,7 +74,7 @@ class Translate:
 
 @dataclass(frozen=True)
 class SpeakerTurns:
-    """Speech to text with a `[Speaker N]:` tag at every change of speaker (plus only)."""
+    """Speech to text with a `[Speaker N]:` tag per turn (plus only)."""
 
     keywords: tuple[str, ...] = ()
     language: str | None = None
@@ -86,7 +85,7 @@ class SpeakerTurns:
 
 @dataclass(frozen=True)
 class WordTimes:
-    """Speech to text with a `[T:N]` tag, the end in centiseconds, behind every word (plus only)."""
+    """Speech to text with a `[T:N]` tag, the end in centiseconds, after every word (plus only)."""
 
     keywords: tuple[str, ...] = ()
     language: str | None = None
@@ -100,22 +99,22 @@ Task: TypeAlias = Transcribe | Translate | SpeakerTurns | WordTimes
 TASKS: dict[str, type[Task]] = {
     "transcribe": Transcribe, "translate": Translate, "speakers": SpeakerTurns, "word-times": WordTimes,
 }  # fmt: skip
-"""Names of the tasks on the command line and in a request."""
+"""Task names in commands and requests."""
 
 
 def _settle(task: Task) -> None:
-    """Bring the options that all tasks share into the form the prompts use."""
+    """Normalise the shared options."""
     object.__setattr__(task, "keywords", clean_keywords(task.keywords))
     object.__setattr__(task, "language", source_code(task.language))
 
 
 def default_task(variant: Variant | ModelType) -> Transcribe:
-    """Transcription with the default options, as far as the model can: plus has no punctuation."""
+    """Transcription, punctuated unless the model is plus."""
     return Transcribe(punctuate=variant in ("granite_speech", "granite_speech_5"))
 
 
 def task_named(name: str, **options: Any) -> Task:
-    """The task of that name; OptionError for an unknown name, or an option the task does not have."""
+    """The task of that name. Raises OptionError for an unknown name or option."""
     if name not in TASKS:
         raise OptionError(f"unknown task {name!r}; allowed are {', '.join(TASKS)}")
     fields = {field.name: field for field in dataclasses.fields(TASKS[name])}
@@ -128,7 +127,7 @@ def task_named(name: str, **options: Any) -> Task:
 
 
 def language_code(name: str) -> str:
-    """`"fr"` for `"FR"`, `"fr-CA"`, `"fr_CA"` and `"French"`; OptionError for a language the family does not know."""
+    """`"FR"`, `"fr-CA"`, `"fr_CA"`, `"French"` -> `"fr"`. Raises OptionError for other languages."""
     wanted = str(name).strip().lower()
     for code, title in LANGUAGES.items():
         if code == base_language(wanted) or wanted == title.lower():
@@ -137,7 +136,7 @@ def language_code(name: str) -> str:
 
 
 def source_code(name: str | None) -> str | None:
-    """Like `language_code`, for the language spoken; None stays None (not known)."""
+    """`language_code` of the speech; None if unknown."""
     code = None if name is None else language_code(name)
     if code is not None and code not in SOURCE_LANGUAGES:
         raise OptionError(f"no {LANGUAGES[code]} speech is understood, only {_languages_text(SOURCE_LANGUAGES)}")
@@ -145,7 +144,7 @@ def source_code(name: str | None) -> str | None:
 
 
 def clean_keywords(keywords: Iterable[str]) -> tuple[str, ...]:
-    """White space collapsed, empties and repeats dropped, order kept. A comma would be two keywords: OptionError."""
+    """Keywords stripped, without empties and repeats, in order. Raises OptionError for a comma, the separator."""
     if isinstance(keywords, str):
         raise OptionError(f"keywords must be a list of words, not one string: {keywords!r}")
     cleaned = dict.fromkeys(" ".join(str(keyword).split()) for keyword in keywords)
@@ -164,7 +163,7 @@ def _pairs_text() -> str:
 
 
 def instruction(task: Task, variant: Variant | ModelType) -> str:
-    """The words that ask for `task`, behind the audio. OptionError where the model cannot do it."""
+    """The instruction after the audio. Raises OptionError if the model lacks the task."""
     _check_ability(task, variant)
     words = {"granite_speech": _base_words, "granite_speech_5": _words_of_5, "granite_speech_plus": _plus_words}
     asked = words[variant](task)
@@ -181,7 +180,7 @@ def _base_words(task: Task) -> str:
 
 
 def _words_of_5(task: Task) -> str:
-    """As before, but punctuation goes with keywords, and the language spoken is named."""
+    """Unlike before, punctuation combines with keywords, and the language is named."""
     if isinstance(task, Translate):
         return f"Translate the speech to {LANGUAGES[task.to]}{_style(task.punctuate)}."
     assert isinstance(task, Transcribe)
@@ -216,10 +215,7 @@ def _check_ability(task: Task, variant: Variant | ModelType) -> None:
 
 
 def prompt_text(task: Task, tokenizer: Tokenizer, variant: Variant | ModelType) -> str:
-    """The prompt as text, with one `<|audio|>`, up to where the reply begins.
-
-    Written by the checkpoint's chat template; one without a template gets the text that the family's templates give.
-    """
+    """The prompt up to the reply, with one `<|audio|>`, by the checkpoint's chat template or the family's text."""
     words = instruction(task, variant)
     foreign = [token for token in tokenizer.special_tokens if token in words]
     if foreign:
@@ -242,8 +238,8 @@ def build_prompt(
 ) -> list[int]:
     """Ids of the prompt, with `n_audio` slots for audio embeddings.
 
-    `prefix_text` is set behind the assistant header word for word: the model continues it (incremental decoding).
-    Raises OptionError for a task the model cannot do, PromptError for a template without exactly one audio slot.
+    `prefix_text` follows the assistant header verbatim, for the model to continue (incremental decoding).
+    Raises OptionError if the model lacks the task, PromptError unless the template has one audio slot.
     """
     foreign = [token for token in tokenizer.special_tokens if token in prefix_text]
     if foreign:
@@ -257,14 +253,14 @@ def build_prompt(
 
 
 def max_new_tokens(task: Task, variant: Variant | ModelType) -> int | None:
-    """The plus model's budgets for a reply; None for others, whose budget grows with the recording."""
+    """Token budget of plus; None for others, whose budget grows with the recording."""
     if variant != "granite_speech_plus":
         return None
     return 10_000 if isinstance(task, WordTimes) else 2_000
 
 
 def parse_reply(task: Task, text: str, duration_s: float | None = None) -> ParsedReply:
-    """What a reply to `task` says; `duration_s` of the recording ends words whose time tag is missing."""
+    """The parsed reply; `duration_s` of the recording ends words without a time tag."""
     if isinstance(task, WordTimes):
         return parse_word_times(text, duration_s)
     if isinstance(task, SpeakerTurns):

@@ -1,6 +1,6 @@
-"""What the text of a reply means: turns of speakers, words with times, a transcription before a translation.
+"""Parsing of replies: speaker turns, word times, transcription and translation.
 
-Pure functions of text. A tag that cannot be read is counted and taken out, the words around it are kept.
+Malformed tags are counted and removed, the words around them kept.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from lithophone.transcript import Word
 
 SILENCE = "_"
 WRAP_S = 10.0
-"""Time tags count centiseconds modulo 1000."""
+"""Time tags are centiseconds modulo 1000."""
 
 TIME_TAG = re.compile(r"\[T:\s*(?P<value>\d{1,3})\s*\]|\[T(?![a-zA-Z])[^\[\]\s]*\]?")
 SPEAKER_TAG = re.compile(
-    r"\[Speaker\s*(?P<value>\d+)(?:\s+cluster\s+\d+)?\s*\]\s*:?"  # clusters are of training alone, and say nothing here
+    r"\[Speaker\s*(?P<value>\d+)(?:\s+cluster\s+\d+)?\s*\]\s*:?"  # clusters matter in training only
     r"|\[Speaker\b(?:[^\[\]\n:]{0,12}(?:\]\s*:?|:)|\s*\d*)"
 )
 TRANSCRIPTION, TRANSLATION = "[Transcription]", "[Translation]"
@@ -26,7 +26,7 @@ CHAIN_TAG = re.compile(r"\[(?:Transcription|Translation)\]")
 
 @dataclass(frozen=True)
 class Turn:
-    """What one speaker says until the next tag; `speaker` is None for words before the first tag."""
+    """Text of one speaker up to the next tag; `speaker` is None before the first tag."""
 
     speaker: str | None
     text: str
@@ -34,27 +34,25 @@ class Turn:
 
 @dataclass(frozen=True)
 class ParsedReply:
-    """A reply without its tags. `text` is always there, the rest as the task asks for it."""
+    """A reply without tags; fields besides `text` depend on the task."""
 
     text: str
     words: tuple[Word, ...] = ()
     turns: tuple[Turn, ...] = ()
     transcription: str | None = None
-    """What was said, where a translation came with it."""
+    """The source text of a translation."""
     malformed: int = 0
-    """Tags that could not be read, and words that came without a tag of their own."""
+    """Malformed tags, and words without their own tag."""
 
 
 def parse_text(text: str) -> ParsedReply:
-    """Plain words."""
     return ParsedReply(text.strip())
 
 
 def parse_translation(text: str) -> ParsedReply:
-    """A translation, or `[Transcription] what was said [Translation] what it means`.
+    """A translation, or `[Transcription] source text [Translation] translation`.
 
-    The text is what follows the first `[Translation]`; where there is none, all of it. Tags are taken out of it, and
-    counted where they are out of place.
+    The text is what follows the first `[Translation]`, if any; tags in it are removed, misplaced ones counted.
     """
     before, tag, after = text.partition(TRANSLATION)
     said = before.partition(TRANSCRIPTION)[2] if TRANSCRIPTION in before else None
@@ -66,12 +64,11 @@ def parse_translation(text: str) -> ParsedReply:
 
 
 def _said(said: str | None, tag: str) -> str | None:
-    """The transcription, where a translation follows it."""
     return CHAIN_TAG.sub("", said).strip() if said is not None and tag else None
 
 
 def parse_turns(text: str) -> ParsedReply:
-    """`[Speaker 1]: words [Speaker 2]: words`; speakers are named "1", "2", ... by their first turns."""
+    """`[Speaker 1]: words [Speaker 2]: words`; speakers are "1", "2", ... as tagged."""
     turns: list[Turn] = []
     speaker, malformed = None, 0
     for words, tag in _pieces(SPEAKER_TAG, text):
@@ -84,17 +81,17 @@ def parse_turns(text: str) -> ParsedReply:
 
 
 def _with_turn(turns: list[Turn], turn: Turn) -> list[Turn]:
-    """A tag that only repeats the speaker begins no new turn."""
+    """A repeated speaker tag starts no new turn."""
     if turns and turns[-1].speaker == turn.speaker:
         return [*turns[:-1], Turn(turn.speaker, f"{turns[-1].text} {turn.text}")]
     return [*turns, turn]
 
 
 def parse_word_times(text: str, duration_s: float | None = None) -> ParsedReply:
-    """`hello [T:45] world [T:82]` -> words with times in seconds, spaces around tags optional.
+    """`hello [T:45] world [T:82]` -> words with times in seconds; spaces around tags are optional.
 
-    A word begins where the tag before it ended, the pseudo-word `_` (silence) included. Several words in front of one
-    tag share its stretch by their letters; words behind the last tag reach to `duration_s`, or have no length.
+    A word starts at the tag before it, also that of the pseudo-word `_` (silence). Words before one tag share its time
+    by letters; words after the last tag end at `duration_s`, or have no length.
     """
     words: list[Word] = []
     waiting: list[str] = []
@@ -114,7 +111,7 @@ def parse_word_times(text: str, duration_s: float | None = None) -> ParsedReply:
 
 
 def unwrap(time_s: float, last_s: float) -> float:
-    """The first time, `time_s` plus a multiple of 10 s, that is not before `last_s`."""
+    """The first of `time_s` + n * 10 s not before `last_s`."""
     turns = 0
     while time_s + turns * WRAP_S < last_s:
         turns += 1
@@ -122,7 +119,7 @@ def unwrap(time_s: float, last_s: float) -> float:
 
 
 def _pieces(pattern: re.Pattern[str], text: str) -> Iterator[tuple[str, re.Match[str] | None]]:
-    """The text between tags, each with the tag that ends it (None at the end)."""
+    """Text between tags, each with the tag after it (None at the end)."""
     start = 0
     for tag in pattern.finditer(text):
         yield text[start : tag.start()].strip(), tag
@@ -135,7 +132,7 @@ def _spoken(words: list[str]) -> list[str]:
 
 
 def _share(words: list[str], start_s: float, end_s: float) -> Iterator[Word]:
-    """Divide a stretch among words, each as long as it has letters."""
+    """Words with a share of the time by letters."""
     words = _spoken(words)
     letters = sum(map(len, words))
     done = 0

@@ -1,7 +1,7 @@
-"""Text to token ids and back, and the chat template of a checkpoint.
+"""Text <-> token ids, and the chat template of a checkpoint.
 
 Reads `tokenizer.json`, `tokenizer_config.json` and the template: `chat_template.jinja`, the key `chat_template` of
-`tokenizer_config.json`, or `chat_template.json`. It knows no task: which words go into a prompt is `text/prompts.py`.
+`tokenizer_config.json`, or `chat_template.json`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from lithophone.model.checkpoint_files import is_file, read_json, read_text
 from lithophone.text import chat_template
 
 AUDIO_TOKEN = "<|audio|>"
-"""Stands in a prompt once per audio embedding."""
+"""One per audio embedding."""
 
 SETTINGS = "tokenizer_config.json"
 SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 class Tokenizer:
-    """Byte-level BPE of a checkpoint: `from_folder` reads one, `save` writes it back unchanged."""
+    """Byte-level BPE of a checkpoint."""
 
     def __init__(self, core: tokenizers.Tokenizer, settings: Mapping[str, Any], template: str | None) -> None:
         core.no_truncation()
@@ -37,21 +37,21 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> Tokenizer:
-        """Raises CheckpointError where `tokenizer.json` or `tokenizer_config.json` is missing or unreadable."""
+        """Raises CheckpointError if `tokenizer.json` or `tokenizer_config.json` is missing or unreadable."""
         folder = Path(folder)
         settings = read_json(folder / SETTINGS)
         return cls(_read_core(folder / "tokenizer.json"), settings, _read_template(folder, settings))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`; nothing is added in front or behind, special tokens written out in it become their ids."""
+        """Ids of `text`; nothing is added, special tokens in it become their ids."""
         return list(self._core.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of `ids`, special tokens skipped, white space exactly as generated."""
+        """Text of `ids` without special tokens, white space unchanged."""
         return str(self._core.decode([int(i) for i in ids], skip_special_tokens=True))
 
     def id_of(self, token: str) -> int:
-        """Id of one token by its exact name; CheckpointError where the vocabulary has no such token."""
+        """Id of a token by exact name. Raises CheckpointError if there is none."""
         found = self._core.token_to_id(token)
         if found is None:
             raise CheckpointError(f"the tokenizer has no token {token!r}; its special tokens: {self.special_tokens}")
@@ -62,24 +62,23 @@ class Tokenizer:
 
     @cached_property
     def last_id(self) -> int:
-        """The greatest id."""
         return max(self._core.get_vocab(with_added_tokens=True).values(), default=-1)
 
     @cached_property
     def pieces(self) -> tuple[str, ...]:
-        """Every token as the vocabulary writes it (bytes as visible characters), in the order of the ids."""
+        """Tokens in the vocabulary's spelling (bytes as visible characters), by id."""
         names = (self._core.id_to_token(i) for i in range(len(self)))
         return tuple("" if name is None else name for name in names)
 
     @cached_property
     def special_tokens(self) -> tuple[str, ...]:
-        """The added tokens that are marks rather than text, in the order of their ids."""
+        """Special added tokens, by id."""
         added = self._core.get_added_tokens_decoder()
         return tuple(token.content for _, token in sorted(added.items()) if token.special)
 
     @cached_property
     def folds(self) -> tuple[str, ...]:
-        """The text of every id in lower case, without spaces and punctuation: how drafts and replies are compared."""
+        """Text of every id, lower case, without spaces and punctuation, to compare drafts and replies."""
         texts = self._core.decode_batch([[i] for i in range(len(self))], skip_special_tokens=True)
         return tuple("".join(filter(str.isalnum, text.casefold())) for text in texts)
 
@@ -100,10 +99,10 @@ class Tokenizer:
         return self.id_of(AUDIO_TOKEN)
 
     def render(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
-        """The conversation as the checkpoint's own chat template writes it.
+        """The conversation by the checkpoint's chat template.
 
-        `messages` are `{"role": "system" | "user" | "assistant", "content": text}`. Raises CheckpointError where there
-        is no template or the template refuses.
+        `messages`: `{"role": "system" | "user" | "assistant", "content": text}`. Raises CheckpointError without a
+        template or if it refuses.
         """
         if self.chat_template is None:
             raise CheckpointError("the checkpoint has no chat template: neither a file nor a key in the tokenizer")
@@ -112,7 +111,7 @@ class Tokenizer:
         return chat_template.render(self.chat_template, values | names)
 
     def save(self, folder: str | Path) -> None:
-        """Write `tokenizer.json`, `tokenizer_config.json` and, where there is one, `chat_template.jinja`."""
+        """Write `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`, if any."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._core.save(str(folder / "tokenizer.json"))
@@ -143,7 +142,7 @@ def _read_core(path: Path) -> tokenizers.Tokenizer:
 
 
 def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    """The template file wins over the one inside a JSON file; of several named ones, `default` counts."""
+    """The template file precedes JSON; of named templates, `default` counts."""
     if is_file(folder / "chat_template.jinja"):
         return read_text(folder / "chat_template.jinja")
     found, where = settings.get("chat_template"), SETTINGS
