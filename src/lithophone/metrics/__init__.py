@@ -1,1 +1,1 @@
-"""Measures: counts that add, normalisers with names, and the rates and scores made of them; knows texts, not audio."""
+"""Counts that add, named normalisers, and the rates and scores made of them; of texts, not audio."""

@@ -1,7 +1,7 @@
-"""Levenshtein alignments of two token sequences at unit cost.
+"""Levenshtein alignments of two token sequences at unit cost, which differ in how ties are resolved.
 
-Several alignments have the smallest distance. `align` is rapidfuzz's, as in jiwer, for all counts of errors;
-`align_diagonally` that of the scorer of LibriSpeech-PC (NeMo, `nemo/collections/common/metrics/punct_er.py`).
+`align` is rapidfuzz's, as in jiwer; `align_diagonally` that of LibriSpeech-PC's scorer (NeMo,
+`nemo/collections/common/metrics/punct_er.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Op(str, Enum):
 
 @dataclass(frozen=True)
 class Step:
-    """One step: indices into the reference (None for an insertion) and the hypothesis (None for a deletion)."""
+    """One step: indices into reference (None for an insertion) and hypothesis (None for a deletion)."""
 
     op: Op
     reference: int | None
@@ -32,7 +32,7 @@ class Step:
 
 
 def align(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Step]:
-    """The steps from reference to hypothesis at the smallest Levenshtein distance, in order."""
+    """Steps from reference to hypothesis at the smallest distance, in order."""
     steps: list[Step] = []
     for block in Levenshtein.opcodes(reference, hypothesis):
         ref, hyp = range(block.src_start, block.src_end), range(block.dest_start, block.dest_end)
@@ -49,9 +49,8 @@ def align(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Step]:
 def align_diagonally(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Step]:
     """As `align`, ties resolved from the end: a hit where the tokens are equal, else a substitution, else an insertion.
 
-    The matrix of distances is never written down: its columns are bit vectors (Hyyrö 2003, "A bit-vector algorithm for
-    computing Levenshtein and Damerau edit distances"), Python's integers, so an hour of speech takes a fraction of a
-    second.
+    Columns of the distance matrix are bit vectors in Python's integers (Hyyrö 2003, "A bit-vector algorithm for
+    computing Levenshtein and Damerau edit distances").
     """
     columns = list(_columns(reference, hypothesis))
     i, j = len(reference), len(hypothesis)
@@ -74,9 +73,9 @@ def align_diagonally(reference: Sequence[str], hypothesis: Sequence[str]) -> lis
 
 
 def _columns(reference: Sequence[str], hypothesis: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Two bit vectors for every token of the hypothesis, bit i for row i + 1 of the matrix of distances D.
+    """Two bit vectors for every token of the hypothesis, bit i for row i + 1 of the distances D.
 
-    The first tells where D[i, j] = D[i-1, j-1], the second where D[i, j] = D[i, j-1] + 1.
+    Bits of the first: D[i, j] = D[i-1, j-1]; of the second: D[i, j] = D[i, j-1] + 1.
     """
     where: dict[str, int] = {}
     for i, token in enumerate(reference):

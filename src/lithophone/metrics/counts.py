@@ -1,4 +1,4 @@
-"""Counts that add: a corpus is the sum of its utterances, and a rate is computed once, from the sums."""
+"""Counts that add: a rate is computed once, from the sums over a corpus."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ C = TypeVar("C", bound="Counts")
 
 @dataclass(frozen=True)
 class Counts:
-    """Base of all counts: a sum adds field by field."""
+    """Base of all counts, added field by field."""
 
     def __add__(self: C, other: C) -> C:
         kind: Any = type(self)
@@ -46,12 +46,12 @@ class ErrorCounts(Counts):
 
     @property
     def reference_length(self) -> int:
-        """Tokens of the reference: N in (S + D + I) / N."""
+        """N in (S + D + I) / N."""
         return self.hits + self.substitutions + self.deletions
 
     @property
     def rate(self) -> float:
-        """(S + D + I) / N: 0 is perfect, above 1 is possible; infinite for insertions into an empty reference."""
+        """(S + D + I) / N: may exceed 1; infinite for insertions into an empty reference."""
         if self.reference_length == 0:
             return math.inf if self.insertions else 0.0
         return self.errors / self.reference_length
@@ -59,7 +59,7 @@ class ErrorCounts(Counts):
 
 @dataclass(frozen=True)
 class F1Counts(Counts):
-    """True positives, false positives, false negatives. A share of nothing, 0 / 0, is nan."""
+    """True positives, false positives, false negatives; 0 / 0 is nan."""
 
     tp: int = 0
     fp: int = 0
@@ -67,17 +67,17 @@ class F1Counts(Counts):
 
     @property
     def precision(self) -> float:
-        """tp / (tp + fp); nan where nothing was found."""
+        """tp / (tp + fp)."""
         return _share(self.tp, self.tp + self.fp)
 
     @property
     def recall(self) -> float:
-        """tp / (tp + fn); nan where there was nothing to find."""
+        """tp / (tp + fn)."""
         return _share(self.tp, self.tp + self.fn)
 
     @property
     def f1(self) -> float:
-        """2 tp / (2 tp + fp + fn); nan where there was nothing to find and nothing was found."""
+        """2 tp / (2 tp + fp + fn)."""
         return _share(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
 
@@ -93,6 +93,6 @@ def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCo
 
 
 def count_steps(steps: Iterable[Step]) -> ErrorCounts:
-    """Errors of a given alignment; `align` gives what `count_errors` gives."""
+    """Errors of a given alignment."""
     count = Counter(step.op for step in steps)
     return ErrorCounts(count[Op.HIT], count[Op.SUBSTITUTE], count[Op.DELETE], count[Op.INSERT])

@@ -1,14 +1,10 @@
-"""The Open ASR Leaderboard's English pipeline of September 2025, in force when the card's figures were taken.
+"""The Open ASR Leaderboard's English pipeline of September 2025, by which the card's figures were taken.
 
-OpenAI's normaliser as packaged in `whisper-normalizer`, with the Leaderboard's two differences:
+OpenAI's normaliser as packaged in `whisper-normalizer`, but `kinda`, `sorta`, `dunno` and `cause` are not written out,
+and entries of the spelling table are corrected (`SPELLINGS`). Since 22 April 2026 the Leaderboard also joins single
+letters, folds spellings of names, drops more fillers and ignores spaces in compounds: later figures are not comparable.
 
-* `kinda`, `sorta`, `dunno` and `cause` are not written out;
-* corrected entries of the spelling table (`SPELLINGS`).
-
-Since 22 April 2026 the Leaderboard also joins single letters, folds spellings of names, drops more fillers and ignores
-spaces in compounds: later figures are not comparable.
-
-`engine` is the reference; `English` gives the same text several times as fast by skipping steps that change nothing.
+`engine` is the reference; `English` gives the same text several times as fast.
 """
 
 from __future__ import annotations
@@ -52,7 +48,7 @@ NUMBER = re.compile(r"[-+£€$¢]?\d+(\.\d+)?$")
 
 
 def engine() -> EnglishTextNormalizer:
-    """The pipeline, step by step, as `whisper-normalizer` runs it."""
+    """The pipeline as `whisper-normalizer` runs it."""
     slow = EnglishTextNormalizer()
     for word in KEPT_WORDS:
         slow.replacers.pop(rf"\b{word}\b", None)
@@ -62,7 +58,7 @@ def engine() -> EnglishTextNormalizer:
 
 
 class English:
-    """The same text as `engine()` gives, without white space at its ends."""
+    """Same text as `engine()`, stripped."""
 
     def __init__(self) -> None:
         slow = engine()
@@ -88,7 +84,7 @@ class English:
         return self._fillers.sub("", text)
 
     def _written_out(self, text: str) -> str:
-        """Contractions and titles as words, and the marks that only numbers may keep elsewhere dropped."""
+        """Contractions and titles written out; commas in numbers, and full stops that end no number, dropped."""
         if "'" in text:
             text = SPACE_BEFORE_APOSTROPHE.sub("'", text)
         for needed, pattern, other in self._replacers:
@@ -99,7 +95,7 @@ class English:
         return FULL_STOP.sub(r" \1", text) if "." in text else text
 
     def _with_digits(self, text: str) -> str:
-        """Numbers in digits: runs of words of numbers one by one, since a run does not depend on what is around it."""
+        """Numbers in digits: each run of number words by itself, since it does not depend on its neighbours."""
         if "half" in text or DIGIT.search(text):
             text = self._numbers.preprocess(text)
         words: list[str] = []
@@ -113,13 +109,15 @@ class English:
         return word in self._numbers.words or NUMBER.match(word) is not None
 
     def _process_run(self, run: Sequence[str]) -> tuple[str, ...]:
-        # The word behind a run only has to be none of a number's; it comes out as it went in, and last.
+        # `process_words` needs a word behind the run that is no number's; it comes out unchanged, and last.
         words = [str(word) for word in self._numbers.process_words([*run, "word"]) if word is not None]
         return tuple(words[:-1])
 
 
 def _needed(rule: str) -> str:
-    """What a text must hold for the rule to change it, a word between boundaries; empty for a rule of another kind."""
+    """Literal that a text must contain for the rule to apply; empty for a rule that is not a word between
+    boundaries.
+    """
     literal = rule.replace(r"\b", "")
     return literal if re.fullmatch(r"[\w' ]+", literal) else ""
 
@@ -129,7 +127,7 @@ def _without_symbols(text: str) -> str:
 
 
 class _Symbols(dict[int, str]):
-    """What becomes of a character, by its code: asked of the engine once, when it is first met."""
+    """Replacement of a character by its code, computed by `whisper-normalizer` on first use."""
 
     def __missing__(self, code: int) -> str:
         self[code] = remove_symbols_and_diacritics(chr(code), keep=NUMERIC_SYMBOLS)

@@ -1,7 +1,7 @@
-"""Contextual biasing: precision, recall and F1 of a keyword list, and WER inside and outside of it (B-WER, U-WER).
+"""Precision, recall and F1 of a keyword list, and WER inside and outside of it (B-WER, U-WER).
 
-Texts and keywords go through the normaliser of the language. A keyword of several words counts once; of overlapping
-ones the first and longest counts. Every keyword of the list is counted, common words too.
+Texts and keywords are normalised. A keyword of several words counts once; of overlapping ones the first and longest
+counts. Every keyword of the list is counted, common words too.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from lithophone.metrics.normalize import normalizer_for
 from lithophone.metrics.wer import units
 
 Span = tuple[int, int]
-"""First unit of a keyword in a text, and the first after it."""
+"""First unit of a keyword in a text, and the unit after it."""
 
 
 @dataclass(frozen=True)
 class BiasedCounts(Counts):
-    """Errors on the words of the list (B-WER) and on all others (U-WER); their sum is the plain count of errors."""
+    """Errors on the words of the list (B-WER) and on all others (U-WER); their sum is the count of WER."""
 
     biased: ErrorCounts = field(default_factory=ErrorCounts)
     unbiased: ErrorCounts = field(default_factory=ErrorCounts)
 
 
 def keyword_counts(reference: str, hypothesis: str, keywords: Sequence[str], lang: str | None) -> F1Counts:
-    """Hits of keywords in an alignment in which every keyword is one unit: one in the wrong place is no hit.
+    """Hits in an alignment whose units are whole keywords and other words: a keyword in the wrong place is no hit.
 
-    Raises OptionError for a keyword of which the normaliser leaves nothing.
+    Raises OptionError for a keyword that normalises to nothing.
     """
     phrases = keyword_units(keywords, lang)
     ref, hyp = (_merged(units(text, lang), phrases) for text in (reference, hypothesis))
@@ -42,8 +42,8 @@ def keyword_counts(reference: str, hypothesis: str, keywords: Sequence[str], lan
 def biased_counts(reference: str, hypothesis: str, keywords: Sequence[str], lang: str | None) -> BiasedCounts:
     """Errors inside and outside the list, from one alignment (Le et al. 2021, arXiv 2104.02194).
 
-    A word of the reference is biased if it is part of a keyword there, an inserted word if it is part of a keyword in
-    the hypothesis. Raises OptionError for a keyword of which the normaliser leaves nothing.
+    A word of the reference is biased if part of a keyword there, an inserted word if part of one in the hypothesis.
+    Raises OptionError as `keyword_counts`.
     """
     phrases = keyword_units(keywords, lang)
     ref, hyp = units(reference, lang), units(hypothesis, lang)
@@ -57,7 +57,7 @@ def biased_counts(reference: str, hypothesis: str, keywords: Sequence[str], lang
 
 
 def keyword_units(keywords: Sequence[str], lang: str | None) -> frozenset[tuple[str, ...]]:
-    """The different keywords as they are searched: normalised, as words or characters."""
+    """Distinct keywords, normalised, as words or characters."""
     return frozenset(_keyword_units(keyword, lang) for keyword in keywords)
 
 
@@ -72,7 +72,7 @@ def _keyword_units(keyword: str, lang: str | None) -> tuple[str, ...]:
 
 
 def _spans(tokens: Sequence[str], phrases: frozenset[tuple[str, ...]]) -> Iterator[Span]:
-    """Keywords in a text from left to right, the longest at every place, without overlaps."""
+    """Keywords in a text from left to right, longest first, without overlaps."""
     lengths = sorted({len(phrase) for phrase in phrases}, reverse=True)
     start = 0
     while start < len(tokens):
@@ -87,7 +87,7 @@ def _covered(tokens: Sequence[str], phrases: frozenset[tuple[str, ...]]) -> froz
 
 
 def _merged(tokens: Sequence[str], phrases: frozenset[tuple[str, ...]]) -> list[tuple[str, bool]]:
-    """The text as units, every keyword being one, and whether each is a keyword."""
+    """Units of the text, each keyword one unit, and whether each is a keyword."""
     merged: list[tuple[str, bool]] = []
     done = 0
     for start, end in _spans(tokens, phrases):

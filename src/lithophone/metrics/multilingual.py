@@ -1,11 +1,8 @@
-"""The Open ASR Leaderboard's pipeline for languages other than English, as it stands since March 2026.
+"""The Open ASR Leaderboard's pipeline for languages other than English, as of March 2026.
 
-Lower case; brackets dropped with what they hold; symbols, punctuation and loose combining marks become spaces (NFKC,
-so that letters of European languages keep their diacritics); groups of thousands are joined (`10 000`); digits are
-written as words (num2words). The words of numbers are left as num2words writes them, hyphens included.
-
-The Leaderboard also joins compounds that are one word on one side of a pair and two on the other, which needs both
-texts: WER here is a little higher.
+Lower case; brackets dropped with their content; symbols, punctuation and loose combining marks become spaces (NFKC
+keeps diacritics of European letters); thousands joined (`10 000`); digits become num2words' words, hyphens included.
+The Leaderboard also joins compounds written apart on one side of a pair: WER here is a little higher.
 """
 
 from __future__ import annotations

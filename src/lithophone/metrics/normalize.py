@@ -1,17 +1,15 @@
-"""Text normalisers, named and versioned; texts that are equal after one count as the same words.
+"""Text normalisers with names and versions; texts that are equal after one count as the same words.
 
 `english`       the Open ASR Leaderboard's pipeline for English (`english.py`): lower case; brackets with their content
                 and fillers dropped; contractions and titles written out; numbers and currency spelled one way; British
                 spelling made American; symbols and white space collapsed.
-`english-apostrophes`  the same after typographic apostrophes (`don’t`) are made ASCII ones, which the Leaderboard does
-                not do: it counts `don’t` against `do not` as two errors.
-`basic`         other languages: lower case; brackets, symbols and punctuation dropped; diacritics kept. OpenAI's
-                normaliser as packaged in `whisper-normalizer`.
-`characters`    Japanese and Mandarin, for character error rates (`characters.py`).
-`kana`          `characters` of the readings of Japanese, by SudachiPy: kana equal kanji. Digits stay digits.
-`multilingual`  the Leaderboard's pipeline for languages other than English (`multilingual.py`).
-
-`normalizer_for` chooses `english`, `basic` or `characters`; any can be had by its name.
+`english-apostrophes`  the same after typographic apostrophes (`don’t`) are made ASCII; the Leaderboard counts `don’t`
+                against `do not` as two errors.
+`basic`         other languages: lower case; brackets, symbols and punctuation dropped; diacritics kept (OpenAI's, from
+                `whisper-normalizer`).
+`characters`    Japanese and Mandarin, for character error rates (`characters.py`). `kana`          `characters` of the
+readings of Japanese, by SudachiPy: kana equal kanji. Digits stay digits. `multilingual`  the Leaderboard's pipeline for
+languages other than English (`multilingual.py`).
 """
 
 from __future__ import annotations
@@ -34,14 +32,14 @@ NAMES = ("english", "english-apostrophes", "basic", "characters", "kana", "multi
 
 
 APOSTROPHES = "’‘ʼ＇"
-"""Typographic apostrophes: U+2019, which Unicode prefers, U+2018, U+02BC and U+FF07."""
+"""U+2019, which Unicode prefers, U+2018, U+02BC and U+FF07."""
 
 TO_ASCII = str.maketrans(dict.fromkeys(APOSTROPHES, "'"))
 
 
 @dataclass(frozen=True)
 class Normalizer:
-    """A function from text to comparable text, with its name and version."""
+    """Function from text to comparable text, with its name and version."""
 
     name: str
     version: str
@@ -56,7 +54,7 @@ class Normalizer:
 
 @functools.cache
 def english() -> Normalizer:
-    """The Open ASR Leaderboard's pipeline for English."""
+    """The Leaderboard's pipeline for English."""
     return Normalizer("english", f"{package_version('whisper-normalizer')}, {ENGLISH_PIPELINE}", English())
 
 
@@ -82,7 +80,7 @@ def characters() -> Normalizer:
 
 @functools.cache
 def in_kana() -> Normalizer:
-    """Japanese by its readings. Raises OptionError without SudachiPy's dictionary."""
+    """Raises OptionError without SudachiPy's dictionary."""
     kana.reading("")
     version = f"{package_version('SudachiDict-small')}, {CHARACTER_FORMS}"
     return Normalizer("kana", version, lambda text: to_characters(hiragana(kana.reading(text))))
@@ -90,10 +88,7 @@ def in_kana() -> Normalizer:
 
 @functools.cache
 def multilingual(lang: str) -> Normalizer:
-    """The Open ASR Leaderboard's pipeline for a language other than English, given by its code.
-
-    Raises OptionError for a language in which num2words cannot say numbers.
-    """
+    """Raises OptionError for a code whose numbers num2words cannot write."""
     from lithophone.metrics.multilingual import MULTILINGUAL_PIPELINE, Multilingual
 
     version = f"{MULTILINGUAL_PIPELINE}, {package_version('num2words')}"
@@ -101,7 +96,7 @@ def multilingual(lang: str) -> Normalizer:
 
 
 def normalizer_for(lang: str | None) -> Normalizer:
-    """The normaliser of a language given by its code (`en`, `pt`, `zh-CN`)."""
+    """`english`, `basic` or `characters` by a language code (`en`, `pt`, `zh-CN`)."""
     base = base_language(lang)
     if base in UNSPACED_LANGUAGES:
         return characters()
@@ -109,7 +104,7 @@ def normalizer_for(lang: str | None) -> Normalizer:
 
 
 def normalizer_named(name: str, lang: str | None) -> Normalizer:
-    """The normaliser of that name; `lang` matters to `kana` and `multilingual` alone.
+    """A normaliser by name; `lang` matters to `kana` and `multilingual` alone.
 
     Raises OptionError for an unknown name, and for a language that the normaliser is not for.
     """

@@ -1,7 +1,7 @@
-"""Punctuation error rate and F1 of capitals, as LibriSpeech-PC defines them (Meister et al. 2023, arXiv 2310.02943).
+"""Punctuation error rate and F1 of capitals of LibriSpeech-PC (Meister et al. 2023, arXiv 2310.02943).
 
-Tokens are words (runs of letters, digits and inner apostrophes; single characters of Chinese and Japanese) and marks;
-full-width marks equal narrow ones. Every mark counts, also in `3.5` and `U.S.`, as in the published scorer; symbols are
+Tokens are words (runs of letters, digits and inner apostrophes; single Chinese and Japanese characters) and marks;
+full-width marks equal narrow ones. Marks inside `3.5` and `U.S.` count, as in the published scorer; symbols are
 dropped. Words are compared as written for marks, without case for capitals.
 """
 
@@ -18,7 +18,7 @@ from lithophone.metrics.counts import Counts, F1Counts
 
 MARKS = ".,?"
 MARK = "\0"
-"""Symbol of every mark in the alignment."""
+"""Symbol that stands for every mark in the alignment."""
 
 ONE_FORM = str.maketrans("’‘ʼ。、，？！：；", "'''.,,?!:;")
 CHARACTER = r"[々〆ぁ-ゖゝ-ゟァ-ヺー-ヿ㐀-䶿一-鿿豈-\ufaff\U00020000-\U0003ffff]"
@@ -26,7 +26,7 @@ CHARACTER = r"[々〆ぁ-ゖゝ-ゟァ-ヺー-ヿ㐀-䶿一-鿿豈-\ufaff\U00020
 
 @dataclass(frozen=True)
 class PunctuationCounts(Counts):
-    """Marks that are equal, substituted, deleted and inserted."""
+    """Correct, substituted, deleted and inserted marks."""
 
     correct: int = 0
     substitutions: int = 0
@@ -39,15 +39,15 @@ class PunctuationCounts(Counts):
 
     @property
     def rate(self) -> float:
-        """PER = (D + I + S) / (C + D + I + S), in 0..1; 0 where there is no mark at all."""
+        """PER = (D + I + S) / (C + D + I + S), 0..1; 0 without marks."""
         return self.errors / (self.correct + self.errors) if self.errors else 0.0
 
 
 def punctuation_counts(reference: str, hypothesis: str, marks: str = MARKS) -> PunctuationCounts:
-    """Align words and marks, every mark being the same symbol, and compare the marks of aligned pairs.
+    """Align words and marks, all marks equal, then compare the marks of aligned pairs.
 
-    A mark that is aligned with a word, or nothing, is a deletion or insertion. Raises OptionError for marks that are
-    letters or digits.
+    A mark aligned with a word, or nothing, is a deletion or insertion. Raises OptionError for marks that are letters or
+    digits.
     """
     ref, hyp = _tokens(reference, marks), _tokens(hypothesis, marks)
     if ref == hyp:

@@ -1,7 +1,6 @@
 """Bootstrap intervals and paired tests (Bisani and Ney 2004, "Bootstrap estimates for confidence intervals in ASR").
 
-Clips are drawn with replacement, and the rate is computed from the sums of every draw. Clips are taken for independent:
-with few speakers intervals are too narrow.
+Clips are drawn with replacement and taken for independent: with few speakers intervals are too narrow.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ Integers: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 Floats: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 DRAWN_AT_ONCE = 1 << 20
-"""Clips drawn in one step, which bounds the memory."""
+"""Bounds the memory of one step."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The percentile interval that holds `level` of the resampled values."""
+    """Percentile interval that holds `level` of the resampled values."""
 
     low: float
     high: float
@@ -42,10 +41,10 @@ class PairedTest:
 def bootstrap_interval(
     errors: Sequence[int], lengths: Sequence[int], *, level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> Interval:
-    """Confidence interval of sum(errors) / sum(lengths), both given clip by clip.
+    """Confidence interval of sum(errors) / sum(lengths), both by clip.
 
-    Raises OptionError where the lists differ in length or hold no reference, and for a level or number of resamples
-    that makes no sense.
+    Raises OptionError for lists that differ in length or hold no reference words, `level` outside 0..1, `resamples` <
+    1.
     """
     clips = _columns(errors, lengths)
     sums = _resampled_sums(clips, resamples, seed)
@@ -63,8 +62,8 @@ def paired_test(
 ) -> PairedTest:
     """Paired bootstrap of rate_a - rate_b: both systems are scored on the same drawn clips.
 
-    The p-value is twice the share of draws on the far side of zero, the observed one counted among them: with 1,000
-    resamples it is no smaller than 0.002. Raises OptionError as `bootstrap_interval` does.
+    The p-value is twice the share of draws on the far side of zero, the observed one included: with 1,000 resamples
+    0.002 at least. Raises OptionError as `bootstrap_interval`.
     """
     clips = _columns(errors_a, errors_b, lengths)
     sums = _resampled_sums(np.stack([clips[:, 0] - clips[:, 1], clips[:, 2]], axis=1), resamples, seed)
@@ -76,7 +75,7 @@ def paired_test(
 
 
 def _columns(*lists: Sequence[int]) -> Integers:
-    """(clips, lists), the lengths last."""
+    """(clips, lists), lengths last."""
     if len({len(values) for values in lists}) != 1:
         raise OptionError(
             f"lists of {', '.join(str(len(values)) for values in lists)} clips: they must be the same clips"
@@ -88,7 +87,7 @@ def _columns(*lists: Sequence[int]) -> Integers:
 
 
 def _resampled_sums(clips: Integers, resamples: int, seed: int) -> Integers:
-    """Sums over clips (clips, values) that are drawn with replacement: (resamples, values)."""
+    """Sums over clips (clips, values) drawn with replacement: (resamples, values)."""
     if resamples < 1:
         raise OptionError(f"{resamples} resamples: take 1 or more, 1000 for a paper")
     draw = np.random.default_rng(seed)
@@ -102,7 +101,7 @@ def _resampled_sums(clips: Integers, resamples: int, seed: int) -> Integers:
 
 
 def _rates(errors: Integers, lengths: Integers) -> Floats:
-    """As `ErrorCounts.rate`: a draw of empty references alone has the rate 0, or an infinite one if it has errors."""
+    """As `ErrorCounts.rate`: for draws of empty references 0, or infinite with errors."""
     empty = np.where(errors == 0, 0.0, np.copysign(np.inf, errors))
     rates: Floats = np.where(lengths > 0, errors / np.maximum(lengths, 1), empty)
     return rates
@@ -111,7 +110,7 @@ def _rates(errors: Integers, lengths: Integers) -> Floats:
 def _interval(values: Floats, level: float) -> Interval:
     if not 0 < level < 1:
         raise OptionError(f"level {level} must be between 0 and 1: 0.95 is usual")
-    # Of the values that were seen: between an infinite and a finite one there is no middle to interpolate.
+    # Of the observed values: between an infinite and a finite one nothing can be interpolated.
     low = np.quantile(values, (1 - level) / 2, method="lower")
     high = np.quantile(values, (1 + level) / 2, method="higher")
     return Interval(float(low), float(high), level)

@@ -1,7 +1,6 @@
-"""Speaker attribution: word diarisation error rate (WDER) and concatenated minimum-permutation WER (cpWER).
+"""Word diarisation error rate (WDER) and concatenated minimum-permutation WER (cpWER), of normalised words.
 
-Both take the pairing of reference and hypothesis speakers with the fewest errors. Words come normalised. The tests
-compare cpWER with meeteval's.
+Reference and hypothesis speakers are paired so that errors are fewest.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ from lithophone.metrics.counts import Counts, ErrorCounts, count_errors
 
 @dataclass(frozen=True)
 class SpeakerCounts(Counts):
-    """Words that meet a word of the reference, and those of them given to the wrong speaker."""
+    """Aligned words, and those of them with the wrong speaker."""
 
     words: int = 0
     wrong: int = 0
 
     @property
     def rate(self) -> float:
-        """WDER, 0..1; nan where no words meet."""
+        """WDER, 0..1; nan without aligned words."""
         return self.wrong / self.words if self.words else math.nan
 
 
 def cpwer(reference: Mapping[str, Sequence[str]], hypothesis: Mapping[str, Sequence[str]]) -> ErrorCounts:
-    """Concatenated minimum-permutation errors (Watanabe et al. 2020, arXiv 2004.09249), of one recording.
+    """Concatenated minimum-permutation errors (Watanabe et al. 2020, arXiv 2004.09249) of one recording.
 
-    Both map a speaker to all of their words in order. A speaker without a partner is paired with silence.
+    Both map a speaker to their words in order. A speaker without a partner is paired with silence.
     """
     ref, hyp = _padded(list(reference.values()), list(hypothesis.values()))
     distances = [[Levenshtein.distance(a, b) for b in hyp] for a in ref]
@@ -44,11 +43,10 @@ def cpwer(reference: Mapping[str, Sequence[str]], hypothesis: Mapping[str, Seque
 
 
 def wder(reference: Sequence[tuple[str, str]], hypothesis: Sequence[tuple[str, str]]) -> SpeakerCounts:
-    """Word diarisation errors (El Shafey et al. 2019, arXiv 1907.05337), of one recording.
+    """Word diarisation errors (El Shafey et al. 2019, arXiv 1907.05337) of one recording.
 
-    Both are (word, speaker) in order. Words are aligned without their speakers; of those that meet, equal or
-    substituted, the wrong ones are those whose speakers are no pair. Words that were inserted or deleted are left to
-    cpWER.
+    Both are (word, speaker) in order, aligned by words alone. Of hits and substitutions those are wrong whose speakers
+    are no pair; insertions and deletions are left to cpWER.
     """
     steps = align([word for word, _ in reference], [word for word, _ in hypothesis])
     met = Counter(

@@ -1,7 +1,7 @@
-"""Accuracy of word timestamps: AAS, the mean absolute shift of word ends, and the share of malformed outputs.
+"""Word timestamps: AAS, the mean absolute shift of word ends, and the share of malformed outputs.
 
-The family's tags hold the end of a word, so the card's AAS is of ends. `both_ms` averages starts and ends, as Shi et
-al. 2023 (arXiv 2301.12343).
+The time tags hold word ends, so the card's AAS is of ends. `both_ms` averages starts and ends, as Shi et al. 2023
+(arXiv 2301.12343).
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ class TimeErrors(Counts):
 
     @property
     def aas_ms(self) -> float:
-        """Mean |t_hyp - t_ref| of the ends, in milliseconds; nan where no word matched."""
+        """Mean |t_hyp - t_ref| of word ends, in milliseconds; nan without matched words."""
         return self._mean_ms(self.sum_s)
 
     @property
     def start_aas_ms(self) -> float:
-        """The same of the starts."""
+        """The same of word starts."""
         return self._mean_ms(self.start_sum_s)
 
     @property
     def both_ms(self) -> float:
-        """The mean over starts and ends."""
+        """Mean over starts and ends."""
         return (self.aas_ms + self.start_aas_ms) / 2
 
     @property
     def malformed_share(self) -> float:
-        """Outputs that could not be used, of all; nan where there was none."""
+        """Share of all outputs; nan without outputs."""
         return self.malformed / self.outputs if self.outputs else math.nan
 
     def _mean_ms(self, sum_s: float) -> float:
@@ -53,9 +53,9 @@ class TimeErrors(Counts):
 
 
 def time_errors(reference: Sequence[Word], hypothesis: Sequence[Word], malformed: bool = False) -> TimeErrors:
-    """Time errors of the words that match without case and punctuation, of one output.
+    """Time errors of the words of one output that match without case and punctuation.
 
-    An output is malformed where `malformed` says so, or a word has a negative time, none, or ends before it starts; its
+    The output is malformed if `malformed`, or if a word has a negative or missing time, or ends before it starts; its
     words are not measured.
     """
     if malformed or not all(map(_is_possible, hypothesis)):
@@ -76,7 +76,7 @@ def _is_possible(word: Word) -> bool:
 
 
 def _with_keys(words: Sequence[Word]) -> list[tuple[str, Word]]:
-    """Words with what they are compared by; what is punctuation alone is no word."""
+    """Words with their normalised form; punctuation alone is dropped."""
     return [(key, word) for word in words if (key := _key(word.text))]
 
 

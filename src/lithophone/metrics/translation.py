@@ -14,12 +14,12 @@ from lithophone.languages import base_language
 TOKENIZERS = {"ja": "ja-mecab", "zh": "zh"}
 DEFAULT_TOKENIZER = "13a"
 CHRF_WORD_ORDER = 2
-"""Word bigrams beside the characters: chrF++ (Popović 2017)."""
+"""Word bigrams, for chrF++ (Popović 2017)."""
 
 
 @dataclass(frozen=True)
 class TranslationScore:
-    """Scores of a whole corpus, 0..100; they do not add."""
+    """Scores of a corpus, 0..100; they do not add."""
 
     bleu: float
     chrf: float
@@ -28,10 +28,10 @@ class TranslationScore:
 
 
 def translation_score(references: Sequence[str], hypotheses: Sequence[str], lang: str) -> TranslationScore:
-    """Score texts in `lang` as written, case and punctuation included.
+    """Score texts in `lang` as written, with case and punctuation.
 
-    BLEU splits words with `ja-mecab` for Japanese, `zh` for Mandarin, `13a` for all others. Raises OptionError where
-    there is nothing to score, or where the two lists differ in length.
+    BLEU splits words by `ja-mecab` for Japanese, `zh` for Mandarin, else `13a`. Raises OptionError for lists that are
+    empty or differ in length.
     """
     if len(references) != len(hypotheses) or not references:
         raise OptionError(
@@ -45,7 +45,7 @@ def translation_score(references: Sequence[str], hypotheses: Sequence[str], lang
 
 
 def bleu_of(lang: str) -> BLEU:
-    """The BLEU of a language. Raises OptionError where its tokenizer is not installed."""
+    """BLEU of a language. Raises OptionError where its tokenizer is not installed."""
     tokenizer = TOKENIZERS.get(base_language(lang), DEFAULT_TOKENIZER)
     try:
         return BLEU(tokenize=tokenizer)

@@ -1,4 +1,4 @@
-"""Word error rate, and character error rate for languages that are written without spaces."""
+"""Word error rate; character error rate for languages written without spaces."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ from lithophone.metrics.normalize import Normalizer, normalizer_for
 
 
 def measure_name(lang: str | None) -> str:
-    """`CER` for Japanese and Mandarin, `WER` for all others."""
+    """`CER` for Japanese and Mandarin, else `WER`."""
     return "CER" if base_language(lang) in UNSPACED_LANGUAGES else "WER"
 
 
 def units(text: str, lang: str | None, normalizer: Normalizer | None = None) -> list[str]:
-    """Normalised text as the tokens that are counted: characters without white space, or words.
-
-    The normaliser is the language's own unless another one is given.
-    """
+    """Normalised text as the tokens that are counted: characters without white space, or words."""
     words = (normalizer or normalizer_for(lang))(text).split()
     return list("".join(words)) if measure_name(lang) == "CER" else words
 
 
 def score(pairs: Iterable[tuple[str, str]], lang: str | None, normalizer: Normalizer | None = None) -> ErrorCounts:
-    """Sum the errors over (reference, hypothesis) pairs, both normalised the same way."""
+    """Sum of errors over (reference, hypothesis) pairs, both normalised."""
     chosen = normalizer or normalizer_for(lang)
     total = ErrorCounts()
     for reference, hypothesis in pairs:
