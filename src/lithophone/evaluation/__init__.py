@@ -1,4 +1,4 @@
-"""Evaluation: manifests and hypotheses, scores, report."""
+"""Manifests and hypotheses -> scores and report."""
 
 from lithophone.evaluation.run import evaluate
 from lithophone.evaluation.summary import Evaluation, Score

@@ -13,7 +13,7 @@ from lithophone.metrics.alignment import Op, align
 
 @dataclass(frozen=True)
 class Pair:
-    """One step of an alignment in its words, or characters; what is not there is empty."""
+    """One step of an alignment as words, or characters; empty where a side has none."""
 
     op: Op
     reference: str
@@ -30,7 +30,7 @@ class Confusions:
 
 
 def aligned(clip: Clip, texts: Texts) -> list[Pair]:
-    """Reference and hypothesis of a clip after the normaliser, step by step."""
+    """Alignment of the normalised reference and hypothesis."""
     ref, hyp = (texts.units(text, clip.entry.lang) for text in (clip.entry.text, clip.text))
     return [
         Pair(
@@ -43,7 +43,7 @@ def aligned(clip: Clip, texts: Texts) -> list[Pair]:
 
 
 def confusions(clips: Iterable[Clip], texts: Texts) -> Confusions:
-    """The errors of many clips, counted by their words."""
+    """Errors of many clips, counted by their words."""
     found = Confusions()
     for clip in clips:
         for pair in aligned(clip, texts) if clip.tally.counts.errors else ():

@@ -1,7 +1,7 @@
-"""Keyword lists for contextual biasing, a list a clip (Le et al. 2021, arXiv 2104.02194).
+"""Keyword lists for contextual biasing, one per clip (Le et al. 2021, arXiv 2104.02194).
 
-A list holds the rare words of the clip's reference and distractors, rare words of other references. Rare is what is not
-in the list of common words, which is named with every result. Words are compared normalised, and listed as written.
+A list holds the rare words of the clip's reference, and distractors: rare words of other references. Rare words are
+those not in the list of common words. They are compared normalised, and listed as written.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EDGES = re.compile(r"^\W+|\W+$")
 
 @dataclass(frozen=True)
 class CommonWords:
-    """Words that are never keywords, normalised, and their name in a report."""
+    """Normalised words that are never keywords, and their name in a report."""
 
     name: str
     words: frozenset[str]
@@ -37,11 +37,11 @@ class CommonWords:
 
 @dataclass(frozen=True)
 class ContextualSets:
-    """Every entry with its keywords, and how the lists were made."""
+    """Entries with their keywords, and how the lists were made."""
 
     pairs: tuple[tuple[Entry, tuple[str, ...]], ...]
     common: tuple[str, ...]
-    """Names of the lists of common words, one for every language."""
+    """Names of the lists of common words, one per language."""
     distractors: int
     seed: int
 
@@ -53,7 +53,7 @@ class ContextualSets:
 
     @property
     def entries(self) -> list[Entry]:
-        """The entries with their keywords, for `write_entries`."""
+        """Entries with their keywords, for `write_entries`."""
         return [replace(entry, keywords=keywords) for entry, keywords in self.pairs]
 
     def __str__(self) -> str:
@@ -65,11 +65,11 @@ def contextual_sets(
 ) -> ContextualSets:
     """Keyword lists: all rare words of the entry's reference and `distractors` of the others, shuffled.
 
-    common: words that are not rare; by default the most common of the references, COMMON_SHARE of all, by language.
+    common: words that are not rare; by default, per language, the most common ones that make up COMMON_SHARE.
 
-    A list depends on the seed, the entry's name and the references, not on the order of the manifest. Raises
-    OptionError where the other references have too few rare words, for languages that write no spaces between words,
-    and for several languages with one list.
+    A list depends on the seed, the entry's name and the references, not on the manifest's order. Raises OptionError for
+    too few rare words in other references, for languages written without spaces, and for several languages with one
+    list.
     """
     if distractors < 0:
         raise OptionError(f"{distractors} distractors: take 0 or more")
@@ -91,7 +91,7 @@ def contextual_sets(
 
 
 def most_common(entries: Sequence[Entry], count: int | None = None) -> CommonWords:
-    """The `count` most common words of the references, or as many as are COMMON_SHARE of all.
+    """The `count` most common words of the references, or as many as make up COMMON_SHARE.
 
     Ties are broken by a hash, so that rare words are of all the alphabet. Raises OptionError for a count below 0.
     """
@@ -110,9 +110,9 @@ def most_common(entries: Sequence[Entry], count: int | None = None) -> CommonWor
 
 
 def read_common_words(path: str | Path, lang: str, count: int | None = None) -> CommonWords:
-    """A list of words, one a line and the most common first (what follows a word on its line is passed over).
+    """Word list, the most common first, one a line; what follows the word on its line is ignored.
 
-    count: so many of them; all by default. Raises ManifestError if the file cannot be read, or has fewer.
+    count: number of words to take; default all. Raises ManifestError if the file cannot be read, or has fewer.
     """
     path = Path(path)
     listed = [word for _, word in parsed_lines(path, lambda line: line.split()[0])]
@@ -123,7 +123,7 @@ def read_common_words(path: str | Path, lang: str, count: int | None = None) -> 
 
 
 def _lists(entries: dict[int, Entry], common: CommonWords, distractors: int, seed: int) -> dict[int, tuple[str, ...]]:
-    """Keywords by the number of the entry, of one language."""
+    """Keywords by entry number, of one language."""
     rare = {n: _rare_words(entry, common.words) for n, entry in entries.items()}
     pool = {word: written for words in rare.values() for word, written in words.items()}
     drawn = sorted(pool)
@@ -133,7 +133,7 @@ def _lists(entries: dict[int, Entry], common: CommonWords, distractors: int, see
 def _list(
     entry: Entry, own: dict[str, str], pool: dict[str, str], drawn: Sequence[str], distractors: int, seed: int
 ) -> tuple[str, ...]:
-    """The entry's rare words and distractors from the pool, none of which the reference has."""
+    """The entry's rare words, and distractors that its reference does not have."""
     if len(pool) - len(own) < distractors:
         raise OptionError(
             f"{distractors} distractors for {entry.id}, but the other references have only {len(pool) - len(own)} rare "
@@ -147,7 +147,7 @@ def _list(
 
 
 def _rare_words(entry: Entry, common: frozenset[str]) -> dict[str, str]:
-    """Rare words of the reference: normalised -> as they are written."""
+    """Rare words of the reference: normalised -> as written."""
     said = set(units(entry.text, entry.lang))
     found: dict[str, str] = {}
     for token in entry.text.split():
@@ -160,6 +160,6 @@ def _rare_words(entry: Entry, common: frozenset[str]) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=1 << 18)
 def _single_word(written: str, lang: str) -> str:
-    """The normalised word; empty where it is none or several (`it's`), or has no letter."""
+    """Normalised word; empty for none, several (`it's`), or no letter."""
     words = units(written, lang)
     return words[0] if len(words) == 1 and any(map(str.isalpha, words[0])) else ""

@@ -1,24 +1,23 @@
-"""Hypotheses of any system: read from its files.
+"""Hypotheses of any system, read from its files.
 
-Kinds, by the suffix of a file:
+Kinds, by suffix:
 
-    jsonl  one object a line. Which clip: `id`, `audio` or `audio_filepath`. The text: `hyp`, `pred_text` or `text`, the
-           first that is there, else the texts of `segments`, else of `words`. Optional: `words`, as in manifests, and
-           `segments`, objects with text, start, end and, where known, speaker and words
-    json   such an object of one clip, named by the file, as whisper, WhisperX and `lithophone transcribe` write it; or
-           lines of them, as NeMo calls its files
+    jsonl  an object a line: the clip by `id`, `audio` or `audio_filepath`; the text by the first of `hyp`, `pred_text`,
+           `text`, else the texts of `segments`, else of `words`. Optional: `words`, as in manifests, and `segments`,
+           objects with text, start, end and, where known, speaker and words
+    json   such an object of one clip, named by the file (whisper, WhisperX, `lithophone transcribe`), or lines (NeMo)
     ctm    timed words of any number of recordings
     stm    turns with speakers, times and text of any number of recordings
-    rttm   turns with speakers and times, without text: `with_speakers` gives them to the words of another file
+    rttm   turns with speakers and times, without text: `with_speakers` assigns them to the words of another file
     srt    subtitles of one clip, named by the file
     vtt    the same
     txt    plain text of one clip, named by the file
 
-A folder stands for all files of one kind below it; files of one clip are named by their path in it. An empty file of
-one clip in a folder is an empty hypothesis.
+A folder stands for all files of one kind below it, clips named by their path in it; an empty file of one clip there is
+an empty hypothesis.
 
-A word without times (WhisperX gives numbers none) gets estimated ones between its neighbours': it counts in the text,
-and not in the measures of times. Impossible times make the output malformed.
+A word without times (numbers in WhisperX) gets estimated ones from its neighbours: it counts in the text, not in
+measures of times. Impossible times make the output malformed.
 """
 
 from __future__ import annotations
@@ -43,17 +42,17 @@ TEXT_KEYS = ("hyp", "pred_text", "text")
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """The output of a system for one clip. Times are seconds from the start of the clip."""
+    """The output of a system for one clip; times in seconds from the start of the clip."""
 
     name: str
-    """The clip, as the system's file writes it."""
+    """Name of the clip in the system's file."""
     text: str
     words: tuple[Word, ...] = ()
     turns: tuple[Segment, ...] = ()
 
     @property
     def timed_words(self) -> tuple[Word, ...]:
-        """Words whose times the system gave."""
+        """Words with times from the system."""
         return tuple(word for word in self.words if not isinstance(word, EstimatedWord))
 
     @property
@@ -63,16 +62,16 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class EstimatedWord(Word):
-    """A word that came without times: it has those between its neighbours."""
+    """A word without times of its own, placed between its neighbours."""
 
 
 def read_hypotheses(path: str | Path, kind: str | None = None) -> dict[str, Hypothesis]:
     """Hypotheses of a file, or of all files of one kind below a folder, by name.
 
-    kind: one of KINDS where the suffix does not tell.
+    kind: one of KINDS; default by suffix.
 
-    Raises ManifestError, with the number of the line where there is one, for what cannot be read, for names that are
-    there twice and where there is no hypothesis at all; OptionError for an unknown kind, or several in a folder.
+    Raises ManifestError, with the line number if any, for what cannot be read, for duplicate names and for no
+    hypothesis; OptionError for an unknown kind, or several kinds in a folder.
     """
     path = Path(path)
     if kind is not None and kind not in KINDS:
@@ -97,7 +96,7 @@ def read_hypotheses(path: str | Path, kind: str | None = None) -> dict[str, Hypo
 
 
 Found = Iterator[tuple[str, Hypothesis]]
-"""Hypotheses, and where each was found."""
+"""Hypotheses with their origin."""
 
 
 def _jsonl(path: Path, _: str) -> Found:
@@ -154,13 +153,12 @@ KINDS: Mapping[str, Callable[[Path, str], Found]] = {
     "vtt": _subtitles,
     "txt": _txt,
 }
-"""Readers by kind, of a path and the name of the clip where the file holds one."""
+"""Readers by kind: (path, name of the clip if the file holds one)."""
 
 SUFFIXES = {f".{kind}": kind for kind in KINDS}
 
 
 def _files(path: Path, kind: str | None) -> list[tuple[Path, str]]:
-    """The files to read, each with its kind."""
     if path.is_file():
         chosen = kind or SUFFIXES.get(path.suffix.lower())
         if chosen is None:
@@ -197,7 +195,7 @@ def _words(values: Mapping[str, Any]) -> list[Word]:
 
 
 def _word(item: object) -> Word:
-    """A word with `text`, or with `word` and spaces around it, as whisper writes it."""
+    """A word by `text`, or by whisper's `word` with spaces around it."""
     text = (item.get("text") or item.get("word")) if isinstance(item, dict) else None
     if not isinstance(item, dict) or not isinstance(text, str):
         raise ManifestError(f"words has {item!r:.200}: every word must be an object with text, start and end")
@@ -207,7 +205,7 @@ def _word(item: object) -> Word:
 
 
 def _with_times(words: Sequence[Word]) -> tuple[Word, ...]:
-    """Words without times at the end of the word before, or the start of the first that has some; () if none has."""
+    """Words without times get the end of the word before, or the first start; () if no word has times."""
     at_s = next((word.start_s for word in words if not isinstance(word, EstimatedWord)), None)
     if at_s is None:
         return ()
@@ -228,7 +226,7 @@ def _segment(item: object) -> Segment:
 
 
 def _span(item: Mapping[str, Any]) -> tuple[float, float]:
-    """`start` and `end`, not a number where they are none: a text is scored whatever its times are."""
+    """`start` and `end`; nan where missing, so that the text is scored anyway."""
     start_s, end_s = (as_number(item.get(key)) for key in ("start", "end"))
     return (math.nan if start_s is None else start_s), (math.nan if end_s is None else end_s)
 

@@ -1,4 +1,4 @@
-"""Hypotheses assigned to the clips of a manifest, by name, and whole recordings cut at its stretches."""
+"""Hypotheses assigned to the clips of a manifest by name; those of recordings are cut at the manifest's stretches."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from lithophone.evaluation.hypotheses import Hypothesis, joined
 from lithophone.transcript import Segment, Word
 
 MAX_PARTS = 4
-"""Last parts of paths that are compared where paths differ."""
+"""Trailing path parts that are compared where paths differ."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Matched:
-    """Every entry with its hypothesis, in the manifest's order, and what is left over."""
+    """Entries with hypotheses, in the manifest's order, and what did not match."""
 
     pairs: tuple[tuple[Entry, Hypothesis | None], ...]
     without_hypothesis: tuple[str, ...]
@@ -32,18 +32,17 @@ class Matched:
     without_reference: tuple[str, ...]
     """Names of hypotheses."""
     outside: int = 0
-    """Words (or turns, where words are not timed) of whole recordings in no entry's stretch: not scored."""
+    """Words (or turns, where words are not timed) of recordings in no entry's stretch: not scored."""
 
 
 def match(entries: Sequence[Entry], hypotheses: Mapping[str, Hypothesis]) -> Matched:
-    """Give every entry its hypothesis.
+    """Assign every entry its hypothesis.
 
-    By the entry's name as it is written; else by the last four, three, two, one parts of the path, without suffix, in
-    any Unicode form and with either separator, where a single entry and a single hypothesis end like that. Stretches of
-    a recording that have no hypothesis of their own share the recording's, cut by the middles of its words, or turns.
+    By the exact name; else by the last four, three, two, one parts of the path, without suffix, in any Unicode form and
+    with either separator, where they are unique on both sides. Stretches without a hypothesis of their own share the
+    recording's, cut by the midpoints of its words, or turns.
 
-    Raises ManifestError for two entries with one name, and for a hypothesis of a recording that must be cut and has no
-    times.
+    Raises ManifestError for duplicate entry names, and for a recording's hypothesis without times to cut it by.
     """
     by_name = _by_name(entries)
     assigned = _assigned(by_name, hypotheses)
@@ -68,9 +67,9 @@ def match(entries: Sequence[Entry], hypotheses: Mapping[str, Hypothesis]) -> Mat
 
 
 def with_speakers(hypotheses: Mapping[str, Hypothesis], turns: Mapping[str, Hypothesis]) -> dict[str, Hypothesis]:
-    """Hypotheses whose words have the speakers of `turns` (of an rttm): of the longest overlap, else of the nearest.
+    """Assign each word the speaker of `turns` (of an rttm) with the longest overlap, else of the nearest turn.
 
-    Raises ManifestError where a hypothesis has no turns of its name, or its words no times.
+    Raises ManifestError for a hypothesis without turns of its name, or with words without times.
     """
     missing = [name for name in hypotheses if name not in turns or not turns[name].turns]
     if missing:
@@ -99,20 +98,20 @@ def _assigned(wanted: Iterable[str], hypotheses: Mapping[str, Hypothesis]) -> di
         if len(assigned) == len(names):
             break
         ours, theirs = _unambiguous(names, parts), _unambiguous(hypotheses, parts)
-        # A hypothesis that is taken ends like the entry that took it, and so like no other that is unambiguous.
+        # The ending of an assigned hypothesis is that of its entry, so no other unambiguous name can take it.
         assigned |= {name: theirs[end] for end, name in ours.items() if end in theirs and name not in assigned}
     return assigned
 
 
 def _unambiguous(names: Iterable[str], parts: int) -> dict[str, str]:
-    """Ends of names -> names, where one name alone ends like that."""
+    """Unique endings -> names."""
     ends = {name: _end(name, parts) for name in names}
     counts = Counter(ends.values())
     return {end: name for name, end in ends.items() if counts[end] == 1}
 
 
 def _end(name: str, parts: int) -> str:
-    """The last parts of a path, without the suffix (which has a letter: digits behind a dot may be of a time)."""
+    """Last parts of a path without the suffix, which contains a letter: digits behind a dot may be of a time."""
     name = unicodedata.normalize("NFC", name).replace("\\", "/")
     stem, suffix = posixpath.splitext(name)
     whole = stem if any(map(str.isalpha, suffix)) and "#t=" not in name else name
@@ -120,7 +119,6 @@ def _end(name: str, parts: int) -> str:
 
 
 def _recordings(entries: Iterable[Entry]) -> dict[Path, list[Entry]]:
-    """Stretches by their recording."""
     found: dict[Path, list[Entry]] = {}
     for entry in entries:
         if entry.start_s is not None and entry.end_s is not None:
@@ -129,7 +127,7 @@ def _recordings(entries: Iterable[Entry]) -> dict[Path, list[Entry]]:
 
 
 def _cut(hypothesis: Hypothesis, entries: Sequence[Entry]) -> tuple[dict[str, Hypothesis], int]:
-    """The part of every stretch by its name, and how many words or turns lie in none."""
+    """The part of every stretch by its name, and the number of words or turns in none."""
     parts: Sequence[Word | Segment] = hypothesis.words or hypothesis.turns
     if hypothesis.text and not any(math.isfinite(part.start_s + part.end_s) for part in parts):
         raise ManifestError(
@@ -153,7 +151,7 @@ def _is_within(part: Word | Segment, start_s: float, end_s: float) -> bool:
 
 
 def _moved_word(word: Word, start_s: float) -> Word:
-    """The same, in seconds from `start_s`; what began before it begins with it."""
+    """Times in seconds from `start_s`, not below 0."""
     return replace(word, start_s=max(word.start_s - start_s, 0.0), end_s=word.end_s - start_s)
 
 
@@ -170,10 +168,10 @@ def _with_turns(hypothesis: Hypothesis, turns: tuple[Segment, ...]) -> Hypothesi
 
 
 def _shared_s(word: Word, turn: Segment) -> float:
-    """Seconds that both last; below zero the distance between them."""
+    """Seconds of overlap; negative: the distance."""
     return min(word.end_s, turn.end_s) - max(word.start_s, turn.start_s)
 
 
 def some_of(names: Sequence[str], shown: int = 5) -> str:
-    """`a, b, c, ...`: the first names of a list, for a message."""
+    """`a, b, c, ...`: the first names, for a message."""
     return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")

@@ -13,7 +13,7 @@ from lithophone.errors import OptionError
 from lithophone.pipeline.options import TranscribeOptions
 
 BIAS = "bias"
-"""Whether a clip's own keywords are in its prompt; not a field of TranscribeOptions."""
+"""Whether the clip's keywords are in its prompt; not a field of TranscribeOptions."""
 
 TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
 
@@ -29,7 +29,7 @@ class Plan:
 
     @property
     def about(self) -> dict[str, Any]:
-        """The model, and every option that differs from its default."""
+        """The model, and options that differ from their defaults."""
         changed = {
             field.name: getattr(self.options, field.name)
             for field in dataclasses.fields(TranscribeOptions)
@@ -53,7 +53,7 @@ class Source:
 
 
 def plans_of(models: Sequence[str], also: Sequence[str], options: TranscribeOptions, biased: bool) -> list[Plan]:
-    """Every model with `options`, and with each of the changes `also` (`decode=beam num_beams=4`) to them."""
+    """Every model with `options`, and with each of the changes `also` (`decode=beam num_beams=4`)."""
     plans = []
     for model in models:
         plans.append(Plan(model, model, options, biased))
@@ -65,7 +65,7 @@ def plans_of(models: Sequence[str], also: Sequence[str], options: TranscribeOpti
 
 
 def changes_of(text: str) -> dict[str, Any]:
-    """`decode=ctc punctuate=no` -> values by the names of options. Raises OptionError for what is none."""
+    """`decode=ctc punctuate=no` -> values by option name. Raises OptionError for an unknown name or bad value."""
     kinds = {**get_type_hints(TranscribeOptions), BIAS: bool}
     found: dict[str, Any] = {}
     try:
@@ -81,10 +81,10 @@ def changes_of(text: str) -> dict[str, Any]:
 
 
 def sources_of(given: Sequence[str], speakers: Sequence[str]) -> list[Source]:
-    """`NAME=FILE`, or a file, whose name without its ending is then the system's.
+    """`NAME=FILE`, or a file whose stem is the system's name.
 
-    `speakers` are files of turns in the same form; one alone, without a name, belongs to the only system there is.
-    Raises OptionError where there is no system of that name.
+    `speakers` are files of turns in the same form; a single one without a name belongs to a single system. Raises
+    OptionError for the name of no system.
     """
     sources = [_source(text) for text in given]
     turns = {source.name: source.path for source in map(_source, speakers)}
@@ -98,7 +98,7 @@ def sources_of(given: Sequence[str], speakers: Sequence[str]) -> list[Source]:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """OptionError where two systems have one name: their scores need names."""
+    """Raises OptionError where two systems share a name."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise OptionError(f"two systems are called {', '.join(twice)}: give names, as in --hypotheses NAME=FILE")

@@ -1,4 +1,4 @@
-"""Players of a page: the sound of a clip as Opus inside the page, or a link to its file."""
+"""Sound of clips in a page: Opus in a data URI, or a link to the file."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from lithophone.evaluation.sound import clip_samples
 
 MAX_EMBEDDED_S = 60.0
 EMBEDDED_BYTES = 24_000_000
-"""Of a whole page; further clips are linked."""
+"""Per page; further clips are linked."""
 
 OPUS_LEVEL = 0.85
-"""On libsndfile's scale from 0, the best, to 1, the smallest: clear speech at about 4 kB a second."""
+"""libsndfile's scale, 0 (best) to 1 (smallest): clear speech at about 4 kB a second."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Player:
-    """An address for an `audio` element, and a note beside it."""
+    """Address for an `audio` element, and a note beside it."""
 
     source: str = ""
     preload: str = "none"
@@ -34,13 +34,13 @@ class Player:
 
 
 class Players:
-    """Gives clips their players; sound is embedded as long as there is room in the page."""
+    """Players of clips; sound is embedded until `embedded_bytes` are used."""
 
     def __init__(self, embedded_bytes: int = EMBEDDED_BYTES) -> None:
         self._left = embedded_bytes
 
     def player(self, entry: Entry) -> Player:
-        """The player of a clip; a note alone where it cannot be read."""
+        """Player of a clip; a note alone where it cannot be read."""
         linked = Player(_link(entry), note="linked file")
         length_s = _length_s(entry)
         if self._left <= 0 or (length_s is not None and length_s > MAX_EMBEDDED_S):
@@ -58,7 +58,7 @@ class Players:
 
 
 def opus_uri(samples: Samples) -> str:
-    """Samples (n,) at 16 kHz as a data URI with an Ogg Opus file in it."""
+    """Samples (n,) at 16 kHz as a data URI of an Ogg Opus file."""
     file = io.BytesIO()
     with soundfile.SoundFile(
         file, "w", RATE_HZ, 1, format="OGG", subtype="OPUS", compression_level=OPUS_LEVEL

@@ -1,4 +1,4 @@
-"""Coordinates of a plot of rates with their intervals over classes of clips; `page.html` draws it as SVG."""
+"""Coordinates of a plot of rates with intervals over classes of clips; `page.html` draws it as SVG."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 14, 52
 DODGE = 11.0
-"""Distance of the systems' points in one class, so that intervals do not cover each other."""
+"""Distance of the systems' points in one class: intervals must not cover each other."""
 
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0)
 MAX_LINES = 6
@@ -18,7 +18,7 @@ COLOURS = 6
 
 @dataclass(frozen=True)
 class Point:
-    """A rate, with the ends of its interval."""
+    """A rate with its interval."""
 
     rate: float
     low: float
@@ -27,7 +27,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """The rates of one system, a point a class; None where it has no clip."""
+    """Rates of one system by class; None for a class without clips."""
 
     name: str
     points: tuple[Point | None, ...]
@@ -53,7 +53,7 @@ class ClassLabel:
 
 @dataclass(frozen=True)
 class PlacedPoint:
-    """A point and its whisker in the picture."""
+    """A point and its whisker."""
 
     x: float
     y: float
@@ -73,7 +73,7 @@ class PlacedSeries:
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture of WIDTH by HEIGHT."""
+    """A plot of WIDTH by HEIGHT."""
 
     label: str
     lines: tuple[GridLine, ...]
@@ -87,7 +87,7 @@ class Plot:
 
 
 def rate_plot(label: str, classes: Sequence[str], notes: Sequence[str], series: Sequence[Series]) -> Plot:
-    """Rates in percent over `classes`, with `notes` below them; `label` describes the picture."""
+    """Rates in percent over `classes`, with `notes` below them; `label` describes the plot."""
     step, top = _scale([p for s in series for p in s.points if p])
     lines = tuple(_grid_line(n * step, top) for n in range(round(top / step) + 1))
     labels = tuple(
@@ -99,7 +99,7 @@ def rate_plot(label: str, classes: Sequence[str], notes: Sequence[str], series: 
 
 
 def _scale(points: Sequence[Point]) -> tuple[float, float]:
-    """Distance of the lines, and the top of the axis: intervals are cut at twice the highest rate."""
+    """Grid step and top of the axis: intervals are cut at twice the highest rate."""
     finite = [p for p in points if math.isfinite(p.rate)]
     highest = max((p.rate for p in finite), default=0.0)
     wanted = max([min(p.high, 2 * p.rate) for p in finite] + [highest, 0.01])

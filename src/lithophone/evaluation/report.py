@@ -1,6 +1,6 @@
-"""The HTML report: tables, plots, confusions, and the worst clips with their sound, in one file.
+"""HTML report in one file: tables, plots, confusions, and the worst clips with their sound.
 
-Data for `page.html`, a jinja2 template that escapes every text. Style, script, plots and sound are in the page.
+Data for `page.html`, a jinja2 template that escapes every text.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from lithophone.metrics.significance import Interval
 
 SNR_EDGES_DB = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0)
 SNR_CLIPS = 2000
-"""Clips whose sound is read for the plot over SNR, evenly spread over the manifest."""
+"""Clips whose sound is read for the plot over SNR, evenly spaced in the manifest."""
 
 TOP_CONFUSIONS = 15
 NAMES_SHOWN = 200
@@ -54,11 +54,11 @@ NAMES_SHOWN = 200
 
 @dataclass(frozen=True)
 class Page:
-    """What the page shows beside the scores."""
+    """Settings of the page."""
 
     title: str
     worst: int = 50
-    """Clips with the most errors."""
+    """Number of clips with the most errors."""
     embedded_bytes: int = EMBEDDED_BYTES
     resampling: Resampling = AS_USUAL
 
@@ -66,7 +66,7 @@ class Page:
 def report(
     page: Page, systems: Sequence[System], evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]
 ) -> str:
-    """The page as HTML; systems, and their evaluations, in the order in which they are shown."""
+    """The page as HTML; systems in the order shown."""
     scored = {system.name: evaluation for system, evaluation in zip(systems, evaluations, strict=True)}
     snr = _snr_of_clips(systems[0])
     measures = measures_grid(scored)
@@ -125,7 +125,7 @@ class _Body:
 
 @dataclass(frozen=True)
 class _Table:
-    """A grid; where it has several systems, each has a body of its own under its name."""
+    """A grid with a body per system."""
 
     title: str
     headings: tuple[str, ...]
@@ -205,7 +205,7 @@ def _point(rate: float, interval: Interval | None) -> Point | None:
 
 
 def _snr_of_clips(system: System) -> dict[int, float]:
-    """SNR in dB by the number of the clip."""
+    """SNR in dB by clip number."""
     stride = max(1, math.ceil(len(system.clips) / SNR_CLIPS))
     found: dict[int, float] = {}
     for number in range(0, len(system.clips), stride):
@@ -264,7 +264,7 @@ def _column(name: str, counter: Counter[str]) -> _Column:
 
 @dataclass(frozen=True)
 class _Answer:
-    """A system's hypothesis, aligned with the reference; `system` is empty where there is one only."""
+    """A system's hypothesis aligned with the reference; `system` is empty if it is the only one."""
 
     system: str
     rate: str
@@ -284,7 +284,7 @@ class _Clip:
 
 
 def _worst(page: Page, systems: Sequence[System], snr: Mapping[int, float]) -> tuple[list[_Clip], str]:
-    """The clips with the most errors, and how many they are of how many."""
+    """The clips with the most errors, and a note of how many are shown."""
     errors = [sum(system.clips[i].tally.counts.errors for system in systems) for i in range(len(systems[0].clips))]
     worst = sorted((i for i, n in enumerate(errors) if n), key=lambda i: (-errors[i], i))[: page.worst]
     players = Players(page.embedded_bytes)
@@ -333,7 +333,7 @@ def _notes(systems: Sequence[System], scored: Mapping[str, Evaluation]) -> list[
 
 
 def _unmatched(system: System) -> list[_Note]:
-    """What does not match, counted and by name."""
+    """Unmatched entries and hypotheses, counted and by name."""
     notes = []
     for names, what in (
         (system.without_hypothesis, "clips without a hypothesis, counted as empty"),

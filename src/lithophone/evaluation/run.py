@@ -1,4 +1,4 @@
-"""Manifest and transcriber, or manifest and hypotheses -> a system whose clips are counted.
+"""Manifest and transcriber, or manifest and hypotheses -> a system with counted clips.
 
 A clip that cannot be transcribed, or has no hypothesis, counts as an empty transcript. Scoring needs no torch.
 """
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 OnEvent: TypeAlias = Callable[["Event"], None]
 
 WORTH_A_PROCESS = 20_000
-"""Clips from which several processes are faster than one, which has imported everything."""
+"""Clips from which several processes are faster than one, imports included."""
 
 PART = 1_000
-"""Clips a process gets at once."""
+"""Clips per task of a process."""
 
 Row: TypeAlias = tuple[Entry, Hypothesis | None, float | None]
-"""A clip, its hypothesis, and the seconds of audio where they are known."""
+"""A clip, its hypothesis, and its seconds of audio if known."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def evaluate(
     on_event: OnEvent | None = None,
     resampling: Resampling = AS_USUAL,
 ) -> Evaluation:
-    """Transcribe all entries and score them, corpus by corpus and language by language, sorted by name."""
+    """Transcribe and score all entries, by corpus and language, sorted by name."""
     return summarize(run_model("", transcriber, entries, options, on_event), resampling)
 
 
@@ -67,10 +67,10 @@ def run_model(
     about: Mapping[str, Any] | None = None,
     workers: int = 1,
 ) -> System:
-    """The system that `transcriber` is with these options.
+    """Run `transcriber` with these options.
 
-    Words are timed where the references are. biased: every clip's keywords are in its prompt. saved: answers of an
-    earlier run, which takes those of this one. Raises ManifestError for two clips of one name.
+    Words are timed where the references are. biased: keywords of each clip in its prompt. saved: answers of an earlier
+    run, to which new ones are added. Raises ManifestError for duplicate clip names.
     """
     from lithophone.pipeline.options import TranscribeOptions
 
@@ -120,9 +120,9 @@ def from_hypotheses(
     about: Mapping[str, Any] | None = None,
     workers: int = 1,
 ) -> System:
-    """The system that gave these hypotheses; workers: processes that count, where there are many clips.
+    """A system from given hypotheses; workers: processes that count, for many clips.
 
-    Raises OptionError where none of them belongs to a clip of the manifest, and ManifestError as `match` does.
+    Raises OptionError where none belongs to a clip of the manifest, ManifestError as `match`.
     """
     matched = match(entries, hypotheses)
     if all(hypothesis is None for _, hypothesis in matched.pairs):
@@ -143,9 +143,9 @@ def count(
 ) -> tuple[Clip, ...]:
     """Every clip with its counts.
 
-    audio_s: lengths by the names of clips, where they are known better than the manifest's.
-    timed: word times were asked for: an output without them is malformed.
-    workers: processes; a script that asks for more than one must be importable (multiprocessing's `spawn`).
+    audio_s: lengths by clip name, if known better than the manifest's. timed: word times were requested: an output
+    without them is malformed. workers: processes; for more than one the caller's script must be importable
+    (multiprocessing's `spawn`).
     """
     some = [hypothesis for _, hypothesis in pairs if hypothesis]
     timed, has_speakers = timed or any(h.words for h in some), any(h.has_speakers for h in some)
@@ -165,7 +165,7 @@ def count(
 
 
 def _counts_of(rows: Sequence[Row], texts: Texts, timed: bool, has_speakers: bool) -> list[dict[str, Any]]:
-    """What is not zero in the tallies: little to hand from process to process."""
+    """Non-zero fields of the tallies, which are cheap to send between processes."""
     tallies = (
         count_clip(
             entry,
@@ -191,7 +191,7 @@ def _results(
     on_event: OnEvent | None,
     biased: bool,
 ) -> Iterator[tuple[Entry, Transcript | LithophoneError, float]]:
-    """Results in order, with the seconds since the one before. OptionError where a clip's keywords are refused."""
+    """Results in order, each with the seconds since the last. Raises OptionError for refused keywords."""
     from lithophone.pipeline.assembly import WindowDone
     from lithophone.pipeline.sources import AudioSource
 

@@ -1,7 +1,7 @@
 """Hypotheses on disk, clip by clip, from which a stopped run resumes.
 
-JSON lines that `read_hypotheses` reads, with the seconds of processing and of audio, and what made them. Clips that
-failed are not written, and so tried again.
+JSON lines that `read_hypotheses` reads, with seconds of processing and audio, and what made them. Failed clips are not
+written, and so tried again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lithophone.transcript import Segment, Word
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of one clip: hypothesis, seconds of processing, seconds of audio."""
+    """Hypothesis of one clip, seconds of processing, seconds of audio."""
 
     hypothesis: Hypothesis
     processing_s: float
@@ -27,13 +27,13 @@ class Answer:
 
 
 class SavedAnswers:
-    """A file that grows by a line a clip. `made_by` names model and options; a file of others is refused."""
+    """A file with a line per clip. `made_by` names model and options; a file of others is refused."""
 
     def __init__(self, path: Path, made_by: str) -> None:
         self.path, self.made_by = path, made_by
 
     def read(self) -> dict[str, Answer]:
-        """The answers of earlier runs by the clip's name; a last line that was not finished is cut off.
+        """Answers of earlier runs by clip name; an unfinished last line is cut off.
 
         Raises ManifestError with the number of a broken line, OptionError for a file of another model or other options.
         """

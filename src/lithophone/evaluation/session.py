@@ -1,6 +1,6 @@
-"""One evaluation from request to result: the clips, the systems, their scores, and what to warn of.
+"""One evaluation from request to result: clips, systems, scores, warnings.
 
-All that can be refused is refused before the first clip is decoded. Prints nothing.
+Everything refusable is refused before the first clip is decoded. Prints nothing.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ if TYPE_CHECKING:
     from lithophone.pipeline.transcriber import Transcriber
 
 LONGEST_NAME = 200
-"""Bytes of a file's name for a system, without its ending."""
+"""Bytes of a system's file name, without suffix."""
 
 Progress: TypeAlias = Callable[[str, float], "AbstractContextManager[OnEvent | None]"]
-"""Called for every model with its name and the seconds of audio to come; gives what is called after every window."""
+"""Called per model with its name and the seconds of audio to come; gives the callback after every window."""
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What `lithophone evaluate` is asked for; every field is an option of the command line, which explains it."""
+    """Options of `lithophone evaluate`; the command line explains them."""
 
     manifests: tuple[Path, ...] = ()
     corpus: str | None = None
@@ -79,14 +79,14 @@ class EvaluationRequest:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Systems in the order asked for, hypotheses first, with their scores and paired tests."""
+    """Systems in the order given, hypotheses first, with scores and paired tests."""
 
     systems: tuple[System, ...]
     evaluations: tuple[Evaluation, ...]
     comparisons: tuple[Comparison, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The first system's scores at the top, those of the others under `others`."""
+        """Scores of the first system at the top, those of the others under `others`."""
         first, *others = (
             {
                 "system": system.name,
@@ -118,7 +118,7 @@ class EvaluationResult:
 def run_evaluation(
     request: EvaluationRequest, default_model: str, progress: Progress = lambda *_: nullcontext()
 ) -> EvaluationResult:
-    """Score what is asked for. `default_model` is run where neither models nor hypotheses are named.
+    """Score the request; `default_model` is run where neither models nor hypotheses are named.
 
     Raises OptionError and ManifestError for the request, CheckpointError, ConfigError and DownloadError for models.
     """
@@ -137,7 +137,7 @@ def run_evaluation(
 
 
 def clips_of(request: EvaluationRequest) -> tuple[list[Entry], ContextualSets | None]:
-    """The clips, with their keyword lists where they are made, and how they were."""
+    """The clips, with their keyword lists if requested, and how these were made."""
     entries = _entries(request)
     if request.distractors is None:
         if request.common is not None:
@@ -161,7 +161,7 @@ def _entries(request: EvaluationRequest) -> list[Entry]:
         return read_corpus(corpus, folder, request.split, request.lang, request.limit)
     if len(manifests) == 1:
         return read_entries(manifests[0], request.lang, request.limit)
-    # Names are relative to their manifests: those of different folders could be the same.
+    # Names are relative to their manifests: those of different folders could coincide.
     apart = len({path.parent for path in manifests}) > 1
     found = [(path, entry) for path in manifests for entry in read_entries(path, request.lang)][: request.limit]
     return [replace(entry, name=f"{path.parent}/{entry.name}") if apart else entry for path, entry in found]
@@ -171,7 +171,7 @@ def _entries(request: EvaluationRequest) -> list[Entry]:
 
 
 class _Session:
-    """The clips of a request, and the systems that are run over them."""
+    """The clips of a request, and the systems run over them."""
 
     def __init__(
         self, request: EvaluationRequest, entries: list[Entry], lists: ContextualSets | None, progress: Progress
@@ -180,7 +180,7 @@ class _Session:
         self.made: Mapping[str, str] = {} if lists is None else {"lists": str(lists)}
 
     def check(self, plans: Sequence[Plan], sources: Sequence[Source]) -> None:
-        """Refuse what does not go together, what measures cannot take, and outputs that cannot be written."""
+        """Refuse contradictory options, what the measures cannot take, and outputs that cannot be written."""
         request = self.request
         check_names([source.name for source in sources] + [plan.name for plan in plans])
         if not plans and (request.also or request.save):
@@ -198,7 +198,7 @@ class _Session:
         self._check_saved(plans)
 
     def _check_measures(self) -> None:
-        """Refuse languages that the normaliser does not know, and keywords of which it leaves nothing."""
+        """Refuse languages unknown to the normaliser, and keywords that normalise to nothing."""
         texts = self.request.texts
         for lang in {entry.lang for entry in self.entries}:
             texts.normalizer_of(lang)
@@ -247,25 +247,25 @@ class _Session:
             )  # fmt: skip
 
     def _saved(self, plan: Plan) -> SavedAnswers | None:
-        """Where the hypotheses of a plan are kept."""
+        """The file of a plan's hypotheses."""
         save = self.request.save
         if save is None:
             return None
         path = save if save.suffix == ".jsonl" else save / f"{file_name(plan.name)}.jsonl"
-        # Lists that are made change the words of a model that has them in its prompt.
+        # Generated lists change the outputs of a model that has them in its prompt.
         made_by = {**plan.about, **(self.made if plan.biased else {})}
         return SavedAnswers(path, ", ".join(f"{name}={value}" for name, value in made_by.items()))
 
 
 def file_name(system: str) -> str:
-    """The name of a system as that of a file; long ones end in a digest."""
+    """A system's name as a file name; long ones end in a digest."""
     name = re.sub(r"[^A-Za-z0-9.=_-]+", "_", system)
     digest = hashlib.sha256(system.encode(errors="backslashreplace")).hexdigest()[:12]
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 13]}-{digest}"
 
 
 def workers() -> int:
-    """Processes that count: one for every core."""
+    """Processes that count: one per core."""
     return os.cpu_count() or 1
 
 
@@ -288,7 +288,7 @@ def _warnings(system: System) -> Iterator[str]:
 
 
 def _apostrophe_errors(system: System) -> Iterator[int]:
-    """Errors of every clip that are gone where apostrophes are ASCII on both sides."""
+    """Errors per clip that vanish where apostrophes are ASCII on both sides."""
     for clip in system.clips:
         pair, lang = (clip.entry.text, clip.text), clip.entry.lang
         typographic = any(mark in text for text in pair for mark in APOSTROPHES)

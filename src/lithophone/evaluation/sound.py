@@ -15,15 +15,15 @@ MAX_SNR_DB = 60.0
 
 
 def clip_samples(entry: Entry) -> Samples:
-    """Samples (n,) of the clip, float32, 16 kHz, one channel. Raises AudioError as `load_audio` does."""
+    """Samples (n,) of the clip, float32, 16 kHz, mono. Raises AudioError as `load_audio`."""
     return load_audio(entry.audio, start_s=entry.start_s, end_s=entry.end_s)
 
 
 def snr_db(samples: Samples) -> float | None:
-    """Rough signal-to-noise ratio in dB, 0..60; None for less than half a second.
+    """Signal-to-noise ratio in dB, 0..60, estimated; None for less than half a second.
 
-    Frames of 20 ms without overlap; the noise is the power that a tenth of the frames stays below, speech and noise
-    together the one that a twentieth exceeds (NIST's STNR is taken from a histogram of frames in the same way).
+    Frames of 20 ms without overlap; the noise is the 10th percentile of frame power, speech and noise the 95th, much as
+    in NIST's STNR.
     """
     frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME).astype(np.float64)
     if len(frames) < 25:

@@ -1,6 +1,6 @@
 """Clips -> scores with intervals: per corpus and language, per language, per duration; and paired tests of systems.
 
-Nothing is summed over languages, whose normalisers and units differ. The mean of corpora is that of their rates.
+Nothing is summed over languages, whose normalisers and units differ. The mean of corpora is the mean of their rates.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip of one system: its entry, the hypothesis (empty where there is none), and the counts."""
+    """One clip of one system: entry, hypothesis (empty if missing), counts."""
 
     entry: Entry
     text: str
@@ -42,12 +42,12 @@ class System:
     name: str
     clips: tuple[Clip, ...]
     processing_s: float | None = None
-    """Seconds of processing, decoding of the files included; None where hypotheses were given."""
+    """Seconds of processing, decoding of files included; None for given hypotheses."""
     latency: Latency | None = None
     without_reference: tuple[str, ...] = ()
     texts: Texts = AS_SPOKEN
     about: Mapping[str, Any] = field(default_factory=dict)
-    """What made the hypotheses: model and options, or a file."""
+    """Origin of the hypotheses: model and options, or a file."""
 
     @property
     def without_hypothesis(self) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ class Score:
     lang: str
     tally: Tally = NOTHING_COUNTED
     duration: str = ""
-    """`5 to 10 s`; empty where clips of all lengths are counted."""
+    """`5 to 10 s`; empty for all lengths."""
     interval: Interval | None = None
     """Of the rate; a sum has none, and no translation score."""
     texts: Texts = AS_SPOKEN
@@ -74,7 +74,7 @@ class Score:
 
     @property
     def counts(self) -> ErrorCounts:
-        """Words, or characters for Japanese and Mandarin."""
+        """Of words; of characters for Japanese and Mandarin."""
         return self.tally.counts
 
     @property
@@ -96,7 +96,6 @@ class Score:
 
     @property
     def normalizer(self) -> str:
-        """Name and version of the normaliser."""
         return str(self.texts.normalizer_of(self.lang))
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,12 +132,12 @@ class Evaluation:
 
     @property
     def rtfx(self) -> float:
-        """Seconds of audio per second of processing; nan where hypotheses were given."""
+        """Seconds of audio per second of processing; nan for given hypotheses."""
         return self.audio_s / self.processing_s if self.processing_s else math.nan
 
     @property
     def averages(self) -> dict[str, float]:
-        """Mean of the corpora's rates by language, where there are several: every corpus weighs the same."""
+        """Mean of the corpora's rates by language, where it has several; corpora weigh the same."""
         rates: dict[str, list[float]] = defaultdict(list)
         for score in self.scores:
             rates[score.lang].append(score.counts.rate)
@@ -179,12 +178,12 @@ AS_USUAL = Resampling()
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems on the same clips: rate of `a` minus rate of `b`."""
+    """Rate of `a` minus rate of `b` on the same clips."""
 
     a: str
     b: str
     corpus: str | None
-    """None over all corpora of the language."""
+    """None: all corpora of the language."""
     lang: str
     test: PairedTest
 
@@ -197,7 +196,7 @@ class Comparison:
 
 
 def summarize(system: System, resampling: Resampling = AS_USUAL) -> Evaluation:
-    """The scores of one system."""
+    """Scores of one system."""
     corpora = grouped(system.clips, corpus_and_language)
     scores = [_score(clips, c, lang, resampling, system.texts) for (c, lang), clips in corpora.items()]
     several = {lang for lang in {s.lang for s in scores} if sum(s.lang == lang for s in scores) > 1}
@@ -234,7 +233,7 @@ def _compared(a: System, b: System, resampling: Resampling) -> Iterable[Comparis
 
 
 def grouped(items: Iterable[Any], key: Callable[[Any], Key]) -> dict[Key, list[Any]]:
-    """Items by their key, keys in order."""
+    """Items by key, keys sorted."""
     found: dict[Any, list[Any]] = defaultdict(list)
     for item in items:
         found[key(item)].append(item)
@@ -256,7 +255,7 @@ def duration_name(number: int) -> str:
 
 
 def interval_of(tallies: Sequence[Tally], resampling: Resampling) -> Interval | None:
-    """Bootstrap interval of the rate over clips; None where no reference has a word."""
+    """Bootstrap interval of the rate over clips; None without reference words."""
     lengths = [tally.counts.reference_length for tally in tallies]
     if not sum(lengths):
         return None
@@ -275,7 +274,7 @@ def _score(
 
 
 def measures(score: Score) -> dict[str, Any]:
-    """All other measures that the data allow: shares in 0..1, times in ms, BLEU and chrF++ in 0..100."""
+    """All other measures that the data allow: shares 0..1, times in ms, BLEU and chrF++ 0..100."""
     t = score.tally
     found: dict[str, Any] = {}
     if score.measure == "WER":
@@ -310,5 +309,5 @@ def interval_dict(interval: Interval | None) -> dict[str, Any] | None:
 
 
 def _finite(value: float) -> float | None:
-    """None for infinity and nan, which JSON cannot write."""
+    """None for infinity and nan, which JSON lacks."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Scores as tables of text, for the terminal and the report."""
+"""Scores as tables of text, for terminal and report."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from lithophone.metrics.counts import ErrorCounts
 from lithophone.metrics.significance import Interval
 
 Evaluations = Mapping[str, Evaluation]
-"""Scores by the name of the system."""
+"""Scores by system name."""
 
 NONE = ""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: headings, rows of as many cells, and how many columns at the left are text."""
+    """Headings, rows of cells, and the number of text columns at the left."""
 
     title: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     text_columns: int
     emphasized: frozenset[int] = frozenset()
-    """Rows that are sums of others."""
+    """Indices of rows that sum others."""
 
 
 def percent(rate: float, digits: int = 2) -> str:
-    """`0.0512` -> `5.12`; nothing for nan, `inf` for insertions into empty references."""
+    """`0.0512` -> `5.12`; empty for nan, `inf` for insertions into empty references."""
     if math.isnan(rate):
         return NONE
     return "inf" if math.isinf(rate) else f"{100 * rate:.{digits}f}"
@@ -40,7 +40,7 @@ def interval_text(interval: Interval | None) -> str:
 
 
 def rates_grid(evaluations: Evaluations) -> Grid:
-    """Rates with their intervals: every corpus, every language that has several, and the mean of its corpora."""
+    """Rates with intervals: per corpus, per language with several, and the mean of its corpora."""
     headings = ("system", "corpus", "lang", "measure", "normaliser", "%", "interval", "S", "D", "I", "N")
     rows: list[tuple[str, ...]] = []
     sums: set[int] = set()
@@ -72,7 +72,7 @@ def _mean_row(name: str, score: Score, mean: float, columns: int) -> tuple[str, 
 
 
 def durations_grid(evaluations: Evaluations) -> Grid:
-    """Rates by the length of the clips."""
+    """Rates by clip length."""
     headings = ("system", "lang", "length", "measure", "%", "interval", "N", "clips")
     rows = [
         (name, s.lang, s.duration, s.measure, percent(s.counts.rate), interval_text(s.interval),
@@ -120,7 +120,7 @@ def measures_grid(evaluations: Evaluations) -> Grid:
 
 
 def comparisons_grid(comparisons: Sequence[Comparison]) -> Grid:
-    """Differences of systems in percentage points, with their intervals and p-values."""
+    """Differences of systems in percentage points, with intervals and p-values."""
     headings = ("a", "b", "corpus", "lang", "a - b", "interval", "p")
     rows = [
         (c.a, c.b, "all" if c.corpus is None else c.corpus, c.lang, _signed(c.test.difference),
@@ -131,7 +131,7 @@ def comparisons_grid(comparisons: Sequence[Comparison]) -> Grid:
 
 
 def speed_lines(evaluations: Evaluations) -> list[str]:
-    """RTFx and latencies of the systems that were run."""
+    """RTFx and latencies of systems that were run."""
     lines = []
     for name, e in evaluations.items():
         if e.processing_s:
@@ -144,7 +144,7 @@ def speed_lines(evaluations: Evaluations) -> list[str]:
 
 
 def normalizer_lines(evaluations: Evaluations) -> list[str]:
-    """Full names of the normalisers, and the signatures of the translation scores."""
+    """Full names of normalisers, and signatures of translation scores."""
     scores = [score for evaluation in evaluations.values() for score in evaluation.scores]
     names = {score.normalizer for score in scores}
     signatures = {
@@ -177,7 +177,7 @@ def _signed(rate: float) -> str:
 
 
 def _without_empty(grid: Grid, dropped: Iterable[str] = ()) -> Grid:
-    """The grid without empty columns, and without `dropped`."""
+    """The grid without empty columns, and without columns `dropped`."""
     kept = [i for i, heading in enumerate(grid.headings) if heading not in dropped and any(row[i] for row in grid.rows)]
     return Grid(
         grid.title,

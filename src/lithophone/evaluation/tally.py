@@ -1,6 +1,6 @@
 """All counts of one clip; a corpus is the sum of its clips.
 
-What the reference does not tell stays at zero: punctuation and capitals where it has none, keywords without a list,
+Counts that the reference does not allow are zero: punctuation and capitals where it has none, keywords without a list,
 times and speakers without words that have them.
 """
 
@@ -32,8 +32,8 @@ A_MARK = re.compile(f"[{re.escape(MARKS)}。、，？]")
 class Texts:
     """How texts are compared.
 
-    to: code of the language of both texts in translation.
-    normalizer: name of one normaliser for all languages, instead of each language's own.
+    to: language code of both texts in translation. normalizer: name of one normaliser for all languages; default each
+    language's own.
     """
 
     to: str | None = None
@@ -47,12 +47,12 @@ class Texts:
         return measure_name(self.language(spoken))
 
     def normalizer_of(self, spoken: str) -> Normalizer:
-        """What both texts go through. Raises OptionError for an unknown name."""
+        """Normaliser of both texts. Raises OptionError for an unknown name."""
         lang = self.language(spoken)
         return normalizer_named(self.normalizer, lang) if self.normalizer else normalizer_for(lang)
 
     def units(self, text: str, spoken: str) -> list[str]:
-        """Words, or characters, as they are counted."""
+        """Normalised words, or characters."""
         return units(text, self.language(spoken), self.normalizer_of(spoken))
 
 
@@ -61,11 +61,11 @@ AS_SPOKEN = Texts()
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts of a clip, or of many. `counts` is of words, of characters for Japanese and Mandarin."""
+    """Counts of one or more clips. `counts` is of words; of characters for Japanese and Mandarin."""
 
     counts: ErrorCounts = NO_ERRORS
     characters: ErrorCounts = NO_ERRORS
-    """Of the normalised text; for languages of words single spaces count, as in jiwer's CER."""
+    """Of the normalised text, with single spaces in spaced languages, as jiwer's CER."""
     punctuation: PunctuationCounts = NO_MARKS
     capitals: F1Counts = NOTHING_FOUND
     keywords: F1Counts = NOTHING_FOUND
@@ -73,12 +73,11 @@ class Tally:
     times: TimeErrors = NO_TIMES
     speakers: SpeakerCounts = NO_SPEAKERS
     cpwer: ErrorCounts = NO_ERRORS
-    """cpWER."""
     clips: int = 0
     failed: int = 0
-    """Clips without a hypothesis, counted as empty ones."""
+    """Clips without a hypothesis, which counts as empty."""
     empty_references: int = 0
-    """Clips whose reference is empty after the normaliser: every word of the hypothesis is an insertion."""
+    """Clips whose normalised reference is empty: every word of the hypothesis is an insertion."""
     audio_s: float = 0.0
 
     def __add__(self, other: Tally) -> Tally:
@@ -86,7 +85,7 @@ class Tally:
 
     @property
     def is_punctuated(self) -> bool:
-        """Whether both sides have punctuation, so that there is a PER."""
+        """Whether both sides have punctuation, so that PER is defined."""
         p = self.punctuation
         return p.correct + p.substitutions > 0 or (p.deletions > 0 and p.insertions > 0)
 
@@ -103,13 +102,13 @@ class Tally:
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
-    """The sum of many tallies."""
+    """Sum of tallies."""
     some = list(tallies)
     return Tally(**{name: _summed([getattr(tally, name) for tally in some], zero) for name, zero in ZEROS.items()})
 
 
 def _summed(values: Sequence[Any], zero: Any) -> Any:
-    # Most counts of most clips are the default itself, and need no adding.
+    # Most counts of most clips are the default object itself: no need to add.
     return sum((value for value in values if value is not zero), zero)
 
 
@@ -126,13 +125,11 @@ def count_clip(
     has_speakers: bool = False,
     audio_s: float | None = None,
 ) -> Tally:
-    """Count one clip.
+    """Counts of one clip.
 
-    hypothesis: None counts as empty.
-    keywords: the list of the clip. Keywords and speakers' words go through the language's own normaliser.
-    timed: the system gives word times: an output without them is malformed.
-    has_speakers: the system gives speakers: words without one count as deleted.
-    audio_s: the length, where it is known better than the entry's.
+    hypothesis: None counts as empty. keywords: list of the clip. Keywords and speakers' words go through the language's
+    own normaliser. timed: the system gives word times: an output without them is malformed. has_speakers: the system
+    gives speakers: words without one count as deleted. audio_s: length, if known better than the entry's.
     """
     lang = texts.language(entry.lang)
     text = hypothesis.text if hypothesis else ""
@@ -154,7 +151,7 @@ def count_clip(
 
 
 def _written(reference: str, text: str) -> dict[str, Any]:
-    """Punctuation and capitals, of clips whose reference has punctuation or both cases."""
+    """Punctuation and capitals, where the reference has punctuation or both cases."""
     if reference in (reference.lower(), reference.upper()) and not A_MARK.search(reference):
         return {}
     return {"punctuation": punctuation_counts(reference, text), "capitals": capital_counts(reference, text)}
@@ -177,7 +174,7 @@ def _timed(words: Sequence[Word], hypothesis: Hypothesis | None, timed: bool) ->
 
 
 def _spoken(words: Sequence[Word], hypothesis: Hypothesis | None, lang: str, has_speakers: bool) -> dict[str, Any]:
-    """WDER and cpWER where both sides say who spoke."""
+    """WDER and cpWER, where both sides have speakers."""
     ref = [(word.text, word.speaker) for word in words if word.speaker]
     if not ref or not has_speakers:
         return {}
@@ -187,13 +184,13 @@ def _spoken(words: Sequence[Word], hypothesis: Hypothesis | None, lang: str, has
 
 
 def speaker_words(hypothesis: Hypothesis) -> list[tuple[str, str]]:
-    """Words with their speakers, in order: those of the words, else of the turns."""
+    """(word, speaker) in order: of the words, else of the turns."""
     words = [(word.text, word.speaker) for word in hypothesis.words if word.speaker]
     return words or [(text, turn.speaker) for turn in hypothesis.turns if turn.speaker for text in turn.text.split()]
 
 
 def _normalized(words: Sequence[tuple[str, str]], lang: str) -> list[tuple[str, str]]:
-    """Runs of one speaker are normalised together: a number or contraction may be several words."""
+    """Normalise runs of one speaker together: a number or contraction may be several words."""
     runs: list[tuple[str, list[str]]] = []
     for text, speaker in words:
         if not runs or runs[-1][0] != speaker:
