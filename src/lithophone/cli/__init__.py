@@ -1,1 +1,1 @@
-"""The command line: no logic of its own, nobody imports it."""
+"""The command line; no other module imports it."""

@@ -1,4 +1,4 @@
-"""`lithophone evaluate`: every measure that a manifest allows, of models and of any system's hypotheses."""
+"""`lithophone evaluate`: all measures a manifest allows, of models and of given hypotheses."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def evaluate(
 
 
 def check_manifests(paths: Iterable[Path]) -> None:
-    """OptionError for a recording in the place of a manifest."""
+    """OptionError for a recording in place of a manifest."""
     for path in paths:
         if path.suffix.lower() in SUFFIXES:
             raise OptionError(
@@ -130,7 +130,7 @@ def check_manifests(paths: Iterable[Path]) -> None:
 
 @contextlib.contextmanager
 def bar(quiet: bool, name: str, total_s: float) -> Iterator[OnEvent]:
-    """A progress bar over the seconds of audio of one system."""
+    """A progress bar in seconds of audio."""
     from lithophone.pipeline.assembly import RecordingDone
 
     with AudioProgress(quiet) as progress:

@@ -1,4 +1,4 @@
-"""Options of other speech programs (whisper, faster-whisper, WhisperX, whisper.cpp), and what stands for them here."""
+"""Options of whisper, faster-whisper, WhisperX and whisper.cpp, and their counterparts here."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ ELSEWHERE = {
     "--num-workers": "--batch-size sets how many windows are decoded together",
     "--translate": "--task translate --to LANGUAGE",
 }
-"""Option -> what to write instead."""
+"""Foreign option -> counterpart."""
 
 
 class Command(TyperCommand):
-    """A command that takes `--output_dir` for `--output-dir`, and answers other programs' options with its own."""
+    """A command that takes `--output_dir` for `--output-dir`, and names the counterparts of foreign options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         known = {name for parameter in self.params for name in (*parameter.opts, *parameter.secondary_opts)}
@@ -53,7 +53,7 @@ class Command(TyperCommand):
 
 
 def _translated(argument: str, known: set[str]) -> str:
-    """The argument with dashes for underscores in its option; exit status 2 where it is another program's."""
+    """The argument with dashes in its option; exit status 2 for a foreign option."""
     name, equals, value = argument.partition("=")
     dashed = name.replace("_", "-")
     if not name.startswith("--") or name in known:

@@ -1,4 +1,4 @@
-"""`lithophone`: the commands together, and settings of the process."""
+"""The command `lithophone`, and settings of its process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lithophone.cli.train import train
 from lithophone.cli.transcribe import transcribe
 
 COLLECTED_AT = 100_000
-"""New objects between searches for cycles; with Python's 700 a large manifest takes a third longer."""
+"""Objects between garbage collections; Python's 700 make a large manifest a third slower."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,7 +53,7 @@ def main() -> None:
     """Entry point of the command `lithophone`."""
     let_threads_sleep()
     escape_unprintable()
-    from lithophone.runtime import keep_freed_memory  # imports torch, which reads how threads wait
+    from lithophone.runtime import keep_freed_memory  # imports torch, which reads OMP_WAIT_POLICY
 
     keep_freed_memory()
     gc.set_threshold(COLLECTED_AT)

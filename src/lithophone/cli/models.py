@@ -1,4 +1,4 @@
-"""`lithophone models`: what can be run, and where it is."""
+"""`lithophone models`: bundled, cached and downloadable models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def models() -> None:
 
 
 def rows() -> Iterator[tuple[str, str, str]]:
-    """Name, state and remark; a known model that is in the cache is listed once."""
+    """Name, state, remark; a cached known model is one row."""
     cached = cached_models()
     yield from ((name, "bundled", str(folder)) for name, folder in bundled_models().items())
     yield from ((name, "cached", KNOWN.get(name, str(folder))) for name, folder in cached.items())

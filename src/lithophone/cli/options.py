@@ -1,4 +1,4 @@
-"""Dataclasses as options of a command: one per field, with the field's name, default and help text."""
+"""Dataclasses as command options: one per field, with its name, default and help text."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 NAMES = {"punctuate": "--punctuate/--raw"}
-"""Options that are not written as their field."""
+"""Options not named after their field."""
 
 WORDS = tuple[str, ...]
-"""A field of this type is one option, with commas between the words."""
+"""Type of fields that are one comma-separated option."""
 
 Command = Callable[..., None]
 
 
 def takes(argument: str, kind: type[Any], *left_out: str) -> Callable[[Command], Command]:
-    """Give a command an option for every field of the dataclass `kind` except those left out.
+    """Add an option for every field of the dataclass `kind` but those left out.
 
-    The command gets the dataclass that they make as `argument`. Fields state their help text in their metadata.
+    The command gets the dataclass as `argument`. Help texts are in the fields' metadata.
     """
     types = get_type_hints(kind)
     fields = [field for field in dataclasses.fields(kind) if field.name not in left_out]

@@ -1,4 +1,4 @@
-"""Where transcripts go: lines or documents on stdout, or files that are whole or not there."""
+"""Transcripts as lines or documents on stdout, or as files written atomically."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lithophone.formats import DEFAULT_CUES, CueOptions, render, vtt_time
 from lithophone.transcript import Segment, Transcript, Word
 
 FILE_FORMATS = ("txt", "srt", "vtt", "tsv", "json")
-"""Formats by the name that is also the file's ending."""
+"""Formats by file suffix."""
 
 SUBTITLES = ("srt", "vtt", "all")
-"""Choices of --output-format that cues are laid out for."""
+"""Values of --output-format that use `CueOptions`."""
 
 STDOUT = "-"
 
 
 def chosen_formats(name: str) -> tuple[str, ...]:
-    """The formats that `name` asks for, which may be `all`; OptionError for an unknown one."""
+    """Formats of a name or of `all`; OptionError for an unknown one."""
     if name == "all":
         return FILE_FORMATS
     if name not in FILE_FORMATS:
@@ -38,14 +38,14 @@ def chosen_formats(name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Sink:
-    """What becomes of the segments of a window and of a whole transcript. Either may raise OSError."""
+    """Takes the segments of a window, and transcripts; either may raise OSError."""
 
     window: Callable[[InputFile, Sequence[Segment]], None] = lambda file, segments: None
     recording: Callable[[InputFile, Transcript], None] = lambda file, transcript: None
 
 
 def make_sink(output_dir: str, output_format: str | None, several: bool, cues: CueOptions = DEFAULT_CUES) -> Sink:
-    """The sink for the options --output-dir and --output-format; OptionError where they do not go together."""
+    """Sink for --output-dir and --output-format; OptionError where they contradict."""
     if output_dir != STDOUT:
         return Sink(recording=_files_in(Path(output_dir), chosen_formats(output_format or "txt"), cues))
     if output_format is None:
@@ -57,7 +57,7 @@ def make_sink(output_dir: str, output_format: str | None, several: bool, cues: C
 
 
 def check_cues(output_format: str | None, cues: CueOptions, timed: bool) -> None:
-    """OptionError for a layout of subtitles that would change nothing."""
+    """OptionError for cue options without effect."""
     if cues != DEFAULT_CUES and output_format not in SUBTITLES:
         names = ", ".join(f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(cues))
         raise OptionError(f"{names} lay out subtitles: they need --output-format {' or '.join(SUBTITLES)}")
@@ -66,7 +66,7 @@ def check_cues(output_format: str | None, cues: CueOptions, timed: bool) -> None
 
 
 def _lines(several: bool) -> Callable[[InputFile, Sequence[Segment]], None]:
-    """Segments, each as soon as it is there, below the name of their recording where there are several."""
+    """Segments as they are decoded, below the name of their recording where there are several."""
     headed: list[InputFile] = []
 
     def window(file: InputFile, segments: Sequence[Segment]) -> None:
@@ -80,7 +80,7 @@ def _lines(several: bool) -> Callable[[InputFile, Sequence[Segment]], None]:
 
 
 def _documents(format: str, several: bool, cues: CueOptions) -> Callable[[InputFile, Transcript], None]:
-    """Whole transcripts; of several, every JSON document names its `file`, and others stand below its name."""
+    """Transcripts; of several, JSON has the key `file`, other formats a heading."""
 
     def recording(file: InputFile, transcript: Transcript) -> None:
         text = render(format, transcript, cues)
@@ -94,12 +94,12 @@ def _documents(format: str, several: bool, cues: CueOptions) -> Callable[[InputF
 
 
 def _json_document(text: str, named: dict[str, str]) -> str:
-    """JSON on one line, behind `named`; with escapes where stdout cannot show its characters."""
+    """JSON on one line, after the keys of `named`; escaped where stdout cannot encode it."""
     return json.dumps({**named, **json.loads(text)}, ensure_ascii=not terminal.can_print(text))
 
 
 def _files_in(folder: Path, formats: Sequence[str], cues: CueOptions) -> Callable[[InputFile, Transcript], None]:
-    """A file for every format, written as soon as the recording is done."""
+    """A file per format, written when the recording is done."""
 
     def recording(file: InputFile, transcript: Transcript) -> None:
         for format in formats:
@@ -114,16 +114,16 @@ def _files_in(folder: Path, formats: Sequence[str], cues: CueOptions) -> Callabl
 
 
 def output_path(folder: Path, file: InputFile, format: str) -> Path:
-    """`folder/name.format`, or `folder/sub/name.format` for a recording of a folder."""
+    """`folder/name.format`, with the subfolders of a recording from a folder."""
     return folder / file.output.with_name(f"{file.output.name}.{format}")
 
 
 def check_outputs(
     output_dir: str, output_format: str | None, inputs: Sequence[InputFile]
 ) -> tuple[list[InputFile], list[Unreadable]]:
-    """The recordings whose transcripts can be written, and the others; before any work is done.
+    """Recordings whose transcripts can be written, and the others, checked before any work.
 
-    Raises OptionError where nothing can be written into the folder.
+    Raises OptionError where the folder is not writable.
     """
     if output_dir == STDOUT:
         return list(inputs), []
@@ -135,7 +135,7 @@ def check_outputs(
 
 
 def _unwritable(folder: Path, file: InputFile, formats: Sequence[str]) -> str | None:
-    """Why one of the files cannot be written: a name that is too long, or a folder in its place."""
+    """Reason: a name that is too long, or a folder of that name."""
     for path in (output_path(folder, file, format) for format in formats):
         try:
             if path.is_dir():
@@ -152,17 +152,17 @@ def _unwritable(folder: Path, file: InputFile, formats: Sequence[str]) -> str | 
 
 
 def segment_lines(segment: Segment) -> list[str]:
-    """The segment, and below it its words where they are timed."""
+    """The segment's line, then its timed words."""
     return [segment_line(segment), *map(word_line, segment.words)]
 
 
 def segment_line(segment: Segment) -> str:
     """`[00:00.000 --> 00:05.000] text`."""
     speaker = "" if segment.speaker is None else f"[{segment.speaker}]: "
-    text = " ".join(segment.text.split())  # one line, whatever the model wrote
+    text = " ".join(segment.text.split())  # one line
     return f"[{vtt_time(segment.start_s)} --> {vtt_time(segment.end_s)}] {speaker}{text}"
 
 
 def word_line(word: Word) -> str:
-    """`    [00:00.320 --> 00:00.540] text`, to stand below its segment."""
+    """`    [00:00.320 --> 00:00.540] text`."""
     return f"    [{vtt_time(word.start_s)} --> {vtt_time(word.end_s)}] {word.text}"

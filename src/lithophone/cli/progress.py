@@ -1,4 +1,4 @@
-"""A progress bar on stderr, in seconds of audio: done, speed, time left."""
+"""Progress bar on stderr in seconds of audio."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from lithophone.formats import vtt_time
 
 
 class AudioProgress:
-    """A bar while the context lasts; hidden with `quiet`, or where stderr is no terminal."""
+    """A progress bar as a context; hidden with `quiet` or without a terminal."""
 
     def __init__(self, quiet: bool) -> None:
-        # Printed lines go above the bar only where both share the terminal: a pipe keeps its stdout.
+        # Printed lines go above the bar only where both share the terminal.
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -40,18 +40,17 @@ class AudioProgress:
         self._bar.__exit__(kind, error, trace)
 
     def start(self, name: str) -> None:
-        """The model is loaded: time is taken from here on."""
+        """Reset the clock once the model is loaded."""
         self._began = time.perf_counter()
         self._bar.update(self._task, description=name, state="reading")
 
     def show(self, name: str, done_s: float, duration_s: float | None) -> None:
-        """`done_s` of `duration_s` seconds of the recording `name` are done; None for a length not known yet."""
+        """`done_s` of `duration_s` seconds (None: unknown) of the recording `name` are done."""
         speed = (self._before_s + done_s) / max(self.elapsed_s, 1e-9)
         state = progress_text(done_s, duration_s, speed)
         self._bar.update(self._task, description=name, completed=done_s, total=duration_s, state=state)
 
     def finish(self, duration_s: float) -> None:
-        """One recording is done."""
         self._before_s += duration_s
 
     @property
@@ -64,7 +63,7 @@ class AudioProgress:
 
 
 def progress_text(done_s: float, duration_s: float | None, speed: float) -> str:
-    """`00:30.0 of 01:00.0, 12.0 x real time, 2.5 s left`; without a length, what is done and the speed."""
+    """`00:30.0 of 01:00.0, 12.0 x real time, 2.5 s left`; shorter without a duration."""
     if duration_s is None:
         return f"{vtt_time(done_s)[:-2]}, {speed:.1f} x real time"
     left = f"{(duration_s - done_s) / speed:.0f} s left" if speed else "waiting"
@@ -72,6 +71,5 @@ def progress_text(done_s: float, duration_s: float | None, speed: float) -> str:
 
 
 def summary(audio_s: float, elapsed_s: float, load_s: float) -> str:
-    """The last line of a run."""
     speed = audio_s / max(elapsed_s, 1e-9)
     return f"{audio_s:.1f} s of audio in {elapsed_s:.1f} s: {speed:.1f} x real time (model loaded in {load_s:.1f} s)"

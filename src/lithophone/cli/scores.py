@@ -1,4 +1,4 @@
-"""Tables of scores on the terminal, by rich."""
+"""Tables of scores on the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def show(systems: Sequence[System], evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> None:
-    """Rates, other measures, rates by length, paired tests, the speed, and the full names of the normalisers."""
+    """Tables of rates, measures, durations and paired tests, then speed and normaliser names."""
     from lithophone.evaluation import tables
 
     scored = {system.name: evaluation for system, evaluation in zip(systems, evaluations, strict=True)}
@@ -32,7 +32,7 @@ def show(systems: Sequence[System], evaluations: Sequence[Evaluation], compariso
 
 
 def table(grid: Grid) -> Table:
-    """The grid as a rich table whose cells are never folded."""
+    """A rich table without line wrapping."""
     drawn = Table(title=grid.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(grid.headings):
         drawn.add_column(heading, justify="left" if number < grid.text_columns else "right", no_wrap=True)

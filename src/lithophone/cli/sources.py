@@ -1,7 +1,4 @@
-"""Inputs of a command: files, folders, patterns and standard input -> the recordings they name, in order.
-
-Nothing is opened for reading here. What cannot be read is found before a model is loaded.
-"""
+"""Input arguments (files, folders, patterns, stdin) -> recordings, in order; nothing is read yet."""
 
 from __future__ import annotations
 
@@ -27,16 +24,12 @@ SUFFIXES = frozenset(
         *(".spx", ".tta", ".vob", ".voc", ".w64", ".wav", ".webm", ".wma", ".wmv", ".wv"),
     ]
 )
-"""Endings of the files that are taken from a folder; a file that is named itself may have any."""
+"""Suffixes taken from a folder; a file named directly may have any."""
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """One recording of the command line.
-
-    label: its name in headings and messages. source: what is read. output: path of its transcript below the output
-    folder, without the ending of a format.
-    """
+    """A recording: `label` for messages, `source` to read, and `output`, its transcript's path without suffix."""
 
     label: str
     source: Path | BinaryIO
@@ -45,7 +38,7 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An argument, or a file below one, that names nothing to read."""
+    """An argument, or file below one, that cannot be read."""
 
     label: str
     reason: str
@@ -55,10 +48,9 @@ class Unreadable:
 
 
 def find_inputs(arguments: Sequence[str]) -> tuple[list[InputFile], list[Unreadable]]:
-    """The recordings that the arguments name, each once, and what cannot be read.
+    """Recordings that the arguments name, each once with its own output path, and what cannot be read.
 
-    Folders are walked for files with the ending of a recording; hidden ones are left out. A pattern is expanded where
-    no file has that name. No two recordings share an output path.
+    Folders are searched for `SUFFIXES`, without hidden files. A pattern is expanded where no file has its name.
     """
     found = [one for argument in arguments for one in _inputs_of(argument)]
     inputs = {_identity(one): one for one in reversed(found) if isinstance(one, InputFile)}
@@ -90,7 +82,7 @@ def _stdin() -> InputFile | Unreadable:
 
 
 def _absent(argument: str, error: OSError | ValueError) -> Iterator[InputFile | Unreadable]:
-    """A pattern's files, or why there is no such file."""
+    """Files of a pattern, or why there are none."""
     if URL.match(argument):
         yield Unreadable(
             argument, f"is a URL, and only files are read: curl -sL '{argument}' | lithophone transcribe -"
@@ -113,7 +105,7 @@ def _why_absent(argument: str, error: OSError | ValueError) -> str:
 
 
 def _files_below(folder: str) -> Iterator[InputFile | Unreadable]:
-    """Recordings of a folder and its folders, by name; outputs keep the folders below it."""
+    """Recordings below a folder, by name; outputs keep its subfolders."""
     refused: list[Unreadable] = []
     count = 0
     for place, folders, names in os.walk(folder, onerror=lambda error: refused.append(_refused(error))):
@@ -140,7 +132,7 @@ def _identity(one: InputFile) -> str:
 
 
 def _apart(inputs: list[InputFile]) -> list[InputFile]:
-    """Recordings that would share an output keep their folders, and if that is not enough, their endings."""
+    """Recordings with the same output path get their folders, then their suffixes."""
     clashing = _clashing(inputs)
     if not clashing:
         return inputs
@@ -159,7 +151,7 @@ def _clashing(inputs: list[InputFile]) -> set[InputFile]:
 
 
 def _key(one: InputFile) -> str:
-    """The same for names that some file systems take for one: other case, or accents written apart."""
+    """Equal for names that some file systems equate: case, Unicode normalisation."""
     return unicodedata.normalize("NFC", one.output.as_posix()).casefold()
 
 

@@ -1,4 +1,4 @@
-"""What all commands share: text on stdout, messages on stderr, exit statuses, common options."""
+"""Shared by all commands: stdout, stderr, exit statuses, options."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no s
 
 
 class StdoutError(LithophoneError):
-    """Stdout takes no more text, as on a full disk: no command goes on after it."""
+    """Stdout cannot be written; the command ends."""
 
 
 class UnprintableTextError(LithophoneError):
-    """Text with characters that the encoding of stdout does not have; it was printed with escapes for them."""
+    """Text that stdout cannot encode, printed with escapes."""
 
 
 def can_print(text: str) -> bool:
-    """Whether the encoding of stdout has all characters of the text."""
+    """Whether stdout can encode the text."""
     try:
         text.encode(_encoding())
     except UnicodeEncodeError:
@@ -59,10 +59,9 @@ def can_print(text: str) -> bool:
 
 
 def print_text(text: str, exact: bool = True) -> None:
-    """Write text to stdout at once; characters that its encoding does not have become escapes such as `\\u65e5`.
+    """Write and flush text to stdout, with escapes such as `\\u65e5` where it cannot be encoded.
 
-    Raises UnprintableTextError for such characters, after printing, where the text has to be exact; StdoutError where
-    stdout cannot be written.
+    Raises UnprintableTextError after printing escapes where `exact`; StdoutError where stdout cannot be written.
     """
     shown = text.encode(_encoding(), "backslashreplace").decode(_encoding())
     try:
@@ -70,7 +69,7 @@ def print_text(text: str, exact: bool = True) -> None:
         sys.stdout.flush()
     except OSError as error:
         _silence_stdout()
-        if error.errno == errno.EPIPE:  # the reader has gone: typer ends the command with status 1
+        if error.errno == errno.EPIPE:  # closed pipe: typer exits with status 1
             raise
         raise StdoutError(f"stdout cannot be written ({error.strerror or error})") from error
     if exact and not can_print(text):
@@ -81,7 +80,7 @@ def print_text(text: str, exact: bool = True) -> None:
 
 
 def escape_unprintable() -> None:
-    """Let stdout write escapes for characters that its encoding does not have, in place of an error."""
+    """Let stdout escape what it cannot encode."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -91,18 +90,17 @@ def _encoding() -> str:
 
 
 def _silence_stdout() -> None:
-    """Spare Python a second failure when it empties its buffers at exit."""
+    """Prevent a second error when Python flushes at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def stderr() -> Console:
-    """The console of everything that is not the result."""
     return Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def print_table(table: Table) -> None:
-    """Print a table to stdout, as wide as its cells where stdout is no terminal."""
+    """Print a table to stdout, unwrapped where it is no terminal."""
     console = Console()
     if not console.is_terminal:
         console.width = Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).maximum
@@ -110,7 +108,7 @@ def print_table(table: Table) -> None:
 
 
 def say(message: str, label: str = "", style: str = "") -> None:
-    """Print a line to stderr; brackets in a message are no markup."""
+    """Print a line to stderr, without markup."""
     console = stderr()
     if label:
         console.print(f"{label}: ", style=style, end="", markup=False)
@@ -126,9 +124,9 @@ def say_warning(message: str) -> None:
 
 
 def with_exit_status(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn errors into a message and an exit status: 1 failed, 2 wrong usage, 130 interrupted.
+    """Errors -> message and exit status: 1 failed, 2 wrong usage, 130 interrupted.
 
-    An error of the system (disk, permission) is a failure like ours; only mistakes of the program show a traceback.
+    OSError counts as failed; only bugs show a traceback.
     """
 
     @functools.wraps(command)
@@ -152,7 +150,7 @@ def with_exit_status(command: Callable[P, None]) -> Callable[P, None]:
 
 @contextlib.contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Turn a missing package into an OptionError that names the extra which installs it."""
+    """Missing package -> OptionError that names the `extra` to install."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""`lithophone train`: run a recipe, a flat Python file, as if it were called by itself."""
+"""`lithophone train`: run a recipe, a Python file, as a script."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def train(
 
 
 def find_recipe(name: str) -> Path:
-    """The recipe's file; OptionError names those that are there."""
+    """The recipe's path; OptionError names those available."""
     if Path(name).is_file():
         return Path(name)
     found = {path.stem: path for folder in recipe_folders() for path in sorted(folder.glob("*.py"))}
@@ -38,6 +38,6 @@ def find_recipe(name: str) -> Path:
 
 
 def recipe_folders() -> list[Path]:
-    """Folders of recipes, the last one first: the working directory's, a checkout's, an installed wheel's."""
+    """Folders of recipes, last first: working directory, checkout, wheel."""
     package = Path(lithophone.__file__).parent
     return [package / "recipes", package.parents[1] / "recipes", Path("recipes")]

@@ -1,4 +1,4 @@
-"""`lithophone transcribe`: recordings -> lines on the terminal, or files in a folder."""
+"""`lithophone transcribe`: recordings -> lines on stdout, or files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Channels(str, Enum):
-    """What becomes of the channels of a recording: mixed to one, or each a speaker."""
+    """Channels of a recording: mixed, or each a speaker."""
 
     MIX = "mix"
     SPLIT = "split"
@@ -37,8 +37,6 @@ class Channels(str, Enum):
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """Which model runs, and on what."""
-
     name: str
     device: str | None
     dtype: str | None
@@ -88,7 +86,7 @@ def transcribe(
 
 @dataclass
 class Delivery:
-    """Hands results to a sink, shows errors and warnings on stderr, and counts the recordings that failed."""
+    """Passes results to a sink, warnings and errors to stderr, and counts failed recordings."""
 
     sink: Sink
     failed: int = 0
@@ -101,7 +99,7 @@ class Delivery:
             self._problem = error
 
     def recording(self, file: InputFile, result: Transcript | LithophoneError) -> None:
-        """The end of a recording: its transcript, or the error that ended it."""
+        """A transcript, or the error of a recording."""
         try:
             if isinstance(result, LithophoneError):
                 raise result
@@ -129,7 +127,6 @@ def run(
     quiet: bool,
     channels: Channels = Channels.MIX,
 ) -> None:
-    """Transcribe the recordings, in their order."""
     from lithophone.pipeline.assembly import WindowDone
 
     began = time.perf_counter()
@@ -153,7 +150,7 @@ def run(
 def _events(
     transcriber: Transcriber, sources: Sequence[Path | BinaryIO], options: TranscribeOptions, channels: Channels
 ) -> Iterator[Event]:
-    """The events of `Transcriber.events`; with channels apart, one WindowDone holds all segments of a recording."""
+    """Events in order; with split channels a single WindowDone has all segments of a recording."""
     if channels is Channels.MIX:
         yield from transcriber.events(sources, options=options)
         return
@@ -167,8 +164,7 @@ def _events(
 
 
 def load_model(choice: ModelChoice) -> Transcriber:
-    """The model, with the threads that suit it."""
-    from lithophone.pipeline.transcriber import load  # torch takes seconds, and --help needs none of it
+    from lithophone.pipeline.transcriber import load  # imports torch, which takes seconds
 
     limit_threads(choice.threads)
     transcriber = load(choice.name, choice.device, choice.dtype)

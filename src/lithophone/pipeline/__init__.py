@@ -1,1 +1,1 @@
-"""Transcription: options -> request, recording -> utterances -> engine -> results -> transcript."""
+"""Transcription: options -> request; recording -> utterances -> engine -> results -> transcript."""

@@ -1,8 +1,6 @@
-"""Results -> transcripts: windows folded into recordings, as one stream of events.
+"""Results of windows -> transcripts, as a stream of events. Runs no model, reads no file.
 
-    WindowDone(source, segments, ...) ... RecordingDone(source, transcript or error), recording by recording, in order
-
-Pure: runs no model and reads no file.
+WindowDone(source, segments, ...) ... RecordingDone(source, transcript or error), recording by recording, in order
 """
 
 from __future__ import annotations
@@ -22,26 +20,25 @@ Timed = TypeVar("Timed", Segment, Word)
 
 @dataclass(frozen=True)
 class WindowDone:
-    """A window of a recording is transcribed; times are those of the recording."""
+    """A transcribed window; times are those of the recording."""
 
     source: Any
-    """The source as the caller gave it."""
+    """As the caller gave it."""
     segments: tuple[Segment, ...]
     warnings: tuple[TranscriptWarning, ...]
     end_s: float
-    """Everything before it is done."""
     duration_s: float | None
-    """Length of the recording, where it is known before the end."""
+    """Of the recording; None while unknown."""
 
 
 @dataclass(frozen=True)
 class RecordingDone:
-    """All windows of a recording are done, or an error has ended it."""
+    """A recording is transcribed or has failed."""
 
     source: Any
     result: Transcript | LithophoneError
     warnings: tuple[TranscriptWarning, ...] = ()
-    """Of the recording as a whole: those of its windows came with them."""
+    """Of the recording, without those of its windows."""
 
 
 Event: TypeAlias = WindowDone | RecordingDone
@@ -49,14 +46,13 @@ Event: TypeAlias = WindowDone | RecordingDone
 
 @dataclass
 class Assembly:
-    """The windows of one recording, in order, on their way to a transcript."""
+    """Windows of one recording, in order."""
 
     source: Any
     request: Request
     windows: list[WindowDone] = field(default_factory=list)
 
     def add(self, result: WindowResult, duration_s: float | None) -> WindowDone:
-        """The event of the next window."""
         done = WindowDone(
             self.source,
             tuple(shift(s, result.start_s, result.end_s) for s in segments_of(result.parsed, result.duration_s)),
@@ -68,7 +64,7 @@ class Assembly:
         return done
 
     def finish(self, duration_s: float, reader_warnings: Iterable[str] = ()) -> RecordingDone:
-        """The event of the whole recording; a reader's warnings come first."""
+        """The event of the recording; `reader_warnings` come first."""
         damaged = tuple(TranscriptWarning("damaged", message, 0.0, duration_s) for message in reader_warnings)
         whole = damaged if self.windows else (*damaged, no_speech(duration_s))
         transcript = Transcript(
@@ -82,7 +78,7 @@ class Assembly:
 
 
 def shift(segment: Segment, start_s: float, end_s: float) -> Segment:
-    """The segment with its times counted from the start of the recording; none lies behind `end_s`, of its window."""
+    """The segment with times of the recording, at most `end_s`, its window's end."""
 
     def moved(part: Timed) -> Timed:
         return replace(part, start_s=min(part.start_s + start_s, end_s), end_s=min(part.end_s + start_s, end_s))
@@ -91,5 +87,5 @@ def shift(segment: Segment, start_s: float, end_s: float) -> Segment:
 
 
 def results_of(events: Iterable[Event]) -> Iterator[tuple[Any, Transcript | LithophoneError]]:
-    """Fold: the source and the result of every recording."""
+    """Source and result of every recording."""
     return ((event.source, event.result) for event in events if isinstance(event, RecordingDone))

@@ -1,4 +1,4 @@
-"""Recordings with a speaker per channel: every channel transcribed by itself, then merged by time."""
+"""A speaker per channel: every channel is transcribed by itself, then merged by time."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ def transcribe_channels(
 ) -> Iterator[tuple[Any, Transcript | LithophoneError]]:
     """Source and merged transcript of each recording, in order; an error takes the place of one transcript.
 
-    sources: paths, bytes, binary file objects or AudioSource. Segments and words have the speakers "channel 1",
-    "channel 2", ...; the transcript of a recording with one channel is that of `transcribe`. Every channel is decoded
-    by itself: pipes and file objects are read into memory.
+    sources: paths, bytes, binary file objects or AudioSource; pipes and file objects are read into memory. Speakers are
+    "channel 1", "channel 2", ...; a recording with one channel is transcribed as by `transcribe`.
     """
     under_way: deque[tuple[Any, int]] = deque()
 
@@ -46,7 +45,7 @@ def transcribe_channels(
 
 
 def channel_sources(source: Any) -> list[AudioSource]:
-    """One source per channel; the source alone where it has one, names one, or cannot be opened."""
+    """One source per channel; `source` alone where it has or names one channel, or cannot be opened."""
     whole = source if isinstance(source, AudioSource) else AudioSource(source)
     if whole.channel is not None:
         return [whole]
@@ -60,7 +59,7 @@ def channel_sources(source: Any) -> list[AudioSource]:
 
 
 def merged(transcripts: Sequence[Transcript]) -> Transcript:
-    """The transcripts of the channels as one, segments by their start; each channel is a speaker. Times are kept."""
+    """Transcripts of channels as one, segments by start, speakers by channel."""
     named = [_named(transcript, f"channel {i}") for i, transcript in enumerate(transcripts, start=1)]
     segments = sorted((s for one in named for s in one.segments), key=lambda s: (s.start_s, s.end_s))
     return replace(
@@ -88,7 +87,7 @@ def _named(transcript: Transcript, channel: str) -> Transcript:
 
 
 def _spoken_on(segment: Segment, channel: str) -> Segment:
-    """The speaker is the channel; speakers that the model told apart on it are named behind it."""
+    """The speaker is the channel, followed by the model's speaker tag if any."""
     speaker = channel if segment.speaker is None else f"{channel}, {segment.speaker}"
     return replace(segment, speaker=speaker, words=tuple(replace(word, speaker=speaker) for word in segment.words))
 
@@ -98,7 +97,7 @@ def _warned_on(warning: TranscriptWarning, channel: str) -> TranscriptWarning:
 
 
 def _rereadable(file: Any) -> Any:
-    """The source, or the bytes of one that can be read once only."""
+    """The source, or the bytes of one that can be read only once."""
     if hasattr(file, "read") and not isinstance(file, io.TextIOBase):
         return file.read()
     is_stream = isinstance(file, str | os.PathLike) and Path(file).exists() and not Path(file).is_file()

@@ -1,4 +1,4 @@
-"""CTC greedy decoding as text: lower case, no punctuation. The tensor part is `decode/ctc_greedy.py`."""
+"""CTC greedy decoding as raw text; the tensor part is `decode/ctc_greedy.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lithophone.decode.reply import Reply
 
 
 def ctc_replies(checkpoint: Checkpoint, posteriors: CTCPosteriors, head: str) -> list[tuple[str, Reply]]:
-    """Text and reply of every row, by the posteriors of a `head`. Characters have no token ids."""
+    """Text and reply of every row by a CTC `head`; characters have no token ids."""
     if head == "characters":
         return [(text, Reply((), True, ())) for text in character_texts(posteriors)]
     replies = bpe_replies(checkpoint.network, posteriors)
@@ -18,5 +18,5 @@ def ctc_replies(checkpoint: Checkpoint, posteriors: CTCPosteriors, head: str) ->
 
 
 def character_texts(posteriors: CTCPosteriors) -> list[str]:
-    """The best path of the character head of every row as text; "" where all frames are blank."""
+    """Best path of every row as text; "" where all frames are blank."""
     return [labels_text(row.labels) for row in posteriors]

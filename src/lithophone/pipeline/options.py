@@ -1,7 +1,7 @@
-"""Transcription options: one frozen dataclass, read by the command line and by Python.
+"""Transcription options: one frozen dataclass for the command line and Python.
 
-A field of a decoder that is None was not given. Its value then comes from the checkpoint's `generation_config.json`,
-and last from the default of the decoder's own dataclass (`pipeline/request.py`).
+A decoder field that is None comes from the checkpoint's `generation_config.json`, or else from the decoder's dataclass
+(`pipeline/request.py`).
 """
 
 from __future__ import annotations
@@ -32,28 +32,27 @@ from lithophone.text.prompts import Task, Transcribe, clean_keywords, default_ta
 DECODERS: dict[str, type[Decoder]] = {
     "greedy": Greedy, "speculative": Speculative, "beam": BeamSearch, "sample": Sampling, "edit": Edit, "ctc": CTC,
 }  # fmt: skip
-"""Every decoder by its name. `pipeline/request.py` knows which of them a model has."""
+"""Decoders by name; `pipeline/request.py` has those of a model."""
 
 T = TypeVar("T")
 
 
 def _option(default: T, help: str) -> T:
-    """A field with its help text."""
     made: T = field(default=default, metadata={"help": help})
     return made
 
 
 def _beam(name: str, help: str) -> Any:
-    """A field of BeamSearch, whose default the checkpoint may set."""
+    """A field of BeamSearch that the checkpoint may set."""
     default = getattr(BeamSearch, name)
     return _option(None, f"beam: {help} (default: the model's generation_config.json, else {default:g}).")
 
 
 @dataclass(frozen=True)
 class TranscribeOptions:
-    """How to transcribe. Raises OptionError for a value that is not allowed.
+    """How to transcribe; help texts are in the fields' metadata.
 
-    Every field has a help text in its metadata. Fields of one decoder are refused with another.
+    Raises OptionError for values that are not allowed, and for fields of another decoder.
     """
 
     task: str = _option("transcribe", "transcribe or translate; plus models: speakers or word-times as well.")
@@ -114,7 +113,7 @@ class TranscribeOptions:
         self._check_decoder()
 
     def task_for(self, variant: Variant | ModelType, raw_languages: Sequence[str] = ()) -> Task:
-        """The task; what is not given depends on the kind of model and the languages that it transcribes raw."""
+        """The task; defaults depend on the model's variant and its `raw_languages`."""
         asked: dict[str, Any] = {"language": self.language, "keywords": self.keywords}
         if self.task in ("transcribe", "translate"):
             raw = self.task == "transcribe" and self.text_language in raw_languages
@@ -125,12 +124,12 @@ class TranscribeOptions:
         return task_named(self.task, **asked)
 
     def given(self, kind: type[Decoder]) -> dict[str, Any]:
-        """The options of a decoder that were given, by name; `max_new_tokens` is not one of a decoder alone."""
+        """Given options of a decoder by name, without `max_new_tokens`, which several share."""
         names = fields_of(kind) & fields_of(TranscribeOptions) - {"max_new_tokens"}
         return {name: getattr(self, name) for name in sorted(names) if getattr(self, name) is not None}
 
     def check_owner(self, name: str, chosen: str) -> None:
-        """OptionError where an option of another decoder than the one called `name` was given; `chosen` names it."""
+        """OptionError for options of other decoders than `name`; `chosen` is the reason it is used."""
         mine = self.given(DECODERS[name])
         for owner, kind in DECODERS.items():
             for option in self.given(kind):
@@ -141,7 +140,7 @@ class TranscribeOptions:
 
     @property
     def text_language(self) -> str | None:
-        """Code of the language the transcript is written in, where it is known."""
+        """Code of the transcript's language; None where unknown."""
         name = self.language if self.to is None else self.to
         return None if name is None else language_code(name)
 
@@ -149,7 +148,7 @@ class TranscribeOptions:
         if self.decode is not None and self.decode not in DECODERS:
             raise OptionError(f"unknown decoder {self.decode!r}; there are {', '.join(DECODERS)}")
         for kind in DECODERS.values():
-            # Whether there is a ctc_weight the checkpoint has a say in: here each value is checked by itself.
+            # The checkpoint may set ctc_weight: each value is checked by itself.
             kind(**({"ctc_weight": 0.5} if kind is BeamSearch else {}) | self.given(kind))
         if self.decode:
             self.check_owner(self.decode, f"decode is {self.decode!r}")
@@ -163,7 +162,7 @@ class TranscribeOptions:
 
 
 def options_with(options: TranscribeOptions | None, changes: dict[str, Any]) -> TranscribeOptions:
-    """`options`, or the defaults, with single values changed; OptionError for a name that is no option."""
+    """`options` or the defaults, with `changes`; OptionError for an unknown name."""
     known = [field.name for field in dataclasses.fields(TranscribeOptions)]
     unknown = sorted(set(changes) - set(known))
     if unknown:
@@ -178,13 +177,12 @@ def _is_length(seconds: float) -> bool:
 
 
 def fields_of(kind: type[Any]) -> frozenset[str]:
-    """Names of a dataclass's fields."""
     return frozenset(f.name for f in dataclasses.fields(kind))
 
 
 @cache
 def _kinds() -> dict[str, tuple[type, ...]]:
-    """The types that each field takes; a number may be whole."""
+    """Types of each field; int counts as float."""
     hints = get_type_hints(TranscribeOptions)
     kinds = {name: get_args(hint) or (hint,) for name, hint in hints.items() if name != "keywords"}
     return {name: (*some, int) if float in some else some for name, some in kinds.items()}
@@ -194,14 +192,14 @@ _KIND_NAMES = {str: "text", bool: "True or False", int: "a whole number", float:
 
 
 def _check_kind(name: str, value: object, kinds: tuple[type, ...]) -> None:
-    """OptionError where a value is of another type than its field's."""
+    """OptionError where a value's type is not its field's."""
     if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, kinds):
         shown = [title for kind, title in _KIND_NAMES.items() if kind in kinds and not (kind is int and float in kinds)]
         raise OptionError(f"{name} is {value!r}: it must be {' or '.join(shown)}")
 
 
 def _words(keywords: object) -> Iterable[str]:
-    """Keywords as a tuple; OptionError for anything but words."""
+    """Keywords as a tuple; OptionError unless they are strings."""
     if isinstance(keywords, str | bytes) or not isinstance(keywords, Iterable):
         kind = "one string" if isinstance(keywords, str) else type(keywords).__name__
         raise OptionError(f"keywords is {keywords!r}: it must be a list of words, not {kind}")

@@ -1,8 +1,8 @@
-"""Requests: options resolved once against a model, and carried by every window.
+"""Requests: options resolved once for a model, and carried by every window.
 
     not given -> the checkpoint's generation_config.json -> the default of the decoder's dataclass
 
-What the model cannot do is refused here. Nothing behind this module reads options.
+Modules behind this one read no options.
 """
 
 from __future__ import annotations
@@ -26,32 +26,31 @@ from lithophone.text import japanese
 from lithophone.text.prompts import TASKS, Task, Transcribe, Translate, WordTimes, build_prompt, max_new_tokens
 
 NEEDS_CTC = ("keyword_boost", "future_cost")
-"""Settings of a beam search that mean nothing without a `ctc_weight`."""
+"""Beam settings without effect at `ctc_weight` 0."""
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """How a window is transcribed, resolved for one model. Windows of different requests share batches."""
+    """How a window is transcribed by one model; windows of different requests share batches."""
 
     task: Task
     decoder: Decoder
     before: tuple[int, ...]
-    """Prompt ids in front of the audio; a nar model has no prompt."""
+    """Prompt ids before the audio; none in a nar model."""
     behind: tuple[int, ...]
-    """Prompt ids between the audio and the reply."""
+    """Prompt ids behind the audio."""
     bias: EncoderBias | None
     """Language conditioning of the encoder, (1, 1, labels)."""
     text_language: str | None
-    """Code of the language of the transcript, where it is known."""
+    """Code of the transcript's language; None where unknown."""
     word_times: bool
     is_spelled: bool
-    """Whether the character head spells the words of the reply, so that the two can be compared."""
+    """Whether the character head spells the words of the reply."""
     keywords: KeywordTrie | None
-    """The keyword list as labels, where beams are boosted by it."""
+    """Keywords to boost as labels."""
     head: str | None
-    """CTC head of drafts and of the decoder ctc: bpe or characters."""
+    """CTC head of drafts and of CTC decoding: bpe or characters."""
     batch_size: int
-    """Most windows decoded together with this one."""
     limit_s: float
 
     @property
@@ -60,7 +59,7 @@ class Request:
 
 
 def resolve_request(checkpoint: Checkpoint, options: TranscribeOptions) -> Request:
-    """The request that options mean for a model; OptionError for what the model cannot do."""
+    """Options -> request; OptionError for what the model cannot do."""
     task = options.task_for(checkpoint.config.variant, checkpoint.raw_languages)
     before, behind = _prompt(checkpoint, task)
     decoder = resolve_decoder(checkpoint, options, task)
@@ -83,7 +82,7 @@ def resolve_request(checkpoint: Checkpoint, options: TranscribeOptions) -> Reque
 
 
 def possible_decoders(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Names of the decoders of this model, its default first."""
+    """Decoders of the model, its default first."""
     if isinstance(checkpoint.network, GraniteSpeechNar):
         return ("edit", "ctc")
     with_prompt = ("greedy", "beam", "sample")
@@ -91,14 +90,14 @@ def possible_decoders(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def ctc_heads(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Names of the CTC heads that give text, the better one first; characters only with the family's 348 labels."""
+    """CTC heads that give text, the better first; characters only with the family's 348 labels."""
     bpe = isinstance(checkpoint.network, GraniteSpeechNar) or checkpoint.network.bpe_head is not None
     characters = checkpoint.config.encoder_config.output_dim == N_LABELS
     return ("bpe",) * bpe + ("characters",) * characters
 
 
 def resolve_decoder(checkpoint: Checkpoint, options: TranscribeOptions, task: Task) -> Decoder:
-    """The decoder with its settings in layers; OptionError for one that the model or the task does not allow."""
+    """The decoder with its settings; OptionError where model or task does not allow it."""
     able, kind = possible_decoders(checkpoint), checkpoint.config.model_type
     name = options.decode or _default_decoder(checkpoint, task)
     if name not in able:
@@ -111,7 +110,7 @@ def resolve_decoder(checkpoint: Checkpoint, options: TranscribeOptions, task: Ta
 
 
 def _default_decoder(checkpoint: Checkpoint, task: Task) -> str:
-    """Transcripts by the checkpoint's own beams, where it has some; translations, which have no CTC draft, greedily."""
+    """The checkpoint's beams for transcripts, greedy for translations, which have no CTC draft."""
     able = possible_decoders(checkpoint)
     if isinstance(task, Translate):
         return "greedy"
@@ -119,10 +118,7 @@ def _default_decoder(checkpoint: Checkpoint, task: Task) -> str:
 
 
 def _settings(checkpoint: Checkpoint, options: TranscribeOptions, task: Task, kind: type[Decoder]) -> dict[str, Any]:
-    """Settings of a decoder: those given, else the checkpoint's. What is in neither has the dataclass's default.
-
-    The checkpoint's settings are for transcripts: of another task they leave the CTC score out.
-    """
+    """Given settings, else the checkpoint's, which are for transcripts: other tasks leave out the CTC score."""
     given = options.given(kind)
     settings: dict[str, Any] = {}
     if kind is BeamSearch and checkpoint.beams:
@@ -137,7 +133,7 @@ def _settings(checkpoint: Checkpoint, options: TranscribeOptions, task: Task, ki
 
 
 def _check_encoder(checkpoint: Checkpoint, decoder: Decoder, task: Task) -> None:
-    """OptionError where the encoder lacks the head a decoder needs."""
+    """OptionError where the encoder lacks the decoder's head."""
     heads = ctc_heads(checkpoint)
     if isinstance(decoder, CTC) and decoder.ctc_head not in (None, *heads):
         raise OptionError(f"this model has no head {decoder.ctc_head!r}: it has {', '.join(heads)}")
@@ -150,7 +146,6 @@ def _check_encoder(checkpoint: Checkpoint, decoder: Decoder, task: Task) -> None
 
 
 def _encoder_bias(checkpoint: Checkpoint, options: TranscribeOptions, task: Task) -> EncoderBias | None:
-    """Language conditioning by the options and the checkpoint; None for none."""
     asked = options.foreign_penalty
     nats = checkpoint.foreign_penalty if asked is None else asked
     known = "characters" in ctc_heads(checkpoint)
@@ -160,7 +155,7 @@ def _encoder_bias(checkpoint: Checkpoint, options: TranscribeOptions, task: Task
 
 
 def _prompt(checkpoint: Checkpoint, task: Task) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Prompt ids before and behind the audio; OptionError for a task that the model cannot do or has no room for."""
+    """Prompt ids before and behind the audio; OptionError where the model lacks the task or the positions."""
     if isinstance(checkpoint.network, GraniteSpeechNar):
         if not isinstance(task, Transcribe) or task.punctuate or task.keywords:
             raise OptionError(
@@ -177,19 +172,18 @@ def _prompt(checkpoint: Checkpoint, task: Task) -> tuple[tuple[int, ...], tuple[
 
 
 def _keyword_trie(task: Task) -> KeywordTrie:
-    """The task's keywords as CTC labels: Japanese ones by their reading, which has no spaces between words."""
+    """Keywords as CTC labels, Japanese by their reading, without spaces."""
     words = [spoken_labels(word, task.language) for word in task.keywords]
     unspaced = any(japanese.is_japanese(word, task.language) for word in task.keywords)
     return KeywordTrie(words, space=None if unspaced else SPACE)
 
 
 def frames_of(checkpoint: Checkpoint, n_samples: int) -> int:
-    """Encoder frames of a window."""
     return frame_count(n_samples, checkpoint.config.whole_frames)
 
 
 def check_positions(checkpoint: Checkpoint, request: Request, n_samples: int) -> None:
-    """PromptError where a window and its prompt leave the model no position for a reply."""
+    """PromptError where a window leaves no position for a reply."""
     frames = frames_of(checkpoint, n_samples)
     needed, limit = _positions(checkpoint, request, frames), checkpoint.config.text_config.max_position_embeddings
     if needed >= limit:
@@ -200,9 +194,9 @@ def check_positions(checkpoint: Checkpoint, request: Request, n_samples: int) ->
 
 
 def _positions(checkpoint: Checkpoint, request: Request, frames: int) -> int:
-    """Positions of the language model that a window takes before the first token of a reply.
+    """Positions of the language model before the first token of a reply.
 
-    A nar model takes them all at once: audio and, at most, a token and two slots for every window of the BPE head.
+    A nar model takes audio and at most two slots for every window of the BPE head.
     """
     config = checkpoint.config
     n_audio = audio_embedding_count(frames, config.window_size, config.downsample_rate)

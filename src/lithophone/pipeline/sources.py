@@ -1,4 +1,4 @@
-"""Sources: a recording or a part of one, read as windows of speech."""
+"""Recordings, or parts of them, read as windows of speech."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from lithophone.pipeline.options import TranscribeOptions
 
 @dataclass(frozen=True)
 class AudioSource:
-    """A recording, or a span or a channel of it; times of its transcript count from `start_s`."""
+    """A recording, or a span or channel of it; times of its transcript count from `start_s`."""
 
     file: Any
-    """A path, the bytes of a file, a file object, or samples."""
+    """Path, bytes of a file, file object, or samples."""
     rate_hz: float | None = None
-    """The rate of samples; files state their own."""
+    """Of samples; files have their own."""
     start_s: float | None = None
     end_s: float | None = None
     channel: int | None = None
-    """Channel to take, from 0; None mixes all."""
+    """From 0; None mixes all."""
     options: TranscribeOptions | None = None
-    """Instead of the options of the call."""
+    """In place of the call's options."""
 
 
 class Reading:
-    """The windows of a source while it is read, in blocks: no more than a window and a bit is held."""
+    """Windows of a source, read in blocks; memory holds little more than a window."""
 
     def __init__(self, source: AudioSource, limit_s: float, detector: SpeechDetector | None = None) -> None:
         self.source, self.limit_s, self.detector = source, limit_s, detector
         self.duration_s: float | None = None
-        """Length of the source as the file states it; exact once all of it is read."""
+        """As the file states it; exact once read."""
         self.warnings: list[str] = []
-        """What could not be read; complete once all of it is read."""
+        """What could not be read; complete once read."""
 
     def windows(self) -> Iterator[Window]:
-        """Windows of speech, in order. Raises AudioError."""
+        """Windows of speech in order. Raises AudioError."""
         source, n = self.source, 0
         segmenter = Segmenter(self.limit_s, self.detector)
         with open_audio(
@@ -56,7 +56,7 @@ class Reading:
 
 
 def _joined(blocks: Iterable[Samples]) -> Iterator[Samples]:
-    """Blocks joined to the size that the voice activity detector takes at once."""
+    """Blocks joined to the detector's size."""
     waiting: list[Samples] = []
     for block in blocks:
         waiting.append(block)

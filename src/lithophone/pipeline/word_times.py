@@ -19,8 +19,7 @@ def with_words(
 ) -> WindowResult:
     """The result with timed words, from the character log posteriors (T, V) of its window, 20 ms a frame.
 
-    Times that the reply states are kept, as far as they lie in the window. `decode` turns token ids into text,
-    `language` is that of the text.
+    Times that the reply states are kept within the window. `decode`: token ids -> text; `language`: of the text.
     """
     parsed = result.parsed
     aligned = timed_words(parsed.text, log_probs, result.duration_s, language)
@@ -33,20 +32,20 @@ def with_words(
 
 
 def _within(words: Iterable[Word], duration_s: float) -> Iterator[Word]:
-    """No word starts or ends behind its window: frames are whole, and a model may state any time."""
+    """Clip times to the window: frames are whole, and a model may state any time."""
     for word in words:
         yield replace(word, start_s=min(word.start_s, duration_s), end_s=min(word.end_s, duration_s))
 
 
 def _with_confidence_of(aligned: tuple[Word, ...], words: tuple[Word, ...]) -> tuple[Word, ...]:
-    """Words with times of their own take the confidence of the same words, aligned."""
+    """Words with their own times take the confidence of the equal aligned words."""
     if [word.text for word in aligned] != [word.text for word in words]:
         return words
     return tuple(replace(word, confidence=same.confidence) for word, same in zip(words, aligned, strict=True))
 
 
 def _with_speakers(words: Iterable[Word], turns: Iterable[Turn]) -> Iterator[Word]:
-    """Every word with the speaker of the turn that holds its first character."""
+    """The speaker of the turn that holds a word's first character."""
     speakers = [turn.speaker for turn in turns for _ in "".join(turn.text.split())]
     at = 0
     for word in words:
@@ -55,7 +54,7 @@ def _with_speakers(words: Iterable[Word], turns: Iterable[Turn]) -> Iterator[Wor
 
 
 def _why_untimed(text: str, language: str | None) -> str:
-    """The warning for words without times; "" where there are no words."""
+    """Warning for words without times; "" where there are none."""
     if not text:
         return ""
     if japanese.is_japanese(text, language) and not japanese.can_read():
