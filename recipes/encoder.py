@@ -15,16 +15,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from lithophone.audio.features import batch_frames
-from lithophone.ctc.characters import character_labels, hiragana, labels_text
-from lithophone.ctc.forced_alignment import collapse
-from lithophone.ctc.language_conditioning import language_bias
-from lithophone.metrics.wer import measure_name, score
 from lithophone.text.tokenizer import Tokenizer
-from lithophone.train.data.augment import Augment, seeded
+from lithophone.train.ctc_dev_set import CTCDevSet
+from lithophone.train.data.augment import Augment
 from lithophone.train.data.batches import SpeechBatch
-from lithophone.train.dev_clips import DevClip, dev_clips, dev_corpora, error_rates, in_batches
-from lithophone.train.encoder_task import TINY, EncoderTask, save_weights, start_from
+from lithophone.train.encoder_task import (
+    CTC_WEIGHTS,
+    TINY,
+    EncoderTask,
+    ctc_losses,
+    save_weights,
+    start_from,
+    training_bias,
+)
 from lithophone.train.run.arguments import (
     Data,
     add_data_arguments,
@@ -35,66 +38,21 @@ from lithophone.train.run.arguments import (
 )
 from lithophone.train.run.loop import Trainer
 from lithophone.train.run.optim import Schedule
-from lithophone.train.targets.ctc_transcripts import FOREIGN_PENALTY, conditioning_languages, ctc_transcript
-from lithophone.train.targets.losses import Loss, ctc, regression
+from lithophone.train.targets.losses import Loss, regression
 
-WEIGHTS = {"ctc": 0.8, "ctc_mid": 0.2, "ctc_bpe": 0.3, "teacher": 5.0}
+WEIGHTS = CTC_WEIGHTS | {"teacher": 5.0}
 
 
 def encoder_losses(task: EncoderTask, tokenizer: Tokenizer) -> Callable[[SpeechBatch, int], Mapping[str, Loss]]:
     def losses(batch: SpeechBatch, step: int) -> Mapping[str, Loss]:
-        langs = conditioning_languages(batch.texts, batch.langs, seeded(0, "told", step))
-        language = language_bias(langs, FOREIGN_PENALTY, with_ids=True)
-        output = task.encoder(batch.frames.to(task.to_teacher.weight.dtype), batch.lengths, language)
-        transcripts = [ctc_transcript(source.text, source.lang) for source in batch.sources]
-        characters = [character_labels(text) for text in transcripts]
-        tokens = [[i + 1 for i in tokenizer.encode(text)] for text in transcripts]
-        pooled, pooled_lengths = task.bpe_head.pool(output)
-        found = {
-            "ctc": ctc(output.logits, output.lengths, characters),
-            "ctc_mid": ctc(output.mid_logits, output.lengths, characters),
-            "ctc_bpe": ctc(task.bpe_head(task.head_dropout(pooled)), pooled_lengths, tokens),
-        }
+        frames = batch.frames.to(task.to_teacher.weight.dtype)
+        output = task.encoder(frames, batch.lengths, training_bias(batch, step))
+        found = ctc_losses(task, tokenizer, output, batch)
         if batch.teacher is not None and batch.teacher_valid is not None:
             found["teacher"] = regression(task.to_teacher(output.last), batch.teacher, batch.teacher_valid)
         return found
 
     return losses
-
-
-class DevSet:
-    """Error rates of both heads on dev clips, by greedy CTC decoding."""
-
-    def __init__(self, manifest: Path, langs: Sequence[str], clips: int, tokenizer: Tokenizer, cache: Path) -> None:
-        self.tokenizer = tokenizer
-        self.sets = {name: dev_clips(corpus) for name, corpus in dev_corpora(manifest, langs, clips, cache).items()}
-
-    def evaluate(self, task: EncoderTask) -> dict[str, float]:
-        """`wer_<corpus>_<lang>` and `cer_...` of the characters, `wer_bpe_...` of the tokens; Japanese has no WER."""
-        result = {}
-        for name, clips in self.sets.items():
-            rows = [row for some in in_batches(clips) for row in self._decode(task, some)]
-            lang = clips[0].lang
-            result |= error_rates([(text, characters) for text, characters, _ in rows], lang, name)
-            tokens = score([(text, bpe) for text, _, bpe in rows], lang)
-            result[f"{measure_name(lang).lower()}_bpe_{name}"] = tokens.rate
-            print(rows[len(rows) // 2], flush=True)
-        return result
-
-    def _decode(self, task: EncoderTask, clips: Sequence[DevClip]) -> list[tuple[str, str, str]]:
-        """Reference, characters and tokens of every clip."""
-        frames, lengths = batch_frames([clip.frames for clip in clips])
-        weight = task.to_teacher.weight
-        language = language_bias([clip.lang for clip in clips], FOREIGN_PENALTY, with_ids=True)
-        output = task.encoder(frames.to(weight.device, weight.dtype), lengths.to(weight.device), language)
-        bpe, bpe_lengths = task.bpe_head.logits(output)
-        decoded = []
-        for i, clip in enumerate(clips):
-            characters = labels_text(collapse(output.logits[i, : lengths[i]].argmax(-1).tolist()))
-            tokens = self.tokenizer.decode([t - 1 for t in collapse(bpe[i, : bpe_lengths[i]].argmax(-1).tolist())])
-            spelled = hiragana(characters) if clip.lang == "ja" else characters
-            decoded.append((ctc_transcript(clip.text, clip.lang), spelled, tokens))
-        return decoded
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -119,12 +77,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = loop_options(args, Schedule(args.lr, args.steps, args.warmup, args.cooldown), ranks)
     trainer = Trainer(task, encoder_losses(task, tokenizer), WEIGHTS, options)
     trainer.resume()
-    dev = DevSet(args.dev, args.dev_langs, args.dev_clips, tokenizer, args.cache)
+    dev = CTCDevSet(args.dev, args.dev_langs, args.dev_clips, tokenizer, args.cache)
     print(f"{sum(p.numel() for p in task.encoder.parameters()) / 1e6:.2f} M parameters in the encoder", flush=True)
     trainer.run(data.batches(Augment(), trainer.batches_seen, ranks), lambda: dev.evaluate(task))
     state = trainer.averaged_state()
     if ranks.leads:
-        save_weights(state, task, args.out)
+        save_weights(state, TINY, args.out)
 
 
 if __name__ == "__main__":

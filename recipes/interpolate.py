@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     start_from(origin, args.towards, tokenizer)
     between(trained, origin, args.share)
     args.out.mkdir(parents=True, exist_ok=True)
-    save_weights(trained.state_dict(), trained, args.out)
+    save_weights(trained.state_dict(), TINY, args.out)
 
 
 if __name__ == "__main__":

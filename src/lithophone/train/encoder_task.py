@@ -1,25 +1,43 @@
-"""The encoder of stage 1 in training: both CTC heads and a regression to a teacher's states."""
+"""The encoder of stage 1 in training: both CTC heads, their losses, and a regression to a teacher's states."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lithophone.checkpoint import load_checkpoint
+from lithophone.ctc.characters import character_labels
+from lithophone.ctc.language_bias import language_bias
 from lithophone.hub import resolve
 from lithophone.model.config import EncoderConfig
-from lithophone.model.conformer import Conformer
+from lithophone.model.conformer import Conformer, EncoderBias, EncoderOutput
 from lithophone.model.heads import BPEHead
 from lithophone.text.tokenizer import Tokenizer
+from lithophone.train.data.augment import seeded
 from lithophone.train.embedding_transfer import carry_over
+from lithophone.train.targets.ctc_transcripts import FOREIGN_PENALTY, conditioning_languages, ctc_transcript
+from lithophone.train.targets.losses import Loss, ctc
 
 TINY = EncoderConfig(hidden_dim=192, num_layers=8, num_heads=4, dim_head=48, feedforward_mult=3, dropout=0.0)
 WEIGHTS_FILE = "encoder.safetensors"
+CTC_WEIGHTS = {"ctc": 0.8, "ctc_mid": 0.2, "ctc_bpe": 0.3}
+"""Weights of `ctc_losses`; the first two are the paper's."""
+
+
+class TranscribedBatch(Protocol):
+    """A batch of B rows with their texts and languages."""
+
+    @property
+    def texts(self) -> list[str]: ...
+
+    @property
+    def langs(self) -> list[str]: ...
 
 
 class EncoderTask(nn.Module):
@@ -31,6 +49,27 @@ class EncoderTask(nn.Module):
         self.bpe_head = BPEHead(config.hidden_dim, n_tokens + 1)
         self.head_dropout = nn.Dropout(0.25)
         self.to_teacher = nn.Linear(config.hidden_dim, max(1, teacher_size))
+
+
+def training_bias(batch: TranscribedBatch, step: int) -> EncoderBias | None:
+    """Language conditioning of a share of the rows, drawn by the step."""
+    langs = conditioning_languages(batch.texts, batch.langs, seeded(0, "told", step))
+    return language_bias(langs, FOREIGN_PENALTY, with_ids=True)
+
+
+def ctc_losses(
+    task: EncoderTask, tokenizer: Tokenizer, output: EncoderOutput, batch: TranscribedBatch
+) -> dict[str, Loss]:
+    """CTC of characters at the last and the middle block, and of tokens over pooled frames."""
+    transcripts = [ctc_transcript(text, lang) for text, lang in zip(batch.texts, batch.langs, strict=True)]
+    characters = [character_labels(text) for text in transcripts]
+    tokens = [[i + 1 for i in tokenizer.encode(text)] for text in transcripts]
+    pooled, pooled_lengths = task.bpe_head.pool(output)
+    return {
+        "ctc": ctc(output.logits, output.lengths, characters),
+        "ctc_mid": ctc(output.mid_logits, output.lengths, characters),
+        "ctc_bpe": ctc(task.bpe_head(task.head_dropout(pooled)), pooled_lengths, tokens),
+    }
 
 
 def start_from(task: EncoderTask, name: str, tokenizer: Tokenizer) -> None:
@@ -49,8 +88,8 @@ def start_from(task: EncoderTask, name: str, tokenizer: Tokenizer) -> None:
             mine.data = torch.cat([theirs[:1], carry_over(theirs[1:], trained.tokenizer, tokenizer)]).to(mine.dtype)
 
 
-def save_weights(state: Mapping[str, Tensor], task: EncoderTask, folder: Path) -> None:
+def save_weights(state: Mapping[str, Tensor], config: EncoderConfig, folder: Path) -> None:
     """Write the averaged weights, float32, under the checkpoint's names, without the teacher's layer."""
     kept = {n: t.contiguous() for n, t in state.items() if n.startswith(("encoder.", "bpe_head."))}
     save_file(kept, folder / WEIGHTS_FILE)
-    (folder / "encoder_config.json").write_text(json.dumps(task.encoder.config.to_dict()))
+    (folder / "encoder_config.json").write_text(json.dumps(config.to_dict()))

@@ -35,6 +35,13 @@ REACH = 200
 """Largest distance in frames, exclusive, whose position scores are measured."""
 
 
+KEYS = {
+    "unit_order": "order", "position_offset": "offset", "scale": "spread", "position_scores": "reach",
+    "unit_mean": "level", "unit_deviation": "sway",
+}  # fmt: skip
+"""Fields of `Statistics` whose tensors have other names in files."""
+
+
 @dataclass(frozen=True)
 class Statistics:
     """Of L layers on some windows, and of the P = L + 1 taps (`WhisperEncoder.taps`)."""
@@ -61,17 +68,16 @@ class Statistics:
     """(L, units): deviation over positions of the pre-activation."""
 
     def save(self, path: Path) -> None:
-        save_file({name: value.contiguous() for name, value in vars(self).items()}, path)
+        save_file({KEYS.get(name, name): value.contiguous() for name, value in vars(self).items()}, path)
 
     @classmethod
     def read(cls, path: Path) -> Statistics:
         """Raises CheckpointError where the file has other tensors."""
         found = load_file(path)
-        if found.keys() != cls.__dataclass_fields__.keys():
-            raise CheckpointError(
-                f"{path} holds {sorted(found)}, not {sorted(cls.__dataclass_fields__)}: delete it to measure again"
-            )
-        return cls(**found)
+        keys = {KEYS.get(name, name): name for name in cls.__dataclass_fields__}
+        if found.keys() != keys.keys():
+            raise CheckpointError(f"{path} holds {sorted(found)}, not {sorted(keys)}: delete it to measure again")
+        return cls(**{keys[key]: value for key, value in found.items()})
 
     def to(self, device: torch.device | str) -> Statistics:
         return Statistics(**{name: value.to(device) for name, value in vars(self).items()})
@@ -85,7 +91,7 @@ class Statistics:
 
         The mean target as a constant prediction has a loss of about 1.
         """
-        errors = ((predicted - target) / self.deviation[tap])[valid]
+        errors = ((predicted.float() - target) / self.deviation[tap])[valid]
         total = 2.0 * F.huber_loss(errors, torch.zeros_like(errors), "sum", HUBER_DELTA)
         return Loss(total / errors.shape[-1], len(errors))
 
@@ -117,7 +123,7 @@ def measure(teacher: WhisperEncoder, windows: Iterable[Tensor], order_windows: i
     sums, kept = _collect(teacher, rest)
     if len(kept[0]) < 2:
         raise OptionError(f"statistics of {order_windows + len(kept[0])} windows: at least {order_windows + 2} needed")
-    taps, inputs, attended = (_PositionMeans.of(teacher, part, len(kept[0])) for part in sums)
+    taps, inputs, attended = (_PositionMeans.of(teacher, torch.stack(part), len(kept[0])) for part in sums)
     centred = taps.without_offset(kept[0])
     targets = normalised(centred)
     unit_mean, unit_deviation = _unit_inputs(teacher, attended.normalised(kept[2]))
@@ -151,8 +157,8 @@ def _unit_order(teacher: WhisperEncoder, windows: list[Tensor]) -> Tensor:
     return (change.sqrt() * norms).argsort(-1, descending=True)
 
 
-def _collect(teacher: WhisperEncoder, windows: Iterable[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
-    """Of taps, attention inputs and MLP inputs: sums (2, N, 1500, D) over even and odd windows, and frames of each."""
+def _collect(teacher: WhisperEncoder, windows: Iterable[Tensor]) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+    """Of taps, attention inputs and MLP inputs: sums (N, 1500, D) over even and odd windows, and frames of each."""
     sums: list[list[Tensor]] = [[torch.zeros(())] * 2 for _ in range(3)]
     kept: list[list[Tensor]] = [[], [], []]
     for number, window in enumerate(windows):
@@ -163,7 +169,7 @@ def _collect(teacher: WhisperEncoder, windows: Iterable[Tensor]) -> tuple[list[T
             states = torch.cat(group)
             sums[n][number % 2] = sums[n][number % 2] + states
             kept[n].append(states[:, ::STRIDE].half())
-    return [torch.stack(torch.broadcast_tensors(*part)) for part in sums], kept
+    return sums, kept
 
 
 @dataclass(frozen=True)
@@ -209,7 +215,7 @@ def _scale(states: Tensor) -> Tensor:
 
 
 def _position_scores(teacher: WhisperEncoder, means: Tensor) -> Tensor:
-    """Scores (L, heads, 2 REACH - 1) of normalised mean states (2, L, 1500, D): medians over queries of one distance."""
+    """Scores (L, heads, 2 REACH - 1) of normalised mean states (2, L, 1500, D), medians over queries."""
     found = []
     for layer, (one, other) in zip(whisper_layers(teacher), means.transpose(0, 1), strict=True):
         norm = layer.attention_norm

@@ -146,7 +146,8 @@ class MeanGelu:
         x = self.mean / width
         density = (-0.5 * x.square()).exp() / math.sqrt(2.0 * math.pi)
         exact = self.mean * torch.special.ndtr(x) + self.deviation.square() / width * density
-        return exact - F.silu(self.rate * self.mean) / self.rate
+        missing: Tensor = exact - F.silu(self.rate * self.mean) / self.rate
+        return missing
 
 
 def init_feed_forward(

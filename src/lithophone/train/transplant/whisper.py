@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import functools
 import math
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from lithophone.audio.features import FRAME_S, RATE_HZ
+from lithophone.errors import CheckpointError
 from lithophone.train.transplant.whisper_weights import read_encoder
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11 on
 
 WINDOW_S = 30.0
 WINDOW_FRAMES = round(WINDOW_S / FRAME_S)
@@ -99,8 +105,19 @@ class WhisperEncoder(nn.Module):
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """The frozen encoder of a Whisper model of CTranslate2 or `transformers`; CheckpointError where there is none."""
-        weights, num_heads = read_encoder(folder)
+        """The frozen encoder of a Whisper model in the format of CTranslate2 or `transformers`.
+
+        Raises CheckpointError where there is none, or it is incomplete.
+        """
+        try:
+            return cls._with_weights(*read_encoder(folder))
+        except CheckpointError:
+            raise
+        except (OSError, ValueError, KeyError, IndexError, RuntimeError, struct.error, SafetensorError) as error:
+            raise CheckpointError(f"{folder} has no complete Whisper model ({error!r}): get its files again") from error
+
+    @classmethod
+    def _with_weights(cls, weights: Mapping[str, Tensor], num_heads: int) -> Self:
         size, n_mels, _ = weights["conv1.weight"].shape
         num_layers = sum(name.endswith("mlp_norm.weight") for name in weights)
         encoder = cls(n_mels, size, len(weights["layers.0.up.weight"]), num_heads, num_layers)

