@@ -117,6 +117,7 @@ def check_recipe(name: str, arguments: list[str]) -> None:
     recipe = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(path.parent))
+        patch.setitem(sys.modules, path.stem, recipe)  # where dataclasses look their annotations up
         spec.loader.exec_module(recipe)
         patch.setattr(sys, "stdout", io.StringIO())
         with pytest.raises(SystemExit) as stopped:

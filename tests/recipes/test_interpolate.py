@@ -27,7 +27,7 @@ def test_a_quarter_of_the_way_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     first = {name: value.clone() for name, value in task.state_dict().items()}
     for value in task.parameters():
         value.data += 1.0
-    encoder.save_weights(task.state_dict(), task, tmp_path)
+    encoder.save_weights(task.state_dict(), task.encoder.config, tmp_path)
     options = ["--towards", DEFAULT_MODEL, "--tokenizer", str(bundled), "--out", str(tmp_path / "between")]
     interpolate.main([str(tmp_path), "--share", "0.25", *options])
     found = load_file(tmp_path / "between" / "encoder.safetensors")
