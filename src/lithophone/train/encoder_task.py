@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,6 +19,7 @@ from lithophone.model.conformer import Conformer, EncoderBias, EncoderOutput
 from lithophone.model.heads import BPEHead
 from lithophone.text.tokenizer import Tokenizer
 from lithophone.train.data.augment import seeded
+from lithophone.train.data.batches import TranscribedRows
 from lithophone.train.embedding_transfer import carry_over
 from lithophone.train.targets.ctc_transcripts import FOREIGN_PENALTY, conditioning_languages, ctc_transcript
 from lithophone.train.targets.losses import Loss, ctc
@@ -28,16 +28,6 @@ TINY = EncoderConfig(hidden_dim=192, num_layers=8, num_heads=4, dim_head=48, fee
 WEIGHTS_FILE = "encoder.safetensors"
 CTC_WEIGHTS = {"ctc": 0.8, "ctc_mid": 0.2, "ctc_bpe": 0.3}
 """Weights of `ctc_losses`; the first two are the paper's."""
-
-
-class TranscribedBatch(Protocol):
-    """A batch of B rows with their texts and languages."""
-
-    @property
-    def texts(self) -> list[str]: ...
-
-    @property
-    def langs(self) -> list[str]: ...
 
 
 class EncoderTask(nn.Module):
@@ -51,14 +41,14 @@ class EncoderTask(nn.Module):
         self.to_teacher = nn.Linear(config.hidden_dim, max(1, teacher_size))
 
 
-def training_bias(batch: TranscribedBatch, step: int) -> EncoderBias | None:
+def training_bias(batch: TranscribedRows, step: int) -> EncoderBias | None:
     """Language conditioning of a share of the rows, drawn by the step."""
     langs = conditioning_languages(batch.texts, batch.langs, seeded(0, "told", step))
     return language_bias(langs, FOREIGN_PENALTY, with_ids=True)
 
 
 def ctc_losses(
-    task: EncoderTask, tokenizer: Tokenizer, output: EncoderOutput, batch: TranscribedBatch
+    task: EncoderTask, tokenizer: Tokenizer, output: EncoderOutput, batch: TranscribedRows
 ) -> dict[str, Loss]:
     """CTC of characters at the last and the middle block, and of tokens over pooled frames."""
     transcripts = [ctc_transcript(text, lang) for text, lang in zip(batch.texts, batch.langs, strict=True)]

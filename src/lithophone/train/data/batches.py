@@ -130,14 +130,12 @@ class MixtureSource:
 
 
 @dataclass(frozen=True)
-class SpeechBatch:
-    """B rows: frames (B, T, 160), lengths (B,), their texts; teacher (B, T, size) with teacher_valid (B, T)."""
+class TranscribedRows:
+    """B rows with text: frames (B, T, 160), lengths (B,) of valid frames."""
 
     frames: Tensor
     lengths: Tensor
     sources: list[SourceText]
-    teacher: Tensor | None = None
-    teacher_valid: Tensor | None = None
 
     @property
     def texts(self) -> list[str]:
@@ -150,6 +148,14 @@ class SpeechBatch:
     @property
     def seconds(self) -> float:
         return float(self.lengths.sum()) * FRAME_S
+
+
+@dataclass(frozen=True)
+class SpeechBatch(TranscribedRows):
+    """B rows, and the states of a teacher: teacher (B, T, size) with teacher_valid (B, T)."""
+
+    teacher: Tensor | None = None
+    teacher_valid: Tensor | None = None
 
     def to(self, device: torch.device | str) -> SpeechBatch:
         tensors = {

@@ -16,7 +16,7 @@ from torch import Tensor
 from lithophone.audio.features import FRAME_S, FRAME_SIZE, RATE_HZ, frame_count, log_mel_frames
 from lithophone.errors import OptionError
 from lithophone.train.data.augment import Samples, seeded, spec_augment
-from lithophone.train.data.batches import FRAME, MixtureOptions, MixtureSource, SpeechMixture, Steps
+from lithophone.train.data.batches import FRAME, MixtureOptions, MixtureSource, SpeechMixture, Steps, TranscribedRows
 from lithophone.train.targets.prompt_reply import SourceText
 from lithophone.train.transplant.whisper import WINDOW_FRAMES, WINDOW_S, WINDOW_SAMPLES
 
@@ -31,28 +31,13 @@ JOINS = 9
 
 
 @dataclass(frozen=True)
-class WindowBatch:
-    """W clean windows (W, 480,000) and the B rows that tile them in order: frames (B, T, 160), lengths (B,).
+class WindowBatch(TranscribedRows):
+    """Rows that tile W windows in order, and the windows without augmentation: clean (W, 480,000).
 
     The text of a truncated row is empty.
     """
 
     clean: Tensor
-    frames: Tensor
-    lengths: Tensor
-    sources: list[SourceText]
-
-    @property
-    def texts(self) -> list[str]:
-        return [source.text for source in self.sources]
-
-    @property
-    def langs(self) -> list[str]:
-        return [source.lang for source in self.sources]
-
-    @property
-    def seconds(self) -> float:
-        return float(self.lengths.sum()) * FRAME_S
 
     @property
     def valid(self) -> Tensor:
@@ -89,12 +74,9 @@ class Windows(Steps[WindowBatch]):
         lengths = torch.tensor([len(frames) for frames in student])
         frames = torch.stack([F.pad(frames, (0, 0, 0, size - len(frames))) for frames in student])
         assert frames.shape[1:] == (size, FRAME_SIZE)
-        return WindowBatch(
-            torch.from_numpy(clean).view(-1, WINDOW_SAMPLES),
-            spec_augment(frames, lengths, options.augment, rng),
-            lengths,
-            [row.source for row in rows],
-        )
+        masked = spec_augment(frames, lengths, options.augment, rng)
+        windows = torch.from_numpy(clean).view(-1, WINDOW_SAMPLES)
+        return WindowBatch(masked, lengths, [row.source for row in rows], windows)
 
     def _row(self, size: int, rng: np.random.Generator) -> _WindowRow:
         """Clips after a short silence, at most `size` frames."""
