@@ -8,7 +8,7 @@ from pathlib import Path
 from lithophone.audio.features import batch_frames
 from lithophone.ctc.characters import hiragana, labels_text
 from lithophone.ctc.forced_alignment import collapse
-from lithophone.ctc.language_bias import language_bias
+from lithophone.ctc.language_conditioning import language_bias
 from lithophone.metrics.wer import measure_name, score
 from lithophone.text.tokenizer import Tokenizer
 from lithophone.train.dev_clips import DevClip, dev_clips, dev_corpora, error_rates, in_batches

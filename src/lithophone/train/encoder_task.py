@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lithophone.checkpoint import load_checkpoint
 from lithophone.ctc.characters import character_labels
-from lithophone.ctc.language_bias import language_bias
+from lithophone.ctc.language_conditioning import language_bias
 from lithophone.hub import resolve
 from lithophone.model.config import EncoderConfig
 from lithophone.model.conformer import Conformer, EncoderBias, EncoderOutput
