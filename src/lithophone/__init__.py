@@ -4,7 +4,7 @@
 
     transcript = lithophone.load().transcribe("talk.mp3")
 
-Torch is imported when `load` is first used, not by `import lithophone`.
+Torch is imported on first use.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A checkpoint folder <-> a model, its tokenizer and its configuration.
+"""Checkpoint folder <-> model, tokenizer and configuration.
 
-A folder is untrusted input: missing or inconsistent files raise before a model is built.
+Folders are untrusted: missing or inconsistent files raise before the model is built.
 """
 
 from __future__ import annotations
@@ -46,27 +46,27 @@ GENERATION = "generation_config.json"
 PREPROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 MANY_WEIGHTS = 100_000_000
-"""From so many on a model is loaded in int8 where nothing else is asked for: smaller ones are as fast in float32."""
+"""Weights from which int8 is the default; smaller models are as fast in float32."""
 
 BEAM_SETTINGS = ("num_beams", "length_penalty", "ctc_weight", "keyword_boost", "future_cost")
-"""Options of beams in a generation configuration; `transformers` knows the first two."""
+"""Options of beam search; `transformers` knows the first two."""
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
-"""What `transformers` needs of a generation configuration to end a reply."""
+"""For `transformers`, to end a reply."""
 
 FRONT_END = {
     "sample_rate": features.RATE_HZ, "n_fft": features.N_FFT, "win_length": features.WIN_LENGTH,
     "hop_length": features.HOP_LENGTH, "n_mels": features.N_MELS,
 }  # fmt: skip
-"""What `audio/features.py` computes, in the words of a preprocessor's `melspec_kwargs`."""
+"""`audio/features.py` in terms of a preprocessor's `melspec_kwargs`."""
 
 
 NAR_NAMES: dict[Generation, Names] = {"G1": NLE, "G2": PUBLISHED, "G3": NATIVE}
-"""How the files of a nar model name its tensors."""
+"""Tensor names in nar checkpoints."""
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """Decoding settings of `generation_config.json`; the fields of `Checkpoint`."""
+    """Decoding settings of `generation_config.json`; fields of `Checkpoint`."""
 
     beams: BeamSearch | None = None
     foreign_penalty: float = 0.0
@@ -75,7 +75,7 @@ class GenerationSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GenerationSettings:
-        """Unknown keys are ignored. Raises OptionError for a value that is not allowed."""
+        """Ignores unknown keys. Raises OptionError for invalid values."""
         asked = {name: values[name] for name in BEAM_SETTINGS if values.get(name) is not None}
         beams, nats = asked.setdefault("num_beams", 1), values.get("foreign_penalty") or 0.0
         check_whole("num_beams", beams, most=MAX_BEAMS)
@@ -89,7 +89,7 @@ class GenerationSettings:
         return cls(BeamSearch(**asked) if beams > 1 else None, float(nats), ids, tuple(raw))
 
     def to_dict(self) -> dict[str, Any]:
-        """Without values that are the default."""
+        """Without default values."""
         values = {name: getattr(self.beams, name) for name in BEAM_SETTINGS if self.beams}
         values |= {"foreign_penalty": self.foreign_penalty} if self.foreign_penalty else {}
         values |= {"language_ids": True} if self.language_ids else {}
@@ -98,12 +98,11 @@ class GenerationSettings:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model, its tokenizer and settings; `folder` is where it was read from.
+    """A model, its tokenizer and settings, read from `folder`.
 
-    `model` and `editor` give `network` by its kind. From `generation_config.json`: `beams`, the default decoder of
-    transcripts (None: greedy); `foreign_penalty`, nats subtracted from characters outside the language's alphabet;
-    `language_ids`, whether the encoder was trained with the ids of `languages.py`; `raw_languages`, codes of languages
-    that are transcribed raw unless punctuation is asked for.
+    `network` is `model` or `editor`. From `generation_config.json`: `beams`, the default decoder of transcripts (None:
+    greedy); `foreign_penalty`, nats subtracted from characters outside the language's alphabet; `language_ids`, whether
+    the encoder was trained with the ids of `languages.py`; `raw_languages`, codes transcribed raw by default.
     """
 
     network: GraniteSpeech | GraniteSpeechNar
@@ -117,7 +116,7 @@ class Checkpoint:
 
     @property
     def model(self) -> GraniteSpeech:
-        """The autoregressive model; OptionError for a nar checkpoint."""
+        """The autoregressive model. Raises OptionError for nar."""
         if isinstance(self.network, GraniteSpeechNar):
             raise OptionError(
                 f"a {self.config.model_type} model takes no prompt: it does not translate, punctuate, name speakers or "
@@ -127,7 +126,7 @@ class Checkpoint:
 
     @property
     def editor(self) -> GraniteSpeechNar:
-        """The editing model; OptionError for other checkpoints."""
+        """The editing model. Raises OptionError unless nar."""
         if isinstance(self.network, GraniteSpeech):
             raise OptionError(
                 f"a {self.config.model_type} model does not edit: it answers a prompt, with the decoder 'greedy' and "
@@ -136,9 +135,9 @@ class Checkpoint:
         return self.network
 
     def reread(self, hypothesis: Sequence[int]) -> list[int]:
-        """Token ids of a nar CTC hypothesis -> the ids that the language model edits.
+        """Token ids of a nar CTC hypothesis -> ids that the language model edits.
 
-        G1 retokenises the text, stripped and in lower case; an empty one becomes a space.
+        G1 retokenises the stripped, lower-case text, or a space for an empty one.
         """
         if not isinstance(self.config, NarConfig) or self.config.generation != "G1":
             return list(hypothesis)
@@ -148,9 +147,9 @@ class Checkpoint:
 def load_checkpoint(
     folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> Checkpoint:
-    """Read a folder; the model is in eval mode, in `dtype` on `device`.
+    """Read a folder into a model in eval mode.
 
-    Raises CheckpointError for missing or wrong files and tensors, ConfigError for an unsupported configuration.
+    Raises CheckpointError for missing or wrong files and tensors, ConfigError for unsupported configurations.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -172,10 +171,7 @@ def load_checkpoint(
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dtype | None = None) -> None:
-    """Write a folder that `load_checkpoint` and `transformers` read; `dtype` None keeps the dtypes.
-
-    A nar model is written in its own generation's format.
-    """
+    """Write a folder for `load_checkpoint` and `transformers`; nar: of its generation. `dtype` None keeps dtypes."""
     folder, config = Path(folder), checkpoint.config
     names = NAR_NAMES[config.generation] if isinstance(config, NarConfig) else PUBLISHED
     save_weights(checkpoint.network, folder, dtype=dtype, names=names)
@@ -190,7 +186,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dty
 
 
 def read_config(folder: Path) -> ModelConfig | NarConfig:
-    """CheckpointError without `config.json`, ConfigError for its content."""
+    """Raises CheckpointError without `config.json`, ConfigError for its content."""
     values = read_json(folder / CONFIG)
     try:
         return config_from_dict({key: value for key, value in values.items() if key != QUANTIZED})
@@ -199,7 +195,7 @@ def read_config(folder: Path) -> ModelConfig | NarConfig:
 
 
 def read_generation(folder: Path) -> GenerationSettings:
-    """Settings of `generation_config.json`, defaults without one; ConfigError for values not allowed."""
+    """Settings of `generation_config.json`, or defaults. Raises ConfigError for invalid values."""
     path = folder / GENERATION
     try:
         return GenerationSettings.from_dict(read_json(path) if is_file(path) else {})
@@ -208,7 +204,7 @@ def read_generation(folder: Path) -> GenerationSettings:
 
 
 def holds_int8(folder: Path) -> bool:
-    """Whether `config.json` declares int8 weights; ConfigError for another quantisation."""
+    """Whether `config.json` declares int8 weights. Raises ConfigError for other quantisation."""
     try:
         return is_quantized(read_json(folder / CONFIG))
     except ConfigError as error:
@@ -216,7 +212,7 @@ def holds_int8(folder: Path) -> bool:
 
 
 def suits_int8(folder: Path) -> bool:
-    """Whether int8 is fastest on this CPU: weights are int8 already, or many, and int8 products are exact here.
+    """Whether int8 is fastest here: weights are int8 or many, and the CPU's int8 products are exact.
 
     Other CPUs read int8 weights as floats.
     """
@@ -227,7 +223,7 @@ def suits_int8(folder: Path) -> bool:
 
 
 def check_front_end(folder: Path, config: ModelConfig | NarConfig) -> None:
-    """ConfigError where a preprocessor's file states other features or windows than are implemented."""
+    """Raises ConfigError for preprocessor files with features or windows that are not implemented."""
     ours = _preprocessor(config)
     expected = FRONT_END | {key: value for key, value in ours.items() if isinstance(value, int)}
     for path in (folder / name for name in PREPROCESSOR_FILES):
@@ -238,7 +234,7 @@ def check_front_end(folder: Path, config: ModelConfig | NarConfig) -> None:
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings of a preprocessor's file, from any section."""
+    """Settings of a preprocessor file, from all sections."""
     sections = [_flat(value) for value in values.values() if isinstance(value, Mapping)]
     plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
     return {key: value for section in [*sections, plain] for key, value in section.items()}
@@ -258,7 +254,7 @@ def _preprocessor(config: ModelConfig | NarConfig) -> dict[str, Any]:
 
 
 def _nar_preprocessor(config: NarConfig) -> dict[str, Any]:
-    """Settings at the top level; G3 has another key for the mel bands."""
+    """Flat; G3 names mel bands differently."""
     kind = "NLE" if config.generation == "G1" else "GraniteSpeechNar"
     bands = "feature_size" if config.generation == "G3" else "n_mels"
     return {
@@ -285,7 +281,7 @@ def _check_tokenizer(tokenizer: Tokenizer, config: ModelConfig | NarConfig) -> N
 
 
 def _check_layers(config: ModelConfig | NarConfig, stored: Mapping[str, Stored]) -> None:
-    """CheckpointError where numbers of layers differ from those of the weights; checked before the model is built."""
+    """Raises CheckpointError where layer numbers differ from the weights, before the model is built."""
     found = layer_counts(stored)
     for section, key, path in _layer_lists(config):
         wanted = getattr(getattr(config, section), key)
@@ -296,7 +292,7 @@ def _check_layers(config: ModelConfig | NarConfig, stored: Mapping[str, Stored])
 
 
 def _layer_lists(config: ModelConfig | NarConfig) -> list[tuple[str, str, str]]:
-    """Section, key and tensor prefix of each number of layers."""
+    """Section, key, tensor prefix per layer number."""
     lists = [
         ("encoder_config", "num_layers", "encoder.layers"),
         ("text_config", "num_hidden_layers", "language_model.model.layers"),
@@ -318,7 +314,7 @@ def _network(
 
 
 def _bpe_labels(folder: Path, config: ModelConfig, stored: Mapping[str, Stored]) -> int | None:
-    """Labels of the BPE head, if any: a blank and at most as many tokens as the vocabulary."""
+    """Labels of the BPE head, if any: blank and at most the vocabulary."""
     path = folder / BPE_HEAD
     if not is_file(path):
         return None
@@ -331,7 +327,7 @@ def _bpe_labels(folder: Path, config: ModelConfig, stored: Mapping[str, Stored])
 
 
 def _lora(folder: Path, config: ModelConfig, stored: Mapping[str, Stored]) -> LoraConfig | None:
-    """The adapters' configuration where `has_lora_adapter` is set; the files must agree with it."""
+    """Adapter configuration if `has_lora_adapter` is set; files must agree."""
     present = is_file(folder / ADAPTER)
     if present != config.has_lora_adapter:
         state = "is there" if present else "is missing"

@@ -1,4 +1,4 @@
-"""Errors raised on purpose. Messages state the value seen, what is allowed, and the next step."""
+"""Errors raised on purpose; messages have the value seen, the values allowed, the next step."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ class LithophoneError(Exception):
 
 
 class AudioError(LithophoneError, ValueError):
-    """The recording cannot be read, or has no samples."""
+    """Recordings that are unreadable or without samples."""
 
 
 class OptionError(LithophoneError, ValueError):
-    """An unknown or impossible task, language, format, decoder or number, or options that exclude each other."""
+    """Unknown or impossible tasks, languages, formats, decoders or numbers; options that exclude each other."""
 
 
 class ConfigError(LithophoneError, ValueError):
-    """A configuration has unknown or missing keys, or inconsistent sizes."""
+    """Configurations with unknown or missing keys, or inconsistent sizes."""
 
 
 class CheckpointError(LithophoneError, ValueError):
-    """Files or tensors of a checkpoint are missing, unexpected, or of the wrong shape."""
+    """Missing, unexpected or misshapen files or tensors of a checkpoint."""
 
 
 class DownloadError(LithophoneError, OSError):
-    """A model is neither on disk nor reachable."""
+    """Models neither on disk nor reachable."""
 
 
 class PromptError(LithophoneError, ValueError):
-    """Audio slots and embeddings differ in number, or the prompt exceeds the model's positions."""
+    """Different numbers of audio slots and embeddings, or prompts beyond the model's positions."""
 
 
 class ManifestError(LithophoneError, ValueError):
-    """A manifest line is not JSON, lacks a key, or names a missing file."""
+    """Manifest lines that are not JSON, lack a key, or name a missing file."""

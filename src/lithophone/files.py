@@ -1,4 +1,4 @@
-"""Atomic writes: files appear complete or not at all."""
+"""Atomic writes."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from typing import Any
 from lithophone.errors import OptionError
 
 PROBE = bytes(4096)
-"""Written to find out whether a disk has room for anything."""
+"""Written to detect a full disk."""
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:
-    """Write a file atomically; text as UTF-8, lone surrogates as `\udc80`. Raises OSError."""
+    """Write a file atomically; text as UTF-8, lone surrogates escaped (`\\udc80`). Raises OSError."""
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     with replacing(path) as partial:
         partial.write_bytes(data)
 
 
 def write_json(path: str | Path, values: Mapping[str, Any]) -> None:
-    """Write an object as indented JSON, atomically."""
+    """Write indented JSON atomically."""
     write_whole(path, json.dumps(values, indent=2) + "\n")
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path, *, sync: bool = False, one_writer: bool = False) -> Iterator[Path]:
-    """A temporary path, renamed to `path` at the end and removed after an error.
+    """A temporary path, renamed to `path` at the end, removed on error.
 
-    Its name has nine bytes, whatever `path` is. Permissions follow the umask, links are followed, and anything but a
-    regular file (`/dev/stdout`) is written directly.
+    Its name has nine bytes. Permissions follow the umask, links are followed, other than regular files (`/dev/stdout`)
+    are written directly.
 
-    sync: return when the content is on disk. one_writer: name it `PATH.part`, so that killed processes leave one file
-    at most; no other process may write the same file meanwhile.
+    sync: fsync before renaming. one_writer: name it `PATH.part`, so that killed processes leave at most one file; only
+    one process may write `path`.
     """
     final = Path(os.path.realpath(path))
     if final.exists() and not final.is_file():
@@ -46,7 +46,7 @@ def replacing(path: str | Path, *, sync: bool = False, one_writer: bool = False)
     mode = partial.stat().st_mode
     try:
         yield partial
-        partial.chmod(mode)  # a library that writes to a path may have made a private file in its place
+        partial.chmod(mode)  # a library may have replaced it by a private file
         if sync:
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -56,10 +56,9 @@ def replacing(path: str | Path, *, sync: bool = False, one_writer: bool = False)
 
 
 def check_writable(path: str | Path, option: str) -> None:
-    """Check an output path before any work; leaves no trace. Missing parent folders are allowed.
+    """Check an output path before any work, without a trace; parent folders may be missing.
 
-    Raises OptionError, naming the option, for a folder, a name too long, no permission, a file among the parents, a
-    full disk.
+    Raises OptionError with the option: a folder, too long a name, no permission, a file among the parents, a full disk.
     """
     final = Path(os.path.realpath(path))
     try:
@@ -70,7 +69,7 @@ def check_writable(path: str | Path, option: str) -> None:
         place = next(folder for folder in final.parents if folder.exists())
         for name in final.relative_to(place).parts:
             with contextlib.suppress(FileNotFoundError):
-                (place / name).stat()  # OSError for a name that is too long
+                (place / name).stat()  # OSError for too long a name
         partial = _created_beside(place / "new")
         try:
             partial.write_bytes(PROBE)
@@ -83,7 +82,7 @@ def check_writable(path: str | Path, option: str) -> None:
 
 
 def _created(path: Path) -> Path:
-    """A new, empty file; replaces an older one."""
+    """A new, empty file instead of any older one."""
     path.unlink(missing_ok=True)
     path.touch(exist_ok=False)
     return path
@@ -92,7 +91,7 @@ def _created(path: Path) -> Path:
 def _created_beside(final: Path) -> Path:
     """A new, empty file in the same folder."""
     with contextlib.suppress(FileNotFoundError):
-        final.stat()  # OSError for a name that is too long, before anything is written
+        final.stat()  # OSError for too long a name, before writing
     while True:
         partial = final.with_name(f".{secrets.token_hex(4)}")
         with contextlib.suppress(FileExistsError):

@@ -1,7 +1,4 @@
-"""Model name -> folder: the user's own, a bundled model, the hub's cache, or a download.
-
-The only module that downloads.
-"""
+"""Model name -> folder: a path, bundled, cached, or downloaded. The only module that downloads."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from lithophone.model.config import MODEL_TYPES
 ASSETS = Path(__file__).parent / "assets"
 
 DEFAULT_MODEL = "lithophone-tiny"
-"""In the package, so that the first recording needs no network."""
+"""Bundled, works without a network."""
 
 KNOWN = {
     "ibm-granite/granite-speech-5.0-2b": "transcribes and translates six languages, punctuation, language hints, "
@@ -31,7 +28,7 @@ KNOWN = {
     "ibm-granite/granite-speech-3.3-2b": "transcribes and translates; answers text prompts as Granite 3.3 does",
     "ibm-granite/granite-speech-3.3-8b": "as 3.3-2b, larger",
 }
-"""Published checkpoints of the family that can be run, and what they do."""
+"""Published checkpoints of the family, and their abilities."""
 
 PATTERNS = [
     "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
@@ -39,10 +36,10 @@ PATTERNS = [
     "chat_template.jinja", "chat_template.json", "model.safetensors", "model-*-of-*.safetensors",
     "model.safetensors.index.json", "out_llm.safetensors", "adapter_config.json", "adapter_model.safetensors",
 ]  # fmt: skip
-"""The files of a checkpoint that are read; nothing else is downloaded."""
+"""Files of a checkpoint to download."""
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
-"""`owner/name`, as the hub allows it."""
+"""`owner/name` by the hub's rules."""
 
 
 def resolve(name_or_folder: str | Path = DEFAULT_MODEL) -> Path:
@@ -73,12 +70,12 @@ def _is_folder(name: str) -> bool:
 
 
 def bundled_models() -> dict[str, Path]:
-    """Models in the package: name -> folder."""
+    """Bundled models: name -> folder."""
     return {path.parent.name: path.parent for path in sorted(ASSETS.glob("*/config.json"))}
 
 
 def cached_models() -> dict[str, Path]:
-    """Models of the family in the hub's cache: name -> newest snapshot."""
+    """Cached models of the family: name -> newest snapshot."""
     try:
         repos = scan_cache_dir().repos
     except CacheNotFound:
@@ -91,7 +88,7 @@ def cached_models() -> dict[str, Path]:
 def _snapshot(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=PATTERNS))
-    except Exception as error:  # the HTTP client below the library has errors of its own, and changes
+    except Exception as error:  # the HTTP client has errors of its own
         raise DownloadError(f"model {name!r} cannot be downloaded: {_first_line(error)}; {_advice()}") from error
 
 

@@ -1,4 +1,4 @@
-"""The languages of the family. Codes with a region or script (`pt-BR`, `zh_CN`) stand for their language."""
+"""The languages of the family; codes with region or script (`pt-BR`, `zh_CN`) count as their language."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ class Language:
 
     code: str
     name: str
-    """As prompts name it."""
+    """In prompts."""
     api_name: str
-    """As OpenAI's API names it."""
+    """In OpenAI's API."""
     id: int
-    """The character label that is its language id in the encoder: a control character, which no text has."""
+    """Language id in the encoder: a character label that no text has (a control character)."""
     letters: str | None = None
-    """Latin letters with diacritics that it is spelled with; None where it is not spelled in Latin letters."""
+    """Latin letters with diacritics of its spelling; None without Latin letters."""
     spoken: bool = True
-    """Whether the base models transcribe it; the others are targets of translation only."""
+    """Base models transcribe it, not only translate to it."""
     plus: bool = True
-    """Whether the plus model transcribes it."""
+    """Plus transcribes it."""
     spaced: bool = True
-    """Whether words are separated by spaces."""
+    """Words are separated by spaces."""
 
 
 TABLE = {
@@ -39,25 +39,24 @@ TABLE = {
         Language("zh", "Mandarin", "chinese", 8, spoken=False, plus=False, spaced=False),
     )
 }
-"""Every language by its code."""
 
 LANGUAGES = {code: language.name for code, language in TABLE.items()}
-"""Code -> the name that prompts use."""
+"""Code -> name in prompts."""
 
 SOURCE_LANGUAGES = tuple(code for code, language in TABLE.items() if language.spoken)
-"""Languages that the base models transcribe."""
+"""Transcribed by base models."""
 
 PLUS_SOURCE_LANGUAGES = tuple(code for code, language in TABLE.items() if language.plus)
-"""Languages that the plus model transcribes."""
+"""Transcribed by plus."""
 
 UNSPACED_LANGUAGES = frozenset(code for code, language in TABLE.items() if not language.spaced)
-"""Languages written without spaces between words: their errors are counted by characters."""
+"""Without spaces between words; errors are counted by characters."""
 
 PAIRS = frozenset(
     {(source, "en") for source in SOURCE_LANGUAGES if source != "en"}
     | {("en", target) for target in LANGUAGES if target != "en"}
 )
-"""The translations (from, to) that the base models were trained on."""
+"""Translations (from, to) in the base models' training."""
 
 
 def base_language(lang: str | None) -> str:

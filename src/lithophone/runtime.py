@@ -1,4 +1,4 @@
-"""Process settings: devices and dtypes by name, and the C library's memory. Imports torch on use only."""
+"""Devices and dtypes by name; memory of the C library. Imports torch on use."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import torch
 
 DTYPES = ("float32", "bfloat16", "float16", "int8")
-"""int8 stands for weights in int8 and the rest in float32 (`model/quantize.py`)."""
+"""int8: weights in int8, the rest in float32 (`model/quantize.py`)."""
 
 
 def torch_device(name: str | torch.device | None) -> torch.device:
-    """None is the best there is; OptionError for unknown or absent ones."""
+    """None: the best present. Raises OptionError for unknown or absent devices."""
     import torch
 
     if name is None:
@@ -31,7 +31,7 @@ def torch_device(name: str | torch.device | None) -> torch.device:
 
 
 def torch_dtype(name: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """None is the device's default; OptionError for unknown ones."""
+    """None: the device's default. Raises OptionError for unknown dtypes."""
     import torch
 
     if name is None:
@@ -55,8 +55,8 @@ WHOLE = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Make glibc keep freed memory until the process ends; False without glibc.
 
-    Otherwise every large tensor is a new mapping whose pages the kernel zeroes (`docs/performance.md`). For commands; a
-    library must not do it unasked.
+    Otherwise the kernel maps and zeroes pages for every large tensor (`docs/performance.md`). For commands only:
+    libraries must not change it unasked.
     """
     if not sys.platform.startswith("linux"):
         return False

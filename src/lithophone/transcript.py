@@ -20,7 +20,7 @@ class Word:
     speaker: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """`word`, `start`, `end`, and `probability` and `speaker` if known."""
+        """`word`, `start`, `end`, and `probability`, `speaker` if known."""
         known = {"probability": self.confidence, "speaker": self.speaker}
         return {"word": self.text, "start": self.start_s, "end": self.end_s, **_known(known)}
 
@@ -33,7 +33,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Segment:
-    """Text of one window, or of one speaker turn in it."""
+    """Text of a window, or of a speaker turn in it."""
 
     text: str
     start_s: float
@@ -43,12 +43,12 @@ class Segment:
 
     @property
     def confidence(self) -> float | None:
-        """Mean confidence of the words, 0..1; None where no word has one."""
+        """Mean confidence of the words, 0..1; None without any."""
         known = [word.confidence for word in self.words if word.confidence is not None]
         return sum(known) / len(known) if known else None
 
     def to_dict(self) -> dict[str, Any]:
-        """`start`, `end`, `text`, and `speaker`, `probability` (mean of the words') and `words` if known."""
+        """`start`, `end`, `text`, and `speaker`, mean `probability`, `words` if known."""
         known = {"speaker": self.speaker, "probability": self.confidence}
         words = {"words": [word.to_dict() for word in self.words]} if self.words else {}
         return {"start": self.start_s, "end": self.end_s, "text": self.text, **_known(known), **words}
@@ -62,7 +62,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class TranscriptWarning:
-    """`code` is stable (`pipeline/quality.py`), `message` is for people."""
+    """`code` is stable (`pipeline/quality.py`), `message` for people."""
 
     code: str
     message: str
@@ -90,7 +90,7 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """The segments' texts joined by spaces, or by nothing in languages without spaces."""
+        """Segment texts joined by spaces, without in unspaced languages."""
         return join_text((s.text for s in self.segments), self.language)
 
     @property
@@ -98,7 +98,7 @@ class Transcript:
         return tuple(word for segment in self.segments for word in segment.words)
 
     def to_dict(self) -> dict[str, Any]:
-        """The document of `--output-format json`, times not rounded."""
+        """The document of `--output-format json`, unrounded."""
         return {
             "text": self.text,
             "language": self.language,
@@ -121,7 +121,7 @@ class Transcript:
 
 
 def join_text(parts: Iterable[str], language: str | None) -> str:
-    """Join texts as the language writes them."""
+    """Join texts with the language's separator."""
     separator = "" if base_language(language) in UNSPACED_LANGUAGES else " "
     return separator.join(part for part in parts if part)
 

@@ -1,1 +1,1 @@
-"""Data: manifests, public corpora, annotation and subtitle files."""
+"""Data: manifests, public corpora, annotations, subtitles."""

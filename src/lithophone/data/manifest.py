@@ -1,26 +1,24 @@
-"""Manifests: JSON lines, one clip a line.
+"""Manifests: JSON lines, one clip per line.
 
     {"audio": "clips/a.wav", "text": "Hello there.", "lang": "en", "duration": 1.5, "corpus": "demo", "speaker": "s1"}
 
-Always there:
+Required:
 
-    audio     path of the recording, relative to the manifest, or absolute; in any Unicode form, with / or \\
-    text      the transcript, empty where nothing is said. Of a translation: the translation
-    lang      code of the language that is spoken (`en`, `pt-BR`, `zh-CN`)
+    audio     path, absolute or relative to the manifest; any Unicode form, / or \\
+    text      the reference, empty without speech; for translation, the translation
+    lang      code of the language spoken (`en`, `pt-BR`, `zh-CN`)
 
-Where known (a missing key and null mean unknown):
+Optional (null means unknown):
 
-    id        name of the clip. Without it the clip is called as `audio` is written, a stretch `AUDIO#t=START,END`
+    id        name of the clip, by default `audio`, or `AUDIO#t=START,END`
     duration  seconds of the clip
-    corpus    name of the set, to count by
-    speaker   who speaks, where it is one person
-    start     a stretch of a longer recording: its first second
-    end       and its last; one without the other is an error, and no file is cut
-    keywords  list of texts: words and names for contextual biasing and its measures
-    words     [{"text": "Hello", "start": 0.1, "end": 0.4, "speaker": "s1"}, ...]: words of the reference; times in
-              seconds from the start of the clip (of the stretch, not of the recording); speaker where known
-    translations  {"fr": "Bonjour.", ...}: code of another language -> the translation, to train on. The measures of
-              translation compare with `text`
+    corpus    name of the set, for counts by corpus
+    speaker   the only speaker
+    start, end  part of a longer recording, in seconds; both or none
+    keywords  list of words and names for contextual biasing and its metrics
+    words     [{"text": "Hello", "start": 0.1, "end": 0.4, "speaker": "s1"}, ...]: reference words, seconds from the
+              start of the clip; speaker if known
+    translations  {"fr": "Bonjour.", ...}: language code -> translation, for training (metrics compare with `text`)
 
 Other keys and empty lines are ignored.
 """
@@ -48,9 +46,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """One clip: a file, or its part from `start_s` to `end_s` (both or none, in seconds), and its reference.
+    """A clip, that is a file or its part from `start_s` to `end_s` (both or none), and its reference.
 
-    `duration_s`, `text` and `words` are the clip's, not the file's.
+    `duration_s`, `text` and `words` are of the clip.
     """
 
     audio: Path
@@ -60,10 +58,10 @@ class Entry:
     corpus: str = ""
     speaker: str = ""
     name: str = ""
-    """The id, or the path as the manifest writes it."""
+    """The id, or the path in the manifest."""
     keywords: tuple[str, ...] = ()
     words: tuple[Word, ...] = ()
-    """The reference's words; times from the start of the clip."""
+    """Reference words; times from the start of the clip."""
     start_s: float | None = None
     end_s: float | None = None
     translations: Mapping[str, str] = field(default_factory=dict)
@@ -71,15 +69,15 @@ class Entry:
 
     @property
     def id(self) -> str:
-        """What the clip is called in files of results and in messages."""
+        """The clip's name in results and messages."""
         return self.name or str(self.audio)
 
 
 def read_entries(path: str | Path, lang: str | None = None, limit: int | None = None) -> list[Entry]:
-    """Entries of a manifest, those of `lang` only (`pt` takes `pt-BR`), the first `limit` of them.
+    """Entries of a manifest, optionally of `lang` only (`pt` includes `pt-BR`), at most `limit`.
 
-    Raises ManifestError with the number of the line that is no JSON object, lacks a key, has a value of the wrong kind,
-    or names a file that is not there or cannot be reached; also where nothing is left.
+    Raises ManifestError if none is left, or with the line number for invalid JSON, missing keys, wrong types, and files
+    that are missing or unreachable.
     """
     path = Path(path)
     entries = (entry for _, entry in parsed_lines(path, lambda line: _entry(line, path.parent)))
@@ -91,10 +89,7 @@ def read_entries(path: str | Path, lang: str | None = None, limit: int | None = 
 
 
 def write_entries(path: str | Path, entries: Iterable[Entry]) -> None:
-    """Write a manifest that `read_entries` reads back; files below its folder are named relative to it.
-
-    Raises ManifestError if it cannot be written.
-    """
+    """Write a manifest; files below its folder get relative paths. Raises ManifestError."""
     path = Path(path)
     lines = [json.dumps(_to_dict(entry, path.parent), ensure_ascii=False) for entry in entries]
     try:
@@ -104,7 +99,7 @@ def write_entries(path: str | Path, entries: Iterable[Entry]) -> None:
 
 
 def json_object(line: str, needed: str) -> dict[str, Any]:
-    """The object in a line. Raises ManifestError, saying what is needed in it."""
+    """The object in a line. Raises ManifestError that names what is needed."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -115,7 +110,7 @@ def json_object(line: str, needed: str) -> dict[str, Any]:
 
 
 def json_list(value: object, key: str, of: str) -> list[Any]:
-    """The list under a key, empty where the key is not there. Raises ManifestError if it is something else."""
+    """The list under a key, empty for None. Raises ManifestError for other types."""
     if value is None:
         return []
     if not isinstance(value, list):
@@ -124,12 +119,12 @@ def json_list(value: object, key: str, of: str) -> list[Any]:
 
 
 def timed_words(value: object) -> tuple[Word, ...]:
-    """`words` of a line. Raises ManifestError where it is no list of objects with text, start and end in seconds."""
+    """`words` of a line. Raises ManifestError unless it is a list of objects with text, start and end."""
     return tuple(_word(item) for item in json_list(value, "words", "objects with text, start and end"))
 
 
 def seconds(value: object, key: str) -> float | None:
-    """A time or duration; None where it is not known. Raises ManifestError if it is no number of 0 or more."""
+    """A time or duration; None if unknown. Raises ManifestError unless it is a number of 0 or more."""
     if value is None:
         return None
     number = as_number(value)
@@ -139,7 +134,7 @@ def seconds(value: object, key: str) -> float | None:
 
 
 def as_number(value: object) -> float | None:
-    """A number of JSON, infinite where it is too large; None for anything else."""
+    """A JSON number, infinity if too large; None for other types."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -149,10 +144,7 @@ def as_number(value: object) -> float | None:
 
 
 def stretch(values: Mapping[str, Any]) -> tuple[float, float] | None:
-    """`start` and `end`; None where neither is there.
-
-    Raises ManifestError where only one is, or the end lies before the start.
-    """
+    """`start` and `end`, or None. Raises ManifestError for only one, or end < start."""
     start_s, end_s = seconds(values.get("start"), "start"), seconds(values.get("end"), "end")
     if start_s is None and end_s is None:
         return None
@@ -162,10 +154,10 @@ def stretch(values: Mapping[str, Any]) -> tuple[float, float] | None:
 
 
 def parsed_lines(path: Path, parse: Callable[[str], T]) -> Iterator[tuple[int, T]]:
-    """Every line of a UTF-8 file that is not empty: its number, from 1, and what `parse` makes of it.
+    """Line number (from 1) and `parse(line)` for non-empty lines of a UTF-8 file.
 
-    Only line feeds end a line, as in editors. Raises ManifestError if the file cannot be read, and those of `parse`
-    with the file and the number of the line in front.
+    Only line feeds end a line, as in editors. Raises ManifestError for an unreadable file, and those of `parse` with
+    file and line number.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -199,9 +191,9 @@ def _entry(line: str, root: Path) -> Entry:
 
 
 def existing_file(root: Path, name: str) -> Path:
-    """The file `root / name`, whose names may be in another Unicode form, and whose separators backslashes.
+    """The file `root / name`, in any Unicode form and with backslashes allowed as separators.
 
-    Raises ManifestError where there is none, or the system refuses to look.
+    Raises ManifestError if there is none or it is unreachable.
     """
     try:
         forms = [name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)]
@@ -215,7 +207,7 @@ def existing_file(root: Path, name: str) -> Path:
 
 
 def _resembling(path: Path) -> Path | None:
-    """The file whose path is the same but for the Unicode forms of its parts."""
+    """The file at this path up to the Unicode forms of its parts."""
     at = Path(path.anchor)
     for part in path.parts[1:] if path.anchor else path.parts:
         if at.is_dir() and not (at / part).exists():
@@ -226,7 +218,7 @@ def _resembling(path: Path) -> Path | None:
 
 @functools.lru_cache(maxsize=64)
 def _names(folder: Path, changed_ns: int) -> dict[str, str]:
-    """What is in a folder, by its composed form."""
+    """NFC name -> name of the folder's entries."""
     return {unicodedata.normalize("NFC", path.name): path.name for path in folder.iterdir()}
 
 
@@ -272,7 +264,7 @@ def _word(item: object) -> Word:
 
 
 def _to_dict(entry: Entry, root: Path) -> dict[str, Any]:
-    """The line of an entry, without the keys that say nothing."""
+    """The line of an entry, without unknown values."""
     values: dict[str, Any] = {"audio": _written(entry.audio, root), "text": entry.text, "lang": entry.lang}
     span = None if entry.start_s is None or entry.end_s is None else (entry.start_s, entry.end_s)
     if entry.name and entry.name != _name(values, span):

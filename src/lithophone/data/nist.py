@@ -1,7 +1,7 @@
-"""NIST's ctm, stm and rttm, as sclite and md-eval define them: a word or turn a line, comments behind `;;`.
+"""NIST's ctm, stm and rttm (sclite, md-eval): a word or turn per line, comments after `;;`.
 
-Times are seconds from the start of the recording. Recordings come back by name, in order of time. meeteval reads the
-same (tests), but neither names the line of an error nor keeps what it does not know: it stays a tool of the tests.
+Times are seconds from the start of the recording; results are by recording, in order of time. meeteval reads the same
+(tests), but without line numbers in errors, and drops unknown fields.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from lithophone.errors import ManifestError
 from lithophone.transcript import Segment, Word
 
 NOT_SCORED = "ignore_time_segment_in_scoring"
-"""The text of a turn of an stm that is out of bounds; NIST writes it in either case."""
+"""Text of an stm turn that is not scored; in NIST's files also in upper case."""
 
 LABELS = re.compile(r"<[^<>]*,[^<>]*>")
-"""`<o,f0,female>`: subsets that a turn of an stm belongs to."""
+"""`<o,f0,female>`: subsets of an stm turn."""
 
 RTTM_TYPES = frozenset(
     {
@@ -36,10 +36,10 @@ Timed = TypeVar("Timed", Word, Segment)
 
 
 def ctm_words(path: Path) -> dict[str, tuple[Word, ...]]:
-    """`recording channel start duration word [confidence]`, by recording.
+    """`recording channel start duration word [confidence]` -> words by recording.
 
-    The channel is the speaker where a recording has several. Raises ManifestError with the number of the line that has
-    too few fields, times that are no numbers, or begins alternatives, which nothing here chooses among.
+    With several channels, the channel is the speaker. Raises ManifestError with the line number for missing fields,
+    invalid times, and alternatives, which are not supported.
     """
     found: dict[str, dict[str, list[Word]]] = defaultdict(lambda: defaultdict(list))
     for recording, channel, word in _rows(path, _ctm_word):
@@ -48,25 +48,24 @@ def ctm_words(path: Path) -> dict[str, tuple[Word, ...]]:
 
 
 def stm_turns(path: Path) -> dict[str, tuple[Segment, ...]]:
-    """`recording channel speaker start end [<labels>] text`, by recording.
+    """`recording channel speaker start end [<labels>] text` -> turns by recording; NOT_SCORED is kept as text.
 
-    Turns that are not to be scored have the text NOT_SCORED. Raises ManifestError with the number of the line that has
-    too few fields, or times that are no numbers.
+    Raises ManifestError with the line number for missing fields or invalid times.
     """
     return _by_recording(_rows(path, _stm_turn))
 
 
 def rttm_turns(path: Path) -> dict[str, tuple[Segment, ...]]:
-    """`SPEAKER recording channel start duration <NA> <NA> speaker ...`, by recording: turns without a text.
+    """`SPEAKER recording channel start duration <NA> <NA> speaker ...` -> turns without text, by recording.
 
-    Lines of the other types that rttm knows say nothing of turns. Raises ManifestError with the number of the line that
-    has another type, too few fields, or times that are no numbers.
+    Other rttm types are skipped. Raises ManifestError with the line number for unknown types, missing fields or invalid
+    times.
     """
     return _by_recording(row for row in _rows(path, _rttm_turn) if row is not None)
 
 
 def _rows(path: Path, parse: Callable[[list[str]], Row]) -> Iterator[Row]:
-    """What `parse` makes of the fields of every line that is no comment."""
+    """`parse(fields)` of every line but comments."""
     for _, row in parsed_lines(path, lambda line: parse(fields) if (fields := _fields(line)) else None):
         if row is not None:
             yield row
@@ -120,7 +119,7 @@ def _seconds(field: str, what: str) -> float:
 
 
 def _confidence(fields: Sequence[str]) -> float | None:
-    """The sixth field of a ctm, which many tools leave out or fill with NA."""
+    """The sixth field of a ctm, often missing or NA."""
     return _number(fields[5]) if len(fields) > 5 else None
 
 
@@ -145,5 +144,5 @@ def _by_recording(rows: Iterable[tuple[str, Segment]]) -> dict[str, tuple[Segmen
 
 
 def _in_order(timed: Iterable[Timed]) -> tuple[Timed, ...]:
-    """By start; what starts together stays in the order of the file."""
+    """By start, else in file order."""
     return tuple(sorted(timed, key=lambda item: item.start_s))

@@ -1,10 +1,10 @@
-"""Subtitle files of one recording, SubRip and WebVTT -> turns, with words where the file times them.
+"""Subtitles of one recording, SubRip and WebVTT -> turns, with word times if present.
 
-Timed words: in srt a cue is repeated with each word underlined (whisper's `--highlight_words`), in vtt `<00:01.500>`
-precedes every word. Speakers: `<v Ann>`, or `[Ann]: ` before the text. All other tags are dropped, `{\\an8}` as well.
+Word times: srt repeats a cue with each word underlined (whisper's `--highlight_words`), vtt has `<00:01.500>` before
+words. Speakers: `<v Ann>`, or `[Ann]: ` before the text. Other tags are dropped, also `{\\an8}`.
 
-Cues are read here and not by pysubs2 or webvtt-py: the first drops voices and time stamps, the second refuses the SRT
-that editors write. What the tests expect of odd files is what pysubs2 and FFmpeg read.
+pysubs2 drops voices and time stamps, webvtt-py refuses SRT as editors write it; tests expect of odd files what pysubs2
+and FFmpeg read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lithophone.transcript import Segment, Word
 TIME = r"(?:\d+:)?\d{1,2}:\d{1,2}[.,]\s?\d{1,3}"
 TIMES = re.compile(rf"\s*({TIME})\s*-->\s*({TIME})(\s.*)?")
 TIMES_MEANT = re.compile(r"\s*\d+:\d+\S*\s*-->|.*-->\s*\d+:\d+")
-"""A line with an arrow that is no text."""
+"""A line with an arrow that is not text."""
 
 STAMP = re.compile(rf"<({TIME})>")
 UNDERLINED = re.compile(r"<u>(.*?)</u>", re.DOTALL)
@@ -34,12 +34,12 @@ NUMBER = re.compile(r"\s*\d+\s*")
 EXAMPLE = "00:00:01,000 --> 00:00:02,500"
 
 TOUCHING_S = 0.1
-"""The gap between two cues of rolling captions at most."""
+"""Maximum gap between cues of rolling captions."""
 
 
 @dataclass(frozen=True)
 class Cue:
-    """What is shown from `start_s` to `end_s`, with its tags."""
+    """Shown from `start_s` to `end_s`; text with tags."""
 
     start_s: float
     end_s: float
@@ -47,11 +47,10 @@ class Cue:
 
 
 def read_subtitles(path: Path) -> tuple[Segment, ...]:
-    """Turns of an srt or vtt file, in its order; none of a file without cues.
+    """Turns of an srt or vtt file, in file order; none without cues.
 
-    Rolling captions, in which every line is shown again while the next one is written, are read line by line once.
-    Raises ManifestError if the file cannot be read, with the number of the line whose times cannot be, and for text
-    without any times.
+    Lines that rolling captions repeat are read once. Raises ManifestError for an unreadable file, invalid times (with
+    the line number), and text without times.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -68,20 +67,20 @@ def _turns(text: str) -> tuple[Segment, ...]:
     if VTT_HEADER.match(text):
         cues = list(_vtt_cues(lines))
     else:
-        # SubRip has no entities: texts that hold one are kept from the readers of tags below, which know WebVTT's.
+        # SubRip has no entities: escape them for the WebVTT parsing below.
         cues = [replace(cue, text=cue.text.replace("&", "&amp;")) for cue in _srt_cues(lines)]
     if any(UNDERLINED.search(cue.text) for cue in cues):
         return tuple(_underlined_turn(run) for run in _runs(cues))
     cues = _unrolled(cues)
-    # A cue of one word needs no stamp: only the file as a whole tells whether words are timed.
+    # A cue of one word needs no stamp: decide for the file.
     stamped = any(STAMP.search(cue.text) for cue in cues)
     return tuple(_stamped_turn(cue) if stamped else _plain_turn(cue) for cue in cues)
 
 
 def _vtt_cues(lines: Sequence[str]) -> Iterator[Cue]:
-    """Cues as WebVTT 4.1 parses them: blocks end at an empty line, one with a space in it is none, or before times.
+    """Cues by WebVTT 4.1: a block ends before an empty line (without spaces) or before times.
 
-    Blocks without times (header, comments, styles) are passed over.
+    Blocks without times (header, comments, styles) are skipped.
     """
     times: tuple[float, float] | None = None
     payload: list[str] = []
@@ -96,7 +95,7 @@ def _vtt_cues(lines: Sequence[str]) -> Iterator[Cue]:
 
 
 def _srt_cues(lines: Sequence[str]) -> Iterator[Cue]:
-    """Cues of SubRip: all lines from one with times to the next are text, but for the number of the next cue."""
+    """SubRip cues: lines between times are text, except the next cue's number."""
     timed = [(number, found) for number, line in enumerate(lines, start=1) if (found := _times(line, number))]
     if not timed and (seen := next((line for line in lines if line.strip()), None)):
         raise ManifestError(f"line 1: no times of a cue, as {EXAMPLE}, in a file that begins with {seen!r}")
@@ -106,7 +105,7 @@ def _srt_cues(lines: Sequence[str]) -> Iterator[Cue]:
 
 
 def _without_number(lines: Sequence[str], is_last: bool) -> list[str]:
-    """Lines without blank ones and the number of the next cue, which follows a blank line or comes before times."""
+    """Lines without blank ones and without the next cue's number, which follows a blank line or precedes times."""
     filled = [at for at, line in enumerate(lines) if line.strip()]
     if filled and NUMBER.fullmatch(lines[filled[-1]]):
         follows_blank = filled[-1] > 0 and not lines[filled[-1] - 1].strip()
@@ -116,7 +115,7 @@ def _without_number(lines: Sequence[str], is_last: bool) -> list[str]:
 
 
 def _times(line: str, number: int) -> tuple[float, float] | None:
-    """Start and end in seconds where a line has those of a cue. ManifestError for times that cannot be read."""
+    """Start and end in seconds of a line with times, else None. Raises ManifestError for invalid times."""
     if "-->" not in line:
         return None
     found = TIMES.fullmatch(line)
@@ -129,7 +128,7 @@ def _times(line: str, number: int) -> tuple[float, float] | None:
 
 
 def _unrolled(cues: Sequence[Cue]) -> list[Cue]:
-    """Cues without the lines that the cue before them showed already, where the file is of rolling captions."""
+    """If the file has rolling captions, its cues without lines repeated from the cue before."""
     if len(cues) < 2:
         return list(cues)
     shown = [_filled_lines(cue) for cue in cues]
@@ -148,7 +147,7 @@ def _filled_lines(cue: Cue) -> list[str]:
 
 
 def _repeated(one: Cue, other: Cue, before: Sequence[str], after: Sequence[str]) -> int:
-    """How many of the lines at the start of a cue are those at the end of the cue before it."""
+    """Number of lines at the start of a cue that repeat the end of the cue before."""
     if other.start_s - one.end_s > TOUCHING_S:
         return 0
     a, b = ([_plain(line) for line in lines] for lines in (before, after))
@@ -159,7 +158,7 @@ def _repeated(one: Cue, other: Cue, before: Sequence[str], after: Sequence[str])
 
 
 def _runs(cues: Sequence[Cue]) -> Iterator[list[Cue]]:
-    """Cues that show the same text, each with a later word underlined: one turn."""
+    """Cues with the same text and ever later underlined words, as one turn."""
     run: list[Cue] = []
     for cue in cues:
         if run and not _goes_on(run[-1], cue):
@@ -199,7 +198,7 @@ def _stamped_turn(cue: Cue) -> Segment:
 
 
 def _stamped_words(cue: Cue) -> Iterator[Word]:
-    """What stands behind every stamp, until the next one or the end of the cue."""
+    """Text after every stamp, to the next or the end of the cue."""
     pieces = STAMP.split(cue.text)
     first = _speaker_and_text(pieces[0])[1]
     starts = [cue.start_s] * bool(first) + [_seconds(stamp) for stamp in pieces[1::2]]
@@ -209,7 +208,7 @@ def _stamped_words(cue: Cue) -> Iterator[Word]:
 
 
 def _are_the_words(words: Sequence[Word], text: str) -> bool:
-    """Is every word of the text timed on its own? Half of them would be no transcript."""
+    """Whether every word is timed; otherwise word times are dropped."""
     return [word.text for word in words] == text.split()
 
 
@@ -224,7 +223,7 @@ def _speaker_and_text(text: str) -> tuple[str | None, str]:
 
 
 def _plain(text: str) -> str:
-    """Text without tags, entities and line ends."""
+    """Text without tags, entities and line breaks."""
     return " ".join(html.unescape(TAG.sub("", text)).split())
 
 

@@ -1,4 +1,4 @@
-"""Readers of public sets: an unpacked folder, in the layout in which the set is published -> entries.
+"""Readers of public sets: an unpacked folder in the published layout -> entries.
 
     librispeech     LibriSpeech/test-clean/1089/134686/1089-134686.trans.txt      openslr.org/12
     librispeech-pc  test-clean.json beside or in the folder of LibriSpeech        openslr.org/145
@@ -9,14 +9,13 @@
     fleurs          data/de_de/test.tsv and audio/test/                           huggingface.co/datasets/google/fleurs
     voxpopuli       transcribed_data/de/asr_test.tsv                              github.com/facebookresearch/voxpopuli
     spgispeech      val.csv and val/                                              datasets.kensho.com
-    ami             amicorpus/ and ami_public_manual_1.6.2/: headsets, utterances groups.inf.ed.ac.uk/ami/corpus
-    ami-sdm         the same: whole meetings, one distant microphone
-    earnings22      earnings22/media/ and transcripts/: whole calls               github.com/revdotcom/speech-datasets
+    ami             amicorpus/ and ami_public_manual_1.6.2/: headset utterances   groups.inf.ed.ac.uk/ami/corpus
+    ami-sdm         the same: meetings, one distant microphone
+    earnings22      earnings22/media/ and transcripts/: calls                     github.com/revdotcom/speech-datasets
     tedlium         legacy/test/stm/ and sph/                                     openslr.org/51, /19 and /7
     gigaspeech      GigaSpeech.json and audio/                                    github.com/SpeechColab/GigaSpeech
 
-Texts stay as the set has them. Parquet, as on the Hugging Face hub, is not read: save such sets as files with
-a manifest.
+Texts are unchanged. Parquet (Hugging Face hub) is not read: convert to files and a manifest.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from lithophone.languages import is_language
 
 @dataclass(frozen=True)
 class Corpus:
-    """The reader of a set, and its default splits (a shell pattern)."""
+    """Reader of a set, and its default splits (a shell pattern)."""
 
     parts: Reader
     default: str = "test"
@@ -74,13 +73,13 @@ CORPORA: Mapping[str, Corpus] = {
 def read_corpus(
     name: str, folder: str | Path, split: str | None = None, lang: str | None = None, limit: int | None = None
 ) -> list[Entry]:
-    """Entries of a public set, in its own order; their `corpus` is the set's name and the split.
+    """Entries of a public set, in its order; `corpus` is the set's name and split.
 
-    split: the set's own name, or a shell pattern; the test splits by default.
-    lang: one language (`zh` takes `zh-CN`); all by default.
+    split: the set's name of it, or a shell pattern; by default the test splits.
+    lang: a language (`zh` includes `zh-CN`); by default all.
 
-    Raises OptionError for a set, split or language that is not there, and names those that are; ManifestError for a
-    folder that is not the set, for a line that cannot be read, for files that are listed and missing.
+    Raises OptionError for an unknown set, split or language, with those available; ManifestError for another folder,
+    unreadable lines, and missing files.
     """
     if name not in CORPORA:
         raise OptionError(f"there is no reader of {name!r}: choose one of {', '.join(CORPORA)}")

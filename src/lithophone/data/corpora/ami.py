@@ -1,6 +1,6 @@
-"""The AMI meeting corpus, audio and manual annotations 1.6.2, in the division for recognition (full-corpus-ASR).
+"""AMI meetings, manual annotations 1.6.2, full-corpus-ASR partition.
 
-Annotations are NXT's: one file of words for every speaker of a meeting, and one of segments that point into it.
+NXT annotations: per speaker and meeting a file of words, and one of segments that refer to them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SESSIONS = {
     "dev": ("ES2011", "IB4001", "IB4002", "IB4003", "IB4004", "IB4010", "IB4011", "IS1008", "TS3004"),
     "test": ("EN2002", "ES2004", "IS1009", "TS3003"),
 }
-"""All others are for training."""
+"""All others: train."""
 
 ID = "{http://nite.sourceforge.net/}id"
 CHILD = "{http://nite.sourceforge.net/}child"
@@ -30,7 +30,7 @@ POINTER = re.compile(r"id\(([^)]+)\)")
 
 @dataclass(frozen=True)
 class Speaker:
-    """Who wears which headset in a meeting: `agent` is A to E, `channel` the number in the name of its file."""
+    """Speaker of a meeting: `agent` A to E, `channel` the number of the headset's file."""
 
     meeting: str
     agent: str
@@ -39,12 +39,12 @@ class Speaker:
 
 
 def ami(folder: Path) -> list[Part]:
-    """Utterances before headsets: amicorpus/MEETING/audio/MEETING.Headset-0.wav. Punctuation, capitals, word times."""
+    """Headset utterances: amicorpus/MEETING/audio/MEETING.Headset-0.wav. Punctuation, capitals, word times."""
     return _parts(folder, _utterances)
 
 
 def ami_sdm(folder: Path) -> list[Part]:
-    """Whole meetings, one distant microphone: MEETING.Array1-01.wav. Punctuation, capitals, word times, speakers."""
+    """Meetings, one distant microphone: MEETING.Array1-01.wav. Punctuation, capitals, word times, speakers."""
     return _parts(folder, _meetings)
 
 
@@ -102,7 +102,7 @@ def _audio(folder: Path, meeting: str, microphone: str) -> Path:
 
 
 def _turns(annotations: Path, speaker: Speaker) -> Iterator[Segment]:
-    """The speaker's segments that have words, in order; none where there is no transcript."""
+    """The speaker's segments with words, in order; none without transcript."""
     words = annotations / "words" / f"{speaker.meeting}.{speaker.agent}.words.xml"
     segments = annotations / "segments" / f"{speaker.meeting}.{speaker.agent}.segments.xml"
     if not (words.is_file() and segments.is_file()):
@@ -119,7 +119,7 @@ def _turns(annotations: Path, speaker: Speaker) -> Iterator[Segment]:
 
 
 def _text(elements: Sequence[ElementTree.Element]) -> str:
-    """Words between spaces, marks behind them."""
+    """Words joined by spaces, punctuation attached."""
     return "".join(("" if e.get("punc") == "true" else " ") + (e.text or "").strip() for e in elements).strip()
 
 

@@ -1,4 +1,4 @@
-"""Common Voice, and CoVoST 2, translations of it."""
+"""Common Voice, and its translations, CoVoST 2."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMMON_VOICE_SPLITS = ("dev", "invalidated", "other", "test", "train", "validate
 
 
 def common_voice(folder: Path) -> list[Part]:
-    """LANGUAGE/SPLIT.tsv and clips/; the folder of a language, a release, or releases. Punctuation and capitals."""
+    """LANGUAGE/SPLIT.tsv and clips/; folder of a language, a release or releases. Punctuation, capitals."""
     languages = folders_with(folder, "clips", depth=2)
     parts = [
         Part(split, root.absolute().name, partial(_common_voice_entries, root / f"{split}.tsv"))
@@ -35,12 +35,12 @@ def _common_voice_entries(path: Path) -> Iterator[Entry]:
 
 
 def _clip(root: Path, name: str) -> Path:
-    """The file of a clip; early releases omit its suffix."""
+    """Early releases omit the suffix."""
     return root / "clips" / (name if name.endswith((".mp3", ".wav", ".flac")) else f"{name}.mp3")
 
 
 def _clip_durations(path: Path) -> dict[str, float]:
-    """Seconds by clip; releases before 14 have no such table."""
+    """Seconds by clip; empty before release 14."""
     if not path.is_file():
         return {}
     try:
@@ -50,9 +50,9 @@ def _clip_durations(path: Path) -> dict[str, float]:
 
 
 def covost2(folder: Path) -> list[Part]:
-    """covost_v2.FROM_TO.SPLIT.tsv in the folder of a language of Common Voice 4, as get_covost_splits.py writes it.
+    """covost_v2.FROM_TO.SPLIT.tsv in a language folder of Common Voice 4, as by get_covost_splits.py.
 
-    A split is called FROM_TO.SPLIT. The language of an entry is the one that is spoken, its text the translation.
+    Splits are FROM_TO.SPLIT. `lang` is the language spoken, `text` the translation.
     """
     paths = sorted(
         p for root in folders_with(folder, "covost_v2.*_*.*.tsv", 2) for p in root.glob("covost_v2.*_*.*.tsv")

@@ -1,4 +1,4 @@
-"""Durations of files: from the header where it is exact, else by decoding."""
+"""Durations: from exact headers, else by decoding."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from lithophone.audio.reader import RATE_HZ, open_audio
 from lithophone.errors import AudioError
 
 EXACT = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW", "OPUS", "VORBIS")
-"""Beginnings of libsndfile's names of codecs whose header, or last page, tells the number of samples."""
+"""Prefixes of libsndfile's codec names with exact lengths in header or last page."""
 
 UNKNOWN = 1 << 40
-"""Samples (a year at 32 kHz) from which a header is taken to hold no length, as that of FLAC from a pipe."""
+"""From so many samples on (a year at 32 kHz) a header states no length, as FLAC from a pipe."""
 
 XING = (b"Xing", b"Info", b"VBRI")
-"""Names of the frame in an MP3 that tells its length."""
+"""Names of an MP3's length frame."""
 
 SEARCHED = 1 << 12
-"""Bytes at the start of an MP3 in which that frame is looked for, behind a tag."""
+"""Bytes of an MP3 after its tag that are searched for it."""
 
 
 def duration_s(path: Path) -> float | None:
-    """Seconds of a recording; None where it cannot be read."""
+    """Seconds of a recording; None if unreadable."""
     try:
         return _of_header(path) or _decoded(path)
     except (AudioError, OSError):
@@ -31,7 +31,7 @@ def duration_s(path: Path) -> float | None:
 
 
 def _of_header(path: Path) -> float | None:
-    """Seconds as the header tells them; None where it does not, or only guesses."""
+    """Seconds by the header; None if missing or estimated."""
     try:
         info = soundfile.info(path)
     except soundfile.LibsndfileError:

@@ -1,4 +1,4 @@
-"""Earnings-22, whole calls."""
+"""Earnings-22."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from lithophone.transcript import Word
 
 
 def earnings22(folder: Path) -> list[Part]:
-    """media/CALL.mp3 and transcripts/nlp_references/CALL.nlp: whole calls, as Rev scores them. There are no splits.
+    """media/CALL.mp3 and transcripts/nlp_references/CALL.nlp: full calls, as Rev scores them; no splits.
 
-    Words with times and speakers come from force_aligned_nlp_references, where that folder is; words that it could not
-    align have none. Leaderboards score short cuts of the calls, which are another set.
+    Word times and speakers are from force_aligned_nlp_references, if present; unaligned words have none. Leaderboards
+    use another set, short cuts of the calls.
     """
     roots = folders_with(folder, "transcripts/nlp_references/*.nlp", 1)
     if not roots:

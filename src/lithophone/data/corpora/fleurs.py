@@ -17,7 +17,7 @@ FLEURS_RATE_HZ = 16_000
 
 
 def fleurs(folder: Path) -> list[Part]:
-    """data/LOCALE/SPLIT.tsv, no header, and WAVs in audio/SPLIT/ or SPLIT/; with punctuation and capitals."""
+    """data/LOCALE/SPLIT.tsv without header, WAVs in audio/SPLIT/ or SPLIT/; punctuation, capitals."""
     locales = [root for root in folders_with(folder, "[td]*.tsv", 2) if "_" in root.absolute().name]
     paths = [root / f"{split}.tsv" for root in locales for split in FLEURS_SPLITS if (root / f"{split}.tsv").is_file()]
     if not paths:

@@ -1,4 +1,4 @@
-"""GigaSpeech, in segments of long recordings."""
+"""GigaSpeech, by segments."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 
 def gigaspeech(folder: Path) -> list[Part]:
-    """GigaSpeech.json, all of it read at once, and audio/; upper case, punctuation from tags.
+    """GigaSpeech.json, read at once, and audio/; upper case, punctuation from tags.
 
-    Segments without speech (`<SIL>`, `<MUSIC>`, `<NOISE>`, `<OTHER>`) are left out, as the set's own scorer does.
+    Segments tagged `<SIL>`, `<MUSIC>`, `<NOISE>` or `<OTHER>` are left out, as by the set's scorer.
     """
     path = folder / "GigaSpeech.json"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Shared by the readers of public sets: parts of a set, tables, and the search for folders and files."""
+"""Parts, tables and file search for the readers of public sets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lithophone.errors import ManifestError
 
 @dataclass(frozen=True)
 class Part:
-    """One split of a set in one language; `read` gives its entries, without `corpus`, in the set's own order."""
+    """A split in one language; `read` gives entries without `corpus`, in the set's order."""
 
     split: str
     lang: str
@@ -20,13 +20,13 @@ class Part:
 
 
 Reader = Callable[[Path], list[Part]]
-"""Folder -> the parts that are there; ManifestError, saying what was looked for, where there is none."""
+"""Folder -> its parts. Raises ManifestError, with what was expected, if there are none."""
 
 
 def folders_with(folder: Path, pattern: str, depth: int) -> list[Path]:
-    """Folders in which `pattern` finds something, sorted: the folder itself, else all of the next level that has any.
+    """Folders that match `pattern`, sorted: the folder, else the first level below with any, to `depth`.
 
-    Looks at most `depth` levels down, and no deeper than it must: folders of clips have a million files.
+    No deeper than needed: clip folders have a million files.
     """
     level = [folder]
     for _ in range(depth + 1):
@@ -38,7 +38,7 @@ def folders_with(folder: Path, pattern: str, depth: int) -> list[Path]:
 
 
 def not_the_set(folder: Path, wanted: str) -> ManifestError:
-    """The error where a folder is not what it should be."""
+    """Error for a folder without `wanted`."""
     if not folder.is_dir():
         return ManifestError(f"there is no folder {folder}")
     seen = sorted(path.name for path in folder.iterdir())[:5]
@@ -46,18 +46,18 @@ def not_the_set(folder: Path, wanted: str) -> ManifestError:
 
 
 def first_file(*candidates: Path) -> Path:
-    """The first that is there; the first of all where none is, for the error to name."""
+    """The first that exists, else the first, to be named in an error."""
     return next((path for path in candidates if path.is_file()), candidates[0])
 
 
 def table(
     path: Path, columns: Sequence[str], delimiter: str = "\t", header: Sequence[str] | None = None
 ) -> Iterator[tuple[str, ...]]:
-    """The values of these columns of a table without quoting, row by row.
+    """Columns of a table without quoting, row by row.
 
-    header: names of all columns where the first line does not give them.
+    header: all column names, if not in the first line.
 
-    Raises ManifestError for a column that is not there, and, with the line's number, for a row that ends before it.
+    Raises ManifestError for missing columns and, with the line number, short rows.
     """
     names = list(header or ())
     places: list[int] = []

@@ -1,4 +1,4 @@
-"""LibriSpeech, and LibriSpeech-PC with punctuation and capitals."""
+"""LibriSpeech, and LibriSpeech-PC (punctuated)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIBRISPEECH_SPLITS = (
 
 
 def librispeech(folder: Path) -> list[Part]:
-    """SPLIT/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt and a FLAC for every line; upper case, no punctuation."""
+    """SPLIT/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt, a FLAC per line; upper case, no punctuation."""
     splits = folders_with(folder, "*/*/*.trans.txt", depth=2)
     if not splits:
         raise not_the_set(folder, "SPLIT/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt")
@@ -35,7 +35,7 @@ def _id_and_text(line: str) -> tuple[str, str]:
 
 
 def librispeech_pc(folder: Path) -> list[Part]:
-    """SPLIT.json, JSON lines with punctuated text, and LibriSpeech itself in the folder, in it or beside it."""
+    """SPLIT.json, JSON lines, punctuated; LibriSpeech is the folder, in it or beside it."""
     lists = sorted(path for split in LIBRISPEECH_SPLITS for path in folder.rglob(f"{split}.json"))
     if not lists:
         raise not_the_set(folder, f"SPLIT.json, SPLIT being {', '.join(LIBRISPEECH_SPLITS)}")
@@ -44,7 +44,7 @@ def librispeech_pc(folder: Path) -> list[Part]:
 
 def _librispeech_pc_entries(path: Path, folder: Path) -> Iterator[Entry]:
     for _, (place, text, duration_s) in parsed_lines(path, _librispeech_pc_line):
-        # Publishers and scripts write different folders in front of split, speaker, chapter and file.
+        # Folders before SPLIT/SPEAKER/CHAPTER/FILE differ between publishers.
         roots = (
             folder,
             folder / "LibriSpeech",

@@ -52,7 +52,7 @@ def _tabbed_id_and_text(line: str) -> tuple[str, str]:
 
 
 def _mls_durations(path: Path) -> Iterator[tuple[str, float]]:
-    """`ID url start end`: where in the book of LibriVox a clip was cut out."""
+    """`ID url start end`: the clip's place in a LibriVox book."""
     if path.is_file():
         for _, span in parsed_lines(path, _mls_span):
             yield span

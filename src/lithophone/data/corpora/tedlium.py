@@ -1,4 +1,4 @@
-"""TED-LIUM, in segments of talks."""
+"""TED-LIUM, by segments."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from lithophone.data.nist import NOT_SCORED, stm_turns
 
 
 def tedlium(folder: Path) -> list[Part]:
-    """SPLIT/stm/TALK.stm and SPLIT/sph/TALK.sph of release 1, 2 or 3 (there in `legacy`); lower case, no punctuation.
+    """SPLIT/stm/TALK.stm and SPLIT/sph/TALK.sph of release 1, 2 or 3 (in `legacy`); lower case, no punctuation.
 
-    Stretches that nobody wrote down are left out, as scorers do. Clitics stand apart (`it 's`), `<unk>` is a word
-    outside the vocabulary.
+    Segments not scored are left out. Clitics are apart (`it 's`), `<unk>` is out of vocabulary.
     """
-    # Release 3 has a second division beside the legacy one, whose test set is everybody's.
+    # Release 3 has two partitions; the legacy test set is the usual one.
     legacy = [path for path in (folder / "legacy", *sorted(folder.glob("*/legacy"))) if path.is_dir()]
     splits = folders_with(legacy[0] if legacy else folder, "stm/*.stm", 2)
     if not splits:

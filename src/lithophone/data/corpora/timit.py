@@ -1,4 +1,4 @@
-"""TIMIT, with times of words."""
+"""TIMIT, with word times."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lithophone.errors import ManifestError
 from lithophone.transcript import Word
 
 TIMIT_RATE_HZ = 16_000
-"""Its times are numbers of samples."""
+"""Its times are in samples."""
 
 
 def timit(folder: Path) -> list[Part]:
-    """SPLIT/DIALECT/SPEAKER/SENTENCE.TXT, .WRD and .WAV, in upper or lower case; words have times.
+    """SPLIT/DIALECT/SPEAKER/SENTENCE.TXT, .WRD and .WAV, any case, with word times.
 
-    All sentences are read, the two of dialect (SA1, SA2) that every speaker says among them.
+    Includes the dialect sentences (SA1, SA2), the same for every speaker.
     """
     roots = folders_with(folder, "[Dd][Rr]?/*/*.[Tt][Xx][Tt]", depth=2)
     if not roots:

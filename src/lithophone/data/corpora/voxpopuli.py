@@ -11,9 +11,9 @@ from lithophone.data.manifest import Entry
 
 
 def voxpopuli(folder: Path) -> list[Part]:
-    """LANGUAGE/asr_SPLIT.tsv with LANGUAGE/YEAR/ID.ogg, as get_asr_data.py writes it, or with the hub's SPLIT/*/ID.wav.
+    """LANGUAGE/asr_SPLIT.tsv with LANGUAGE/YEAR/ID.ogg, as by get_asr_data.py, or the hub's SPLIT/*/ID.wav.
 
-    The text is the written one, with punctuation and capitals, and the normalised one where the set has no other.
+    Text: raw, with punctuation and capitals, else normalised.
     """
     paths = sorted(path for root in folders_with(folder, "asr_*.tsv", 2) for path in root.glob("asr_*.tsv"))
     if not paths:
