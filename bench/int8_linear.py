@@ -1,12 +1,11 @@
-"""int8 products on CPUs: which of torch's `model/quantize.py` should use, how close they are, and what a model gains.
+"""int8 products on CPUs: speed and error of torch's kernels for `model/quantize.py`, and the gain of a model.
 
     python bench/int8_linear.py --out bench/results/int8_linear.json
 
-Products of the sizes of granite-speech-4.1-2b, and of the bundled model, are timed in turn; given are each form's
-median milliseconds and its error: relative, the mean over tokens of unlike loudness. Where a decoder's weights come
-from memory and not from a cache, they do so here. Then come an encoder pass, a prompt and decoding steps of a model of
-the real widths and few layers, with the least cosine to float32. One thread is the default: on a machine that has other
-work, the threads of one product wait for each other.
+Per product, in the sizes of granite-speech-4.1-2b and of the bundled model: median milliseconds and mean relative error
+over tokens of different magnitude; weights of decoder steps come from memory, not from a cache. Then an encoder pass, a
+prompt and decoding steps at real widths and few layers, with the least cosine to float32. One thread by default: on a
+busy machine the threads of a product wait for each other.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ SIZES = {
     (2048, 2048): (16, (1, 2, 4, 8, 16, 64)), (2048, 4096): (8, (1, 8, 400)), (2048, 100_352): (1, (1, 4)),
     (1024, 1024): (1, (400, 1500)), (1024, 4096): (1, (400, 1500)), (192, 576): (1, (1, 1500)),
 }  # fmt: skip
-"""Inputs and outputs of a layer -> how many of them are used in turn, and the numbers of rows."""
+"""(Inputs, outputs) of a layer -> number of copies used in turn, numbers of rows."""
 SLOW = {"weight only": 64}
-"""The most rows a form is tried with."""
+"""Most rows a form is measured with."""
 
 LAYERS, VOCABULARY = 3, 8192
 MODEL = ModelConfig(
@@ -50,11 +49,11 @@ N_FRAMES, N_PROMPT, N_STEPS, BATCHES = 750, 250, 8, (1, 8)
 KINDS = {
     "float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32, "int8 + bfloat16": torch.bfloat16,
 }  # fmt: skip
-"""The models, and what they compute in beside int8."""
+"""Models, and the dtype they compute in beside int8."""
 
 
 def forms(weight: Tensor) -> dict[str, Product]:
-    """The product with one weight `(N, K)`, in all its forms."""
+    """The product with a weight `(N, K)`, in all forms."""
     values, scale = quantize_rows(weight)
     half, half_scale = weight.bfloat16(), scale.bfloat16()
     ours = Int8Matrix(values, scale).product
@@ -71,7 +70,7 @@ def forms(weight: Tensor) -> dict[str, Product]:
 
 
 def per_tensor(engine: str, weight: Tensor, scale: Tensor) -> Product:
-    """`quantized.linear_dynamic`: one scale for all tokens of a call."""
+    """`quantized.linear_dynamic`: one scale for all tokens."""
     torch.backends.quantized.engine = engine
     zeros = torch.zeros(len(scale), dtype=torch.int64)
     integers = torch.quantize_per_channel(weight, scale.double(), zeros, 0, torch.qint8)
@@ -85,13 +84,13 @@ def per_tensor(engine: str, weight: Tensor, scale: Tensor) -> Product:
 
 
 def int_mm(x: Tensor, values: Tensor, scale: Tensor) -> Tensor:
-    """Signed bytes, and weights that are not packed."""
+    """Signed activations, unpacked weights."""
     tokens = x.abs().amax(-1, keepdim=True) / 127
     return torch._int_mm((x / tokens).round_().to(torch.int8), values.T).float().mul_(tokens).mul_(scale)
 
 
 def compare(products: list[dict[str, Product]], x: Tensor, rounds: int) -> Figures:
-    """Form -> median milliseconds and relative error, the forms taking turns."""
+    """Form -> median milliseconds and relative error, forms in turn."""
     names = [name for name in products[0] if len(x) <= SLOW.get(name, len(x))]
     times: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
@@ -125,7 +124,7 @@ def build_models() -> dict[str, GraniteSpeech]:
 
 @torch.inference_mode()
 def measure_models(rounds: int) -> dict[str, Figures]:
-    """Part of the work -> kind of model -> median milliseconds and the least cosine to float32."""
+    """Part -> kind of model -> median milliseconds and least cosine to float32."""
     models = build_models()
     frames = torch.randn(1, N_FRAMES, MODEL.encoder_config.input_dim)
     prompt = 0.1 * torch.randn(1, N_PROMPT, MODEL.text_config.hidden_size)
@@ -146,7 +145,7 @@ def filled_cache(model: GraniteSpeech, batch: int) -> KVCache:
 
 
 def step(model: GraniteSpeech, cache: KVCache) -> Tensor:
-    """One more token in every row: ids 0, 1, 2, ..."""
+    """One more token in every row."""
     ids = torch.arange(len(cache.lengths))
     hidden = model.language_model(model.language_model.embed(ids)[:, None], cache)
     return model.language_model.logits(hidden)

@@ -4,9 +4,9 @@
     python bench/peers.py /tmp/real-shape --peer crispasr --converter CrispASR/models/convert-granite-speech-to-gguf.py
     python bench/peers.py /tmp/real-shape --peer transcribe-cpp --converter transcribe.cpp/scripts/convert-granite.py
 
-Run it with the Python of an environment that has the peer, `gguf`, `safetensors`, `librosa` and torch: it imports
-nothing of ours. The converters are files of the peers' own repositories. What counts is the median of a few rounds
-after one that does not count, as in `real_shape.py`. A peer that is not run says why under `cannot`, exit status 1.
+Needs an environment with the peer, `gguf`, `safetensors`, `librosa` and torch, without lithophone; the converters are
+files of the peers' repositories. Reported is the median after a warm-up round, as in `real_shape.py`, or `cannot` with
+the reason, exit status 1.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ NOT_RUN = {
 
 
 class CannotRunError(Exception):
-    """A peer does not run here; the text says what is missing, or how it failed."""
+    """A peer does not run: what is missing, or how it failed."""
 
 
 def noise() -> np.ndarray:
-    """Samples (n,), float32, 16 kHz: random weights do not listen."""
+    """Samples (n,), float32, 16 kHz: speech makes no difference to random weights."""
     return (0.1 * np.random.default_rng(1).standard_normal(int(16_000 * AUDIO_S))).astype(np.float32)
 
 
 def prepare(folder: Path, place: Path) -> Path:
-    """The folder as the converters want it: the same weights, and the two files our random checkpoint lacks."""
+    """The folder for the converters: the weights, and two files that the random checkpoint lacks."""
     place.mkdir()
     for file in folder.iterdir():
         (place / file.name).symlink_to(file.resolve())
@@ -60,14 +60,14 @@ def prepare(folder: Path, place: Path) -> Path:
 
 
 def add_merge(file: Path) -> None:
-    """One merge where there is none, since a list of none counts as missing: t and h make the former `piece0`."""
+    """Add the merge t + h (the former `piece0`) where there is none: the converters take an empty list as missing."""
     found = json.loads(file.read_text())
     if found["model"]["merges"]:
         return
     vocab = found["model"]["vocab"]
     vocab["th"] = vocab.pop("piece0")
     found["model"]["merges"] = [["t", "h"]]
-    file.unlink()  # the link, not what it leads to
+    file.unlink()  # the link, not its target
     file.write_text(json.dumps(found))
 
 
@@ -78,14 +78,14 @@ def convert(command: list[str]) -> None:
 
 
 def rounds_of(run: Callable[[], dict[str, float]], rounds: int) -> dict[str, float]:
-    """Medians of what `run` measures, after a round that does not count."""
+    """Medians of what `run` measures, after a warm-up round."""
     run()
     found = [run() for _ in range(rounds)]
     return {key: statistics.median(one[key] for one in found) for key in found[0]}
 
 
 def crispasr(file: Path, rounds: int, threads: int) -> dict[str, Any]:
-    """It stops after exactly N_NEW tokens where none of them ends the reply."""
+    """Stops after exactly N_NEW tokens unless one ends the reply."""
     from crispasr import Session
 
     began = time.perf_counter()
@@ -103,7 +103,7 @@ def crispasr(file: Path, rounds: int, threads: int) -> dict[str, Any]:
 
 
 def transcribe_cpp(file: Path, rounds: int, threads: int) -> dict[str, Any]:
-    """Its limit of tokens is fixed in the library: the time of a token is what remains after audio and prompt."""
+    """Its token limit is fixed: seconds a token are what remains after audio and prompt."""
     import transcribe_cpp as peer
 
     lines: list[str] = []
@@ -125,13 +125,13 @@ def transcribe_cpp(file: Path, rounds: int, threads: int) -> dict[str, Any]:
 
 
 def truncated_at(lines: list[str]) -> int:
-    """Tokens of the last reply, from the library's own warning."""
+    """Tokens of the last reply, from the library's warning."""
     counts = [int(found[1]) for line in lines if (found := re.search(r"truncated at (\d+) tokens", line))]
     return counts[-1]
 
 
 def parts(whole_s: float, timings: Any, tokens: int) -> dict[str, float]:
-    """`total_s` is for N_NEW tokens; `measured_s` and `measured_tokens` are what it follows from."""
+    """`total_s` for N_NEW tokens, derived from `measured_s` and `measured_tokens`."""
     encoder_s, prefill_s = (timings.mel_ms + timings.encode_ms) / 1000, timings.decode_ms / 1000
     token_s = (whole_s - encoder_s - prefill_s) / tokens
     return {

@@ -2,8 +2,8 @@
 
     python bench/real_checkpoint.py FOLDER
 
-It says nothing, and takes as long for it as granite-speech-4.1-2b would. What it says it is sure of, as a trained model
-is: rounding turns no token into another, so replies of two engines, or of two decoders, can be compared.
+As slow as granite-speech-4.1-2b, with meaningless but confident replies: rounding changes no token, so replies of two
+engines or decoders can be compared.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ SHARD_BYTES = 500_000_000
 HEAD = "language_model.lm_head.weight"
 EMBEDDINGS = "language_model.model.embed_tokens.weight"
 STEP = 997
-"""Behind token i the language model says i + 997: its head is its table of embeddings, moved by so many rows."""
+"""After token i the model predicts i + 997: its head is the embedding table moved by so many rows."""
 
 FAINT = ("o_proj.weight", "down_proj.weight")
-"""What writes into the language model's stream, so softly that the last token is still to be read in it at the end."""
+"""Layers that write to the residual stream, scaled so low that the last token's embedding dominates at its end."""
 
 
 def write_checkpoint(folder: Path) -> None:
-    """Weights, tokenizer and configuration; replies of the model never end by themselves."""
+    """Weights, tokenizer and configuration; replies never end by themselves."""
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(folder)
     real_vocabulary().save(folder)
@@ -44,7 +44,7 @@ def write_checkpoint(folder: Path) -> None:
 
 
 def write_weights(folder: Path) -> None:
-    """Shard by shard, as transformers lays them out; never more than one shard in memory."""
+    """Shards as transformers lays them out, one in memory at a time."""
     with torch.device("meta"):
         shapes = GraniteSpeech(CONFIG, TEXT.vocab_size).state_dict()
     head = {name: shapes.pop(f"bpe_head.{name}") for name in ("weight", "bias")}
@@ -87,7 +87,7 @@ def random_like(name: str, tensor: Tensor) -> Tensor:
 
 
 def real_vocabulary() -> Tokenizer:
-    """The published ids of the special tokens over a vocabulary of the published size."""
+    """Published ids of the special tokens in a vocabulary of the published size."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     names = [*alphabet, *(f"piece{i}" for i in range(TEXT.pad_token_id - len(alphabet)))]
     core = tokenizers.Tokenizer(models.BPE(vocab={name: i for i, name in enumerate(names)}, merges=[]))

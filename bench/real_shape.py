@@ -3,11 +3,9 @@
     python bench/real_checkpoint.py /tmp/real-shape
     python bench/real_shape.py /tmp/real-shape --out bench/results/real_shape.json
 
-Every engine loads the same random weights in a process of its own and answers the same prompt a few times; what counts
-is the median. Our processes keep the memory they free, as the command `lithophone` does; transformers is measured as it
-comes, and with memory kept as well. Drafts are the engine's own greedy reply with errors put in: a third
-of them each wrong, extra and missing tokens. They stand for the encoder's, whose making is in the time of every engine
-as part of the encoder.
+Every engine loads the same random weights in its own process; reported is the median. Ours keep freed memory, as the
+command `lithophone` does; transformers is measured with and without that. Drafts are the engine's greedy reply with
+errors, a third each of wrong, extra and missing tokens; making them is part of the encoder's time.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ PEER, PEER_KEPT = "transformers bfloat16", "transformers bfloat16, memory kept"
 
 
 def recording() -> Tensor:
-    """Frames (1, T, 160) of noise: random weights do not listen."""
+    """Frames (1, T, 160) of noise: speech makes no difference to random weights."""
     samples = 0.1 * torch.randn(int(16_000 * AUDIO_S), generator=torch.Generator().manual_seed(1))
     return log_mel_frames(samples)[None]
 
@@ -56,7 +54,7 @@ def prompt_ids(checkpoint: Checkpoint) -> list[int]:
 
 
 def with_errors(ids: Sequence[int], rate: float, seed: int = 0) -> list[int]:
-    """The ids with a share `rate` of them, in turn and anywhere, changed, left out, or followed by another one."""
+    """The ids with a share `rate` of them, at random places, in turn changed, left out, or followed by another one."""
     rng, draft = random.Random(seed), list[int]()
     places = rng.sample(range(len(ids)), round(rate * len(ids)))
     kinds = dict(zip(places, cycle(("change", "leave out", "add")), strict=False))
@@ -67,7 +65,7 @@ def with_errors(ids: Sequence[int], rate: float, seed: int = 0) -> list[int]:
 
 
 def timed(run: Callable[[], Any], rounds: int) -> tuple[float, Any]:
-    """Median seconds after a round that does not count, and what the last one gave."""
+    """Median seconds after a warm-up round, and the last result."""
     found, times = run(), []
     for _ in range(rounds):
         began = time.perf_counter()

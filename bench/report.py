@@ -1,4 +1,4 @@
-"""Results as JSON, with the commit they belong to and the machine they were measured on."""
+"""Results as JSON, with commit and machine."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 
 
 def save_results(path: Path, results: dict[str, Any], device: str = "cpu") -> None:
-    """Write `results` behind `commit`, which ends in `+` where the tree differs from it, and `machine`."""
+    """Write `results` after `commit`, which ends in `+` for a modified tree, and `machine`."""
     commit = _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "--", "src", "bench") else "")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"commit": commit, "machine": machine(device), **results}, indent=1) + "\n")
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the figures depend on: device, model of the CPU, cores, threads, torch."""
+    """Device, CPU model, cores, threads, torch version."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
     return {
         "device": name, "cpu": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
@@ -28,7 +28,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    """The CPU as Linux names it, with the instructions that torch uses."""
+    """CPU name on Linux, and the instruction set torch uses."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -1,16 +1,16 @@
-"""How far word times are off, in milliseconds, where the right times are known; and what the alignment costs.
+"""Errors of word times, in milliseconds, where the right times are known; and the cost of the alignment.
 
     python bench/word_times.py --out bench/results/word_times.json
     python bench/word_times.py --manifests ../shared/speech/synth.jsonl ../shared/speech/dev.jsonl --clips 20
 
-The right text is aligned to what the model's encoder hears, so nothing but the alignment is measured.
+The reference text is aligned to the encoder's posteriors, so that only the alignment is measured.
 
-    voice    flite (Debian's package `flite`) says sentences and tells where each of its segments ends; how many of them
-             belong to a word it tells when it says the word alone. Ends and starts of all words are compared; then
-             once more with the sentences one behind the other, without a gap, in windows of at most 30 s.
-    joined   English recordings stand one behind the other, without a gap, in windows of at most 30 s. The last word of
-             each must end, and the first begin, where its sound does. Where that is, is not sharp: the power of 50 ms
-             comes within 35 dB of the loudest, and 10 dB above the quietest twentieth. Breath and noise count as sound.
+    voice    flite (Debian's package `flite`) speaks sentences and prints where each segment ends; the segments of a
+             word are counted by speaking it alone. Starts and ends of all words are compared, for sentences alone and
+             joined without a gap in windows of at most 30 s.
+    joined   English recordings joined without a gap in windows of at most 30 s. The last word of each must end, and the
+             first begin, where its sound does: where the power of 50 ms is within 35 dB of the loudest and 10 dB above
+             the quietest twentieth. Breath and noise count as sound.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ Times = list[tuple[float, float]]
 
 
 def flite(text: str, voice: str, *options: str) -> list[str]:
-    """What flite prints with an option, in words."""
+    """Words of flite's output."""
     command = ["flite", "-voice", voice, "-t", text, *options]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 
@@ -93,7 +93,7 @@ def segment_count(word: str, voice: str) -> int:
 
 
 def said_by(voice: str, text: str) -> tuple[Samples, Times] | None:
-    """Samples, and the times of the words; None where the words alone have other segments than the sentence."""
+    """Samples and times of the words; None where words alone have other segments than the sentence."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "said.wav"
         printed = [entry.split(":") for entry in flite(text, voice, "-psdur", "-o", str(path))]
@@ -110,7 +110,7 @@ def said_by(voice: str, text: str) -> tuple[Samples, Times] | None:
 
 
 def in_windows(items: Iterable[Item], length: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """As many items together, in their order, as fit into a window; `length` is in samples."""
+    """Items in order, as many as fit into a window; `length` in samples."""
     window: list[Item] = []
     for item in items:
         if window and sum(map(length, window)) + length(item) > WINDOW_S * RATE_HZ:
@@ -122,7 +122,7 @@ def in_windows(items: Iterable[Item], length: Callable[[Item], int]) -> Iterator
 
 
 def sound_span(samples: Samples) -> tuple[float, float]:
-    """Where the sound begins and ends, in seconds."""
+    """Start and end of the sound in seconds."""
     chunks = samples[: len(samples) // CHUNK * CHUNK].reshape(-1, CHUNK)
     power = np.convolve((chunks.astype(np.float64) ** 2).mean(1), np.full(SMOOTHING, 1 / SMOOTHING), "same")
     level_db = 10 * np.log10(power + 1e-12)
@@ -131,7 +131,7 @@ def sound_span(samples: Samples) -> tuple[float, float]:
 
 
 def edge_words(words: Sequence[Word], window: list[tuple[str, Samples]]) -> Iterator[tuple[Word, tuple[float, float]]]:
-    """Every recording, from its first word to its last one, as one long word; and where its sound is."""
+    """Every recording as one word, from its first start to its last end, with the span of its sound."""
     first, offset = 0, 0
     for text, samples in window:
         behind = first + len(text.split())
@@ -158,7 +158,7 @@ def aligned(transcriber: Transcriber, text: str, samples: Samples) -> tuple[Word
 
 
 def summary(pairs: Sequence[tuple[Word, tuple[float, float]]]) -> dict[str, object]:
-    """Errors of starts and ends, in milliseconds; positive is too late."""
+    """Errors of starts and ends in milliseconds; positive is late."""
     errors = np.array([(w.start_s - start_s, w.end_s - end_s) for w, (start_s, end_s) in pairs]) * 1000
     return {"words": len(pairs), "start": _statistics(errors[:, 0]), "end": _statistics(errors[:, 1])}
 
@@ -185,7 +185,7 @@ def measure_voice(transcriber: Transcriber, sentences: Sequence[str]) -> dict[st
 def compared(
     transcriber: Transcriber, said: Sequence[tuple[str, Samples, Times]]
 ) -> Iterator[tuple[Word, tuple[float, float]]]:
-    """The words of sentences that stand one behind the other, and their true times."""
+    """Words of joined sentences with their true times."""
     starts_s = accumulate((len(samples) / RATE_HZ for _, samples, _ in said), initial=0.0)
     times = [(s + at, e + at) for at, (_, _, times) in zip(starts_s, said, strict=False) for s, e in times]
     samples = np.concatenate([samples for _, samples, _ in said])
@@ -202,7 +202,7 @@ def measure_joined(transcriber: Transcriber, entries: Sequence[Entry]) -> dict[s
 
 
 def alignment_ms(characters: int, rounds: int = 7) -> float:
-    """Median time to align a text of so many characters to 30 s of random posteriors."""
+    """Median time to align so many characters to 30 s of random posteriors."""
     rng = np.random.default_rng(0)
     frames = round(WINDOW_S / FRAME_S)
     log_probs = np.log(rng.dirichlet(np.full(N_LABELS, 0.1), frames) + 1e-9).astype(np.float32)

@@ -14,9 +14,7 @@ class AcousticModel(nn.Module):
     projector: nn.Module
 
     def encode(self, frames: Tensor, lengths: Tensor | None = None, bias: EncoderBias | None = None) -> EncoderOutput:
-        """Zero-padded frames `(B, T, 160)`, lengths `(B,)` and language conditioning -> encoder states and character
-        logits.
-        """
+        """Zero-padded frames `(B, T, 160)`, lengths `(B,)` and language conditioning -> `EncoderOutput`."""
         out: EncoderOutput = self.encoder(frames, lengths, bias)
         return out
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from lithophone.model.config import TextConfig
 
 BLOCK = 64
-"""`reserve` adds room by blocks of this many positions: every growth copies the whole cache."""
+"""Positions by which `reserve` grows; each growth copies the cache."""
 
 
 class KVCache:
@@ -27,7 +27,7 @@ class KVCache:
         self.layers = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
         self.longest = 0
-        """The longest row, as a Python number: asking the device for it at every step would stall it."""
+        """Length of the longest row, on the host: reading it from the device would stall every step."""
 
     def slots(self, n: int) -> Tensor:
         """The slots `(B, n)` of each row's next n positions."""

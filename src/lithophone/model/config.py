@@ -28,10 +28,10 @@ ARCHITECTURES = {
     "granite_speech": "GraniteSpeechForConditionalGeneration",
     "granite_speech_plus": "GraniteSpeechPlusForConditionalGeneration",
 }
-"""The models that take prompts, and their classes in `transformers`. The others edit: `model/nar_config.py`."""
+"""Models with prompts, and their classes in `transformers`; editing models: `model/nar_config.py`."""
 
 Variant = Literal["granite_speech", "granite_speech_plus", "granite_speech_5"]
-"""The prompts of a model: those of 3.3 to 4.1, of plus, or of granite-speech-5.0-2b."""
+"""Prompt format: 3.3 to 4.1, plus, or granite-speech-5.0-2b."""
 VARIANTS: tuple[Variant, ...] = ("granite_speech", "granite_speech_plus", "granite_speech_5")
 
 MODEL_TYPES: tuple[ModelType, ...] = ("granite_speech", "granite_speech_plus", "granite_speech_nar", "nle")
@@ -57,9 +57,9 @@ class EncoderConfig(StrictConfig):
     output_dim: int = 348
     dropout: float = 0.1
     cat_hidden_layers: tuple[int, ...] = ()
-    """1-based layers whose outputs are joined, channel by channel, in front of the last one (plus: `(3,)`).
+    """1-based layers whose outputs are concatenated before the last one's (plus: `(3,)`).
 
-    0 is what the first layer reads; the layer of the self-conditioning gives its output with the feedback added.
+    0 is the input of the first layer; the self-conditioning layer's output includes the feedback.
     """
 
     section: ClassVar[str] = "encoder_config"
@@ -105,7 +105,7 @@ class EncoderConfig(StrictConfig):
         return super().from_dict(values)
 
     def to_dict(self) -> dict[str, Any]:
-        """`cat_hidden_layers` is written for plus models only: the base reference ignores it silently."""
+        """Without empty `cat_hidden_layers`, which the base reference ignores silently."""
         values = super().to_dict()
         layers = list(values.pop("cat_hidden_layers"))
         plus = {"model_type": "granite_speech_plus_encoder", "cat_hidden_layers": layers}
@@ -283,7 +283,7 @@ class TextConfig(StrictConfig):
         return super().from_dict(values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The rotary base is written in both places where versions of `transformers` look for it."""
+        """The rotary base is written in both places where versions of `transformers` look."""
         values = super().to_dict()
         del values["yarn"]
         rope = {"rope_type": "default"} if self.yarn is None else self.yarn.to_dict()
@@ -307,7 +307,7 @@ class ModelConfig(StrictConfig):
     window_size: int = 15
     has_lora_adapter: bool = False
     tie_word_embeddings: bool = False
-    """The same as `text_config.tie_word_embeddings`: one head, two places in the file."""
+    """Equals `text_config.tie_word_embeddings`."""
 
     limits: ClassVar[Mapping[str, Range]] = {
         "audio_token_index": (0, SIZE[1]), "downsample_rate": (1, 1000), "window_size": (1, 1000),

@@ -29,10 +29,10 @@ class EncoderBias:
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """Encoder output of a batch. Beyond `lengths`, `states` and `last` are zero, the others undefined."""
+    """Encoder output of a batch; beyond `lengths` `states` and `last` are zero, the others undefined."""
 
     states: Tensor
-    """(B, T, output_size): what the projector reads; plus, nar: layers of `cat_hidden_layers`, then the last one."""
+    """(B, T, output_size), read by the projector: layers of `cat_hidden_layers` (plus, nar), then the last."""
     last: Tensor
     """(B, T, hidden_dim): output of the last block."""
     logits: Tensor
@@ -44,7 +44,7 @@ class EncoderOutput:
 
 
 class Conformer(nn.Module):
-    """The whole encoder, `encoder.*` of a checkpoint."""
+    """The encoder, `encoder.*` of a checkpoint."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -205,9 +205,7 @@ class ConvModule(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """x (B, T, D), valid (B, T) -> (B, T, D). Padding is zeroed before the depthwise convolution, as in the
-        reference.
-        """
+        """x (B, T, D), valid (B, T) -> (B, T, D); padding is zeroed before the depthwise convolution."""
         x = F.glu(pointwise(self.norm(x), self.up_conv), -1) * valid[..., None]
         x = self._normalise(self.depth_conv(x), valid)
         out: Tensor = self.dropout(pointwise(F.silu(x), self.down_conv))

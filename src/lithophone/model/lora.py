@@ -46,8 +46,8 @@ class LoraConfig:
     def from_dict(cls, values: Mapping[str, Any], layers: Sequence[str] = ()) -> LoraConfig:
         """Read peft's `adapter_config.json`; ConfigError for an unsupported kind of adapter.
 
-        A `target_modules` that is one text is a pattern in peft. It is never run: `layers`, the paths in the adapter
-        file, are the targets then.
+        A string in `target_modules` is a pattern in peft. It is never run: the targets are then `layers`, the paths in
+        the adapter file.
         """
         unbuilt = [key for key in UNBUILT if values.get(key)]
         if unbuilt or values.get("bias", "none") != "none":
@@ -115,7 +115,6 @@ def add_lora(model: nn.Module, config: LoraConfig) -> list[str]:
 
 
 def has_lora(model: nn.Module) -> bool:
-    """Whether any layer has an adapter, merged or not."""
     return any(True for _ in _adapted(model))
 
 
@@ -159,7 +158,6 @@ def lora_enabled(model: nn.Module, enabled: bool) -> Iterator[None]:
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a parameter name belongs to an adapter."""
     return any(part in ADAPTER_PARTS for part in name.split("."))
 
 

@@ -136,7 +136,7 @@ class NarProjector(nn.Module):
 
 
 class GraniteSpeechNar(AcousticModel):
-    """A whole nar model, of any generation."""
+    """A nar model of any generation."""
 
     encoder: NarEncoder
     projector: NarProjector

@@ -4,8 +4,8 @@
     G2  `granite_speech_nar`  its later revisions (99a4df9, a1e3416), class GraniteSpeechNarForASR
     G3  `granite_speech_nar`  the class proposed to `transformers` (pull request 46031), GraniteSpeechNarForCTC
 
-Field names are G2's, defaults those of granite-speech-4.1-2b-nar. No release of `transformers` has these classes: keys
-of G1 and G3 are those of public converters. Unknown keys are refused.
+Field names are G2's, defaults those of granite-speech-4.1-2b-nar. No release of `transformers` has these classes; keys
+of G1 and G3 are those of public converters.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ NAR_ARCHITECTURES: dict[Generation, str] = {
 }  # fmt: skip
 
 MIN_EDIT_SEQUENCE_LENGTH = 8
-"""The least number of slots that the language model is given, however short the hypothesis is."""
+"""Least number of slots of the language model."""
 
 NATIVE_ENCODER = {"vocabulary_size": "bpe_output_dim", "pooling_window": "bpe_pooling_window"}
 NATIVE_PROJECTOR = {
     "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers", "window_size": "block_size",
     "layer_norm_eps": "layernorm_eps", "attention_bias": "attn_bias", "intermediate_size": "mlp_ratio",
 }  # fmt: skip
-"""Keys of a section as G3 names them, and as they are named here; the last one counts channels there."""
+"""G3's keys -> ours; its last one counts channels."""
 
 
 def config_from_dict(values: Mapping[str, Any]) -> ModelConfig | NarConfig:
@@ -66,7 +66,7 @@ class NarEncoderConfig(EncoderConfig):
         "model_type": ("granite_speech_nar_encoder", "nle_encoder"), "attn_type": ("block",),
     }  # fmt: skip
     unused: ClassVar[frozenset[str]] = frozenset({"loss_lambda", "pred_dropout"})
-    """Of its makers' training alone."""
+    """Of the original training only."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -143,10 +143,10 @@ class NarConfig(StrictConfig):
             "encoder_ctc_loss_lambda",
         }
     )  # fmt: skip
-    """Code to run with, weights of losses, an audio token that no prompt holds, and the family's character table."""
+    """Runtime code, loss weights, an audio token that no prompt has, and the family's character table."""
 
     whole_frames: ClassVar[bool] = True
-    """Whether its front end drops the samples of half a frame at the end (`features.frame_count`)."""
+    """Whether the front end drops half a frame of samples at the end (`features.frame_count`)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -188,7 +188,7 @@ class NarConfig(StrictConfig):
         return super().from_dict(values | parts | {"text_config": text_config, "generation": generation})
 
     def to_dict(self) -> dict[str, Any]:
-        """`config.json` in the words of its generation."""
+        """`config.json` with the keys of its generation."""
         top = {
             "model_type": self.model_type, "architectures": [NAR_ARCHITECTURES[self.generation]],
             "tie_word_embeddings": self.text_config.tie_word_embeddings,

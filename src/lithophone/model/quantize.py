@@ -25,19 +25,19 @@ from lithophone.model.lora import is_adapter
 from lithophone.model.strict_config import shown
 
 SCALE = "weight_scale"
-"""The scales of a layer's `weight` in a state dict and in a file: float32 (N,)."""
+"""Name of the scales of `weight` in state dicts and files: float32 (N,)."""
 QUANTIZATION = {"quant_method": "lithophone_int8"}
-"""`quantization_config` in the `config.json` of a checkpoint whose weights are int8."""
+"""`quantization_config` in `config.json` of int8 checkpoints."""
 COMPUTE_DTYPE = torch.float32
-"""What everything else computes in: as fast as bfloat16 here, closer, and no matter for older CPUs."""
+"""Dtype of all else: as fast as bfloat16 here, more exact, and supported by older CPUs."""
 FLOAT_LAYERS = re.compile(r"(^|\.)encoder\.(input_linear|out|out_mid)$")
-"""Layers that stay as they are: the one that reads the frames, and the CTC's, whose posteriors give words their times.
-Together they are less than a hundredth of the encoder."""
+"""Layers kept in float: the input layer, and the CTC heads, whose posteriors give word times. Under 1 % of the encoder.
+"""
 
 FEW_ROWS = re.compile(r"(^|\.)language_model\.model\.layers\.")
-"""Layers that mostly multiply few rows at a time: they take part in every step of a decoder."""
+"""Layers that mostly multiply few rows, in decoder steps."""
 ROUNDED_AT_ONCE = 2**19
-"""Numbers: what is rounded stays in the processor's cache, and no large table is ever in memory in float32."""
+"""Numbers rounded at once: they fit the CPU cache, and no large table is held in float32."""
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,7 +71,7 @@ class Operand:
 
 
 class Int8Matrix(Operand):
-    """The weight `(N, K)` of a linear layer, or `(N, K, 1)` of a convolution, packed for products. Immutable.
+    """The weight `(N, K)` of a linear layer, or `(N, K, 1)` of a convolution, packed. Immutable.
 
     Raises OptionError off the CPU, and on CPUs without exact int8 products.
     """
@@ -89,7 +89,7 @@ class Int8Matrix(Operand):
         return self.packed.values.view(self.shape)
 
     def squeeze(self, dim: int) -> Int8Matrix:
-        """`pointwise` calls this for the matrix of a convolution."""
+        """The matrix of a convolution, for `pointwise`."""
         assert self.shape[dim] == 1, f"{self.shape} has a width"
         return self
 
@@ -102,7 +102,7 @@ class Int8Matrix(Operand):
 
 
 class Int8Table(Operand):
-    """The embedding table `(N, K)`, with embeddings in `dtype`; also the head where the two are tied."""
+    """The embedding table `(N, K)`, read in `dtype`; also a tied head."""
 
     def __init__(self, values: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
         _check_device(values.device)
@@ -156,7 +156,6 @@ def set_int8(path: str, layer: nn.Module, values: Tensor, scale: Tensor, dtype: 
 
 
 def has_int8(model: nn.Module) -> bool:
-    """Whether any layer has an int8 weight."""
     return any(isinstance(layer.weight, Operand) for layer in int8_layers(model).values())
 
 

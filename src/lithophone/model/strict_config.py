@@ -18,7 +18,7 @@ T = TypeVar("T", bound="StrictConfig")
 Range = tuple[float, float]
 
 MAX_SIZE = 2**20
-"""Largest size (channels, labels, positions) that is read: ten times the largest of the family."""
+"""Largest size (channels, labels, positions): ten times the family's."""
 MAX_LAYERS = 512
 SIZE: Range = (1, MAX_SIZE)
 LAYERS: Range = (1, MAX_LAYERS)
@@ -39,24 +39,24 @@ KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,), "float": (float, int), "bool": (bool,), "str": (str,), "int | None": (int, type(None)),
     "float | None": (float, int, type(None)),
 }  # fmt: skip
-"""What JSON may hold for a field, by the field's annotation; fields with other annotations check themselves."""
+"""JSON types by field annotation; fields with other annotations check themselves."""
 
 SHOWN = 100
-"""Characters of a value that an error shows."""
+"""Most characters of a value in errors."""
 
 
 @dataclass(frozen=True)
 class StrictConfig:
     section: ClassVar[str] = ""
-    """Where it stands in `config.json`."""
+    """Path in `config.json`."""
     absent: ClassVar[Mapping[str, Any]] = {}
-    """Values of keys that a file leaves out, where they differ from our defaults: the defaults of `transformers`."""
+    """Values of absent keys where the defaults of `transformers` differ from ours."""
     inert: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
-    """Keys that are understood only at these values: any other value would change the numbers."""
+    """Keys accepted only with these values; others would change the numbers."""
     unused: ClassVar[frozenset[str]] = frozenset()
-    """Keys of parts that these models do not have: their values change nothing."""
+    """Keys of parts that these models lack, ignored."""
     limits: ClassVar[Mapping[str, Range]] = {}
-    """Least and greatest value of numeric fields."""
+    """Range of numeric fields."""
 
     def __post_init__(self) -> None:
         for key, (least, greatest) in self.limits.items():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Names:
-    """A file's naming against ours: prefixes, of which the first match counts, and inner parts."""
+    """Naming in a file: prefixes, of which the first match counts, and inner parts."""
 
     beginnings: tuple[tuple[str, str], ...] = ()
     parts: tuple[tuple[str, str], ...] = ()
@@ -48,11 +48,10 @@ NATIVE = Names(
     ),
     ((".cross_attn.", ".cross_attention."),),
 )
-"""What newer `transformers` write; the base and plus models have no more than the encoder, projector and language model
-of it."""
+"""Names of newer `transformers`; base and plus models have only encoder, projector and language model."""
 
 NESTED = Names((("language_model.model.model.", "language_model.model."),))
 """granite-speech-4.1-2b-plus since October 2026: the decoder one level deeper."""
 
 ANY = Names(NLE.beginnings + NESTED.beginnings + NATIVE.beginnings, NATIVE.parts)
-"""For reading: no name stands for two things."""
+"""For reading: all names are unambiguous."""

@@ -38,29 +38,29 @@ SHARD_BYTES = 4_000_000_000
 """Above this size the weights are split into several files."""
 
 TOLERATED = re.compile(r"(^|\.)(attention_dists|num_batches_tracked|rotary_emb\.(original_)?inv_freq)$")
-"""Tables and counters that say nothing about the model: they may be there or not."""
+"""Tables and counters that a file may have or omit."""
 
 NAMES_SHOWN = 20
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 INTEGERS = ("I8",)
-"""Number types of weights, as safetensors names them: floats, or int8 beside a tensor of scales."""
+"""Dtypes of weights in safetensors: floats, or int8 with a tensor of scales."""
 
 SHARD = re.compile(r"[^/\\\x00]{1,200}\.safetensors")
-"""The name of a shard: a file of this folder."""
+"""Name of a shard in the same folder."""
 LAYER = re.compile(r"(.*?)\.(\d{1,9})\..*")
-"""A tensor of one of several layers: the list that the layer is in, and its number."""
+"""A tensor in a list of layers: the list's path, and the layer's number."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """File, shape and type of a tensor that is not read yet. With a `scale` it is an int8 weight."""
+    """File, shape and dtype of a tensor not yet read; an int8 weight where it has a `scale`."""
 
     file: Path
     key: str
     shape: tuple[int, ...]
     kind: str = "F32"
-    """The number type, as safetensors names it."""
+    """Dtype in safetensors."""
     scale: Stored | None = None
 
     def read(self, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Tensor:
@@ -89,7 +89,7 @@ class Stored:
 
 
 def weight_files(folder: str | Path) -> list[Path]:
-    """The files of a checkpoint's tensors: one, or the shards of the index, and the extra ones beside them.
+    """Files of a checkpoint's tensors: one or the shards of the index, BPE head and adapters.
 
     Raises CheckpointError where there are none, or a shard is missing.
     """
@@ -149,7 +149,7 @@ def _with_scales(found: Mapping[str, Stored]) -> dict[str, Stored]:
 
 
 def our_name(key: str, file_name: str) -> str:
-    """The parameter name of a tensor, in any generation's naming."""
+    """Parameter name of a tensor of any generation."""
     if file_name == BPE_HEAD:
         return f"bpe_head.{key}"
     if file_name == ADAPTER:
@@ -166,9 +166,9 @@ def load_weights(
 ) -> None:
     """Fill every parameter and buffer of `model`, which may be on the meta device, in `dtype` on `device`.
 
-    Files may hold floats or int8, whatever `dtype` is; for int8, layers without int8 take COMPUTE_DTYPE. Names and
-    shapes are compared before any tensor is read. At most one tensor is in memory twice. Raises CheckpointError that
-    lists missing, unexpected and wrongly shaped tensors.
+    Files may hold floats or int8 for any `dtype`; with int8, other layers take COMPUTE_DTYPE. Names and shapes are
+    compared before reading; at most one tensor is held twice. Raises CheckpointError that lists missing, unexpected and
+    misshapen tensors.
     """
     found = stored_tensors(files)
     wanted = {name: tensor for name, tensor in model.state_dict().items() if not TOLERATED.search(name)}
@@ -199,8 +199,8 @@ def save_weights(
 ) -> None:
     """Write all tensors under a generation's `names`, in shards of at most `shard_bytes` or one tensor.
 
-    BPE head and adapters get their own files; older weight files in the folder are removed. Raises CheckpointError for
-    merged adapters: fold or unmerge them first.
+    BPE head and adapters get files of their own; older weight files are removed. Raises CheckpointError for merged
+    adapters.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -215,7 +215,7 @@ def save_weights(
 def write_adapter(
     folder: Path, tensors: Mapping[str, Tensor], config: LoraConfig, dtype: torch.dtype | None = None
 ) -> list[Path]:
-    """Adapters and their configuration in the format of `peft`; gives the paths of both files."""
+    """Adapters and configuration in the format of `peft` -> both paths."""
     named = {to_peft_name(name): tensor for name, tensor in tensors.items()}
     files = [_write(folder / ADAPTER, named, dtype), folder / ADAPTER_CONFIG]
     write_json(folder / ADAPTER_CONFIG, config.to_dict())
@@ -223,7 +223,7 @@ def write_adapter(
 
 
 def _by_file(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """Tensors of the model, of the BPE head under the names of its file, and of the adapters."""
+    """Tensors of the model, of the BPE head (names of its file), and of adapters."""
     head = {name.removeprefix("bpe_head."): t for name, t in tensors.items() if name.startswith("bpe_head.")}
     adapters = {name: t for name, t in tensors.items() if is_adapter(name)}
     main = {name: t for name, t in tensors.items() if not (name.startswith("bpe_head.") or is_adapter(name))}
@@ -231,7 +231,7 @@ def _by_file(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
 
 
 def _shards(folder: Path) -> list[Path]:
-    """The files that the index names; they must lie in the folder."""
+    """Files of the index, which must lie in the folder."""
     if not is_file(folder / INDEX):
         raise CheckpointError(f"{folder} has neither {SINGLE} nor {INDEX}")
     places = read_json(folder / INDEX).get("weight_map")
@@ -273,7 +273,7 @@ def _shown(names: list[str]) -> str:
 
 
 def _check_tied(head: Stored, embeddings: Stored) -> None:
-    """Some files also hold the head that is tied to the embeddings: it must be equal."""
+    """A stored head that is tied to the embeddings must equal them."""
     if head.shape != embeddings.shape or not torch.equal(head.read(), embeddings.read()):
         raise CheckpointError(
             f"{head.key} differs from {embeddings.key}, but config.json ties them: set tie_word_embeddings to false"

@@ -1,9 +1,8 @@
-"""Recordings -> transcripts: the producer that feeds the engine and folds its results.
+"""Recordings -> transcripts: reads windows ahead for the engine and folds its results.
 
     source -> blocks -> windows of speech -> engine -> results, in order -> events -> transcripts
 
-Windows of one recording, and of all recordings of a list, are decoded together. What is held is the windows read ahead,
-a bounded number, and never a whole recording.
+Windows of one or more recordings are decoded together; held are a bounded number of windows, never a full recording.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ from lithophone.runtime import torch_device, torch_dtype
 from lithophone.transcript import Segment, Transcript, TranscriptWarning
 
 LOOK_AHEAD = 4
-"""Batches of windows that are read ahead, so that those of like length are encoded together."""
+"""Batches of windows read ahead, so that similar lengths are encoded together."""
 
 LOOK_AHEAD_FULL = 2
-"""The same, in batches of windows as long as they may be: long windows are alike, and what is held is their samples."""
+"""The same for windows of full length, which are alike: bounds the samples held."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +46,11 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> Transcriber:
-    """Load a model by its name or folder, from the package, the disk or the hub.
+    """Load a model by name or folder, from the package, the disk or the hub.
 
-    `device` None is the GPU where there is one, else the CPU; `dtype` None is bfloat16 on a GPU, and on a CPU int8 for
-    large models where it has VNNI or AMX, and for weights that are int8, else float32. Raises DownloadError,
-    CheckpointError or ConfigError for the model, OptionError for a device or dtype that is not there.
+    `device` None: the GPU if any, else the CPU. `dtype` None: bfloat16 on a GPU; on a CPU int8 for int8 weights, and
+    for large models where the CPU has VNNI or AMX; else float32. Raises DownloadError, CheckpointError or ConfigError
+    for the model, OptionError for device or dtype.
     """
     chosen, folder = torch_device(device), resolve(name_or_folder)
     if dtype is None and chosen.type == "cpu" and suits_int8(folder):
@@ -62,8 +61,8 @@ def load(
 class Transcriber:
     """A loaded model that transcribes recordings of any length.
 
-    Calls share one engine: several may be under way, in one thread or in several, and their windows share batches.
-    `detector` finds speech in place of the bundled Silero VAD; `engine` runs the model in place of a new one.
+    Calls may overlap in one or more threads: they share one engine, and their windows share batches. `detector`
+    replaces the bundled Silero VAD, `engine` a new one.
     """
 
     def __init__(
@@ -83,11 +82,11 @@ class Transcriber:
     def transcribe(
         self, source: Any, rate_hz: float | None = None, *, options: TranscribeOptions | None = None, **changes: Any
     ) -> Transcript:
-        """Transcribe a path, the bytes of a file, a file object, samples with their `rate_hz`, or an AudioSource.
+        """Transcribe a path, bytes of a file, file object, samples with `rate_hz`, or AudioSource.
 
-        `changes` are single fields of TranscribeOptions, as in `transcribe("a.wav", language="fr")`. A recording
-        without speech gives an empty transcript with a warning. Raises AudioError for the source, OptionError for the
-        options, PromptError for a window beyond the model's positions.
+        `changes` are fields of TranscribeOptions: `transcribe("a.wav", language="fr")`. A recording without speech
+        gives an empty transcript with a warning. Raises AudioError for the source, OptionError for the options,
+        PromptError for a window beyond the model's positions.
         """
         _check_single(source)
         [(_, result)] = self.transcribe_many([source], rate_hz, options=options, **changes)
@@ -103,9 +102,9 @@ class Transcriber:
         options: TranscribeOptions | None = None,
         **changes: Any,
     ) -> Iterator[tuple[Any, Transcript | LithophoneError]]:
-        """Transcribe many recordings in common batches, in their order; an error takes the place of one transcript.
+        """Transcribe recordings in shared batches, in order; an error takes the place of one transcript.
 
-        Sources are read a bounded number of windows ahead. Raises OptionError for the options, at once.
+        Raises OptionError for the options, at once.
         """
         return results_of(self.events(sources, rate_hz, options=options, **changes))
 
@@ -118,7 +117,7 @@ class Transcriber:
         on_warning: OnWarning | None = None,
         **changes: Any,
     ) -> Iterator[Segment]:
-        """Segments of one recording in the order of time, each as soon as it is ready; warnings are logged by default.
+        """Segments of one recording in time order, as they are decoded; warnings are logged by default.
 
         Arguments and errors as in `transcribe`.
         """
@@ -133,20 +132,20 @@ class Transcriber:
         options: TranscribeOptions | None = None,
         **changes: Any,
     ) -> Iterator[Event]:
-        """WindowDone for every window and RecordingDone for every source, source by source, in the order of time.
+        """WindowDone for every window and RecordingDone for every source, in order.
 
-        An AudioSource may have options of its own. What is wrong with one source is the result of its RecordingDone.
-        Raises OptionError for the options, at once.
+        An AudioSource may have its own options. An error of one source is its RecordingDone's result. Raises
+        OptionError for the options, at once.
         """
         request = resolve_request(self.checkpoint, options_with(options, changes))
         return self._in_order(self._items(_checked_sources(sources), rate_hz, request))
 
     def save(self, folder: str | Path) -> None:
-        """Write the model as a folder that `load` reads."""
+        """Write the model to a folder for `load`."""
         save_checkpoint(self.checkpoint, folder)
 
     def _items(self, sources: Iterable[Any], rate_hz: float | None, default: Request) -> Generator[_Item, None, None]:
-        """Windows of all sources, submitted to the engine as they are read, each source closed by its end."""
+        """Windows of all sources, submitted to the engine as they are read, then each source's end."""
         for given in sources:
             source = given if isinstance(given, AudioSource) else AudioSource(given, rate_hz)
             try:
@@ -169,7 +168,7 @@ class Transcriber:
             yield _End(assembly, reading)
 
     def _in_order(self, items: Generator[_Item, None, None]) -> Iterator[Event]:
-        """Events in the order of the items. At first one batch is read ahead, so that a stream begins at once."""
+        """Events in order. At first one batch is read ahead, so that a stream begins early."""
         queue: deque[_Item] = deque()
         batches = 1
         try:
@@ -189,7 +188,7 @@ class Transcriber:
                     self.engine.cancel(item.pending)
 
 
-# --- items: what is read, in order, until its event is due
+# --- items: read, in order, until their event is due
 
 
 @dataclass(frozen=True)
@@ -231,7 +230,7 @@ _Item: TypeAlias = _Window | _End | _Failed
 
 
 def _fill(queue: deque[_Item], items: Iterator[_Item], batches: int) -> None:
-    """Read ahead so many batches of windows."""
+    """Read ahead `batches` of windows."""
     waiting = [item.pending.utterance for item in queue if isinstance(item, _Window)]
     while not _is_enough(waiting, batches):
         item = next(items, None)
@@ -242,7 +241,7 @@ def _fill(queue: deque[_Item], items: Iterator[_Item], batches: int) -> None:
 
 
 def _is_enough(waiting: list[Utterance], batches: int) -> bool:
-    """Whether these are so many batches, or hold as many samples as `LOOK_AHEAD_FULL` of the longest windows."""
+    """Whether there are `batches`, or as many samples as `LOOK_AHEAD_FULL` of full windows."""
     if not waiting:
         return False
     request = waiting[-1].request
@@ -272,13 +271,13 @@ def _is_recording(source: object) -> bool:
 
 
 def _check_single(source: object) -> None:
-    """OptionError for a list of files: a list of numbers is samples."""
+    """OptionError for a list of files; a list of numbers is samples."""
     if isinstance(source, list | tuple) and source and all(_is_recording(part) for part in source):
         raise OptionError(f"one recording is expected, and {len(source)} were given: use transcribe_many for several")
 
 
 def _checked_sources(sources: Any) -> Iterable[Any]:
-    """OptionError for a single recording: the characters of a name are no recordings."""
+    """OptionError for a single recording."""
     if _is_recording(sources) or not isinstance(sources, Iterable):
         raise OptionError(f"a list of recordings is expected, and {sources!r:.80} was given: use transcribe for one")
     some: Iterable[Any] = sources
