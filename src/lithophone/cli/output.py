@@ -1,4 +1,4 @@
-"""Transcripts as lines or documents on stdout, or as files written atomically."""
+"""Transcripts on stdout, or in files written atomically."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILE_FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 """Formats by file suffix."""
 
 SUBTITLES = ("srt", "vtt", "all")
-"""Values of --output-format that use `CueOptions`."""
+"""Formats that use `CueOptions`."""
 
 STDOUT = "-"
 
@@ -45,7 +45,7 @@ class Sink:
 
 
 def make_sink(output_dir: str, output_format: str | None, several: bool, cues: CueOptions = DEFAULT_CUES) -> Sink:
-    """Sink for --output-dir and --output-format; OptionError where they contradict."""
+    """Sink for --output-dir and --output-format; OptionError where they conflict."""
     if output_dir != STDOUT:
         return Sink(recording=_files_in(Path(output_dir), chosen_formats(output_format or "txt"), cues))
     if output_format is None:
@@ -66,7 +66,7 @@ def check_cues(output_format: str | None, cues: CueOptions, timed: bool) -> None
 
 
 def _lines(several: bool) -> Callable[[InputFile, Sequence[Segment]], None]:
-    """Segments as they are decoded, below the name of their recording where there are several."""
+    """Segments as decoded, headed by their recording where there are several."""
     headed: list[InputFile] = []
 
     def window(file: InputFile, segments: Sequence[Segment]) -> None:
@@ -94,7 +94,7 @@ def _documents(format: str, several: bool, cues: CueOptions) -> Callable[[InputF
 
 
 def _json_document(text: str, named: dict[str, str]) -> str:
-    """JSON on one line, after the keys of `named`; escaped where stdout cannot encode it."""
+    """One line of JSON, `named` first; escaped where stdout cannot encode it."""
     return json.dumps({**named, **json.loads(text)}, ensure_ascii=not terminal.can_print(text))
 
 
@@ -114,17 +114,14 @@ def _files_in(folder: Path, formats: Sequence[str], cues: CueOptions) -> Callabl
 
 
 def output_path(folder: Path, file: InputFile, format: str) -> Path:
-    """`folder/name.format`, with the subfolders of a recording from a folder."""
+    """`folder/name.format`, with subfolders of an input folder."""
     return folder / file.output.with_name(f"{file.output.name}.{format}")
 
 
 def check_outputs(
     output_dir: str, output_format: str | None, inputs: Sequence[InputFile]
 ) -> tuple[list[InputFile], list[Unreadable]]:
-    """Recordings whose transcripts can be written, and the others, checked before any work.
-
-    Raises OptionError where the folder is not writable.
-    """
+    """Recordings whose transcripts can be written, and the others; OptionError where the folder is not writable."""
     if output_dir == STDOUT:
         return list(inputs), []
     formats = chosen_formats(output_format or "txt")

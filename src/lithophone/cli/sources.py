@@ -24,12 +24,12 @@ SUFFIXES = frozenset(
         *(".spx", ".tta", ".vob", ".voc", ".w64", ".wav", ".webm", ".wma", ".wmv", ".wv"),
     ]
 )
-"""Suffixes taken from a folder; a file named directly may have any."""
+"""Suffixes taken from folders; files named directly may have any."""
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """A recording: `label` for messages, `source` to read, and `output`, its transcript's path without suffix."""
+    """`label` for messages, `source` to read, `output`: the transcript's path without suffix."""
 
     label: str
     source: Path | BinaryIO
@@ -48,9 +48,9 @@ class Unreadable:
 
 
 def find_inputs(arguments: Sequence[str]) -> tuple[list[InputFile], list[Unreadable]]:
-    """Recordings that the arguments name, each once with its own output path, and what cannot be read.
+    """Recordings, each once with its own output path, and what cannot be read.
 
-    Folders are searched for `SUFFIXES`, without hidden files. A pattern is expanded where no file has its name.
+    Folders are searched for `SUFFIXES`, hidden files left out. A pattern is expanded where no file has its name.
     """
     found = [one for argument in arguments for one in _inputs_of(argument)]
     inputs = {_identity(one): one for one in reversed(found) if isinstance(one, InputFile)}

@@ -1,4 +1,4 @@
-"""Character vocabulary of the encoder's CTC head, and the raw text of its targets.
+"""Character vocabulary of the encoder's CTC head, and raw text.
 
 Label 0 is the blank, 1..255 the Unicode code point, 256 + n the Katakana letter chr(0x30A1 + n).
 """
@@ -14,7 +14,7 @@ N_LABELS = 348
 KATAKANA_START = 0x30A1
 _TO_KATAKANA = {code: code + 0x60 for code in (*range(0x3041, 0x3097), 0x309D, 0x309E)}
 LIGATURES = str.maketrans({"œ": "oe", "ł": "l", "đ": "d", "ı": "i"})
-"""Lower-case letters that have no label even without diacritics."""
+"""Letters without a label even after removing diacritics."""
 
 _TO_HIRAGANA = {katakana: hiragana for hiragana, katakana in _TO_KATAKANA.items()}
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "´": "'", "`": "'"})
@@ -24,27 +24,24 @@ _JAPANESE_GAP = re.compile(r"(?<=[\u3005-\u30ff\u3400-\u9fff]) (?=[\u3005-\u30ff
 
 
 def raw_text(text: str) -> str:
-    """A raw transcript: lower case, punctuation only as apostrophes inside words, single spaces.
-
-    Punctuation between kana or kanji becomes no space.
-    """
+    """Lower case, no punctuation but apostrophes inside words, single spaces; none between kana or kanji."""
     text = unicodedata.normalize("NFC", text).translate(_QUOTES).lower()
     text = _LOOSE_APOSTROPHE.sub(" ", _MARKS.sub(" ", text))
     return _JAPANESE_GAP.sub("", " ".join(text.split()))
 
 
 def katakana(text: str) -> str:
-    """Hiragana, which has no labels, as Katakana; other characters unchanged."""
+    """Hiragana, which has no labels, as Katakana."""
     return text.translate(_TO_KATAKANA)
 
 
 def hiragana(text: str) -> str:
-    """Katakana as Hiragana where there is one; other characters unchanged."""
+    """Katakana as Hiragana where there is one."""
     return text.translate(_TO_HIRAGANA)
 
 
 def character_labels(text: str) -> list[int]:
-    """One label a character, Hiragana as Katakana; characters without a label are dropped."""
+    """One label a character, Hiragana as Katakana; characters without one are dropped."""
     labels = (character_label(character) for character in katakana(text).translate(LIGATURES))
     return [label for label in labels if label is not None]
 
@@ -52,8 +49,7 @@ def character_labels(text: str) -> list[int]:
 def foreign_labels(language: str) -> list[int]:
     """Labels outside the alphabet of a language (a code).
 
-    In Japanese Latin letters, space and apostrophe; else kana, and letters with foreign diacritics where the language
-    is in the table.
+    Japanese: Latin letters, space, apostrophe. Others: kana, and foreign diacritics where the language is in the table.
     """
     language = base_language(language)
     if language == "ja":

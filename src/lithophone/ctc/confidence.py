@@ -22,7 +22,7 @@ HALF_A_CHARACTER = "\ufffd"
 
 
 def confidence_of(log_probs: Iterable[float | None]) -> float | None:
-    """Geometric mean of probabilities given as natural logs, without None; None where none is left."""
+    """Geometric mean of probabilities (natural logs or None); None where none is known."""
     known = [log_prob for log_prob in log_probs if log_prob is not None]
     return min(1.0, math.exp(sum(known) / len(known))) if known else None
 
@@ -32,7 +32,7 @@ def with_decoder_confidence(
 ) -> tuple[Word, ...]:
     """Words with acoustic confidence -> words with combined confidence.
 
-    `pieces`, `logprobs`: of the reply's tokens; words are unchanged where their lengths differ.
+    Unchanged where the reply's `pieces` and `logprobs` differ in length.
     """
     if len(logprobs) != len(pieces):
         return tuple(words)
@@ -50,7 +50,7 @@ def combined(acoustic: float | None, decoder: float | None) -> float | None:
 
 
 def token_pieces(ids: Iterable[int], decode: Callable[[list[int]], str]) -> list[str]:
-    """Text of each token; "" for a token that ends inside a character, which a later token completes."""
+    """Text of each token; "" where a later token completes the character."""
     pieces: list[str] = []
     waiting: list[int] = []
     for token in ids:
@@ -95,7 +95,7 @@ def _word_of_every_character(text: str, words: Sequence[str]) -> list[int | None
 
 
 def _without_tags(text: str) -> str:
-    """Tags replaced by spaces: no word is searched for in them."""
+    """Tags as spaces: they contain no words."""
     for tag in (TIME_TAG, SPEAKER_TAG):
         text = tag.sub(lambda found: " " * len(found[0]), text)
     return text

@@ -21,28 +21,28 @@ CTCPath: TypeAlias = list[tuple[int, float]]
 
 
 def best_path(logits: Tensor, blank: int = BLANK) -> CTCPath:
-    """Logits (T, V) -> most probable label of each frame, repeats merged, then blanks dropped."""
+    """Logits (T, V) -> most probable labels, repeats merged, blanks dropped."""
     best, labels = logits.float().max(-1)
     log_probs = (best - logits.float().logsumexp(-1)).tolist()
     return [(label, max(log_probs[first:end])) for label, (first, end) in runs(labels.tolist(), blank)]
 
 
 def runs(path: Sequence[int], blank: int = BLANK) -> list[tuple[int, Span]]:
-    """A label a frame -> labels with spans: repeats merged, blanks dropped."""
+    """A label a frame -> labels with spans, repeats merged, blanks dropped."""
     edges = [at for at in range(len(path)) if at == 0 or path[at] != path[at - 1]]
     spans = zip(edges, [*edges[1:], len(path)], strict=False)
     return [(path[first], (first, end)) for first, end in spans if path[first] != blank]
 
 
 def collapse(path: Sequence[int]) -> list[int]:
-    """A label a frame -> labels: repeats merged, blanks dropped."""
+    """A label a frame -> labels, repeats merged, blanks dropped."""
     return [label for label, _ in runs(path)]
 
 
 def align(log_probs: Scores, labels: Sequence[int]) -> list[Span] | None:
-    """Viterbi: the most probable CTC path of `labels` through `log_probs` (T, V) -> the span of every label.
+    """Viterbi: the most probable CTC path of `labels` through `log_probs` (T, V) -> span of every label.
 
-    None where T frames are too few. A wildcard takes the frames its neighbours leave, without blanks at the edges.
+    None where frames are too few. A wildcard takes the frames its neighbours leave, less blanks at the edges.
     """
     if not labels:
         return []
@@ -62,7 +62,7 @@ def align(log_probs: Scores, labels: Sequence[int]) -> list[Span] | None:
 
 
 def label_scores(log_probs: Scores, labels: Sequence[int], spans: Sequence[Span]) -> list[float | None]:
-    """Log posterior of every aligned label at the best frame of its span; None for a wildcard."""
+    """Best log posterior in each label's span; None for a wildcard."""
     return [
         None if label == WILDCARD else float(log_probs[first:end, label].max())
         for label, (first, end) in zip(labels, spans, strict=True)
@@ -85,7 +85,7 @@ def edit_distance(path: Sequence[int], labels: Sequence[int]) -> int:
 
 
 def _emissions(log_probs: Scores, states: npt.NDArray[np.int_]) -> npt.NDArray[np.float64]:
-    """(T, V) and states (S,) -> log posteriors (T, S); a wildcard has those of the best label."""
+    """(T, V) and states (S,) -> log posteriors (T, S); a wildcard has the best label's."""
     emitted = np.asarray(log_probs, np.float64)[:, np.maximum(states, 0)]
     emitted[:, states == WILDCARD] = log_probs.max(1, keepdims=True)
     return emitted
@@ -94,7 +94,7 @@ def _emissions(log_probs: Scores, states: npt.NDArray[np.int_]) -> npt.NDArray[n
 def _forward(
     emitted: npt.NDArray[np.float64], skips: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int8]]:
-    """Score of every state at the last frame, and how many states back each came from (T, S)."""
+    """Final score of every state, and the steps back to each predecessor (T, S)."""
     frames, states = emitted.shape
     no_skip = np.where(skips, 0.0, -np.inf)
     padded = np.full(states + 2, -np.inf)
@@ -123,6 +123,6 @@ def _spans(came_from: npt.NDArray[np.int8], state: int, n_labels: int) -> list[S
 
 
 def _without_blanks(span: Span, voiced: npt.NDArray[np.bool_]) -> Span:
-    """The span without blanks at its edges; its first frame where all are blank."""
+    """The span without blanks at its edges, or its first frame."""
     frames = np.flatnonzero(voiced[span[0] : span[1]])
     return (span[0] + int(frames[0]), span[0] + int(frames[-1]) + 1) if len(frames) else (span[0], span[0] + 1)

@@ -14,10 +14,7 @@ from lithophone.ctc.forced_alignment import BLANK, CTCPath, best_path
 
 
 class CTCPosteriors(Sequence["Posteriors"]):
-    """Logits (B, T, V) and lengths (B,) of a CTC head: a sequence of B `Posteriors`.
-
-    Best paths and log posteriors are each computed on first use, for all rows.
-    """
+    """Logits (B, T, V) and lengths (B,) of a CTC head: a sequence of B `Posteriors`."""
 
     def __init__(self, logits: Tensor, lengths: Tensor, blank: int = BLANK) -> None:
         assert logits.dim() == 3, "logits (B, T, V)"
@@ -48,12 +45,12 @@ class CTCPosteriors(Sequence["Posteriors"]):
 
     @cached_property
     def paths(self) -> list[CTCPath]:
-        """Collapsed best paths; row by row, to save memory with vocabularies of tokens."""
+        """Collapsed best paths; row by row, to save memory."""
         return [best_path(row[:n], self.blank) for row, n in zip(self.logits, self.frames, strict=True)]
 
     @cached_property
     def log_probs(self) -> Tensor:
-        """Log posteriors (B, T, V), float64 on the CPU, for differences of sums over frames in prefix scores."""
+        """Log posteriors (B, T, V), float64 on the CPU: prefix scores are differences of sums."""
         return self.logits.detach().to("cpu", torch.float64).log_softmax(-1)
 
 
@@ -70,7 +67,7 @@ class Posteriors:
 
     @property
     def path(self) -> CTCPath:
-        """The collapsed best path: labels with log probabilities."""
+        """Collapsed best path, with log probabilities."""
         return self.batch.paths[self.row]
 
     @property

@@ -19,8 +19,8 @@ from lithophone.ctc.forced_alignment import BLANK, WILDCARD, collapse
 class Prefix:
     """A prefix of labels; `score` is the log probability of all label sequences that begin with it.
 
-    `by_label`, `by_blank` (T,): log probability of all paths up to a frame that collapse to the prefix and end in its
-    last label, or in the blank.
+    `by_label`, `by_blank` (T,): log probability of the paths up to each frame that collapse to the prefix and end in
+    its last label, or in the blank.
     """
 
     labels: tuple[int, ...]
@@ -30,14 +30,14 @@ class Prefix:
 
     @property
     def complete(self) -> float:
-        """Log probability of the prefix as the full label sequence."""
+        """Log probability of exactly these labels."""
         return float(torch.logaddexp(self.by_label[-1], self.by_blank[-1]))
 
 
 class PrefixScorer:
-    """Scores prefixes by the log posteriors (T, V) of one utterance, T at least 1, label 0 the blank.
+    """Prefix scores by the log posteriors (T, V) of one utterance, T at least 1, label 0 the blank.
 
-    A wildcard has at every frame the probability of the best label.
+    A wildcard has the best label's probability at every frame.
     """
 
     def __init__(self, log_probs: Tensor) -> None:
@@ -54,7 +54,7 @@ class PrefixScorer:
         """Log score of a character without a label."""
 
     def extend(self, prefixes: Sequence[Prefix], wanted: Sequence[Sequence[int]]) -> list[Prefix]:
-        """Prefixes of the `wanted` labels; only labels beyond the given prefixes are computed."""
+        """Prefixes of the `wanted` labels, extended from `prefixes`."""
         found = [
             prefix if tuple(labels[: len(prefix.labels)]) == prefix.labels else self.empty
             for prefix, labels in zip(prefixes, wanted, strict=True)
@@ -69,7 +69,7 @@ class PrefixScorer:
         return found
 
     def continuation(self, prefix: Prefix) -> list[int]:
-        """Labels of the best path behind the frame where the prefix most probably ends."""
+        """Labels of the best path behind the most probable end of the prefix."""
         if not prefix.labels:
             return collapse(self._path)
         end = int((prefix.by_label + self._rest).argmax()) + 1
@@ -96,7 +96,7 @@ class PrefixScorer:
 
 
 def _held(entered: Tensor, emitted: Tensor) -> Tensor:
-    """Log probability of a state at each frame from entering it and its emissions, (K, T) each.
+    """Entering scores and emissions of a state (K, T) -> log probability of being in it at each frame.
 
     h[t] = logaddexp(h[t - 1], entered[t]) + emitted[t], as a cumulative sum.
     """

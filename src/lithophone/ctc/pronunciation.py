@@ -1,7 +1,7 @@
 """Text -> CTC labels, Japanese by its reading.
 
-Numbers, signs and letters without a label are wildcards: their spoken form is not written. A text mostly of such
-letters, as Mandarin, has no labels.
+Numbers, signs and letters without a label are wildcards: their spoken form is unknown. Text mostly of such letters
+(Mandarin) has no labels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lithophone.ctc.forced_alignment import WILDCARD
 from lithophone.text import japanese as kana
 
 MAX_UNKNOWN = 0.5
-"""A text with a larger share of letters without a label is not aligned."""
+"""Largest share of letters without a label."""
 
 CACHED_WORDS = 1 << 14
 """Words repeat in every step of a beam search."""
@@ -34,7 +34,7 @@ _UNSPELLED_RUN = re.compile(f"{_UNSPELLED}(?: *{_UNSPELLED})*")
 
 @dataclass(frozen=True)
 class AlignmentUnit:
-    """Words aligned as one: a single word, or adjacent wildcards; empty labels for silence."""
+    """Words aligned as one: a single word, or adjacent wildcards; silence has no labels."""
 
     words: tuple[str, ...]
     labels: tuple[int, ...]
@@ -42,23 +42,23 @@ class AlignmentUnit:
 
 @dataclass(frozen=True)
 class SpokenText:
-    """Units of a text in order; `spaced` where the language writes spaces, which then are labels."""
+    """Units of a text; `spaced` where the language writes spaces, which are labels."""
 
     units: tuple[AlignmentUnit, ...] = ()
     spaced: bool = True
 
     @property
     def labels(self) -> list[int]:
-        """Labels of the text, with a space between units where `spaced`."""
+        """Labels, with a space between units where `spaced`."""
         spoken = [unit.labels for unit in self.units if unit.labels]
         flat = [label for labels in spoken for label in (*labels, *[SPACE] * self.spaced)]
         return flat[:-1] if self.spaced else flat
 
 
 def spoken_text(text: str, language: str | None = None) -> SpokenText:
-    """Alignment units of `text`; `language` (a code) separates Japanese from Mandarin without kana.
+    """Units of `text`; `language` (a code) separates Japanese from Mandarin without kana.
 
-    Empty where most letters have no label, and for Japanese where its reader is not installed.
+    Empty where most letters have no label, or the reader of Japanese is not installed.
     """
     japanese = kana.is_japanese(text, language)
     if japanese and not kana.can_read():
@@ -76,9 +76,9 @@ def spoken_labels(text: str, language: str | None = None) -> list[int]:
 
 
 def unscored_letters(text: str, language: str | None = None) -> int:
-    """Number of letters and digits of `text` that become wildcards.
+    """Letters and digits that become wildcards, and punctuation from the third mark in a row on.
 
-    Punctuation counts from the third mark in a row on, or hypotheses could repeat it at no cost.
+    Otherwise hypotheses could repeat punctuation at no cost.
     """
     marks = sum(len("".join(row.split())) - 2 for row in _MARKS_IN_A_ROW.findall(text))
     japanese = kana.is_japanese(text, language)
@@ -95,7 +95,7 @@ def _unscored(sound: str) -> int:
 
 @lru_cache(CACHED_WORDS)
 def _spelled(sound: str) -> str:
-    """The raw form of a word, with one `_UNSPELLED` for each run without labels."""
+    """Raw word, with one `_UNSPELLED` for each run without labels."""
     raw = raw_text(_SIGNS.sub(f" {_UNSPELLED} ", katakana(sound))).translate(LIGATURES)
     return _UNSPELLED_RUN.sub(_UNSPELLED, "".join(map(_in_label_set, raw)))
 
@@ -123,13 +123,13 @@ def _unknown_share(sounds: Iterable[str]) -> float:
 
 @lru_cache(CACHED_WORDS)
 def _letter_counts(sound: str) -> tuple[int, int]:
-    """Letters of a word, and of them those without a label."""
+    """(letters, those without a label)."""
     letters = [c for c in katakana(raw_text(sound)).translate(LIGATURES) if c.isalpha()]
     return len(letters), sum(_in_label_set(letter) == _UNSPELLED for letter in letters)
 
 
 def _units(spelled: list[tuple[str, str]]) -> Iterator[AlignmentUnit]:
-    """A unit a word, but one for adjacent wildcards: no label separates them."""
+    """A unit a word, but one for adjacent wildcards."""
     for unspelled, group in groupby(spelled, key=lambda pair: pair[1] == _UNSPELLED):
         if unspelled:
             yield AlignmentUnit(tuple(word for word, _ in group), (WILDCARD,))

@@ -11,7 +11,7 @@ from lithophone.ctc.pronunciation import SPACE
 from lithophone.text.tokenizer import Tokenizer
 
 MOST = 4
-"""Most tokens proposed, longest first, as a tokenizer would split."""
+"""Tokens proposed, longest first."""
 
 
 class TokenSpellings:
@@ -28,7 +28,7 @@ class TokenSpellings:
         self._longest = max(map(len, found), default=0)
 
     def __call__(self, labels: Sequence[int], first: bool) -> list[int]:
-        """Tokens that spell a prefix of `labels`; at the `first` label of a reply also with a leading space."""
+        """Tokens that spell a prefix of `labels`; at the `first` label also with a leading space."""
         starts = [labels, [SPACE, *labels]] if first else [labels]
         lengths = range(min(self._longest, len(labels) + first), 0, -1)
         found = (self._tokens.get(tuple(start[:n]), []) for n in lengths for start in starts if n <= len(start))

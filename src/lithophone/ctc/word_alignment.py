@@ -1,7 +1,7 @@
-"""Word times and acoustic confidence by CTC forced alignment of a text from any decoder.
+"""Word times and acoustic confidence by CTC forced alignment of any decoder's text.
 
 CTC emits a character a frame or two inside its sound, so a word extends half way to the next character, at most
-`REACH_S`, and as much before its first unless the previous word is there. Punctuation takes no time.
+`REACH_S`, and `REACH_S` before its first, up to the previous word. Punctuation takes no time.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ LogProbs = Scores
 def timed_words(text: str, log_probs: LogProbs, duration_s: float, language: str | None = None) -> tuple[Word, ...]:
     """Words of `text` with times in seconds from the start of `log_probs` (T, V), and acoustic confidence.
 
-    Times rise and stay within `duration_s`, the length of the samples. Empty where the frames are too few, the text has
-    no labels (`pronunciation.py`), or V is another label set.
+    Times rise, up to `duration_s` of the samples. Empty for too few frames, text without labels (`pronunciation.py`),
+    or another label set.
     """
     spoken = spoken_text(text, language)
     labels = spoken.labels
@@ -53,7 +53,7 @@ def _words(
 
 
 def _end_s(spans: Sequence[Span], behind: int) -> float:
-    """Half way from a word's last character to the one at `behind`, within `REACH_S`."""
+    """Half way from a word's end to the label at `behind`, within `REACH_S`."""
     end_s = spans[behind - 1][1] * FRAME_S
     if behind == len(spans):
         return end_s + REACH_S

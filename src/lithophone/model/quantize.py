@@ -31,8 +31,7 @@ QUANTIZATION = {"quant_method": "lithophone_int8"}
 COMPUTE_DTYPE = torch.float32
 """Dtype of all else: as fast as bfloat16 here, more exact, and supported by older CPUs."""
 FLOAT_LAYERS = re.compile(r"(^|\.)encoder\.(input_linear|out|out_mid)$")
-"""Layers kept in float: the input layer, and the CTC heads, whose posteriors give word times. Under 1 % of the encoder.
-"""
+"""Float layers: the input layer, and the CTC heads, whose posteriors give word times; under 1 % of the encoder."""
 
 FEW_ROWS = re.compile(r"(^|\.)language_model\.model\.layers\.")
 """Layers that mostly multiply few rows, in decoder steps."""
