@@ -325,7 +325,8 @@ def test_a_folder_says_which_tokens_begin_end_and_fill(folder: Path) -> None:
     "values",
     [{"num_beams": 10**9}, {"num_beams": "8"}, {"num_beams": 2.5}, {"num_beams": 0}, {"num_beams": True},
      {"num_beams": 4, "length_penalty": float("nan")}, {"foreign_penalty": float("inf")}, {"language_ids": 1},
-     {"raw_languages": "ja"}, {"raw_languages": ["xx"]}, {"raw_languages": [["ja"]]}],
+     {"raw_languages": "ja"}, {"raw_languages": ["xx"]}, {"raw_languages": [["ja"]]}, {"min_confidence": 1.5},
+     {"min_confidence": "low"}, {"min_confidence": -0.1}],
 )  # fmt: skip
 def test_generation_settings_have_limits(folder: Path, values: dict[str, Any]) -> None:
     (folder / "generation_config.json").write_text(json.dumps(values))
@@ -437,6 +438,11 @@ def test_a_penalty_there_and_back(tmp_path: Path) -> None:
 def test_raw_languages_there_and_back(tmp_path: Path) -> None:
     save_checkpoint(dataclasses.replace(tiny_checkpoint(), raw_languages=("ja", "de")), tmp_path)
     assert load_checkpoint(tmp_path).raw_languages == ("ja", "de")
+
+
+def test_min_confidence_there_and_back(tmp_path: Path) -> None:
+    save_checkpoint(dataclasses.replace(tiny_checkpoint(), min_confidence=0.75), tmp_path)
+    assert load_checkpoint(tmp_path).min_confidence == 0.75
 
 
 def test_language_ids_there_and_back(tmp_path: Path) -> None:

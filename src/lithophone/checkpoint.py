@@ -72,6 +72,7 @@ class GenerationSettings:
     foreign_penalty: float = 0.0
     language_ids: bool = False
     raw_languages: tuple[str, ...] = ()
+    min_confidence: float = 0.0
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GenerationSettings:
@@ -86,14 +87,17 @@ class GenerationSettings:
         raw = values.get("raw_languages") or []
         if not (isinstance(raw, list) and all(isinstance(code, str) and code in LANGUAGES for code in raw)):
             raise OptionError(f"raw_languages is {raw!r}: it must be a list of languages: {', '.join(LANGUAGES)}")
-        return cls(BeamSearch(**asked) if beams > 1 else None, float(nats), ids, tuple(raw))
+        confidence = values.get("min_confidence") or 0.0
+        check_number("min_confidence", confidence, lambda value: 0 <= value <= 1, "from 0 to 1")
+        return cls(BeamSearch(**asked) if beams > 1 else None, float(nats), ids, tuple(raw), float(confidence))
 
     def to_dict(self) -> dict[str, Any]:
         """Without default values."""
         values = {name: getattr(self.beams, name) for name in BEAM_SETTINGS if self.beams}
         values |= {"foreign_penalty": self.foreign_penalty} if self.foreign_penalty else {}
         values |= {"language_ids": True} if self.language_ids else {}
-        return values | ({"raw_languages": list(self.raw_languages)} if self.raw_languages else {})
+        values |= {"raw_languages": list(self.raw_languages)} if self.raw_languages else {}
+        return values | ({"min_confidence": self.min_confidence} if self.min_confidence else {})
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,8 @@ class Checkpoint:
 
     `network` is `model` or `editor`. From `generation_config.json`: `beams`, the default decoder of transcripts (None:
     greedy); `foreign_penalty`, nats subtracted from characters outside the language's alphabet; `language_ids`, whether
-    the encoder was trained with the ids of `languages.py`; `raw_languages`, codes transcribed raw by default.
+    the encoder was trained with the ids of `languages.py`; `raw_languages`, codes transcribed raw by default;
+    `min_confidence`, mean posterior of the best path below which a window has a warning.
     """
 
     network: GraniteSpeech | GraniteSpeechNar
@@ -113,6 +118,7 @@ class Checkpoint:
     foreign_penalty: float = 0.0
     language_ids: bool = False
     raw_languages: tuple[str, ...] = ()
+    min_confidence: float = 0.0
 
     @property
     def model(self) -> GraniteSpeech:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Iterator, Sequence
@@ -387,3 +388,16 @@ def test_a_model_without_more_positions_is_not_asked_again(checkpoint: Checkpoin
         engine.step()
     assert pending.result is not None
     assert len(pending.result.reply.ids) == 6
+
+
+def test_results_have_the_mean_posterior_of_the_best_path(checkpoint: Checkpoint) -> None:
+    some = utterances(replace(checkpoint, min_confidence=0.9), EIGHT[:2])
+    for one, result in zip(some, decoded(Engine(checkpoint), some), strict=True):
+        path = EncodedBatch(checkpoint, [one]).characters[0].path
+        assert result.ctc_confidence == pytest.approx(math.exp(sum(lp for _, lp in path) / len(path)), rel=1e-4)
+        assert result.min_confidence == 0.9
+
+
+def test_a_translation_has_no_confidence_of_the_character_head(checkpoint: Checkpoint) -> None:
+    [result] = decoded(Engine(checkpoint), utterances(checkpoint, EIGHT[6:7]))
+    assert result.ctc_confidence is None

@@ -31,6 +31,9 @@ def silent(n: int) -> tuple[Word, ...]:
     return tuple(Word(f"w{i}", float(i), i + 1.0, 1e-4) for i in range(n))
 
 
+SPELLED = {"text": "A stone that sings.", "ctc_text": "a stone that sings"}
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -45,6 +48,11 @@ def silent(n: int) -> tuple[Word, ...]:
         ({"text": "A stone that sings.", "ctc_text": "wholly other words"}, ["disagreement"]),
         ({"text": "A stone that sings.", "ctc_text": "a ston tat singz"}, []),
         ({"text": "A stone that sings.", "ctc_text": "", "has_speech": False}, ["text_without_speech"]),
+        ({**SPELLED, "ctc_confidence": 0.7, "min_confidence": 0.75}, ["low_confidence"]),
+        ({**SPELLED, "ctc_confidence": 0.8, "min_confidence": 0.75}, []),
+        ({**SPELLED, "ctc_confidence": 0.1}, []),
+        ({**SPELLED, "ctc_confidence": None, "min_confidence": 0.75}, []),
+        ({"text": "Yes.", "ctc_text": "yes", "ctc_confidence": 0.7, "min_confidence": 0.75}, []),
         ({"aligned": silent(4)}, ["text_without_speech"]),
         ({"has_speech": False, "aligned": silent(4)}, ["text_without_speech"]),
     ],

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from lithophone.checkpoint import Checkpoint
+from lithophone.ctc.confidence import confidence_of
 from lithophone.decode.options import token_budget
 from lithophone.decode.reply import Reply, reply_budget
 from lithophone.decode.scheduler import DecodeRequest, Scheduler, row_count
@@ -237,6 +238,7 @@ class Engine:
     def _result(self, batch: EncodedBatch, row: int, said: Said) -> WindowResult:
         utterance, (text, reply) = batch.utterances[row], said
         request, ctc_text = utterance.request, batch.character_text(row)
+        path = batch.characters[row].path if request.is_spelled else []
         result = WindowResult(
             utterance.start_s,
             utterance.end_s,
@@ -244,6 +246,8 @@ class Engine:
             parse_reply(request.task, text, utterance.duration_s),
             has_speech=bool(ctc_text),
             ctc_text=ctc_text if request.is_spelled else None,
+            ctc_confidence=confidence_of(log_prob for _, log_prob in path),
+            min_confidence=request.min_confidence,
         )
         if not request.word_times:
             return result

@@ -7,6 +7,7 @@
     text_without_speech  there is text, but the best path of the character head is blank; or, with word times, words in
                          a row have next to no acoustic confidence (the times are theirs)
     disagreement         the reply differs from the best path of the character head
+    low_confidence       the mean posterior of the character head's best path is below the checkpoint's `min_confidence`
     speech_without_text  the character head has labels, but the reply is empty
     malformed            tags of the reply could not be read
     no_word_times        word times were asked for, and the words have none
@@ -38,8 +39,8 @@ Texts of different clips differ in 0.7 and more; right replies in 0.5 at most, w
 four of five words wrong (`bench/checks.py`).
 """
 
-DISAGREEMENT_CHARACTERS = 12
-"""Texts that are both shorter can differ in most of their characters by one word."""
+SHORTEST_TEXT = 12
+"""Characters: shorter texts can differ in most of them by one word, and have no steady mean posterior."""
 
 LOW_CONFIDENCE = 0.01
 LOW_CONFIDENCE_WORDS = 4
@@ -85,12 +86,24 @@ def _findings(result: WindowResult) -> Iterator[tuple[str, str]]:
         yield "text_without_speech", "there is text, but the character head has no label"
     if text and result.ctc_text and (differing := difference(result.ctc_text, text)) > DISAGREEMENT:
         yield "disagreement", f"the reply differs from the character head in {differing:.0%} of the characters"
+    if text and result.ctc_text and len(result.ctc_text) >= SHORTEST_TEXT and _is_unsure(result):
+        yield (
+            "low_confidence",
+            (
+                f"the mean posterior of the character head is {result.ctc_confidence:.2f}: many words may be wrong, or the "
+                "spoken language is not the one given"
+            ),
+        )
     if result.has_speech and not text:
         yield "speech_without_text", "there is speech, but the reply is empty"
     if result.parsed.malformed:
         yield "malformed", f"{result.parsed.malformed} tags of the reply could not be read"
     if result.untimed:
         yield "no_word_times", result.untimed
+
+
+def _is_unsure(result: WindowResult) -> bool:
+    return result.ctc_confidence is not None and result.ctc_confidence < result.min_confidence
 
 
 def loops(ids: Sequence[int]) -> bool:
@@ -112,7 +125,7 @@ def difference(ctc_text: str, text: str) -> float:
     """
     spoken, spelled = spoken_text(text).labels, character_labels(" ".join(ctc_text.split()))
     longer = max(len(spoken), len(spelled))
-    return edit_distance(spelled, spoken) / longer if spoken and longer >= DISAGREEMENT_CHARACTERS else 0.0
+    return edit_distance(spelled, spoken) / longer if spoken and longer >= SHORTEST_TEXT else 0.0
 
 
 def low_acoustic_confidence(words: Sequence[Word]) -> list[tuple[Word, ...]]:

@@ -52,6 +52,8 @@ class Request:
     """CTC head of drafts and of CTC decoding: bpe or characters."""
     batch_size: int
     limit_s: float
+    min_confidence: float
+    """Mean posterior of the character head's best path below which a window has a warning."""
 
     @property
     def task_name(self) -> str:
@@ -78,6 +80,7 @@ def resolve_request(checkpoint: Checkpoint, options: TranscribeOptions) -> Reque
         head=(isinstance(decoder, CTC) and decoder.ctc_head) or (heads[0] if heads else None),
         batch_size=options.batch_size,
         limit_s=options.limit_s,
+        min_confidence=checkpoint.min_confidence,
     )
 
 

@@ -53,6 +53,10 @@ class WindowResult:
     """Whether the best path of the character head holds any label."""
     ctc_text: str | None = None
     """The best path of the character head, where the reply should have the same words: not for a translation."""
+    ctc_confidence: float | None = None
+    """Geometric mean posterior of the labels on that path, where `ctc_text` is given."""
+    min_confidence: float = 0.0
+    """That of the request."""
     aligned: tuple[Word, ...] = ()
     """Timed words of the reply with the confidence of the character head alone."""
     untimed: str = ""
