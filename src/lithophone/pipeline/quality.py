@@ -87,13 +87,8 @@ def _findings(result: WindowResult) -> Iterator[tuple[str, str]]:
     if text and result.ctc_text and (differing := difference(result.ctc_text, text)) > DISAGREEMENT:
         yield "disagreement", f"the reply differs from the character head in {differing:.0%} of the characters"
     if text and result.ctc_text and len(result.ctc_text) >= SHORTEST_TEXT and _is_unsure(result):
-        yield (
-            "low_confidence",
-            (
-                f"the mean posterior of the character head is {result.ctc_confidence:.2f}: many words may be wrong, or the "
-                "spoken language is not the one given"
-            ),
-        )
+        mean = f"the mean posterior of the character head is {result.ctc_confidence:.2f}"
+        yield "low_confidence", f"{mean}: many words may be wrong, or the spoken language is not the one given"
     if result.has_speech and not text:
         yield "speech_without_text", "there is speech, but the reply is empty"
     if result.parsed.malformed:
