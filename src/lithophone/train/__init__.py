@@ -1,1 +1,1 @@
-"""Training: data, targets, losses and the loop that recipes use."""
+"""Training: data, targets, losses and the loop of the recipes."""

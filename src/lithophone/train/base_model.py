@@ -1,4 +1,4 @@
-"""A base model assembled from the encoder of stage 1, the language model of stage 2a and a new projector."""
+"""A base model assembled from trained parts and a new projector."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_part(folder: Path, name: str) -> tuple[dict[str, object], dict[str, tor
 
 
 def assemble(encoder: Path, language_model: Path, tokenizer: Tokenizer) -> GraniteSpeech:
-    """A base model with a new projector between the encoder of stage 1 and the language model of stage 2a."""
+    """Model of the encoder of stage 1, a new projector and the language model of stage 2a."""
     encoder_values, encoder_weights = read_part(encoder, "encoder")
     text_values, text_weights = read_part(language_model, "language_model")
     encoder_config, text_config = EncoderConfig.from_dict(encoder_values), TextConfig.from_dict(text_values)
@@ -50,14 +50,14 @@ def assemble(encoder: Path, language_model: Path, tokenizer: Tokenizer) -> Grani
 
 @torch.no_grad()
 def match_scale(model: GraniteSpeech) -> None:
-    """Scale a new projector's output to the deviation of the embeddings: a fresh linear layer's variance is 1/3."""
+    """Scale a new projector's output to the deviation of the embeddings: a new linear layer's variance is 1/3."""
     linear = model.projector.linear
     linear.weight.mul_(3**0.5 * model.language_model.model.embed_tokens.weight.std())
     linear.bias.zero_()
 
 
 def starting_checkpoint(args: argparse.Namespace) -> Checkpoint:
-    """The model of `--init`, or one assembled from `--encoder`, `--language-model` and `--tokenizer`."""
+    """Model of `--init`, or one assembled from `--encoder`, `--language-model` and `--tokenizer`."""
     if args.init:
         return load_checkpoint(resolve(args.init))
     tokenizer = Tokenizer.from_folder(args.tokenizer)

@@ -1,4 +1,4 @@
-"""Development clips: a few clips per corpus and language that are never trained on, and greedy replies to them."""
+"""Development clips, held out per corpus and language, and greedy replies to them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from lithophone.train.data.clips import DecodedCorpus
 from lithophone.train.targets.ctc_transcripts import training_language
 
 BATCH = 8
-"""Clips decoded at once."""
+"""Clips per decoding batch."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class DevClip:
-    """Frames (T, 160) of a clip, its text and language, and its keyword list where there is one."""
+    """Frames (T, 160) of a clip, text, language, and keyword list if any."""
 
     frames: Tensor
     text: str
@@ -39,9 +39,9 @@ class DevClip:
 def dev_corpora(
     manifest: Path, langs: Sequence[str], clips: int, cache: Path, *, by_corpus: bool = True
 ) -> dict[str, DecodedCorpus]:
-    """At most `clips` clips, evenly spaced in the manifest, of every corpus and language: `librispeech_en`.
+    """At most `clips` clips, evenly spaced in the manifest, per corpus and language (`librispeech_en`).
 
-    Without `by_corpus` of every language: `en`.
+    Without `by_corpus`: per language (`en`).
     """
     wanted = [training_language(lang) for lang in langs]
     groups: dict[str, list[Entry]] = {} if by_corpus else {lang: [] for lang in wanted}
@@ -66,12 +66,11 @@ def dev_clips(corpus: DecodedCorpus, *, whole: bool = False) -> list[DevClip]:
 
 
 def in_batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """BATCH items at a time."""
     return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
 
 
 def error_rates(pairs: Sequence[tuple[str, str]], lang: str, name: str) -> dict[str, float]:
-    """`cer_<name>` and, of languages with spaces, `wer_<name>` of (reference, hypothesis) pairs."""
+    """`cer_<name>` and, in languages with spaces, `wer_<name>` of (reference, hypothesis) pairs."""
     characters = {f"cer_{name}": score_characters(pairs, lang).rate}
     return characters | {f"{measure_name(lang).lower()}_{name}": score(pairs, lang).rate}
 
@@ -84,7 +83,7 @@ def greedy_replies(
     counts: Tensor,
     options: Greedy | None = None,
 ) -> list[str]:
-    """Greedy replies to prompts whose audio slots take `audio` (B, N, H), `counts` (B,) of each row."""
+    """Greedy replies to prompts with embeddings `audio` (B, N, H) and `counts` (B,) in their audio slots."""
     rows = model.embed([list(prompt) for prompt in prompts], audio, counts)
     replies = decode_batch(model, rows, options or Greedy(), counts.tolist())
     return [tokenizer.decode(reply.ids) for reply in replies]

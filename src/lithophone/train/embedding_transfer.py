@@ -1,4 +1,4 @@
-"""Embedding transfer to a new vocabulary: shared tokens keep their vectors, new ones are means of their pieces."""
+"""Embedding transfer to a new vocabulary."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lithophone.text.tokenizer import Tokenizer
 
 
 def carry_over(rows: Tensor, old: Tokenizer, new: Tokenizer) -> Tensor:
-    """Rows (V_old, ...) for the tokens of `old` -> rows (V_new, ...) for those of `new`.
+    """Rows (V_old, ...) by tokens of `old` -> rows (V_new, ...) by those of `new`.
 
-    A new token is the mean of its longest pieces in `old` (byte-level vocabularies have every byte); a new special
-    token is the mean of the whole table.
+    Shared tokens keep their rows; a new one is the mean of its longest pieces in `old` (byte-level vocabularies have
+    every byte), a new special token the mean of all rows.
     """
     known = {token: i for i, token in enumerate(old.pieces)}
     longest = max(map(len, known))

@@ -1,4 +1,4 @@
-"""The encoder of stage 1 in training: both CTC heads, their losses, and a regression to a teacher's states."""
+"""Stage 1: both CTC heads of the encoder, their losses, and regression to a teacher's states."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CTC_WEIGHTS = {"ctc": 0.8, "ctc_mid": 0.2, "ctc_bpe": 0.3}
 
 
 class EncoderTask(nn.Module):
-    """The encoder, its BPE head, and a linear layer that predicts the teacher's states (dropped after training)."""
+    """Encoder, BPE head, and a linear layer to the teacher's states, dropped after training."""
 
     def __init__(self, config: EncoderConfig, n_tokens: int, teacher_size: int) -> None:
         super().__init__()
@@ -63,9 +63,9 @@ def ctc_losses(
 
 
 def start_from(task: EncoderTask, name: str, tokenizer: Tokenizer) -> None:
-    """Copy encoder and BPE head from a trained model of the same sizes, whose tokenizer may differ.
+    """Copy encoder and BPE head from a model of the same sizes, whose tokenizer may differ.
 
-    Or from a folder of the recipe `encoder`, with the same tokenizer.
+    Or from an output folder of the recipe `encoder`, with the same tokenizer.
     """
     if (Path(name) / WEIGHTS_FILE).is_file():
         task.load_state_dict(load_file(Path(name) / WEIGHTS_FILE), strict=False)
@@ -79,7 +79,7 @@ def start_from(task: EncoderTask, name: str, tokenizer: Tokenizer) -> None:
 
 
 def save_weights(state: Mapping[str, Tensor], config: EncoderConfig, folder: Path) -> None:
-    """Write the averaged weights, float32, under the checkpoint's names, without the teacher's layer."""
+    """Write averaged float32 weights by the checkpoint's names, without the teacher's layer."""
     kept = {n: t.contiguous() for n, t in state.items() if n.startswith(("encoder.", "bpe_head."))}
     save_file(kept, folder / WEIGHTS_FILE)
     (folder / "encoder_config.json").write_text(json.dumps(config.to_dict()))

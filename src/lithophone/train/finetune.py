@@ -1,7 +1,4 @@
-"""Fine-tuning: trainable parts of a model, their files, and merging them back into the whole model.
-
-Frozen parts are neither copied nor written.
-"""
+"""Fine-tuning: trainable parts of a model, their files, and merging; frozen parts are neither copied nor written."""
 
 from __future__ import annotations
 
@@ -24,16 +21,16 @@ NAMES = ("projector", "lora", "last-layers", "lm-head", "language-model", "encod
 SYNTAX = "any of projector, lora, last-layers=K, lm-head, language-model, encoder, or all"
 
 TRAINED = "trained.safetensors"
-"""Trained tensors other than adapters, by the checkpoint's names."""
+"""Trained tensors except adapters, by the checkpoint's names."""
 
 
 @dataclass(frozen=True)
 class TrainableParts:
-    """Names of trainable parts. A tied head is the embedding table too."""
+    """Trainable parts by name. A tied head is the embedding table too."""
 
     names: frozenset[str]
     last_layers: int = 0
-    """Layers at the end of the language model, with its final norm."""
+    """Last layers of the language model, with its final norm."""
 
     @classmethod
     def parse(cls, items: Iterable[str]) -> TrainableParts:
@@ -59,9 +56,9 @@ class TrainableParts:
 
 
 def make_trainable(model: GraniteSpeech, parts: TrainableParts, lora: LoraConfig) -> LoraConfig:
-    """Freeze all but `parts`; gives the configuration of the adapters: the model's own, or else `lora`.
+    """Freeze all but `parts`; returns the adapters' configuration: the model's own, or else `lora`.
 
-    Raises OptionError for more layers than there are, ConfigError where `lora` matches no layer.
+    Raises OptionError for more layers than exist, ConfigError where `lora` matches no layer.
     """
     model.requires_grad_(False)
     for module in _modules(model, parts):
@@ -99,13 +96,13 @@ def learns(model: nn.Module) -> bool:
 
 
 class Best:
-    """The best weights of a run so far, in files of its folder; lower errors are better."""
+    """The best weights of a run so far, in files of its folder; lower error is better."""
 
     def __init__(self, folder: Path) -> None:
         self.weights, self.about = folder / "best.safetensors", folder / "best.json"
 
     def offer(self, error: float, step: int, state: Mapping[str, Tensor]) -> None:
-        """Write `state` if its error is lower than any before; the weights are renamed first."""
+        """Write `state` if its error is the lowest so far; the weights are renamed before the error's file."""
         if self.about.is_file() and error >= json.loads(self.about.read_text(encoding="utf-8"))["error"]:
             return
         with replacing(self.weights, one_writer=True) as part:
@@ -120,7 +117,7 @@ class Best:
 
 @dataclass
 class Patience:
-    """Early stopping: true after `patience` evaluations in a row without a new best `measure`."""
+    """Early stopping: true after `patience` evaluations without a new best `measure`."""
 
     patience: int
     measure: str
@@ -139,7 +136,7 @@ class Patience:
 
 
 def write_parts(state: Mapping[str, Tensor], lora: LoraConfig, folder: Path) -> None:
-    """Write trained tensors: adapters in the format of `peft`, all others in TRAINED."""
+    """Write trained tensors: adapters in the format of `peft`, others in TRAINED."""
     folder.mkdir(parents=True, exist_ok=True)
     adapters = {name: tensor for name, tensor in state.items() if is_adapter(name)}
     others = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items() if name not in adapters}
@@ -150,9 +147,9 @@ def write_parts(state: Mapping[str, Tensor], lora: LoraConfig, folder: Path) -> 
 
 
 def merge_parts(source: Checkpoint, state: Mapping[str, Tensor], lora: LoraConfig) -> Checkpoint:
-    """A freshly read source with the trained tensors, and all adapters merged into the weights.
+    """`source` read anew, with the trained tensors and all adapters merged.
 
-    Raises CheckpointError for tensors that the source does not have.
+    Raises CheckpointError for tensors that `source` lacks.
     """
     model = source.model
     if any(map(is_adapter, state)) and not has_lora(model):

@@ -1,4 +1,4 @@
-"""The task of fine-tuning: a whole base or plus model on prompts and replies drawn from a mix of tasks."""
+"""Fine-tuning a base or plus model on prompts and replies drawn from a mix of tasks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lithophone.train.targets.prompt_reply import TaskMix, draw_target, make_exa
 
 
 class FineTuneTask(nn.Module):
-    """The whole model, trained on prompts and replies; frozen parts stay in evaluation mode."""
+    """The model on prompts and replies; frozen parts stay in evaluation mode."""
 
     def __init__(self, checkpoint: Checkpoint, mix: TaskMix, keywords: Mapping[str, KeywordLists]) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class FineTuneTask(nn.Module):
     def audio_embeddings(
         self, frames: Tensor, lengths: Tensor, languages: Sequence[str | None]
     ) -> tuple[Tensor, Tensor]:
-        """Frames (B, T, 160), lengths (B,) and conditioning languages -> embeddings (B, N, H), counts (B,)."""
+        """Frames (B, T, 160), lengths (B,), conditioning languages -> embeddings (B, N, H), counts (B,)."""
         weight = self.model.projector.linear.weight
         language = language_bias(languages, self.foreign_penalty, self.language_ids)
         with torch.set_grad_enabled(torch.is_grad_enabled() and learns(self.model.encoder)):
@@ -55,7 +55,7 @@ class FineTuneTask(nn.Module):
         return self.model.project(encoded)
 
     def conditioning(self, batch: SpeechBatch, rng: np.random.Generator) -> list[str | None]:
-        """Conditioning languages of a training batch; None throughout if the encoder has no conditioning."""
+        """Conditioning languages of a training batch; None without conditioning in the encoder."""
         if not (self.foreign_penalty or self.language_ids):
             return [None] * len(batch.langs)
         return conditioning_languages(batch.texts, batch.langs, rng)
@@ -72,7 +72,7 @@ class FineTuneTask(nn.Module):
         return {"reply": reply_loss(self.model.language_model, rows, examples)}
 
     def replies(self, clips: Sequence[DevClip], tasks: Sequence[Task]) -> list[str]:
-        """Greedy replies to one task for each clip, with the encoder conditioned on the clip's language."""
+        """Greedy reply to one task per clip, the encoder conditioned on the clip's language."""
         audio, counts = self.audio_embeddings(
             *batch_frames([clip.frames for clip in clips]), [clip.lang for clip in clips]
         )

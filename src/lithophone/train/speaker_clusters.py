@@ -1,4 +1,4 @@
-"""Clusters of speakers by the sound of their voices, for speaker tags that exist in training only."""
+"""Clusters of speakers by voice, for speaker tags used in training only."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from lithophone.train.data.clips import DecodedCorpus
 
 CLUSTERS = 64
 CLIPS = 4
-"""Clips per speaker that its statistics are taken from."""
+"""Clips per speaker for its statistics."""
 
 ROUNDS = 100
 """Iterations of k-means."""
 
 LOUD_SHARE = 0.5
-"""Share of a clip's frames, the loudest ones: speech, mostly voiced."""
+"""Share of a clip's frames, the loudest: speech, mostly voiced."""
 
 Vectors = npt.NDArray[np.float64]
 
 
 def voice_vector(corpus: DecodedCorpus, clip_indices: list[int]) -> Vectors:
-    """Mean and standard deviation of every mel band (160,), over the loud frames of these clips, level removed."""
+    """Mean and standard deviation of every mel band (160,) over loud frames of these clips, level removed."""
     frames = []
     for index in clip_indices:
         mel = log_mel_frames(torch.from_numpy(corpus.samples(corpus.clips[index]))).reshape(-1, N_MELS).double().numpy()
@@ -41,9 +41,9 @@ def voice_vector(corpus: DecodedCorpus, clip_indices: list[int]) -> Vectors:
 
 
 def speaker_clusters(corpora: Sequence[DecodedCorpus], clusters: int = CLUSTERS, seed: int = 0) -> list[dict[str, int]]:
-    """Speaker -> number of its cluster, from 1, for every corpus; clusters are shared by all corpora.
+    """Speaker -> cluster number from 1, per corpus; clusters are shared by all corpora.
 
-    There are at most as many clusters as speakers. Clips without a speaker are left out.
+    At most as many clusters as speakers. Clips without a speaker are left out.
     """
     found: dict[tuple[int, str], list[int]] = {}
     for place, corpus in enumerate(corpora):
@@ -64,7 +64,7 @@ def speaker_clusters(corpora: Sequence[DecodedCorpus], clusters: int = CLUSTERS,
 def k_means(vectors: Vectors, clusters: int, seed: int = 0) -> npt.NDArray[np.int64]:
     """Vectors (N, D) -> cluster of each (N,), by Lloyd's algorithm from k-means++ starts.
 
-    Equal vectors share a cluster, so there may be fewer clusters. Raises OptionError unless 1 <= clusters <= N.
+    Equal vectors share a cluster, so there may be fewer. Raises OptionError unless 1 <= clusters <= N.
     """
     if not 1 <= clusters <= len(vectors):
         raise OptionError(f"{clusters} clusters of {len(vectors)} vectors: give 1 to {len(vectors)}")

@@ -1,7 +1,7 @@
-"""Filtering of machine translations by agreement of two systems, or by round-trip translation.
+"""Filter of machine translations, by agreement of two systems or by round trip.
 
-Two translations agree at a WER of at most 0.3, or a CER of at most 0.4 in languages without spaces (the model card of
-Granite Speech). Both filters favour short and plain sentences.
+Texts agree at a WER of at most 0.3, or a CER of at most 0.4 in languages without spaces (model card). Both filters
+favour short, plain sentences.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ LIMITS = {"WER": 0.3, "CER": 0.4}
 
 
 class Reason(str, Enum):
-    """Why a translation is dropped."""
-
     EMPTY = "empty"
     UNTRANSLATED = "untranslated"
     DISAGREE = "disagree"
@@ -32,8 +30,7 @@ class Reason(str, Enum):
 class TranslationVerdict:
     """Error rates of a translation, and the reason it is dropped (None: kept).
 
-    `rate` is against the nearest other translation, `back_rate` of the nearest round trip against the source; infinite
-    where there is none.
+    `rate`: nearest other translation; `back_rate`: nearest round trip against the source; infinite without any.
     """
 
     rate: float
@@ -61,8 +58,8 @@ def judge(
 ) -> TranslationVerdict:
     """Whether a translation from the first to the second of `langs` is kept.
 
-    It is kept where one of `others` agrees with it, or one of `back` with the source; never if it is empty or equal to
-    the source. `limit` replaces the languages' limits. Raises OptionError without `others` and `back`.
+    Kept where one of `others` agrees with it, or one of `back` with the source; never if empty or equal to the source.
+    `limit` replaces the languages' limits. Raises OptionError without `others` and `back`.
     """
     if not others and not back:
         raise OptionError(f"the translation of {source!r} needs another translation or a round trip to compare with")
@@ -84,6 +81,6 @@ def _nearest(reference: str, texts: Sequence[str], lang: str) -> float:
 
 
 def tally(verdicts: Sequence[TranslationVerdict]) -> dict[str, int]:
-    """Number of kept translations, and of dropped ones for every reason."""
+    """Numbers of kept translations, and of dropped ones by reason."""
     count = Counter(verdict.reason for verdict in verdicts)
     return {"kept": count[None]} | {reason.value: count[reason] for reason in Reason}

@@ -1,6 +1,6 @@
 """Augmentation: speed, room, microphone, noise, codec and gain on samples; SpecAugment on frames.
 
-Randomness comes from the caller. Samples are numpy float32 (n,) at 16 kHz, frames torch (B, T, 160).
+Randomness comes from the caller. Samples: numpy float32 (n,) at 16 kHz; frames: torch (B, T, 160).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Samples = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Augment:
-    """Probabilities and ranges; `Augment.none()` leaves everything as it is."""
+    """Probabilities and ranges; `Augment.none()` changes nothing."""
 
     speed_p: float = 0.7
     speed_range: tuple[float, float] = (0.84, 1.18)
@@ -54,7 +54,7 @@ STRONG = Augment(
     room_p=0.4, noise_p=0.5, noise_snr_db=(2.0, 25.0), microphone_p=0.7, spec_p=1.0, time_masks_per_s=0.8,
     time_mask_frames=16, mel_mask_bands=16,
 )  # fmt: skip
-"""For stages behind a frozen encoder, which knows its training clips better than new ones."""
+"""For stages behind a frozen encoder, which fits its training clips better than new ones."""
 
 KNOTS = 8
 """Points of a microphone's frequency response, equally spaced in octaves from 60 Hz to 8 kHz."""
@@ -84,9 +84,9 @@ def distort(samples: Samples, augment: Augment, rng: np.random.Generator) -> Sam
 
 
 def add_room(samples: Samples, decay_s: float, direct_db: float, rng: np.random.Generator) -> Samples:
-    """Convolve with a direct sound and an exponentially decaying noise tail behind it.
+    """Convolve with a direct sound and an exponentially decaying noise tail.
 
-    `decay_s` is the time to -60 dB, `direct_db` the energy of the direct sound over that of the tail.
+    `decay_s`: time to -60 dB; `direct_db`: energy of the direct sound over that of the tail.
     """
     length = int(decay_s * RATE_HZ)
     tail = rng.standard_normal(length) * 10.0 ** (-3.0 * np.arange(length) / length)
@@ -99,10 +99,10 @@ def add_room(samples: Samples, decay_s: float, direct_db: float, rng: np.random.
 def through_microphone(
     samples: Samples, deviation_db: float, band_hz: tuple[float, float], rng: np.random.Generator
 ) -> Samples:
-    """A smooth random frequency response that falls off outside the band; the power is kept.
+    """Random smooth frequency response that falls off outside the band, at constant power.
 
-    `deviation_db` is the standard deviation at each of KNOTS frequencies, interpolated between them. Synthetic voices
-    have no microphone: a model trained on them alone in a language would identify the language by that.
+    `deviation_db`: standard deviation at KNOTS frequencies, interpolated between. Without it, a language with synthetic
+    voices only would be identified by their lack of a microphone.
     """
     spectrum = np.fft.rfft(samples, 1 << max(1, len(samples) - 1).bit_length())
     octaves = np.log2(np.maximum(np.linspace(0.0, RATE_HZ / 2, len(spectrum)), 1.0))
@@ -117,7 +117,7 @@ def through_microphone(
 
 
 def coloured_noise(length: int, rng: np.random.Generator) -> Samples:
-    """Noise with a power spectrum that falls as f ** -slope, slope drawn between white (0) and brown (2)."""
+    """Noise with a power spectrum of f ** -slope, slope drawn between white (0) and brown (2)."""
     size = 1 << max(1, length - 1).bit_length()
     spectrum = np.fft.rfft(rng.standard_normal(size))
     spectrum[1:] *= np.arange(1, len(spectrum)) ** (-rng.uniform(0.0, 2.0) / 2.0)
@@ -141,7 +141,7 @@ LOWEST_QUALITY = 0.9
 
 
 def recode(samples: Samples, codec: str) -> Samples:
-    """Encode and decode (n,) samples: n samples again, aligned to within a few."""
+    """Encode and decode: n samples again, aligned to within a few."""
     telephone = codec not in _CONTAINERS
     rate_hz = 8_000 if telephone else RATE_HZ
     sent = soxr.resample(samples, RATE_HZ, rate_hz, quality="LQ") if telephone else samples
@@ -156,7 +156,7 @@ def recode(samples: Samples, codec: str) -> Samples:
 
 
 def spec_augment(frames: Tensor, lengths: Tensor, augment: Augment, rng: np.random.Generator) -> Tensor:
-    """SpecAugment (arXiv 1904.08779): a copy of frames (B, T, 160) with masked times and mel bands."""
+    """SpecAugment (arXiv 1904.08779): frames (B, T, 160) with masked times and mel bands, copied."""
     frames = frames.clone()
     for row, length in zip(frames, lengths.tolist(), strict=True):
         if rng.random() < augment.spec_p:
@@ -178,6 +178,6 @@ def _mask_row(row: Tensor, augment: Augment, rng: np.random.Generator) -> None:
 
 
 def seeded(*key: int | str) -> np.random.Generator:
-    """A random generator seeded by the key alone: `seeded(seed, "batch", step)`."""
+    """Generator seeded by the key alone: `seeded(seed, "batch", step)`."""
     words = [k if isinstance(k, int) else int.from_bytes(k.encode(), "little") % 2**63 for k in key]
     return np.random.Generator(np.random.PCG64(words))

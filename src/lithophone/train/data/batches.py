@@ -1,7 +1,6 @@
-"""Training batches of speech: a pure function of seed and step, so nothing but the step is needed to resume.
+"""Speech batches as a pure function of seed and step, so that the step suffices to resume.
 
-A row joins clips of one corpus until it has one of a few lengths (speech-length augmentation): little padding, and few
-shapes of batches.
+A row joins clips of one corpus up to one of a few lengths (speech-length augmentation): little padding, few shapes.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from lithophone.train.data.clips import DecodedCorpus, TeacherStates, TrainingCl
 from lithophone.train.targets.prompt_reply import SourceText
 
 DRAWS = 12
-"""Clips drawn to fill one row."""
+"""Clips drawn to fill a row."""
 
 TRIES = 4
-"""Corpora tried for a clip that fits the row: one long row pads all others of its batch."""
+"""Corpora tried for a clip that fits: a long row pads all others of its batch."""
 
 FRAME = round(FRAME_S * RATE_HZ)
 """Samples of an encoder frame."""
@@ -37,7 +36,7 @@ AnyBatch = TypeVar("AnyBatch")
 
 
 class Steps(torch.utils.data.IterableDataset[AnyBatch], ABC):
-    """Endless batches from step `start` on; of several loader workers each makes every n-th."""
+    """Endless batches from step `start` on; of n loader workers each makes every n-th."""
 
     start: int
 
@@ -51,7 +50,7 @@ class Steps(torch.utils.data.IterableDataset[AnyBatch], ABC):
 
     @abstractmethod
     def batch(self, step: int) -> AnyBatch:
-        """The batch of one step, drawn anew for every step and rank."""
+        """The batch of a step, drawn anew per step and rank."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +67,14 @@ class MixtureOptions:
 
 
 class WeightedCorpus(Protocol):
-    """A corpus and its share of the rows."""
+    """A corpus and its share of rows."""
 
     @property
     def weight(self) -> float: ...
 
 
 class RowWithSamples(Protocol):
-    """Whatever a row holds, it has samples (n,)."""
+    """A row with samples (n,)."""
 
     @property
     def samples(self) -> Samples: ...
@@ -86,7 +85,7 @@ AnyRow = TypeVar("AnyRow", bound=RowWithSamples)
 
 
 class Mixture(Steps[AnyBatch], Generic[AnySource, AnyRow, AnyBatch]):
-    """Batches whose rows are drawn from `sources` by their weights."""
+    """Batches whose rows are drawn from `sources` by weight."""
 
     def __init__(self, sources: Sequence[AnySource], options: MixtureOptions) -> None:
         self.sources = list(sources)
@@ -104,11 +103,11 @@ class Mixture(Steps[AnyBatch], Generic[AnySource, AnyRow, AnyBatch]):
 
     @abstractmethod
     def row(self, target_s: float, rng: np.random.Generator) -> AnyRow:
-        """One row of at most about `target_s`, augmented."""
+        """A row of at most about `target_s`, augmented."""
 
     @abstractmethod
     def collate(self, rows: Sequence[AnyRow], frames: Tensor, lengths: Tensor) -> AnyBatch:
-        """Rows with their frames (B, T, 160) and lengths (B,) as a batch."""
+        """Rows with frames (B, T, 160) and lengths (B,) as a batch."""
 
     def draw_source(self, rng: np.random.Generator) -> AnySource:
         weights = np.array([source.weight for source in self.sources])
@@ -121,7 +120,7 @@ class Mixture(Steps[AnyBatch], Generic[AnySource, AnyRow, AnyBatch]):
 
 @dataclass(frozen=True)
 class MixtureSource:
-    """A corpus in the mixture: `weight` is its share of the rows, `joins` the most clips in one row."""
+    """A corpus; `weight`: its share of rows, `joins`: most clips per row."""
 
     corpus: DecodedCorpus
     weight: float
@@ -167,7 +166,7 @@ class SpeechBatch(TranscribedRows):
 
 @dataclass(frozen=True)
 class MixtureRow:
-    """One row before batching; `source` has the translations that all of its clips have."""
+    """A row before batching; `source` has the translations that all of its clips have."""
 
     samples: Samples
     source: SourceText
@@ -175,7 +174,7 @@ class MixtureRow:
 
 
 class SpeechMixture(Mixture[MixtureSource, MixtureRow, SpeechBatch]):
-    """Rows of joined clips with their texts, and the teacher's states where a source has some."""
+    """Rows of joined clips with texts, and the teacher's states where a source has some."""
 
     def __init__(self, sources: Sequence[MixtureSource], options: MixtureOptions) -> None:
         super().__init__(sources, options)
@@ -211,7 +210,7 @@ class SpeechMixture(Mixture[MixtureSource, MixtureRow, SpeechBatch]):
         return SpeechBatch(frames, lengths, [row.source for row in rows], *self._stack_teacher(rows, frames.shape[1]))
 
     def _babble(self, length: int, rng: np.random.Generator) -> Samples:
-        """Several voices at once at equal level: clips of all corpora, repeated until they are long enough."""
+        """Several voices at equal level: clips of all corpora, repeated to the length."""
         voices = np.zeros(length, np.float32)
         for _ in range(int(rng.integers(*self.options.augment.babble_voices, endpoint=True))):
             corpus = self.draw_source(rng).corpus
@@ -235,18 +234,17 @@ class SpeechMixture(Mixture[MixtureSource, MixtureRow, SpeechBatch]):
 
 
 def join_texts(texts: Sequence[str], lang: str) -> str:
-    """Sentences one after another, as the language writes them."""
     return ("" if lang in UNSPACED_LANGUAGES else " ").join(text.strip() for text in texts)
 
 
 def _translations(clips: Sequence[TrainingClip]) -> dict[str, str]:
-    """The languages that all of the clips are translated into."""
+    """Translations into languages that all clips have."""
     common = [lang for lang in clips[0].translations if all(lang in clip.translations for clip in clips)]
     return {lang: join_texts([clip.translations[lang] for clip in clips], lang) for lang in common}
 
 
 def _channel_scale(teachers: Sequence[TeacherStates]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Mean and deviation of every channel: a transformer's states have a few channels that dwarf all others."""
+    """Mean and deviation of every channel: a few channels of a transformer's states dwarf all others."""
     if not teachers:
         return np.zeros(0, np.float32), np.ones(0, np.float32)
     sample = np.concatenate([t.states[:: max(1, len(t.states) // 5000)] for t in teachers]).astype(np.float32)
@@ -254,10 +252,9 @@ def _channel_scale(teachers: Sequence[TeacherStates]) -> tuple[npt.NDArray[np.fl
 
 
 def _fill(source: MixtureSource, target: int, rng: np.random.Generator) -> list[TrainingClip]:
-    """Clips of one corpus that together stay within `target` samples; a single one may be longer.
+    """Clips of one corpus within `target` samples in all; a single one may be longer.
 
-    The first is drawn at random, the others are those of a few draws more that fill the row best: padding costs as much
-    as speech.
+    The first is random, the others the best fit among a few draws, since padding costs as much as speech.
     """
     corpus = source.corpus.clips
     drawn = [corpus[int(i)] for i in rng.integers(len(corpus), size=DRAWS)]
@@ -274,10 +271,7 @@ def _fill(source: MixtureSource, target: int, rng: np.random.Generator) -> list[
 def _join(
     source: MixtureSource, clips: list[TrainingClip], speed: float
 ) -> tuple[Samples, npt.NDArray[np.float16] | None]:
-    """Samples of the clips one after another at the given speed, and the teacher states of those very samples.
-
-    They are not a number where a clip has none.
-    """
+    """Joined samples at `speed`, and the teacher states of those samples, nan for clips without any."""
     parts, states = [], []
     for clip in clips:
         samples = source.corpus.samples(clip)

@@ -1,4 +1,4 @@
-"""Decoded training clips in a memory-mapped cache, and the teacher states that belong to them."""
+"""Decoded training clips in a memory-mapped cache, and their teacher states."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from lithophone.train.targets.ctc_transcripts import training_language
 log = logging.getLogger(__name__)
 
 TOLERANCE_S = 0.05
-"""How far a stretch may reach beyond the end of its file: manifests round their times."""
+"""Seconds that a stretch may exceed its file: manifests round times."""
 
 Place: TypeAlias = tuple[int, int] | str
-"""Where an entry's samples lie in the decoded file: start and length; or why it has none."""
+"""Start and length of an entry's samples in the decoded file, or why it has none."""
 
 
 @dataclass(frozen=True)
 class TrainingClip:
-    """One line of a manifest; `start` and `length` are samples in the corpus's decoded file."""
+    """A manifest line; `start` and `length` are samples in the corpus's decoded file."""
 
     name: str
     text: str
@@ -42,15 +42,15 @@ class TrainingClip:
     start: int
     length: int
     translations: Mapping[str, str] = field(default_factory=dict)
-    """Language code -> translation of the text."""
+    """Language code -> translation."""
 
 
 class DecodedCorpus:
     """Clips of a manifest, decoded once into a memory-mapped int16 file under `cache`.
 
-    The cache is found by the path, size and modification time of every file and the stretches taken of it: a replaced
-    recording is decoded again. Files that could not be read are tried again by every run; `unreadable` and the log say
-    which clips are still missing and why. Languages of the clips are without regions (`training_language`).
+    The cache is keyed by path, size and modification time of every file and by its stretches, so replaced recordings
+    are decoded again. Unreadable files are retried by every run, and listed with reasons in `unreadable` and the log.
+    Languages of clips are without regions (`training_language`).
     """
 
     def __init__(self, entries: Sequence[Entry], cache: Path) -> None:
@@ -78,7 +78,7 @@ def _clip(entry: Entry, start: int, length: int) -> TrainingClip:
 
 
 def _identity(entry: Entry) -> list[object]:
-    """What the samples of an entry depend on; size and time are -1 where the file cannot be looked at."""
+    """What the entry's samples depend on; size and time are -1 for a file without status."""
     try:
         state = entry.audio.stat()
         file: list[object] = [str(entry.audio.resolve()), state.st_size, state.st_mtime_ns]
@@ -107,9 +107,9 @@ def _can_read(path: Path) -> bool:
 
 
 def _decode_all(entries: Sequence[Entry], index: Path, pcm: Path) -> None:
-    """Write the samples of all entries, file by file, and for every entry its place or why it has none.
+    """Write the samples of all entries, file by file, and each entry's place or why it has none.
 
-    Ranks of one machine may run this at once: each writes files of its own, and the last one's stay.
+    Ranks of one machine may run this at once: each writes its own files, and the last one's stay.
     """
     index.parent.mkdir(parents=True, exist_ok=True)
     own_pcm, own_index = (path.with_name(f"{path.name}.{os.getpid()}.part") for path in (pcm, index))
@@ -129,7 +129,7 @@ def _decode_all(entries: Sequence[Entry], index: Path, pcm: Path) -> None:
 
 
 def _decoded(entries: Sequence[Entry]) -> Iterator[tuple[int, Samples | str]]:
-    """Number of an entry -> its samples, or why there are none. Every file is decoded once."""
+    """Entry number -> samples, or why there are none; every file is decoded once."""
     by_file: dict[Path, list[int]] = {}
     for number, entry in enumerate(entries):
         by_file.setdefault(entry.audio.resolve(), []).append(number)
@@ -143,7 +143,7 @@ def _decoded(entries: Sequence[Entry]) -> Iterator[tuple[int, Samples | str]]:
 
 
 def _stretch(samples: Samples, entry: Entry) -> Samples | str:
-    """The entry's part of its recording, or why it has none."""
+    """The entry's part of its recording, or why there is none."""
     if entry.start_s is None or entry.end_s is None:
         return samples
     part = samples[round(entry.start_s * RATE_HZ) : round(entry.end_s * RATE_HZ)]

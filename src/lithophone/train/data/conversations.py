@@ -1,6 +1,6 @@
-"""Simulated conversations: clips of several speakers, or neighbouring clips of one, joined with their word times.
+"""Simulated conversations: clips of several speakers, or neighbouring clips of one, joined with word times.
 
-Turns differ in level and are separated by pauses; a negative pause overlaps the silence at the edges of two clips.
+Turns differ in level; pauses separate them, negative ones overlap the silences at clip edges.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from lithophone.train.data.clips import DecodedCorpus
 from lithophone.transcript import Word
 
 EDGE_DB = 40.0
-"""Samples so far below the loudest 10 ms of a clip, at its edges, are silence."""
+"""Level below a clip's loudest 10 ms at which its edges are silence."""
 
 HOP = RATE_HZ // 100
 
 
 @dataclass(frozen=True)
 class ConversationOptions:
-    """Ranges of speakers, pauses (seconds, negative: overlap) and levels (dB) of simulated conversations."""
+    """Ranges of speakers, pauses (seconds, negative: overlap) and levels (dB)."""
 
     speakers: tuple[int, int] = (2, 3)
     pause_s: tuple[float, float] = (-0.3, 1.0)
@@ -41,9 +41,9 @@ class ConversationOptions:
 
 @dataclass(frozen=True)
 class TimedSource:
-    """A corpus of one language; `weight` is its share of the rows.
+    """A corpus of one language; `weight`: its share of rows.
 
-    `words[i]` are the raw words of clip i with times, empty where unknown; `clusters` are by speaker.
+    `words[i]`: timed raw words of clip i, empty if unknown; `clusters`: by speaker.
     """
 
     corpus: DecodedCorpus
@@ -61,7 +61,7 @@ class TimedSource:
 
     @cached_property
     def by_speaker(self) -> dict[str, list[int]]:
-        """Indices of clips by speaker; clips without a speaker are left out."""
+        """Clip indices by speaker; clips without a speaker are left out."""
         found: dict[str, list[int]] = {}
         for i, clip in enumerate(self.corpus.clips):
             if clip.speaker:
@@ -75,7 +75,7 @@ class TimedSource:
 
 @dataclass(frozen=True)
 class SpeakerClip:
-    """A clip in a conversation: samples (n,), text, and raw words with times from the first sample."""
+    """A clip in a conversation: samples (n,), text, raw words timed from the first sample."""
 
     samples: Samples
     text: str
@@ -110,10 +110,10 @@ def neighbours(
 def simulate_conversation(
     source: TimedSource, target: int, options: ConversationOptions, rng: np.random.Generator
 ) -> tuple[list[SpeakerClip], list[float]]:
-    """Clips of two or more speakers, each at a level of its own, and the pauses between them in seconds.
+    """Clips of two or more speakers, each at its own level, and the pauses between them in seconds.
 
-    All speakers have one turn before anybody has a second, and no speaker has two in a row. The clips stay within
-    `target` samples unless two are longer already.
+    Every speaker has one turn before any has a second, and none has two in a row. The clips stay within `target`
+    samples unless two exceed it.
     """
     lowest, highest = options.speakers
     names = sorted(source.by_speaker)
@@ -148,7 +148,7 @@ def _fitting(source: TimedSource, speaker: str, room: int, rng: np.random.Genera
 
 
 def overlap_add(clips: Sequence[SpeakerClip], pauses_s: Sequence[float]) -> tuple[Samples, tuple[Word, ...]]:
-    """Clips joined with `pauses_s[i]` between i and i + 1 -> samples (n,), and all words at their new times.
+    """Join clips with `pauses_s[i]` between i and i + 1 -> samples (n,), words at their new times.
 
     A negative pause overlaps silence with silence only: words never overlap.
     """
@@ -175,7 +175,7 @@ def shifted(words: Sequence[Word], offset_s: float = 0.0, scale: float = 1.0) ->
 
 
 def edge_silence(samples: Samples) -> tuple[int, int]:
-    """Silent samples at both edges of a clip, in steps of 10 ms; its whole length twice if all is silent."""
+    """Silent samples at both edges of a clip, in steps of 10 ms; its length twice if all is silent."""
     hops = len(samples) // HOP
     peaks = np.abs(samples[: hops * HOP]).reshape(hops, HOP).max(1, initial=0.0)
     loud = np.flatnonzero(peaks > peaks.max(initial=0.0) * 10.0 ** (-EDGE_DB / 20.0))

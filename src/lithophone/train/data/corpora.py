@@ -1,4 +1,4 @@
-"""Training corpora of a recipe's command line, their sampling shares, and a report of dropped clips."""
+"""Corpora of a recipe's command line, their sampling shares, and a report of dropped clips."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CACHE = Path("data/pcm")
 DATA_SYNTAX = "MANIFEST[:LANGS[@CORPORA][:WEIGHT[:TEACHER]]]"
 
 SHOWN = 20
-"""Reasons of unreadable clips in the report, at most."""
+"""Most reasons of unreadable clips in the report."""
 
 ALPHA = 0.6
 """Exponent of sampling by hours, as in the papers."""
@@ -30,10 +30,7 @@ ALPHA = 0.6
 
 @dataclass(frozen=True)
 class CorpusPart:
-    """One corpus in one language: training clips, and the number of dropped clips by reason.
-
-    `weight` multiplies its sampling share.
-    """
+    """One corpus in one language: training clips, and dropped clips by reason; `weight` multiplies its share."""
 
     name: str
     corpus: DecodedCorpus
@@ -45,8 +42,8 @@ class CorpusPart:
 def read_parts(text: str, longest_s: float, cache: Path) -> list[CorpusPart]:
     """`MANIFEST[:LANGS[@CORPORA][:WEIGHT[:TEACHER]]]` -> one part per corpus and language.
 
-    LANGS and CORPORA are joined by `+`; none means all. Languages are compared without regions. TEACHER is the path of
-    dense targets, without suffix. Raises ManifestError where no clips are left, OptionError for a bad weight.
+    LANGS and CORPORA are joined by `+`, none means all; languages are compared without regions. TEACHER: path of dense
+    targets without suffix. Raises ManifestError without clips, OptionError for a bad weight.
     """
     manifest, which, weight, teacher, *_ = [*text.split(":"), "", "", ""]
     langs, _, corpora = which.partition("@")
@@ -76,7 +73,7 @@ def _weight(text: str, spec: str) -> float:
 def _read_part(
     name: str, entries: Sequence[Entry], longest_s: float, cache: Path, weight: float, teacher: TeacherStates | None
 ) -> CorpusPart:
-    """Decode the clips of at most `longest_s` by the manifest, and keep those of at most `longest_s` in fact."""
+    """Decode clips of at most `longest_s` by the manifest, keep those within it in fact."""
     with_text = [entry for entry in entries if raw_text(entry.text)]
     short = [entry for entry in with_text if (entry.duration_s or 0.0) <= longest_s]
     corpus = copy.copy(DecodedCorpus(short, cache)) if short else None
@@ -100,7 +97,7 @@ def corpus_shares(parts: Sequence[CorpusPart], alpha: float) -> list[float]:
 
 
 def as_sources(parts: Sequence[CorpusPart], alpha: float) -> list[MixtureSource]:
-    """The parts with their shares, for a mixture."""
+    """Sources of a mixture, with these shares."""
     shares = corpus_shares(parts, alpha)
     return [MixtureSource(part.corpus, share, part.teacher) for part, share in zip(parts, shares, strict=True)]
 

@@ -15,7 +15,7 @@ from lithophone.text import japanese as kana
 from lithophone.train.data.corpora import CorpusPart
 
 COMMON_SHARE = 0.8
-"""Share of all word occurrences that the common words cover; all others are rare."""
+"""Share of all word occurrences that the common words cover; others are rare."""
 
 LARGEST = 200
 NONE_SHARE = 0.15
@@ -46,7 +46,7 @@ class KeywordLists:
         self.pool = sorted({word for word in written if raw_text(word) not in self.common})
 
     def draw(self, text: str, rng: np.random.Generator) -> tuple[str, ...]:
-        """1 to `largest` words in random order, the number log-uniform; empty without any rare words."""
+        """1 to `largest` words in random order, the number log-uniform; empty without rare words."""
         own = self.rare(text) if rng.random() >= NONE_SHARE else []
         own = [word for word in own if rng.random() < KEPT_SHARE]
         size = int(np.exp(rng.uniform(0.0, np.log(self.largest + 1))))
@@ -60,7 +60,7 @@ class KeywordLists:
         return tuple(words[int(i)] for i in rng.permutation(len(words)))
 
     def rare(self, text: str) -> list[str]:
-        """Rare words of a text as written, each once."""
+        """Distinct rare words of a text as written."""
         return list({raw_text(w): w for w in self._words(text) if raw_text(w) not in self.common}.values())
 
     def _words(self, text: str) -> Iterator[str]:
@@ -75,7 +75,7 @@ class KeywordLists:
 
 
 def keyword_lists(parts: Sequence[CorpusPart], largest: int = LARGEST) -> dict[str, KeywordLists]:
-    """Lists for every language, from its training texts."""
+    """Lists by language, from its training texts."""
     texts: dict[str, list[str]] = {}
     for part in parts:
         for clip in part.corpus.clips:

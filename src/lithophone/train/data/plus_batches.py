@@ -1,4 +1,4 @@
-"""Training batches of a plus model: word times, speaker turns, keywords and raw transcripts, drawn row by row."""
+"""Plus-model batches: word times, speaker turns, keywords and raw transcripts, drawn by row."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ TASKS = ("raw", "times", "speakers", "keywords")
 
 @dataclass(frozen=True)
 class PlusMix:
-    """Shares of the tasks; what a source cannot serve (no word times, no two speakers) leaves its share to the others.
+    """Shares of tasks; what a source cannot serve (no word times, no two speakers) leaves its share to the others.
 
-    Of the replies with turns, `clustered` is the share that names clusters of voices, `alone` that of one speaker only.
+    Of replies with turns, `clustered` is the share with voice clusters, `alone` that of one speaker only.
     """
 
     raw: float = 0.3
@@ -54,7 +54,7 @@ class PlusMix:
 
     @classmethod
     def parse(cls, items: Sequence[str]) -> PlusMix:
-        """`["times=0.5", "alone=0"]` -> those shares, the others as they are by default. Raises OptionError."""
+        """Shares from `["times=0.5", "alone=0"]`, else defaults. Raises OptionError."""
         known = [item.name for item in fields(cls)]
         shares: dict[str, float] = {}
         for item in items:
@@ -71,7 +71,7 @@ class PlusMix:
 
 @dataclass(frozen=True)
 class PlusBatch:
-    """B rows: frames (B, T, 160), lengths (B,), and the task and reply of each."""
+    """B rows: frames (B, T, 160), lengths (B,), task and reply of each."""
 
     frames: Tensor
     lengths: Tensor
@@ -87,14 +87,12 @@ class PlusBatch:
 
 @dataclass(frozen=True)
 class PlusRow:
-    """One row before batching."""
-
     samples: Samples
     target: TaskTarget
 
 
 class PlusMixture(Mixture[TimedSource, PlusRow, PlusBatch]):
-    """Rows of neighbouring clips or simulated conversations, with a task that suits each."""
+    """Rows of neighbouring clips or simulated conversations, each with a suitable task."""
 
     def __init__(
         self,
@@ -129,7 +127,7 @@ class PlusMixture(Mixture[TimedSource, PlusRow, PlusBatch]):
     def _clips(
         self, task: str, source: TimedSource, target: int, rng: np.random.Generator
     ) -> tuple[list[SpeakerClip], list[float]]:
-        """Clips that suit a task, and the pauses between them; neighbours of one speaker have none."""
+        """Clips for a task, and the pauses between them; neighbours of one speaker have none."""
         if task == "speakers" and rng.random() >= self.mix.alone:
             return simulate_conversation(source, target, self.conversation, rng)
         clips: Sequence[int] = range(len(source.corpus.clips))
@@ -141,7 +139,7 @@ class PlusMixture(Mixture[TimedSource, PlusRow, PlusBatch]):
         return read, [0.0] * (len(read) - 1)
 
     def _task(self, source: TimedSource, rng: np.random.Generator) -> str:
-        """One task, drawn by its share among those that the source can serve."""
+        """A task, drawn by share among those the source can serve."""
         able = {
             "raw": True,
             "times": bool(source.timed),

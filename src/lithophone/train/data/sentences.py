@@ -28,7 +28,7 @@ def read_lines(specs: Iterable[str], exclude: Collection[str] = ()) -> dict[str,
 
 
 def read_pairs(specs: Iterable[str], exclude: Collection[str] = ()) -> dict[str, list[SourceText]]:
-    """Sentences by language of `FROM-TO=PATH` files, whose lines are a sentence, a tab and its translation."""
+    """Sentences by language of `FROM-TO=PATH` files of lines sentence, tab, translation."""
     found: dict[str, list[SourceText]] = {}
     for spec in specs:
         (source, target), path = _parts(spec, 2)
@@ -56,14 +56,14 @@ def _parts(spec: str, count: int) -> tuple[list[str], Path]:
 
 
 def _language(name: str) -> list[str]:
-    """`["pt"]` of `pt-BR`; empty for an unknown language, and for a pair of languages (`en-fr`)."""
+    """`["pt"]` of `pt-BR`; empty for an unknown language, or a pair (`en-fr`)."""
     lang, *regions = name.strip().replace("_", "-").split("-")
     paired = any(region in LANGUAGES and region != lang for region in regions)
     return [lang.lower()] if lang.lower() in LANGUAGES and not paired else []
 
 
 def _language_pair(names: str) -> list[str]:
-    """`["en", "pt"]` of `en-pt-BR`: the hyphen that separates two known languages; empty if there is none."""
+    """`["en", "pt"]` of `en-pt-BR`, split at the hyphen between two known languages; else empty."""
     parts = names.replace("_", "-").split("-")
     splits = [("-".join(parts[:i]), "-".join(parts[i:])) for i in range(1, len(parts))]
     pairs = [[*_language(source), *_language(target)] for source, target in splits]

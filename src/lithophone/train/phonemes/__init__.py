@@ -1,1 +1,1 @@
-"""Spelling one language with the letters of another."""
+"""Pseudo-labels: one language in the orthography of another."""

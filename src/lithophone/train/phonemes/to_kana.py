@@ -1,7 +1,6 @@
 """Phones (IPA as eSpeak writes it) -> kana, by the rules of Japanese loanwords.
 
-For cross-lingual pseudo-labels: human speech of other languages as training data where Japanese has synthetic voices
-only.
+For cross-lingual pseudo-labels: human speech for Japanese, whose other data are synthetic.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _ONSETS = {
 }  # fmt: skip
 
 _CODAS = {"t": "と", "d": "ど", "tʃ": "ち", "dʒ": "じ", "n": "ん", "j": "い", "": ""}
-"""Onsets without a following vowel; all others take u."""
+"""Onsets without a following vowel; others take u."""
 
 VOWELS = {
     **dict.fromkeys("aɑæɐʌɜə", "あ"), **dict.fromkeys("iɪ", "い"), **dict.fromkeys("uʊyʏøœ", "う"),
@@ -44,7 +43,7 @@ _LOWERED = {"ɛ" + NASAL: "a" + NASAL, "œ" + NASAL: "a" + NASAL}
 
 
 def spelled_in_kana(words: Sequence[Sequence[str]], muted_schwa: bool = False) -> str:
-    """Words, each a list of phones (IPA) -> Hiragana without spaces.
+    """Words as lists of phones (IPA) -> Hiragana without spaces.
 
     `muted_schwa`: a schwa only ends its consonant, as in French; else it is an a. Raises ValueError for an unknown
     phone.
@@ -53,7 +52,7 @@ def spelled_in_kana(words: Sequence[Sequence[str]], muted_schwa: bool = False) -
 
 
 def parts(phone: str) -> Iterator[str]:
-    """A phone without stress, ties and diacritics, but with vowel length and nasality; `əl` (*-le*) is two."""
+    """A phone without stress, ties and diacritics, but with length and nasality; `əl` (*-le*) is two."""
     kept = "".join(c for c in unicodedata.normalize("NFD", phone) if c not in "ˈˌ͜͡ʲʰ̩̯")
     vowel = "".join(takewhile(lambda c: c in VOWELS or c in ("ː", NASAL), kept))
     rest = kept[len(vowel) :].replace("ː", "").replace(NASAL, "")
@@ -87,7 +86,7 @@ def _coda(onset: str) -> str:
 
 
 def _syllable(onset: str, vowel: str, glide: bool) -> str:
-    """A vowel or diphthong after its consonant, with an optional glide (*new*, *pied*)."""
+    """Consonant, optional glide (*new*, *pied*), and vowel or diphthong."""
     quality = VOWELS[vowel[0]]
     column = "あいうえお".index(quality)
     palatal = glide or (vowel[0] in "yʏ" and onset not in ("", "j"))

@@ -42,7 +42,7 @@ ORTHOGRAPHIES = {
 
 
 def spelled_in_romance(words: Sequence[Sequence[str]], language: str, muted_schwa: bool = False) -> str:
-    """Words, each a list of phones (IPA) -> their letters in `language` (a key of ORTHOGRAPHIES), separated by spaces.
+    """Words as lists of phones (IPA) -> letters of `language` (a key of ORTHOGRAPHIES), separated by spaces.
 
     `muted_schwa`: a final schwa is silent, as in French. Raises ValueError for an unknown phone.
     """

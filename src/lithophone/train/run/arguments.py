@@ -1,4 +1,4 @@
-"""Command-line options that recipes share: data, starting weights, schedule, device and precision."""
+"""Command-line options shared by recipes: data, starting weights, schedule, device, precision."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ LONGEST_S = 30.0
 
 
 def recipe_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser whose help begins with the recipe's docstring, unformatted."""
+    """Parser whose help begins with the recipe's docstring, unformatted."""
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def add_run_arguments(
     parser: argparse.ArgumentParser, *, steps: int, lr: float, seed: int, save_every: int = LoopOptions.save_every
 ) -> None:
-    """Options of the run, except the shape of the learning-rate schedule, which is the recipe's."""
+    """Options of the run, except the shape of the learning-rate schedule."""
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints, log and results")
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--lr", type=float, default=lr, help="peak learning rate")
@@ -98,7 +98,7 @@ def loop_options(args: argparse.Namespace, schedule: LearningRate, ranks: Ranks)
 
 @dataclass(frozen=True)
 class Data:
-    """The corpora of `--data`, and how batches are made of them."""
+    """Corpora of `--data`, and how they are batched."""
 
     parts: tuple[CorpusPart, ...]
     alpha: float
@@ -110,9 +110,9 @@ class Data:
 
     @classmethod
     def read(cls, args: argparse.Namespace, ranks: Ranks, longest_s: float | None = None) -> Data:
-        """Decode new clips; the first rank writes `OUT/data.json`, which lists what is used and what is dropped.
+        """Decode new clips; the first rank writes `OUT/data.json`, the used and dropped clips.
 
-        `longest_s` is the model's own limit on a clip, beside `--longest-s`.
+        `longest_s`: the model's own limit on a clip, beside `--longest-s`.
         """
         limit = min(args.longest_s, args.longest_s if longest_s is None else longest_s)
         parts = [part for text in args.data for part in read_parts(text, limit, args.cache)]
@@ -130,18 +130,18 @@ class Data:
         return MixtureOptions(self.seconds, self.row_frames, chosen, self.seed, start, ranks.rank, ranks.world)
 
     def batches(self, augment: Augment, start: int, ranks: Ranks) -> DataLoader[SpeechBatch]:
-        """Endless batches of speech from number `start` on."""
+        """Endless speech batches from number `start` on."""
         sources = as_sources(self.parts, self.alpha)
         return loader(SpeechMixture(sources, self.mixture_options(augment, start, ranks)), self.workers)
 
 
 def loader(batches: IterableDataset[AnyBatch], workers: int) -> DataLoader[AnyBatch]:
-    """Batches made ahead of time by `workers` processes; 0 makes them between steps."""
+    """Batches made ahead by `workers` processes; 0: between steps."""
     return DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=8 if workers else None)
 
 
 def add_init_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the weights come from: a trained model, or the parts of stages 1 and 2a."""
+    """Starting weights: a trained model, or the parts of stages 1 and 2a."""
     parser.add_argument("--init", help="start from a trained model, by name or folder: lithophone-tiny")
     parser.add_argument("--encoder", type=Path, help="or from parts: the folder of stage 1,")
     parser.add_argument("--language-model", type=Path, help="the folder of stage 2a,")
@@ -149,7 +149,7 @@ def add_init_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_init_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Exit with status 2 unless there is either a model or all three parts."""
+    """Exit with status 2 unless given either a model or all three parts."""
     parts = [args.encoder, args.language_model, args.tokenizer]
     if any(parts) if args.init else not all(parts):
         parser.error("give either --init, or all of --encoder, --language-model and --tokenizer")

@@ -1,6 +1,6 @@
 """Training checkpoints: `last.pt` of one process, or a folder written by all ranks of a sharded run.
 
-Both hold tensors by name and are written atomically. Any number of ranks reads either, sharded or not.
+Both hold tensors by name, are written atomically, and are read by any number of ranks, sharded or not.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ SHOWN = 3
 
 
 def write_file(tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Write `last.pt` by renaming a finished file over it, and remove older folders."""
+    """Replace `last.pt` by a finished file, and remove older folders."""
     with replacing(folder / FILE, sync=True, one_writer=True) as part, part.open("wb") as file:
         torch.save(dict(tensors), file)
     _remove_folders(folder)
 
 
 def write_folder(tensors: Mapping[str, Tensor], folder: Path, step: int) -> None:
-    """All ranks write their shards to `last-<step>`, named so once it is complete; older checkpoints are removed."""
+    """All ranks write shards to `last-<step>`, named so once complete; older checkpoints are removed."""
     final = folder / f"last-{step:07}"
     part = final.with_suffix(".part")
     leads = rank_and_world()[0] == 0

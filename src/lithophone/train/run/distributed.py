@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's rank among `world`, and its device. Rank 0 writes logs and checkpoints."""
+    """This process's rank of `world`, and its device. Rank 0 writes logs and checkpoints."""
 
     rank: int
     world: int
@@ -36,19 +36,19 @@ def join_ranks(device: str) -> Ranks:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """Rank and world size; (0, 1) without a process group."""
+    """(0, 1) without a process group."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
-    """All-reduce in place; the tensor unchanged in a single process."""
+    """All-reduce in place; unchanged in a single process."""
     if dist.is_initialized():
         dist.all_reduce(values)
     return values
 
 
 def sum_gradients(parameters: Sequence[Tensor]) -> None:
-    """Sum gradients over ranks; a parameter that a rank did not use counts as zeros."""
+    """Sum gradients over ranks; parameters unused on a rank count as zeros."""
     if not dist.is_initialized():
         return
     for parameter in parameters:
@@ -67,13 +67,13 @@ def average_statistics(tensors: Sequence[Tensor]) -> None:
 
 
 def _reduce_all(tensors: Iterable[Tensor]) -> None:
-    """Asynchronous all-reduces, then a wait for all of them."""
+    """Asynchronous all-reduces, then a wait for all."""
     for work in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
         work.wait()
 
 
 def broadcast_bool(answer: bool, device: str) -> bool:
-    """Rank 0's answer, on every rank."""
+    """Rank 0's answer on every rank."""
     if not dist.is_initialized():
         return answer
     value = torch.tensor(int(answer), device=device)
@@ -82,7 +82,6 @@ def broadcast_bool(answer: bool, device: str) -> bool:
 
 
 def wait_for_all() -> None:
-    """Barrier."""
     if dist.is_initialized():
         dist.barrier()
 

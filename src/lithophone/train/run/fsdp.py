@@ -1,7 +1,7 @@
 """Fully sharded training (FSDP2, `torch.distributed.fsdp.fully_shard`).
 
-Layers are gathered one by one; embeddings, projector and heads for a whole pass. Batch normalisation is a shard of its
-own: it keeps float32, and a shard has one dtype.
+Layers are gathered one by one; embeddings, projector and heads for a full pass. Batch normalisation is sharded apart:
+it keeps float32, and a shard has one dtype.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 
 class Sharded(nn.Module):
-    """A model sharded over all ranks; everything that computes with it runs inside `forward(call)`.
+    """A model sharded over all ranks; computation runs inside `forward(call)`.
 
-    FSDP gathers weights around `forward` only, and recipes call a model by other methods too.
+    FSDP gathers weights around `forward` only, but recipes call other methods too.
     """
 
     def __init__(self, model: nn.Module, device: str) -> None:
@@ -53,12 +53,12 @@ class Sharded(nn.Module):
 
 
 def shard_like(whole: Tensor, parameter: Tensor) -> Tensor:
-    """This rank's shard of rank 0's `whole`, placed as `parameter` is."""
+    """This rank's shard of rank 0's `whole`, placed as `parameter`."""
     assert isinstance(parameter, DTensor)
     mesh = parameter.device_mesh
     return distribute_tensor(whole.to(mesh.device_type), mesh, parameter.placements)
 
 
 def gathered(tensor: Tensor) -> Tensor:
-    """A sharded tensor as a whole on the CPU (a collective call); any other tensor unchanged."""
+    """A sharded tensor, complete on the CPU (a collective call); any other tensor unchanged."""
     return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor

@@ -1,4 +1,4 @@
-"""The log of a run: rows of `log.jsonl`, lines of the library's log, and optional TensorBoard event files."""
+"""Log of a run: rows of `log.jsonl`, lines of the library's log, optional TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lithophone.files import write_whole
 log = logging.getLogger(__name__)
 
 PLACE = ("step", "hours", "kind")
-"""Keys of a row that are no measurements."""
+"""Keys of a row that are not measurements."""
 
 
 class RunLog:
-    """Rows of a run of `steps` steps in `folder`, one for each report or evaluation."""
+    """Rows of a run of `steps` steps in `folder`, one per report or evaluation."""
 
     def __init__(self, folder: Path, steps: int, *, tensorboard: bool = False) -> None:
         self.path = folder / "log.jsonl"
@@ -38,7 +38,7 @@ class RunLog:
         return (time.monotonic() - self.started_s) / done * (self.steps - step) if done > 0 else None
 
     def record(self, kind: str, step: int, seconds_seen: float, values: Mapping[str, float]) -> dict[str, float]:
-        """Write a row of `kind` (`train`, `dev`); gives its numbers, rounded to six digits."""
+        """Write a row of `kind` (`train`, `dev`); returns its numbers, rounded to six digits."""
         numbers = {name: float(f"{value:.6g}") for name, value in values.items()}
         row = {"step": step, "hours": round(seconds_seen / 3600, 3), "kind": kind, **numbers}
         with self.path.open("a", encoding="utf-8") as file:
@@ -51,12 +51,12 @@ class RunLog:
         return numbers
 
     def evaluations(self) -> list[tuple[int, dict[str, float]]]:
-        """Steps and numbers of all `dev` rows so far."""
+        """Steps and numbers of all `dev` rows."""
         rows = [row for row in self._rows() if row.get("kind") == "dev"]
         return [(row["step"], {name: row[name] for name in row if name not in PLACE}) for row in rows]
 
     def line(self, step: int, seconds_seen: float, numbers: Mapping[str, float]) -> str:
-        """A row as text: progress, measurements, time left."""
+        """Row as text: progress, measurements, time left."""
         measured = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         left = self.left_s(step)
         end = "" if left is None else f"  {timedelta(seconds=round(left))} left"
@@ -67,7 +67,7 @@ class RunLog:
         kept = [json.dumps(row) + "\n" for row in self._rows() if row["step"] <= step]
         write_whole(self.path, "".join(kept))
         if self.events:
-            # TensorBoard never rewrites event files: purge_step hides later steps of earlier ones.
+            # Event files are never rewritten: purge_step hides later steps of earlier ones.
             self.events = _event_writer(self.path.parent / "tensorboard", purge_step=step + 1)
 
     def _rows(self) -> list[dict[str, Any]]:

@@ -1,10 +1,8 @@
-"""The training loop, for one process or several; resumable after any step.
+"""Training loop of one or several processes, resumable after any step.
 
-A recipe gives the model, the batches and a function `losses(batch, step)`. The loop owns precision, accumulation, the
-optimiser, the weight average, the log and the checkpoints; frozen parameters are neither averaged nor written.
-
-Accumulation and ranks change nothing but random draws and batch normalisation, which sees one batch of one rank at a
-time; its running statistics are averaged over ranks.
+A recipe gives model, batches and `losses(batch, step)`; the loop does precision, accumulation, optimiser, weight
+average, log and checkpoints. Frozen parameters are neither averaged nor written. Accumulation and ranks change nothing
+but random draws and batch normalisation, which sees one batch of one rank; its statistics are averaged over ranks.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class TrainingBatch(Protocol):
-    """A batch that can be moved to a device, and has a duration in seconds."""
+    """A batch with a duration in seconds."""
 
     @property
     def seconds(self) -> float: ...
@@ -56,7 +54,7 @@ AUDIO_SECONDS = "seconds of audio"
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """Options of a run. `precision` is the dtype of computation; weights and averages are kept in float32."""
+    """Options of a run. `precision`: dtype of computation; weights and averages are float32."""
 
     schedule: LearningRate
     folder: Path
@@ -72,7 +70,7 @@ class LoopOptions:
     accumulate: int = 1
     """Batches per step."""
     shard: bool = False
-    """Shard weights, gradients and optimiser state over ranks (FSDP2) instead of replicating them."""
+    """Shard weights, gradients and optimiser state over ranks (FSDP2)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass."""
     tensorboard: bool = False
@@ -85,14 +83,14 @@ class LoopOptions:
 
 
 class Trainer(Generic[AnyBatch]):
-    """A run: the model and its training state. `weights` is the weight of each loss, by name.
+    """A run: model and training state. `weights`: weight of each loss by name.
 
-    `losses(batch, step)` gives sums and counts; `step` is the number of the batch over all ranks, (batches seen) *
-    world + rank, and the seed of PyTorch's generator for that forward pass.
+    `losses(batch, step)` gives sums and counts; `step`, the batch's number over all ranks ((batches seen) * world +
+    rank), also seeds PyTorch for its forward pass.
 
-    The gradient is that of each loss's mean over all targets of a step, in all its batches on all ranks. So counts must
-    be known before the first backward pass: from `counts(batch)`, by the names of the losses, or from an extra forward
-    pass without gradients where a step has several batches.
+    The gradient is that of each loss's mean over all targets of a step, over batches and ranks. Steps of several
+    batches thus need their counts first: from `counts(batch)`, by loss name, or an extra forward pass without
+    gradients.
     """
 
     def __init__(
@@ -125,7 +123,7 @@ class Trainer(Generic[AnyBatch]):
         self.step = 0
         self.seconds_seen = 0.0
         self.sums: dict[str, float] = {}
-        """Mean of each loss over the steps since the last report, up to the share that has passed."""
+        """Mean of each loss since the last report, summed so far."""
         options.folder.mkdir(parents=True, exist_ok=True)
         self.run_log = None
         if options.leads:
@@ -133,7 +131,7 @@ class Trainer(Generic[AnyBatch]):
 
     @property
     def batches_seen(self) -> int:
-        """Batches this rank has used: where a resumed stream of batches starts."""
+        """Batches this rank has used: the start of a resumed stream."""
         return self.step * self.options.accumulate
 
     def run(
@@ -142,10 +140,9 @@ class Trainer(Generic[AnyBatch]):
         evaluate: Callable[[], Mapping[str, float]] | None = None,
         stop: Callable[[Mapping[str, float]], bool] | None = None,
     ) -> None:
-        """Train to the end of the schedule; `evaluate` runs with the averaged weights every `evaluate_every` steps.
+        """Train to the end of the schedule; `evaluate` runs with averaged weights every `evaluate_every` steps.
 
-        `stop` gets the values of each evaluation and ends the run by returning True on rank 0. After a resume it gets
-        the earlier evaluations first.
+        `stop` gets the values of each evaluation, after a resume the earlier ones first; True on rank 0 ends the run.
         """
         options, pace = self.options, _Pace()
         evaluated, ended = self._start(stop)
@@ -172,7 +169,7 @@ class Trainer(Generic[AnyBatch]):
             self._evaluate(evaluate, None)
 
     def train_step(self, *batches: AnyBatch) -> tuple[float, dict[str, float]]:
-        """One update from these batches; gives the gradient norm and each loss's mean over all ranks."""
+        """One update from these batches; returns gradient norm and each loss's mean over all ranks."""
         self.model.train()
         expected = self._count(batches) if len(batches) > 1 else None
         counts = None if expected is None else self._over_ranks(expected)
@@ -198,7 +195,7 @@ class Trainer(Generic[AnyBatch]):
         return norm, {name: total / max(counts[name], 1.0) for name, total in sums.items()}
 
     def with_average(self, evaluate: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
-        """Run `evaluate` in eval mode with the averaged weights, then put the trained ones back."""
+        """Run `evaluate` in eval mode with the averaged weights, then restore the trained ones."""
         state = self.model.state_dict()
         kept = {name: state[name].clone() for name in self.average.tensors}
         try:
@@ -213,12 +210,12 @@ class Trainer(Generic[AnyBatch]):
             _copy_into(state, kept)
 
     def averaged_state(self) -> dict[str, Tensor]:
-        """The whole state by name: averaged float32 where trained. A collective call when sharded."""
+        """The full state by name, averaged float32 where trained. A collective call when sharded."""
         state = {**self.model.state_dict(), **self.average.tensors}
         return {name: gathered(tensor) for name, tensor in state.items()}
 
     def record(self, values: Mapping[str, float], kind: str = "train") -> Mapping[str, float]:
-        """Log `train` or `dev` values; gives them as rounded there."""
+        """Log `train` or `dev` values; returns them as rounded."""
         return self.run_log.record(kind, self.step, self.seconds_seen, values) if self.run_log else values
 
     def save(self) -> None:
@@ -229,7 +226,7 @@ class Trainer(Generic[AnyBatch]):
             write_file(self._tensors(), self.options.folder)
 
     def resume(self) -> bool:
-        """Restore the folder's newest checkpoint and drop later rows of the log; False if there is none.
+        """Restore the folder's newest checkpoint and drop later log rows; False without a checkpoint.
 
         Raises CheckpointError for the checkpoint of another run.
         """
@@ -246,7 +243,7 @@ class Trainer(Generic[AnyBatch]):
         return found
 
     def _start(self, stop: Callable[[Mapping[str, float]], bool] | None) -> tuple[bool, bool]:
-        """Whether this step has been evaluated already, and whether an earlier evaluation ended the run."""
+        """Whether this step is evaluated already, and whether an earlier evaluation ended the run."""
         earlier = []
         if self.run_log:
             self.run_log.start(self.step)
@@ -260,16 +257,16 @@ class Trainer(Generic[AnyBatch]):
         evaluate: Callable[[], Mapping[str, float]],
         stop: Callable[[Mapping[str, float]], bool] | None,
     ) -> bool:
-        """Evaluate and log; gives whether the run is to end."""
+        """Evaluate and log; returns whether to stop."""
         values = self.record(self.with_average(evaluate), "dev")
         return broadcast_bool(stop is not None and stop(values), self.options.device)
 
     def _inside(self, call: Callable[[], T]) -> T:
-        """Call `call` where sharded weights are gathered."""
+        """Run `call` where sharded weights are gathered."""
         return self.sharded(call) if self.sharded else call()
 
     def _forward(self, place: int, batch: AnyBatch) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Sums and counts of the losses of the step's batch number `place`."""
+        """Sums and counts of losses of batch number `place` of the step."""
         rank, world = rank_and_world()
         step = (self.batches_seen + place) * world + rank
         torch.manual_seed(step)
@@ -286,7 +283,7 @@ class Trainer(Generic[AnyBatch]):
         return found
 
     def _backward(self, totals: Mapping[str, Tensor], counts: Mapping[str, float]) -> None:
-        """Accumulate the gradient of the weighted sum of totals, each divided by its count."""
+        """Accumulate the gradient of the weighted sum of totals over counts."""
         parts = [self.weights[name] * total / max(counts[name], 1.0) for name, total in totals.items()]
         loss = torch.stack([part.float() for part in parts]).sum()
         # FSDP averages gradients over ranks; the sum is needed.
@@ -294,7 +291,7 @@ class Trainer(Generic[AnyBatch]):
         self.optimizer.collect()
 
     def _over_ranks(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Sums over ranks; names and order are the same on all."""
+        """Sums over ranks, which have the same names in the same order."""
         mine = torch.tensor(list(values.values()), dtype=torch.float64).to(self.options.device)
         return dict(zip(values, sum_over_ranks(mine).tolist(), strict=True))
 
@@ -325,7 +322,7 @@ class Trainer(Generic[AnyBatch]):
 
 
 class _Pace:
-    """Seconds of audio per second of time."""
+    """Seconds of audio per second."""
 
     def __init__(self) -> None:
         self.audio_s, self.since = 0.0, time.monotonic()
@@ -341,7 +338,7 @@ class _Pace:
 
 
 def cast_for_compute(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Cast the model to `dtype`; batch normalisation keeps float32 weights and statistics."""
+    """Cast to `dtype`, except batch normalisation, whose weights and statistics stay float32."""
     for module in model.modules():
         if not isinstance(module, nn.BatchNorm1d):
             for parameter in module.parameters(recurse=False):

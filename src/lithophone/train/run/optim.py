@@ -1,4 +1,4 @@
-"""Learning-rate schedules, AdamW on float32 master weights, and an exponential average of weights."""
+"""Learning-rate schedules, AdamW on float32 masters, exponential average of weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 
 
 class LearningRate(Protocol):
-    """A learning rate for each of `steps` steps."""
+    """Learning rate of each of `steps` steps."""
 
     @property
     def steps(self) -> int: ...
@@ -41,7 +41,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Linear warmup, then half a cosine to zero at `steps`. A prolonged run does not equal a longer one."""
+    """Linear warmup, then half a cosine to zero at `steps`; a prolonged run differs from a longer one."""
 
     peak: float
     steps: int
@@ -55,10 +55,10 @@ class Cosine:
 
 
 class MasterAdamW:
-    """AdamW with float32 weights and state for a model that may compute in bfloat16.
+    """AdamW with float32 masters and state, for a model that may compute in bfloat16.
 
-    Parameters are overwritten from the masters after every step. Tensors of rank 1 (norms, biases) do not decay.
-    `masters` are the parameters before rounding; of a sharded model they are sharded alike.
+    Parameters are copied from the masters after every step. Tensors of rank 1 (norms, biases) do not decay. `masters`:
+    parameters before rounding, sharded as the model.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class MasterAdamW:
 
     @torch.no_grad()
     def collect(self) -> None:
-        """Move the model's gradients to the masters, in float32."""
+        """Add the model's gradients to the masters', in float32."""
         for master, parameter in zip(self.masters, self.parameters, strict=True):
             if parameter.grad is None:
                 continue
@@ -91,7 +91,7 @@ class MasterAdamW:
                 master.grad.add_(gradient)
 
     def step(self, lr: float, max_norm: float) -> float:
-        """Clip to `max_norm`, step and clear gradients; gives the norm before clipping. No step if it is not finite."""
+        """Clip to `max_norm`, step, clear gradients; returns the norm before clipping. Non-finite norm: no update."""
         self.collect()
         for master in self.masters:
             if master.grad is None:
@@ -111,7 +111,7 @@ class MasterAdamW:
 
     @torch.no_grad()
     def write(self) -> None:
-        """Copy the masters into the model."""
+        """Copy masters into the model."""
         torch._foreach_copy_([_own(p) for p in self.parameters], [_own(m) for m in self.masters])
 
     def moments(self) -> list[dict[str, Tensor]]:

@@ -1,7 +1,7 @@
 """Contextual biasing (arXiv 2604.12398): phonetic cues for keywords, and an auxiliary tagger of keyword positions.
 
-A cue is a common word that sounds partly like a keyword: `Dashwood (dash wood)`. The tagger is a training loss only: it
-predicts from audio embeddings where listed words are spoken. Syntax, similarity and weight are this project's.
+A cue is a common word that sounds partly like a keyword: `Dashwood (dash wood)`. The tagger, a training loss only,
+predicts from audio embeddings where keywords are spoken. Syntax, similarity and weight are this project's.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from lithophone.model.granite import pad_rows
 from lithophone.train.targets.losses import Loss, ctc
 
 CUES = 2
-"""Cues per keyword, at most."""
+"""Most cues per keyword."""
 
 ALIKE = 0.5
-"""Lowest similarity of a cue: 1 - normalised edit distance of the sounds."""
+"""Lowest similarity of a cue: 1 - normalised edit distance of the codes."""
 
 OTHER, KEYWORD = 1, 2
 """Labels of the tagger, one per spoken word; 0 is the blank."""
@@ -38,7 +38,7 @@ _SOUNDS = (
 
 @lru_cache(1 << 16)
 def sounds(word: str) -> str:
-    """A rough phonetic code: voiced as voiceless, a run of vowels as one; other scripts unchanged."""
+    """Rough phonetic code: voiced as voiceless, vowel runs as one; other scripts unchanged."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", raw_text(word)) if not unicodedata.combining(c))
     for pattern, sound in _SOUNDS:
         plain = re.sub(pattern, sound, plain)
@@ -46,7 +46,7 @@ def sounds(word: str) -> str:
 
 
 class Cues:
-    """Finds cues among common words."""
+    """Search for cues among common words."""
 
     def __init__(self, common: Iterable[str], count: int = CUES) -> None:
         self.words = sorted({raw_text(word) for word in common} - {""})
@@ -55,7 +55,7 @@ class Cues:
         self.known: dict[str, tuple[str, ...]] = {}
 
     def of(self, keyword: str) -> tuple[str, ...]:
-        """The most similar common words, best first; none below ALIKE."""
+        """Most similar common words, best first; none below ALIKE."""
         if keyword not in self.known:
             found = process.extract(
                 sounds(keyword), self.codes, scorer=Levenshtein.normalized_similarity, limit=None, score_cutoff=ALIKE
@@ -67,10 +67,9 @@ class Cues:
 
 
 def with_cues(keywords: Iterable[str], common: Iterable[str] | Cues) -> tuple[str, ...]:
-    """Keywords with their cues, for models trained with the recipe `biasing`; others do not profit.
+    """Keywords with cues, for models trained with the recipe `biasing`; others do not profit.
 
-    `common` are frequent words of the training texts. The result is a keyword list as `TranscribeOptions.keywords` and
-    `--keywords` take it.
+    `common`: frequent words of the training texts. Returns a list for `TranscribeOptions.keywords` or `--keywords`.
     """
     cues = common if isinstance(common, Cues) else Cues(common)
     found = ((keyword, " ".join(cues.of(keyword))) for keyword in keywords)
@@ -78,7 +77,7 @@ def with_cues(keywords: Iterable[str], common: Iterable[str] | Cues) -> tuple[st
 
 
 class PositionTagger(nn.Module):
-    """Audio embeddings (N, H) and the language model's states over the list (L, H) -> logits of word labels (N, 3).
+    """Audio embeddings (N, H), language-model states over the list (L, H) -> logits of word labels (N, 3).
 
     Cross-attention from audio to the list and one learned state for unlisted words. Query and key start equal: from
     independent random weights it does not learn.
@@ -105,7 +104,7 @@ class PositionTagger(nn.Module):
 
 
 def tagged(text: str, keywords: Sequence[str]) -> list[int]:
-    """KEYWORD or OTHER for every word of a raw text; every word of a multi-word keyword counts."""
+    """KEYWORD or OTHER per word of a raw text; every word of a multi-word keyword counts."""
     listed = {word for keyword in keywords for word in raw_text(keyword).split()}
     return [KEYWORD if word in listed else OTHER for word in raw_text(text).split()]
 

@@ -1,4 +1,4 @@
-"""Training transcripts of the CTC heads, and the languages that the encoder is conditioned on in training."""
+"""Training transcripts of the CTC heads, and conditioning languages of the encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lithophone.languages import base_language
 from lithophone.text import japanese as kana
 
 CONDITIONED_SHARE = 0.6
-"""Share of the rows whose language conditions the encoder."""
+"""Share of rows whose language conditions the encoder."""
 
 _RESPELLED = "-t-"
 """BCP 47's tag of a transformed text: `ja-t-fr` is French respelled as Japanese (`train/phonemes/to_kana.py`)."""
@@ -22,7 +22,7 @@ FOREIGN_PENALTY = 20.0
 
 
 def training_language(lang: str) -> str:
-    """The code without region or case: `pt-BR` -> `pt`; `ja-t-fr` keeps both of its languages."""
+    """Code without region or case: `pt-BR` -> `pt`; `ja-t-fr` keeps both languages."""
     spelling, respelled, spoken = lang.lower().replace("_", "-").partition(_RESPELLED)
     return base_language(spelling) + respelled + base_language(spoken)
 
@@ -30,7 +30,7 @@ def training_language(lang: str) -> str:
 def ctc_transcript(text: str, lang: str) -> str:
     """Raw form of the text; Japanese as the Hiragana of its reading, without spaces.
 
-    Raises OptionError for Japanese where the dictionary is not installed.
+    Raises OptionError for Japanese without an installed dictionary.
     """
     return _reading(text) if base_language(lang) == "ja" else raw_text(text)
 
@@ -41,7 +41,7 @@ def _reading(text: str) -> str:
 
 
 def conditioning_languages(texts: Sequence[str], langs: Sequence[str], rng: np.random.Generator) -> list[str | None]:
-    """The language each row's encoder is conditioned on, for a share of CONDITIONED_SHARE; None for the others.
+    """Conditioning language per row, for a share of CONDITIONED_SHARE; None for the others.
 
     Never for a text with characters outside its language, always for a respelled one (`ja-t-fr`).
     """

@@ -1,7 +1,7 @@
 """Losses and starting weights of the non-autoregressive editing model (NLE, arXiv 2603.08397).
 
 The CTC hypothesis fills the slots; the losses are CTC of the reference over the slots, and a copy term of the slots'
-own tokens. Hypotheses of training clips have few errors, so a share of them may be corrupted.
+tokens. A share of the training hypotheses, which have few errors, may be corrupted.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def editing_losses(
     hypotheses: Sequence[Sequence[int]],
     references: Sequence[Sequence[int]],
 ) -> dict[str, Loss]:
-    """Losses of token-id hypotheses and references; audio embeddings (B, N, H) and counts (B,) are those of `project`.
+    """Losses of token-id hypotheses and references; audio (B, N, H) and counts (B,) from `project`.
 
-    `ctc`: the reference over the slots, per reference token. `copy`: the slots' own tokens, per slot, blanks included.
-    `unreachable`: share of reference tokens in rows with too few slots, which no loss includes.
+    `ctc`: reference over slots, per reference token. `copy`: the slots' own tokens, per slot, blanks included.
+    `unreachable`: share of reference tokens in rows with too few slots, in no loss.
     """
     blank = model.config.blank_token_id
     slots = [edit_slots(ids, blank) for ids in hypotheses]
@@ -70,14 +70,14 @@ def frames_that_fit(config: NarConfig) -> int:
 
 @torch.no_grad()
 def ctc_drafts(model: GraniteSpeechNar, frames: Tensor, lengths: Tensor) -> tuple[EncoderOutput, list[list[int]]]:
-    """Frames (B, T, 160), lengths (B,) -> encoder output and greedy CTC hypotheses of the BPE head; no gradients."""
+    """Frames (B, T, 160), lengths (B,) -> encoder output, greedy hypotheses of the BPE head; no gradients."""
     encoded = model.encode(frames, lengths)
     return encoded, ctc_hypotheses(model, encoded)
 
 
 @dataclass(frozen=True)
 class HypothesisNoise:
-    """Simulated recognition errors for a share `row_p` of hypotheses: misspelt words, deleted and repeated tokens."""
+    """Simulated recognition errors in a share `row_p` of hypotheses: misspelt words, deleted and repeated tokens."""
 
     row_p: float = 0.3
     corruption: Corruption = field(default_factory=lambda: Corruption(word_p=0.15))
@@ -108,11 +108,11 @@ def _times(noise: HypothesisNoise) -> list[float]:
 
 
 def editing_model_from(base: Checkpoint) -> Checkpoint:
-    """An untrained editing model: encoder, BPE head and language model of `base`, and a new projector.
+    """Untrained editing model: encoder, BPE head and language model of `base`, and a new projector.
 
-    Third generation, the one proposed to `transformers`: like the base model it scales logits and edits hypotheses
-    without rewriting them. An editing model is returned unchanged. Raises OptionError for a `base` without BPE head, or
-    with unmerged adapters.
+    Third generation, proposed to `transformers`: like the base model it scales logits and edits hypotheses without
+    rewriting them. An editing model is returned unchanged. Raises OptionError for a `base` without BPE head, or with
+    unmerged adapters.
     """
     if isinstance(base.network, GraniteSpeechNar):
         return base
@@ -139,7 +139,7 @@ def editing_model_from(base: Checkpoint) -> Checkpoint:
 
 
 def editor_config(model: GraniteSpeech) -> NarConfig:
-    """The configuration of an editing model for this encoder; CheckpointError where the BPE head does not fit."""
+    """Configuration of an editing model for this encoder. Raises CheckpointError for an unsuited BPE head."""
     assert model.bpe_head is not None, "an editing model needs a BPE head"
     base, n_tokens = model.config, model.bpe_head.out_features - 1
     if not base.text_config.eos_token_id < n_tokens <= base.text_config.vocab_size:
@@ -172,7 +172,7 @@ def editor_config(model: GraniteSpeech) -> NarConfig:
 
 
 def _renumbered(labels: Tensor, end: int) -> Tensor:
-    """Rows of blank and tokens (1 + n, ...) -> rows of tokens (n, ...), with the end of text as blank.
+    """Rows of blank and tokens (1 + n, ...) -> rows of tokens (n, ...), the end of text as blank.
 
     No training text of the head contains the end of text.
     """

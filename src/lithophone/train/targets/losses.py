@@ -1,4 +1,4 @@
-"""Losses as sums with counts, which add over accumulated batches and ranks; means of means would be biased."""
+"""Losses as sums with counts, which add over batches and ranks; means of means would be biased."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Loss:
-    """A differentiable sum over `count` targets."""
+    """Differentiable sum over `count` targets."""
 
     total: Tensor
     count: float
@@ -24,9 +24,9 @@ class Loss:
 
 
 def ctc(logits: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]], blank: int = 0) -> Loss:
-    """CTC over logits (B, T, V), counted per target label.
+    """CTC over logits (B, T, V), counted per label.
 
-    Rows with too few frames are left out: a target needs one per label, and one more between equal neighbours.
+    Rows with too few frames are left out: one per label is needed, and one more between equal neighbours.
     """
     fits = [_needed(t) <= int(n) and len(t) > 0 for t, n in zip(targets, lengths, strict=True)]
     kept = [list(t) for t, ok in zip(targets, fits, strict=True) if ok]
@@ -45,12 +45,12 @@ def _needed(target: Sequence[int]) -> int:
 
 
 def regression(predicted: Tensor, teacher: Tensor, valid: Tensor) -> Loss:
-    """Smooth L1 between predicted and teacher states (B, T, K), mean over channels; counted per valid frame."""
+    """Smooth L1 of predicted and teacher states (B, T, K), mean over channels; counted per valid frame."""
     wanted = teacher[valid].float()
     distance = F.smooth_l1_loss(predicted[valid].float(), wanted, reduction="sum") / teacher.shape[-1]
     return Loss(distance, float(valid.sum()))
 
 
 def next_token(logits: Tensor, targets: Tensor) -> Loss:
-    """Cross-entropy of logits (N, V) against token ids (N,)."""
+    """Cross-entropy of logits (N, V) and token ids (N,)."""
     return Loss(F.cross_entropy(logits.float(), targets, reduction="sum"), float(targets.numel()))

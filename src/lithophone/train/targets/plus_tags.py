@@ -1,6 +1,6 @@
-"""Target replies of a plus model: word-time tags and speaker tags, the forms that `text/replies.py` parses.
+"""Target replies of a plus model: word-time and speaker tags that `text/replies.py` parses.
 
-Tags with voice clusters exist in training only: their instruction belongs to no task of inference.
+Tags with voice clusters are for training only: no task of inference has their instruction.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ SILENCE_S = 0.1
 """Shorter gaps belong to the next word: few stop consonants are longer."""
 
 CLUSTERS = SPEAKERS.replace("[Speaker 1]: and [Speaker 2]:", "[Speaker 1 cluster 1]: and [Speaker 2 cluster 2]:")
-"""The instruction for tags that name voice clusters too."""
+"""Instruction for speaker tags with voice clusters."""
 
 UNKNOWN_SPEAKER = ""
 
 
 def raw_words(words: Iterable[Word]) -> tuple[Word, ...]:
-    """Words in raw form: punctuation is dropped, and a word that splits divides its time by letters."""
+    """Words in raw form: punctuation dropped; a word that splits divides its time by letters."""
     return tuple(piece for word in words for piece in _pieces(word))
 
 
@@ -48,10 +48,10 @@ def _pieces(word: Word) -> Iterator[Word]:
 
 
 def word_time_reply(words: Sequence[Word], silence_s: float = SILENCE_S) -> str:
-    """`hello [T:45] _ [T:60] world [T:82]`: every word and every silence of `silence_s` or more, with its end time.
+    """`hello [T:45] _ [T:60] world [T:82]`: words, and silences of `silence_s` or more, with end times.
 
-    Times are centiseconds modulo 1000, monotonic; a silence of 10 s or more is written as several. Raises ManifestError
-    for a word of 10 s or more, or one without letters.
+    Centiseconds modulo 1000, monotonic; a silence of 10 s or more is split. Raises ManifestError for a word of 10 s or
+    more, or without letters.
     """
     pieces: list[str] = []
     last_cs = 0
@@ -73,12 +73,12 @@ def word_time_reply(words: Sequence[Word], silence_s: float = SILENCE_S) -> str:
 
 
 def time_tag(end_cs: int) -> str:
-    """`[T:45]` for 45 centiseconds, and for 1045."""
+    """`[T:45]` for 45 or 1045 centiseconds."""
     return f"[T:{end_cs % round(100 * WRAP_S)}]"
 
 
 def speaker_reply(turns: Iterable[Turn], clusters: Mapping[str, int] | None = None) -> str:
-    """`[Speaker 1]: hello [Speaker 2]: hi`: speakers are numbered in order of appearance, neighbouring turns joined.
+    """`[Speaker 1]: hello [Speaker 2]: hi`: speakers numbered by first turn, neighbouring turns joined.
 
     With `clusters` by speaker, `[Speaker 1 cluster 42]: hello`; a speaker without a cluster keeps the plain tag.
     """
@@ -101,7 +101,7 @@ class ClusteredSpeakerTurns(SpeakerTurns):
 
 
 def plus_example(target: TaskTarget, tokenizer: Tokenizer, n_audio: int) -> Example:
-    """Prompt and reply of a plus model, with the training-only instruction where clusters are asked for."""
+    """Prompt and reply of a plus model; replies with clusters have the training-only instruction."""
     example = make_example(target, tokenizer, MODEL_TYPE, n_audio)
     if not isinstance(target.task, ClusteredSpeakerTurns):
         return example

@@ -1,6 +1,6 @@
 """Prompt and reply examples, and the cross-entropy of replies.
 
-The sequence is [prompt with audio slots | reply | end token]; the loss is over reply and end token.
+Sequence: [prompt with audio slots | reply | end token]; the loss is over reply and end token.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CASED = re.compile(r"[a-zà-ÿ\u3040-\u30ff]")
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of a prompt and its reply, which ends with the end token."""
+    """Token ids of a prompt, and of its reply with the end token."""
 
     prompt: list[int]
     reply: list[int]
@@ -38,7 +38,7 @@ class Example:
 
 @dataclass(frozen=True)
 class SourceText:
-    """A transcript, its language, and its translations by language code."""
+    """A transcript, its language, and translations by language code."""
 
     text: str
     lang: str
@@ -47,7 +47,7 @@ class SourceText:
 
 @dataclass(frozen=True)
 class TaskTarget:
-    """A task and the text of its target reply."""
+    """A task and its target reply."""
 
     task: Task
     reply: str
@@ -55,10 +55,9 @@ class TaskTarget:
 
 @dataclass(frozen=True)
 class TaskMix:
-    """Sampling shares of tasks; they need not add up to 1.
+    """Sampling shares of tasks, which need not add up to 1.
 
-    A task that a clip does not allow leaves its share to the others: translation without a known translation,
-    punctuation of a text all in capitals.
+    A task that the clip does not allow (no translation, text all in capitals) leaves its share to the others.
     """
 
     raw: float = 0.35
@@ -68,7 +67,7 @@ class TaskMix:
     transcribe_first: float = 0.3
     """Share of translations whose reply begins with the transcript (`[Transcription] ... [Translation] ...`)."""
     kana: float = 0.0
-    """Share of raw Japanese transcripts written in kana, for models too small for kanji."""
+    """Share of raw Japanese transcripts in kana, for models too small for kanji."""
 
     SYNTAX: ClassVar[str] = (
         "shares of tasks: raw=0.3 punctuated=0.4 keywords=0.2 translate=0.1 transcribe_first=0.3 kana=0"
@@ -76,7 +75,7 @@ class TaskMix:
 
     @classmethod
     def parse(cls, items: Iterable[str]) -> TaskMix:
-        """Shares from `["raw=0.3", "translate=0.1"]`, the defaults for all others. Raises OptionError."""
+        """Shares from `["raw=0.3", "translate=0.1"]`, else defaults. Raises OptionError."""
         shares: dict[str, float] = {}
         for item in items:
             name, _, value = item.partition("=")
@@ -107,7 +106,7 @@ class KeywordSource(Protocol):
 def draw_target(
     source: SourceText, mix: TaskMix, rng: np.random.Generator, keywords: Mapping[str, KeywordSource] | None = None
 ) -> TaskTarget:
-    """A task and its target reply, drawn by the shares of `mix`; `keywords` has lists by language."""
+    """A task and its target reply, drawn by the shares of `mix`; `keywords`: lists by language."""
     cased = CASED.search(source.text) is not None
     targets = [to for to in source.translations if (source.lang, to) in PAIRS]
     shares = {
@@ -131,7 +130,7 @@ def draw_target(
 
 
 def _translation(source: SourceText, to: str, mix: TaskMix, rng: np.random.Generator) -> TaskTarget:
-    """A translation target, punctuated or raw by the shares of transcription, with or without the transcript."""
+    """Translation target, punctuated or raw by the shares of transcription, with or without the transcript."""
     punctuate = bool(rng.random() * (mix.raw + mix.punctuated) >= mix.raw)
     form = str.strip if punctuate else raw_text
     meaning = form(source.translations[to])
@@ -147,10 +146,10 @@ def make_example(target: TaskTarget, tokenizer: Tokenizer, variant: Variant | Mo
 
 
 def reply_loss(model: GraniteForCausalLM, embeddings: Sequence[Tensor], examples: Sequence[Example]) -> Loss:
-    """Cross-entropy of the replies; embeddings (L_i, H) are those of prompt and reply without the end token.
+    """Cross-entropy of the replies; embeddings (L_i, H) of prompt and reply without the end token.
 
-    Rows are batched by similar length, as prompts with keyword lists are long. A sharded model (FSDP) runs one pass:
-    its ranks gather weights together.
+    Rows are batched by similar length, since prompts with keyword lists are long. A sharded model (FSDP) takes one
+    pass: its ranks gather weights together.
     """
     sharded = any(isinstance(module, FSDPModule) for module in model.modules())
     lengths = [len(row) for row in embeddings]
@@ -162,7 +161,7 @@ def reply_loss(model: GraniteForCausalLM, embeddings: Sequence[Tensor], examples
 
 
 def like_lengths(lengths: Sequence[int], least: float = 0.6) -> list[list[int]]:
-    """Indices grouped by length, longest first; none is shorter than `least` of its group's longest."""
+    """Indices grouped by length, longest first, each at least `least` of its group's longest."""
     groups: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if not groups or lengths[i] < least * lengths[groups[-1][0]]:
@@ -172,7 +171,7 @@ def like_lengths(lengths: Sequence[int], least: float = 0.6) -> list[list[int]]:
 
 
 def loss_of_states(model: GraniteForCausalLM, hidden: Tensor, examples: Sequence[Example]) -> Loss:
-    """Cross-entropy of the replies from the language model's states (B, L, H)."""
+    """Cross-entropy of the replies from language-model states (B, L, H)."""
     picked, targets = [], []
     for row, example in zip(hidden, examples, strict=True):
         start = len(example.prompt) - 1

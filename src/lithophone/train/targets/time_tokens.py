@@ -1,7 +1,6 @@
 """Time tokens of plus models: perturbed histories, and a similarity loss of their embeddings.
 
-A tag `[T:45]` is ordinary text. Granite's vocabulary has a token for each number 0..999; small vocabularies write
-digits.
+A tag `[T:45]` is ordinary text. Granite's vocabulary has tokens for 0..999; small vocabularies write digits.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class TimeTokens:
 
     @cached_property
     def siblings(self) -> Mapping[Number, tuple[int, ...]]:
-        """All but the last token of a number -> the numbers with that prefix and one token more."""
+        """All but the last token of a number -> numbers with that prefix and one more token."""
         found: dict[Number, list[int]] = {}
         for number, ids in enumerate(self.numbers):
             found.setdefault(ids[:-1], []).append(number)
@@ -73,7 +72,7 @@ class TimeTokens:
 
     @cached_property
     def scales(self) -> tuple[TokenScale, ...]:
-        """Groups of comparable tokens: all numbers if each is one token, else tokens of equally many digits."""
+        """Groups of comparable tokens: all numbers of one token each, else tokens of equally many digits."""
         if all(len(ids) == 1 for ids in self.numbers):
             return (TokenScale(tuple(ids[0] for ids in self.numbers), tuple(range(NUMBERS)), SPREAD_CS),)
         used = sorted({token for ids in self.numbers for token in ids})
@@ -86,12 +85,12 @@ class TimeTokens:
         return TokenScale(tuple(ids), values, SPREAD_CS if width > 1 else 1.0)
 
     def places(self, ids: Sequence[int]) -> list[tuple[int, int]]:
-        """(start, end) of every number in the ids of a reply."""
+        """(start, end) of every number in a reply's ids."""
         return [(i, j) for i, j in _spans(ids, self.pieces) if tuple(ids[i:j]) in self.values]
 
 
 def _spans(ids: Sequence[int], pieces: Sequence[str]) -> list[tuple[int, int]]:
-    """(start, end) of tokens that hold exactly the digits of a tag; each character of a piece is a byte."""
+    """(start, end) of tokens that hold exactly the digits of a tag; a character of a piece is a byte."""
     edges = np.cumsum([0, *(len(pieces[i]) for i in ids)])
     token_at = {int(edge): place for place, edge in enumerate(edges)}
     found = (match.span() for match in _DIGITS.finditer("".join(pieces[i] for i in ids)))
@@ -100,7 +99,7 @@ def _spans(ids: Sequence[int], pieces: Sequence[str]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Perturbation:
-    """Reduced teacher forcing: share of perturbed times in a history, and deviation in centiseconds."""
+    """Share of perturbed times in a history (reduced teacher forcing), and deviation in centiseconds."""
 
     share: float = 0.3
     spread_cs: float = SPREAD_CS
@@ -113,10 +112,9 @@ class Perturbation:
 def perturb_history(
     reply: Sequence[int], times: TimeTokens, perturbation: Perturbation, rng: np.random.Generator
 ) -> list[int]:
-    """The reply as input tokens, with some times replaced by near ones; of equal length, never used as target.
+    """Reply as input tokens with some times replaced by near ones, of equal length; never a target.
 
-    Only the last token of a number changes, so that every target token continues a true prefix. Distances are modulo
-    1000.
+    Only the last token of a number changes, so that every target continues a true prefix. Distances are modulo 1000.
     """
     perturbed = list(reply)
     for start, end in times.places(reply):
@@ -126,7 +124,7 @@ def perturb_history(
 
 
 def _near(number: Number, times: TimeTokens, spread_cs: float, rng: np.random.Generator) -> int:
-    """Last token of another number, drawn by a Gaussian of the distance; unchanged if there is no other."""
+    """Last token of another number, drawn by a Gaussian of the distance; unchanged if there is none."""
     value = times.values[number]
     others = np.array([n for n in times.siblings[number[:-1]] if n != value])
     if not len(others):
@@ -139,9 +137,9 @@ def _near(number: Number, times: TimeTokens, spread_cs: float, rng: np.random.Ge
 
 
 def similarity_loss(table: Tensor, scales: Sequence[TokenScale]) -> Loss:
-    """Squared difference between two tokens' cosine similarity and exp(-(i - j)^2 / (2 spread^2)), per pair i < j.
+    """Squared error of cosine similarity against exp(-(i - j)^2 / (2 spread^2)), per pair i < j of tokens.
 
-    `table` (V, H) is the language model's embedding table.
+    `table` (V, H): the language model's embeddings.
     """
     losses = [_scale_loss(table, scale) for scale in scales if len(scale.ids) > 1]
     return Loss(
