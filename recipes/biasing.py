@@ -3,14 +3,13 @@
     lithophone train biasing --init lithophone-tiny --data speech/train.jsonl:en --dev speech/dev.jsonl \\
         --out runs/biasing
 
-Most prompts carry a list (`--mix`) of rare words of the text and distractors; a share of the lists adds cues, common
-words that sound partly like the keyword. Loss = cross-entropy of the reply + 0.1 CTC of a position tagger that predicts
-where listed words are spoken, from audio embeddings and the language model's states over the list; the tagger is
-dropped after training. The encoder is frozen; projector and language model are trained.
+Most prompts (`--mix`) have a list of rare words of the text and distractors, some with cues: common words that sound
+partly like the keyword. Loss = cross-entropy of the reply + 0.1 CTC of a tagger of keyword positions, over audio
+embeddings and the language model's states of the list, dropped after training. The encoder is frozen.
 
-Dev clips are measured with lists of all their rare words and `--distractors` others: B-WER on listed words, U-WER on
-all others, without lists, with lists, and with cues. `OUT/model` is the finished model, `OUT/report.json` has the error
-rates before and after, `OUT/common-LANG.txt` the common words that cues are taken from.
+Dev clips have lists of all their rare words and `--distractors` others: B-WER on listed words and U-WER on all others,
+without lists, with lists, with cues. `OUT/model` is the model, `OUT/report.json` has the error rates before and after,
+`OUT/common-LANG.txt` the common words for cues.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ CUE_SHARE = 0.5
 
 
 class BiasingTask(FineTuneTask):
-    """The whole model and the tagger; the encoder is frozen."""
+    """The model and the tagger; the encoder is frozen."""
 
     def __init__(
         self, checkpoint: Checkpoint, mix: TaskMix, keywords: Mapping[str, KeywordLists], cues: Mapping[str, Cues]
@@ -102,7 +101,7 @@ class BiasingTask(FineTuneTask):
 
 
 class KeywordDevSet:
-    """Dev clips with rare words, each with a list of all of these and of distractors."""
+    """Dev clips with rare words, each with a list of these and distractors."""
 
     def __init__(self, manifest: Path, langs: Sequence[str], clips: int, distractors: int, cache: Path) -> None:
         entries = read_entries(manifest)
@@ -118,7 +117,7 @@ class KeywordDevSet:
         self.clips = sorted(found, key=lambda clip: len(clip.frames))
 
     def evaluate(self, task: BiasingTask) -> dict[str, float]:
-        """`bwer` and `uwer` without lists, `_list` with them, `_cues` with cues as well."""
+        """`bwer` and `uwer` without lists, `_list` with them, `_cues` with cues too."""
         result = {}
         for kind in ("", "_list", "_cues"):
             counts = BiasedCounts()
@@ -136,7 +135,7 @@ class KeywordDevSet:
 
 
 def listed_words(text: str, name: str, lists: KeywordLists, distractors: int) -> tuple[str, ...]:
-    """All rare words of a text and so many distractors, in an order that depends on the clip's name alone."""
+    """Rare words of a text and `distractors` others, in an order seeded by the clip's name."""
     own, rng = lists.rare(text), seeded(0, name)
     others = [word for word in lists.pool if word.lower() not in text.lower()]
     picked = rng.choice(others, min(distractors, len(others)), replace=False).tolist() if others else []
@@ -175,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def finish(folder: Path, init: str, state: Mapping[str, Tensor], cues: Mapping[str, Cues]) -> None:
-    """Write the model without its tagger, the common words, and the report."""
+    """Write the model without tagger, the common words, and the report."""
     final = read_model(init)
     final.model.load_state_dict({n.removeprefix("model."): t for n, t in state.items() if n.startswith("model.")})
     save_checkpoint(final, folder / "model", dtype=torch.bfloat16)

@@ -3,11 +3,10 @@
     lithophone train encoder --data speech/train.jsonl:en:1:teacher/train-en --data speech/train.jsonl:fr+de \\
         --dev speech/dev.jsonl --dev-langs en fr de --tokenizer runs/tokenizer --out runs/encoder
 
-Loss = 0.8 CTC(characters, last layer) + 0.2 CTC(characters, middle layer) + 0.3 CTC(BPE, pooled) + 5 distance to the
-teacher's states. The first two weights are the paper's. Targets of both heads are the raw text, Japanese as kana
-(`train/targets/ctc_transcripts.py`). A share of the training rows and all dev clips are conditioned on their language.
-A row's corpus is drawn by weight * hours ** alpha. `OUT/data.json` lists what is trained on and what is dropped. A run
-resumes from its last checkpoint; `--steps` may have grown.
+Loss = 0.8 CTC(characters, last layer) + 0.2 CTC(characters, middle layer) (the paper's weights) + 0.3 CTC(BPE, pooled)
++ 5 distance to the teacher's states. Targets are raw text, Japanese as kana. A share of training rows, and all dev
+clips, are conditioned on their language. A row's corpus is drawn by weight * hours ** alpha. `OUT/data.json` lists used
+and dropped clips. A run resumes from its last checkpoint; `--steps` may have grown.
 """
 
 from __future__ import annotations

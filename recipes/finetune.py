@@ -2,12 +2,12 @@
 
     lithophone train finetune --model lithophone-tiny --data train.jsonl --dev dev.jsonl --out runs/mine --merge
 
-`--parts` names what is trained; everything else is frozen. Loss = cross-entropy of the reply. All dev clips are
-measured before the first step and every `--evaluate-every` steps; the weights with the lowest error rate are kept, and
-the run stops after `--patience` evaluations without a gain.
+`--parts` are trained, all others frozen. Loss = cross-entropy of the reply. Dev clips are evaluated before the first
+step and every `--evaluate-every` steps; the weights with the lowest error rate are kept, and the run stops after
+`--patience` evaluations without a gain.
 
 `OUT/adapter` has the adapters in the format of `peft`, and the other trained tensors; `OUT/model`, with `--merge`, the
-whole model for `lithophone.load` and transformers; `OUT/report.json` the error rates before and after.
+complete model for `lithophone.load` and transformers; `OUT/report.json` the error rates before and after.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def finish(folder: Path, source: Checkpoint | None, lora: LoraConfig) -> None:
-    """Write the best weights as an adapter, and merged into `source`; report the error rates."""
+    """Write the best weights as adapter, and merged into `source`; report error rates."""
     error, step, state = Best(folder).read()
     write_parts(state, lora, folder / "adapter")
     if source is not None:

@@ -3,8 +3,8 @@
     lithophone train interpolate runs/encoder --towards lithophone-tiny --share 0.25 \\
         --tokenizer runs/tokenizer --out runs/between
 
-Both must descend from the same weights. `OUT` is a folder for `encoder --init`; a short run from there is needed, above
-all for the running statistics of batch normalisation.
+Both must descend from the same weights. `OUT` is a folder for `encoder --init`: batch normalisation's running
+statistics need a short run from there.
 """
 
 from __future__ import annotations

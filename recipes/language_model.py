@@ -3,8 +3,8 @@
     lithophone train language_model --text en=en.txt ja=ja.txt --pairs ja-en=ja-en.tsv --exclude dev.jsonl \\
         --tokenizer runs/tokenizer --out runs/language_model --steps 4000
 
-Tasks are those of a speech model: raw and punctuated transcripts, keywords, and translation where one is known. A
-language is drawn by its number of sentences ** alpha.
+Tasks: raw and punctuated transcripts, keywords, and known translations. A language is drawn by its number of sentences
+** alpha.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from lithophone.train.targets.losses import Loss
 from lithophone.train.targets.prompt_reply import Example, SourceText, TaskMix, draw_target, make_example, reply_loss
 
 NEIGHBOURS = 0.03
-"""Sentences of a batch lie within this share of their language's list, which is sorted by length."""
+"""Sentences of a batch lie within this share of their language's list, sorted by length."""
 
 JOINED = 0.33
-"""Share of the rows that hold two sentences."""
+"""Share of rows with two sentences."""
 
 
 def tiny(tokenizer: Tokenizer) -> TextConfig:
@@ -69,7 +69,7 @@ def tiny(tokenizer: Tokenizer) -> TextConfig:
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Examples, and the tokens that fill each prompt's audio slots."""
+    """Examples, and the tokens in each prompt's audio slots."""
 
     examples: list[Example]
     slots: list[list[int]]
@@ -83,7 +83,7 @@ class TextBatch:
 class Sentences(Steps[TextBatch]):
     """Batches of about `tokens` positions: sentences of similar length, a share of JOINED rows with two of them.
 
-    Curriculum: the first of `growing` steps draw from the shortest sentences only.
+    Curriculum: the first `growing` steps begin with the shortest sentences only.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class TextTask(nn.Module):
 
 
 def start_from(task: TextTask, name: str, tokenizer: Tokenizer) -> None:
-    """Copy the language model of a trained model of the same sizes, whose tokenizer may differ."""
+    """Copy the language model of a model of the same sizes, whose tokenizer may differ."""
     trained = load_checkpoint(resolve(name))
     state = trained.model.language_model.state_dict()
     tables = {n for n in state if n in ("model.embed_tokens.weight", "lm_head.weight")}

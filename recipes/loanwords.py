@@ -3,9 +3,8 @@
     lithophone train loanwords speech/train.jsonl:fr@cv_delta_fr:3000 speech/train.jsonl:de --out data/ja.jsonl
     lithophone train loanwords speech/train.jsonl:de --into es --out data/es.jsonl
 
-MANIFEST:LANG[@CORPUS][:CLIPS] gives the first CLIPS clips. Phones come from eSpeak NG, spellings from
-`train/phonemes/`. Clips keep their ids, and so their teacher states; their language is `ja-t-LANG` (BCP 47), and in
-training the encoder is always conditioned on its first part.
+MANIFEST:LANG[@CORPUS][:CLIPS] takes the first CLIPS clips. Phones come from eSpeak NG. Clips keep ids, hence teacher
+states; their language is `ja-t-LANG` (BCP 47), whose first part always conditions the encoder in training.
 
     pip install phonemizer-fork espeakng-loader
 """
@@ -46,7 +45,7 @@ def phonemizer(lang: str) -> Callable[[Sequence[str]], list[str]]:
 
 
 def respelled(entries: Sequence[Entry], lang: str, into: str, dropped: Counter[str]) -> Iterator[Entry]:
-    """The entries respelled in `into`; counts dropped ones, as those with digits, whose reading is unknown."""
+    """Entries respelled in `into`; counts dropped ones, such as those with digits, whose reading is unknown."""
     with_text = [entry for entry in entries if raw_text(entry.text)]
     plain = [entry for entry in with_text if not any(c.isdigit() for c in entry.text)]
     dropped.update({"no text": len(entries) - len(with_text), "digits": len(with_text) - len(plain)})
@@ -69,7 +68,7 @@ def spelled(words: Sequence[Sequence[str]], into: str, muted_schwa: bool) -> str
 def chosen(spec: str) -> tuple[str, list[Entry]]:
     """Language and entries of `MANIFEST:LANG[@CORPUS][:CLIPS]`.
 
-    Raises OptionError for an unsupported language, ManifestError where nothing is left.
+    Raises OptionError for an unsupported language, ManifestError without entries.
     """
     manifest, which, count, *_ = [*spec.split(":"), "", ""]
     lang, _, corpus = which.partition("@")

@@ -4,13 +4,13 @@
         --dev speech/dev.jsonl --out runs/nar
 
 Loss = CTC(slots, reference) + 0.02 CE(slots, their own tokens), on hypotheses of the encoder's BPE head. Encoder and
-head are frozen and come, with the language model, from a trained model (`--init`) or from stages 1 and 2a
-(`--encoder`, `--language-model`, `--tokenizer`); the projector is new. The paper trains adapters of rank 128 at 3e-5;
-here the whole of a small language model is trained, at a higher rate. The cosine schedule depends on `--steps`: resume
-with the same number.
+head are frozen and come, with the language model, from a trained model (`--init`) or from stages 1 and 2a (`--encoder`,
+`--language-model`, `--tokenizer`); the projector is new. The paper trains adapters of rank 128 at 3e-5; here a small
+language model is trained in full, at a higher rate. The cosine schedule depends on `--steps`: resume with the same
+number.
 
-`OUT/model` is the finished model of the third generation (`train/targets/editing.py`), for `--decode edit`;
-`OUT/data.json` lists what is trained on and what is dropped.
+`OUT/model` is the model of the third generation (`train/targets/editing.py`), for `--decode edit`; `OUT/data.json`
+lists used and dropped clips.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ PARTS = {
 
 
 class EditingTask(nn.Module):
-    """A whole editing model; the encoder is frozen, in evaluation mode, and so are the `frozen` of PARTS."""
+    """Editing model; the encoder and the `frozen` of PARTS are frozen, the encoder in evaluation mode."""
 
     def __init__(self, checkpoint: Checkpoint, noise: HypothesisNoise, frozen: Sequence[str] = ()) -> None:
         super().__init__()
@@ -89,13 +89,13 @@ class EditingTask(nn.Module):
         return self
 
     def hypotheses(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, list[list[int]]]:
-        """Audio embeddings (B, N, H) and counts (B,), with gradients, and the CTC hypotheses to be edited."""
+        """Audio embeddings (B, N, H) and counts (B,), with gradients, and the CTC hypotheses to edit."""
         weight = self.model.projector.out_linear.weight
         encoded, drafts = ctc_drafts(self.model, frames.to(weight.device, weight.dtype), lengths.to(weight.device))
         return *self.model.project(encoded), [self.checkpoint.reread(ids) for ids in drafts]
 
     def losses(self, batch: SpeechBatch, step: int) -> Mapping[str, Loss]:
-        """The corruption of a hypothesis depends on step and text alone, not on the rest of the batch."""
+        """The corruption of a hypothesis depends on step and text alone, not on the batch."""
         tokenizer = self.checkpoint.tokenizer
         audio, counts, hypotheses = self.hypotheses(batch.frames, batch.lengths)
         corrupted = [

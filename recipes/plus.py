@@ -3,16 +3,16 @@
     lithophone train plus --init lithophone-tiny --data speech/train.jsonl:en+fr+de --dev speech/dev.jsonl \\
         --dev-langs en fr de --out runs/plus
 
-Prompts are drawn by the shares of `--mix`: raw, word times, speaker turns, keywords. Loss = cross-entropy of the reply
-+ `--similarity` times the distance of the time tokens' similarities to a Gaussian (`train/targets/time_tokens.py`); a
-share of the times in a reply's history is perturbed. Word times come from the manifest (`words`) or from a forced
-alignment with the encoder; turns from simulated conversations of clips with `speaker`, a share of them with the voice
-clusters in their tags (`train/data/conversations.py`).
+Prompts are drawn by `--mix`: raw, word times, speaker turns, keywords. Loss = cross-entropy of the reply +
+`--similarity` times the distance of the time tokens' similarities to a Gaussian (`train/targets/time_tokens.py`); a
+share of times in a reply's history is perturbed. Word times come from the manifest (`words`) or forced alignment, turns
+from simulated conversations of clips with `speaker`, some with voice clusters in their tags
+(`train/data/conversations.py`).
 
-The encoder is frozen. The projector reads an early layer beside the last one; its new weights start at zero, so the
-first step has the audio embeddings of the base model.
+The encoder is frozen. The projector reads an early layer beside the last one; its new weights start at zero, so that
+training starts from the base model's audio embeddings.
 
-`OUT/model` is the finished model, `OUT/data.json` lists what is trained on, `OUT/words.json` holds the alignments.
+`OUT/model` is the model, `OUT/data.json` lists used clips, `OUT/words.json` holds the alignments.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ EARLY_SHARE = 3 / 16
 """Position of the early encoder layer: granite-speech-4.1-2b-plus concatenates layer 3 of 16 to the last one."""
 
 LONGEST_WORD_S = 5.0
-"""A longer word is a sign of a bad alignment: the clip is used without word times."""
+"""A longer word suggests a bad alignment: the clip is used without word times."""
 
 CONVERSATION_S = 15.0
-"""Length of the conversations that dev clips are joined to."""
+"""Length of the conversations of dev clips."""
 
 CHAT_TEMPLATE = (
     "{%- for message in messages %}"
@@ -92,7 +92,7 @@ Known = dict[str, Words]
 
 
 def plus_from(base: Checkpoint) -> Checkpoint:
-    """An untrained plus model with the audio embeddings of `base`; a plus model is returned unchanged.
+    """Untrained plus model with the audio embeddings of `base`; a plus model is returned unchanged.
 
     Raises OptionError for a `base` with unmerged adapters.
     """
@@ -119,13 +119,13 @@ def bpe_labels(model: GraniteSpeech) -> int | None:
 
 
 def _widened(weight: Tensor, width: Sequence[int]) -> Tensor:
-    """A weight (D, C) padded with zeros in front to (D, width); any other tensor unchanged."""
+    """A weight (D, C) padded with zeros in front to (D, width); other tensors unchanged."""
     more = sum(width) - sum(weight.shape[-1:])
     return nn.functional.pad(weight, (more, 0)) if more else weight
 
 
 class PlusTask(nn.Module):
-    """The whole model; encoder and BPE head are frozen, in evaluation mode."""
+    """The model; encoder and BPE head are frozen, in evaluation mode."""
 
     def __init__(self, checkpoint: Checkpoint, perturbation: Perturbation) -> None:
         super().__init__()
@@ -150,9 +150,9 @@ class PlusTask(nn.Module):
         return self.model.project(encoded)
 
     def losses(self, batch: PlusBatch, step: int) -> Mapping[str, Loss]:
-        """The perturbation of a history depends on step and reply alone, not on the rest of the batch.
+        """The perturbation of a history depends on step and reply alone, not on the batch.
 
-        Rows beyond the model's positions are left out; `too_long` is their share, for the log only.
+        Rows beyond the model's positions are left out; `too_long`, their share, is logged only.
         """
         limit = self.model.config.text_config.max_position_embeddings
         audio, counts = self.audio_embeddings(batch.frames, batch.lengths)
@@ -175,7 +175,7 @@ class PlusTask(nn.Module):
 
 
 def written_words(manifest: Path) -> dict[str, Known]:
-    """Corpus and language -> clip -> raw words with times, as the manifest gives them."""
+    """Corpus and language -> clip -> timed raw words of the manifest."""
     found: dict[str, Known] = {}
     for entry in read_entries(manifest):
         if entry.words:
@@ -187,7 +187,7 @@ def written_words(manifest: Path) -> dict[str, Known]:
 
 @torch.inference_mode()
 def find_words(model: GraniteSpeech, corpus: DecodedCorpus, known: Known) -> Known:
-    """Words of every clip with times: the known ones, or a forced alignment of the text.
+    """Timed words of every clip: the known ones, or a forced alignment.
 
     Empty where the text cannot be aligned, or a word is longer than LONGEST_WORD_S.
     """
@@ -227,7 +227,7 @@ def write_words(path: Path, found: Mapping[str, Known]) -> None:
 def timed_sources(
     parts: Sequence[CorpusPart], words: Mapping[str, Known], alpha: float, clusters: int
 ) -> list[TimedSource]:
-    """The corpora as sources of rows; voices are clustered over all of them."""
+    """Corpora as sources of rows; voices are clustered over all of them."""
     shares = corpus_shares(parts, alpha)
     voices = speaker_clusters([part.corpus for part in parts], clusters)
     return [
@@ -239,8 +239,8 @@ def timed_sources(
 class PlusDevSet:
     """Dev clips, alone and in simulated conversations.
 
-    By corpus and language: `wer` of raw transcripts; `wer_times` and `aas_ms` of replies with word times; `wer_turns`
-    and `wder` of replies with speaker turns.
+    By corpus and language: `wer` of raw transcripts; `wer_times`, `aas_ms` of replies with word times; `wer_turns`,
+    `wder` of replies with speaker turns.
     """
 
     def __init__(
@@ -319,7 +319,7 @@ class PlusDevSet:
 
 
 def by_speaker(turns: Iterable[Turn]) -> Iterable[tuple[str, str]]:
-    """(word, speaker) pairs; words before the first tag have the speaker `""`."""
+    """(word, speaker); words before the first tag have speaker `""`."""
     return ((word, turn.speaker or "") for turn in turns for word in turn.text.split())
 
 

@@ -3,10 +3,9 @@
     lithophone train speech --data speech/train.jsonl --dev speech/dev.jsonl --tokenizer runs/tokenizer \\
         --encoder runs/encoder --language-model runs/language_model --out runs/speech
 
-Prompts are drawn by the shares of `--mix`: raw, punctuated, with keywords, and translation where the manifest has
-translations, a share of it with the transcript first. Loss = cross-entropy of the reply + 0.3 CTC over the projector's
-output, with the language model's embedding table as output layer and its padding token as blank. Stage 2a has trained
-the language model on such token sequences, so the CTC term aligns the projector with it.
+Prompts are drawn by `--mix`: raw, punctuated, with keywords, and the manifest's translations, some with the transcript
+first. Loss = cross-entropy of the reply + 0.3 CTC over the projector's output, with the language model's embeddings as
+output layer and its padding token as blank: it aligns the projector with the token sequences of stage 2a.
 """
 
 from __future__ import annotations
@@ -49,18 +48,18 @@ PARTS = ("projector", "language_model")
 WEIGHTS = {"reply": 1.0, "ctc": 0.3}
 
 BEAMS = BeamSearch(num_beams=8, ctc_weight=0.3, keyword_boost=0.5, future_cost=0.8)
-"""Default decoding of the finished model: at this size CTC scores improve on the language model's own."""
+"""Default decoding of the model: at this size CTC scores improve on the language model's own."""
 
 
 def start_from(model: GraniteSpeech, name: str, parts: Sequence[str]) -> None:
-    """Copy these of PARTS from a trained model of the same sizes and tokenizer."""
+    """Copy these of PARTS from a model of the same sizes and tokenizer."""
     trained = load_checkpoint(resolve(name)).model
     for part in parts:
         model.get_submodule(part).load_state_dict(trained.get_submodule(part).state_dict())
 
 
 class SpeechTask(nn.Module):
-    """The whole model; encoder and BPE head are frozen, in evaluation mode."""
+    """The model; encoder and BPE head are frozen, in evaluation mode."""
 
     def __init__(
         self, model: GraniteSpeech, tokenizer: Tokenizer, mix: TaskMix, keywords: Mapping[str, KeywordLists]

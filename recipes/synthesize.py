@@ -5,7 +5,7 @@
     lithophone train synthesize openjtalk --text sentences.txt --lang ja --clips 3000 --out data/synth
 
 Sentence, voice and speed of a clip depend on engine, language, index and seed only. Existing files are kept, so a run
-resumes. The manifest lists the files that exist.
+resumes, and the manifest lists them.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ HELD_OUT = ("pm_alex", "em_alex", "im_nicola", "jm_kumo", "zm_yunyang", "hf_alph
 NATIVE_PREFIX = {"en": ("a", "b"), "es": ("e",), "fr": ("f",), "it": ("i",), "pt": ("p",), "ja": ("j",), "zh": ("z",)}
 SPEAKABLE = re.compile(r"[^\W\d_](?:[^\W\d_]|[ ',.?!;:\"’、。！？・-])+")
 LETTERS_PER_SIGN = 3
-"""A Japanese sentence of 10 characters lasts as long as an English one of 30 letters."""
+"""10 Japanese characters last as long as 30 English letters."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip to be made: sentence, voice in the engine's notation, and speed (1: as trained)."""
+    """Sentence, voice in the engine's notation, and speed (1: as trained)."""
 
     index: int
     text: str
@@ -58,7 +58,7 @@ class Clip:
 
 
 def read_sentences(path: Path, lang: str, exclude: set[str], low: int = 15, high: int = 160) -> list[str]:
-    """Sentences of `low` to `high` letters with letters and plain punctuation only."""
+    """Sentences of `low` to `high` letters, of letters and plain punctuation only."""
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     weight = LETTERS_PER_SIGN if lang == "ja" else 1
     return [s for s in lines if low <= weight * len(s) <= high and SPEAKABLE.fullmatch(s) and s not in exclude]
@@ -148,7 +148,7 @@ def _phonemizer(lang: str) -> Callable[[str], tuple[str, object]]:
 
 
 def phonemes_of(text: str, lang: str) -> str:
-    """What Kokoro is to say. Japanese comes with its pitch accent behind the sounds, which the voice does not read."""
+    """Phonemes for Kokoro; the pitch accent behind Japanese ones is dropped, as the voice does not read it."""
     phonemes = _phonemizer(lang)(text)[0]
     if lang == "de":
         return phonemes.translate(GERMAN_SOUNDS)
@@ -157,7 +157,7 @@ def phonemes_of(text: str, lang: str) -> str:
 
 @functools.cache
 def _style(folder: Path, name: str) -> np.ndarray:
-    """Style vectors of one voice, (510, 256), one row per number of phonemes."""
+    """Style vectors of one voice, (510, 256), a row per number of phonemes."""
     return np.fromfile(folder / "voices" / f"{name}.bin", np.float32).reshape(510, 256)
 
 
@@ -168,7 +168,7 @@ def style_of(folder: Path, voice: str) -> np.ndarray:
 
 
 def kokoro(clip: Clip, lang: str, folder: Path) -> np.ndarray:
-    """One sentence -> samples (n,) at 16 kHz."""
+    """Samples (n,) at 16 kHz."""
     session, vocab = _kokoro(folder)
     ids = [vocab[p] for p in phonemes_of(clip.text, lang) if p in vocab][:508]
     feeds = {

@@ -3,7 +3,7 @@
     lithophone train teacher_states speech/train.jsonl --out data/teacher/train
 
 Writes `OUT.npy`, float16 (total frames, 512) at 50 Hz, and `OUT.json`, {audio path: [first row, rows]}. Clips are
-packed into Whisper's windows of 30 s. A clip has `features.frame_count` rows, as many as its encoder frames.
+packed into Whisper's windows of 30 s. A clip has `features.frame_count` rows, as its encoder frames.
 """
 
 from __future__ import annotations

@@ -6,14 +6,14 @@
     lithophone train translate fr.txt --lang fr --limit 10000 --out data/translations/text-fr-en.tsv --system ...
     lithophone train translate ja.jsonl --lang ja --pairs en:ja=en-ja.tsv --cased en.txt --out ja-en.jsonl
 
-A system is a command that reads one sentence a line and writes one line for each: `LANG:NAME=COMMAND`, with its target
-language. The first system of a language is kept wherever another one agrees with it, or a round trip (`--back
-LANG:NAME=COMMAND`, with the language it reads) agrees with the transcript (`lithophone.train.translation_filter`). An
-empty line drops its sentence. Translations are stored under their command as they are made, so a run resumes.
+A system, `LANG:NAME=COMMAND` with its target language, translates lines one to one. The first system of a language is
+kept where another one, or a round trip (`--back LANG:NAME=COMMAND`, with its source language), agrees
+(`lithophone.train.translation_filter`). An empty line drops its sentence. Translations are stored under their command,
+so a run resumes.
 
-A manifest becomes a manifest of the clips with `translations`; sentences become a table `source TAB translation`. The
-report beside it counts what was kept and dropped. A given pair belongs to the transcript that equals one of its
-sentences but for case and punctuation; tokenised lower-case English is written in usual form.
+A manifest becomes a manifest with `translations`; sentences become a table `source TAB translation`; a report counts
+kept and dropped ones. A given pair belongs to the transcript equal to one of its sentences but for case and
+punctuation; tokenised lower-case English is written in usual form.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CHUNK = 1000
 SYSTEM = re.compile(r"(?P<lang>[A-Za-z-]+):(?P<name>[^=]+)=(?P<command>.+)")
 PAIRS = re.compile(r"(?P<first>[A-Za-z-]+):(?P<second>[A-Za-z-]+)=(?P<path>.+)")
 SAMPLES = 20
-"""Kept and dropped sentences shown in the report."""
+"""Kept and dropped sentences in the report."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class System:
 
 @dataclass(frozen=True)
 class Group:
-    """The systems of one language: the one whose translations are kept, others, and round trips."""
+    """The systems of one language: the one to keep, others, and round trips."""
 
     lang: str
     first: System
@@ -70,7 +70,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Choice:
-    """A sentence with its translation, the output of every system, and the verdict."""
+    """A sentence, its translation, the output of every system, and the verdict."""
 
     source: str
     translation: str
@@ -111,9 +111,9 @@ def group_systems(forth: Sequence[System], back: Sequence[System], lang: str) ->
 
 
 def translate_all(system: System, sentences: Iterable[str], cache: Path) -> dict[str, str]:
-    """Sentence -> translation, from the store where it is known.
+    """Sentence -> translation, stored ones first.
 
-    Raises OptionError where the command fails or writes another number of lines.
+    Raises OptionError if the command fails or writes another number of lines.
     """
     path = cache / f"{hashlib.sha256(system.command.encode()).hexdigest()[:16]}.jsonl"
     known = read_store(path)
@@ -129,7 +129,7 @@ def translate_all(system: System, sentences: Iterable[str], cache: Path) -> dict
 
 
 def read_store(path: Path) -> dict[str, str]:
-    """All complete lines of a store; an incomplete last line is removed."""
+    """Complete lines of a store; an incomplete last line is removed."""
     if not path.exists():
         return {}
     content = path.read_bytes()
@@ -148,10 +148,10 @@ def append_store(path: Path, answers: Sequence[tuple[str, str]]) -> None:
 
 
 def run_system(system: System, sentences: Sequence[str]) -> list[str]:
-    """The command's output for these lines, white space collapsed.
+    """The command's output lines, white space collapsed.
 
-    Apertium stops silently at a sentence that crashes one of its parts; so where lines are missing, halves are tried
-    until only that sentence is affected. Raises OptionError for a status other than 0, or several lines for a sentence.
+    Apertium stops silently at a sentence that crashes one of its parts: where lines are missing, halves are tried until
+    only that sentence is affected. Raises OptionError for a status other than 0, or several lines for a sentence.
     """
     lines = _lines_of(system, sentences)
     if len(lines) == len(sentences):
@@ -198,7 +198,7 @@ SPANISH_SENTENCE = re.compile(r"(^|(?<=[.!?…] ))([^.!?¿¡…]+)([?!])")
 
 
 def usual_case(lines: Iterable[str]) -> dict[str, str]:
-    """Lower-case word -> its most frequent form within sentences, where that has capitals."""
+    """Lower-case word -> its most frequent form within sentences, if that has capitals."""
     forms: dict[str, Counter[str]] = defaultdict(Counter)
     for line in lines:
         starts = {found.start(3) for found in SENTENCE_START.finditer(line)}
@@ -210,9 +210,9 @@ def usual_case(lines: Iterable[str]) -> dict[str, str]:
 
 
 def write_usually(text: str, names: Mapping[str, str]) -> str:
-    """Tokenised English in lower case -> English as it is written: `i can 't tell .` -> `I can't tell.`
+    """Tokenised lower-case English in usual form: `i can 't tell .` -> `I can't tell.`
 
-    `names` has the words with capitals (`usual_case`). A text that has a capital letter keeps its case.
+    `names`: words with capitals (`usual_case`). A text with a capital letter keeps its case.
     """
     text = CLOCK.sub("o'clock", NEGATION.sub(r"\1't", " ".join(text.replace("''", '"').split())))
     text = BEFORE_MARK.sub(r"\1", OMITTED.sub("'", CLITIC.sub(r"\1", text)))
@@ -232,7 +232,7 @@ def _name(word: str, names: Mapping[str, str]) -> str:
 
 
 def tidy(source: str, translation: str, lang: str) -> str:
-    """Capitalise where the source is, and add opening marks to Spanish questions and exclamations."""
+    """Capitalise as the source, and add opening marks to Spanish questions and exclamations."""
     if source[:1].isupper():
         translation = translation[:1].upper() + translation[1:]
     if base_language(lang) == "es":
@@ -250,8 +250,8 @@ def _opened(sentence: re.Match[str]) -> str:
 def given_pairs(option: str, lang: str, names: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     """`FIRST:SECOND=FILE` of lines `text TAB text` -> the language that is not `lang`, and source key -> translation.
 
-    Of several translations of a sentence the first one is taken. Raises OptionError for another form of the option or
-    languages without `lang`, ManifestError for a line that has no two columns.
+    The first translation of a sentence counts. Raises OptionError for another form of the option or languages without
+    `lang`, ManifestError for a line without two columns.
     """
     found = PAIRS.fullmatch(option)
     bases = [base_language(code) for code in found.group("first", "second")] if found else []
@@ -271,12 +271,12 @@ def given_pairs(option: str, lang: str, names: Mapping[str, str]) -> tuple[str, 
 
 
 def pair_key(text: str, lang: str) -> str:
-    """Key that two writings of a sentence share; tokenised English is joined first."""
+    """Key shared by two writings of a sentence; tokenised English is joined first."""
     return " ".join(units(write_usually(text, {}) if base_language(lang) == "en" else text, lang))
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines that are not empty. Raises ManifestError if the file cannot be read."""
+    """Non-empty lines. Raises ManifestError if the file cannot be read."""
     try:
         return [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -287,7 +287,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def choose(sentences: Sequence[str], group: Group, lang: str, cache: Path, limit: float | None) -> list[Choice]:
-    """Every sentence of `lang` with its translation, judged by the other systems."""
+    """Sentences of `lang` with translations, judged by the other systems."""
     firsts = translate_all(group.first, sentences, cache)
     others = {system.name: translate_all(system, sentences, cache) for system in group.others}
     returned = {system.name: translate_all(system, filter(None, firsts.values()), cache) for system in group.back}
@@ -322,9 +322,9 @@ def report_of(choices: Sequence[Choice], group: Group, lang: str, limit: float |
 
 
 def source_sentences(path: Path, lang: str, corpora: Sequence[str], limit: int | None) -> list[Entry] | list[str]:
-    """Clips of a manifest in the language and in the corpora, or the sentences of any other file; `limit` are drawn.
+    """Clips of a manifest by language and corpora, or the sentences of any other file; `limit` are drawn.
 
-    Raises ManifestError where nothing is left.
+    Raises ManifestError if none is left.
     """
     found: list[Entry] | list[str]
     if path.suffix == ".jsonl":
