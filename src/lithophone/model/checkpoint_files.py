@@ -9,7 +9,7 @@ from typing import Any
 from lithophone.errors import CheckpointError
 
 MAX_BYTES = 100_000_000
-"""Of a file that is read whole: ten times the largest tokenizer of the family."""
+"""Largest file read: ten times the family's largest tokenizer."""
 MAX_DEPTH = 32
 
 

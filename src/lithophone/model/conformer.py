@@ -1,7 +1,7 @@
 """Conformer encoder: frames (B, T, 160) at 50 Hz -> states (B, T, D), with self-conditioned character CTC.
 
-Attention is full within blocks of `context_size` frames and absent across them; convolutions alone cross blocks. A
-padded batch equals its items alone. Source: granite-speech-4.1 `encoder.*` (parameter names are the checkpoint's).
+Attention is full within blocks of `context_size` frames; only convolutions cross blocks. A padded batch equals its
+items alone. Parameter names are those of granite-speech-4.1, `encoder.*`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class EncoderBias:
     """Language conditioning: (labels,) for all rows of a batch, or (B, 1, labels) for each."""
 
     penalty: Tensor
-    """Nats taken off the character logits, of the middle and of the last block."""
+    """Nats subtracted from the character logits of the middle and last block."""
     language_id: Tensor | None = None
-    """Added to the probabilities that the middle block feeds back."""
+    """Added to the probabilities fed back by the middle block."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class EncoderOutput:
     logits: Tensor
     """(B, T, output_dim): final character logits, label 0 is the blank."""
     mid_logits: Tensor
-    """(B, T, output_dim): character logits of the middle block, before its feedback is added."""
+    """(B, T, output_dim): character logits of the middle block."""
     lengths: Tensor
     """(B,) valid frames."""
 
@@ -56,11 +56,7 @@ class Conformer(nn.Module):
         self.gradient_checkpointing = False
 
     def forward(self, frames: Tensor, lengths: Tensor | None = None, bias: EncoderBias | None = None) -> EncoderOutput:
-        """Frames (B, T, 160) and lengths (B,), all T without them.
-
-        The penalty of `bias` is subtracted from all character logits; its language id is added to the feedback of the
-        middle block.
-        """
+        """Frames (B, T, 160), lengths (B,) or None for T, language conditioning -> `EncoderOutput`."""
         if lengths is None:
             lengths = torch.full((frames.shape[0],), frames.shape[1], device=frames.device)
         valid = torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]
@@ -171,7 +167,7 @@ class BlockAttention(nn.Module):
 def unfolded_bias(q: Tensor, table: Tensor) -> Tensor:
     """q (N, H, C, d), vectors of the distances C - 1 down to 1 - C (2C - 1, d) -> q_c . E[c - r] (N, H, C, C).
 
-    Row c reads a window of C neighbours in the table, as a view without gather: fastest forward.
+    Row c reads a window of the table as a view, without gather: fastest forward.
     """
     windows = table.unfold(0, q.shape[2], 1).flip(0)
     return torch.einsum("nhcd,cdr->nhcr", q, windows)

@@ -19,7 +19,7 @@ from lithophone.errors import OptionError
 
 @runtime_checkable
 class Recomputes(Protocol):
-    """A module that asks `run_layer` for its layers."""
+    """A module that runs its layers by `run_layer`."""
 
     gradient_checkpointing: bool
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 LEVELS = 127
 ZERO_POINT = 128
-"""The byte that stands for 0 in a token: CPUs multiply unsigned bytes by signed ones."""
+"""Code of 0 in activations: CPUs multiply unsigned by signed bytes."""
 TINY = 1e-30
 """Least scale to divide by, for rows and tokens of zeros."""
 

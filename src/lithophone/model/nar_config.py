@@ -306,7 +306,7 @@ def _from_native(
 
 
 def _to_g1_or_g2(config: NarConfig) -> dict[str, Any]:
-    """Which layers are joined stands at the top."""
+    """Joined layers are a key of the top level."""
     encoder = config.encoder_config.to_dict() | {"model_type": f"{config.model_type}_encoder"}
     projector = config.projector_config.to_dict() | {"model_type": f"{config.model_type}_projector"}
     text = config.text_config.to_dict()

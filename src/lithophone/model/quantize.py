@@ -1,11 +1,10 @@
 """int8 weights for CPUs: integer products with one scale per output channel and one per token.
 
-A weight W (N, K) is W ~ s Q with Q in -127..127 and scales s (N,); a token x ~ t q is rounded when it arrives: `y = t s
-(q . Q) + b`. Integer sums are exact and scales are per token, so results do not depend on the batch.
+A weight W (N, K) is W ~ s Q with Q in -127..127 and scales s (N,); a token is x ~ t q: `y = t s (q . Q) + b`. Integer
+sums are exact and scales are per token, so results do not depend on the batch.
 
-`quantize_` replaces weights, not layers: an `Operand` implements `F.linear` and `F.embedding` by torch's
-`__torch_function__`, for linear layers, convolutions of width 1, heads and a tied table alike. Inference only. Measured
-in `bench/int8_linear.py`.
+`quantize_` replaces weights, not layers: an `Operand` implements `F.linear` and `F.embedding` by `__torch_function__`.
+Inference only. Measured in `bench/int8_linear.py`.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def dequantize_rows(values: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor
 
 
 class Operand:
-    """Replacement of a weight in `F.linear` and `F.embedding`. Other functions raise TypeError."""
+    """A weight in `F.linear` and `F.embedding`; other functions raise TypeError."""
 
     @classmethod
     def __torch_function__(
@@ -131,9 +130,9 @@ def quantize_(model: nn.Module) -> None:
 
 
 def int8_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Path -> layer whose weight is, or would be, int8.
+    """Path -> layer with an int8 weight: linear, convolution of width 1, token embeddings.
 
-    Linear layers, convolutions of width 1 and the token embeddings, except `FLOAT_LAYERS` and adapters.
+    Without `FLOAT_LAYERS` and adapters.
     """
     layers = {path: layer for path, layer in model.named_modules() if _is_matrix(path, layer)}
     return {path: layer for path, layer in layers.items() if not (FLOAT_LAYERS.search(path) or is_adapter(path))}

@@ -1,8 +1,8 @@
-"""safetensors files <-> the parameters of a model, by name, strictly.
+"""safetensors files <-> parameters of a model, by name, strictly.
 
-Our names are those of the published checkpoints. Also read: names of other generations (`tensor_names.py`), the BPE
-head in `out_llm.safetensors`, which no index lists, and peft's `adapter_model.safetensors`. Headers are checked before
-any tensor is read. BatchNorm statistics take the model's dtype, as in `transformers`: some kernels refuse mixed types.
+Our names are the published ones. Also read: names of other generations (`tensor_names.py`), the BPE head in
+`out_llm.safetensors`, which no index lists, and peft's `adapter_model.safetensors`. BatchNorm statistics take the
+model's dtype, as in `transformers`: some kernels refuse mixed dtypes.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def weight_files(folder: str | Path) -> list[Path]:
 
 
 def stored_tensors(files: Iterable[Path]) -> dict[str, Stored]:
-    """Our parameter name -> tensor in a file; reads headers only. CheckpointError for a damaged file."""
+    """Parameter name -> tensor in a file, from headers only. CheckpointError for a damaged file."""
     found: dict[str, Stored] = {}
     for path in files:
         for stored in _read_header(path):
