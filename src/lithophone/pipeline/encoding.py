@@ -1,9 +1,9 @@
-"""Utterances through the encoder together, and what follows from its output alone.
+"""Utterances encoded as a batch, and what follows from the encoder's output.
 
     samples -> frames -> encoder -> character and BPE posteriors, replies of the decoders ctc and edit, drafts
                                  -> projector -> prompts for the language model
 
-Every row has its own request: language bias, prompt and decoder may differ within a batch.
+Language bias, prompt and decoder are those of each row's request.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from lithophone.pipeline.request import Request
 from lithophone.pipeline.utterance import Utterance
 
 Said: TypeAlias = tuple[str, Reply]
-"""Text of a reply, and the reply."""
+"""Text and reply."""
 
 
 class EncodedBatch:
-    """Utterances behind the encoder; rows are those of `utterances`."""
+    """Encoded utterances; rows are those of `utterances`."""
 
     def __init__(self, checkpoint: Checkpoint, utterances: Sequence[Utterance]) -> None:
         self.checkpoint, self.utterances = checkpoint, list(utterances)
@@ -48,19 +48,18 @@ class EncodedBatch:
         self.output = _encode(checkpoint, utterances)
         self.characters = CTCPosteriors(self.output.logits, self.output.lengths)
         self.head_replies: dict[int, Said] = {}
-        """By row: the reply of the request's CTC head, for the decoders ctc and speculative."""
+        """Row -> reply of the request's CTC head, for the decoders ctc and speculative."""
         self._sure: set[int] = set()
         for row, request in enumerate(self.requests):
             if isinstance(request.decoder, CTC | Speculative):
                 self._read_head(row, request)
 
     def replies(self) -> dict[int, Said]:
-        """By row: replies that need no language model pass, or, with the decoder edit, the same number for all."""
+        """Row -> reply that needs no decoding pass of the language model: ctc, edit, confident drafts."""
         ctc = [row for row, request in enumerate(self.requests) if isinstance(request.decoder, CTC)]
         return {row: self.head_replies[row] for row in (*ctc, *self._sure)} | self._edited()
 
     def decode_requests(self, rows: Sequence[int]) -> list[DecodeRequest]:
-        """What the language model is asked for these rows."""
         if not rows:
             return []
         return [
@@ -72,7 +71,7 @@ class EncodedBatch:
         ]  # fmt: skip
 
     def _prompts(self, rows: Sequence[int]) -> list[tuple[Tensor, int]]:
-        """Prompts of rows as embeddings (L, H), and how many of them are audio."""
+        """Prompt embeddings (L, H) of rows, and the number of audio embeddings in each."""
         model = self.checkpoint.model
         audio, counts = model.project(rows_of(self.output, rows))
         n_audio: list[int] = counts.tolist()
@@ -84,18 +83,18 @@ class EncodedBatch:
         return list(zip(model.embed(prompts, audio, counts), n_audio, strict=True))
 
     def character_text(self, row: int) -> str:
-        """The best path of the character head; "" where all frames are blank."""
+        """Best path of the character head; "" where all frames are blank."""
         return labels_text(self.characters[row].labels)
 
     def draft(self, row: int) -> Sequence[int]:
-        """Token ids of the draft for the decoder speculative: the BPE head's own, else those of the characters."""
+        """Token ids for the decoder speculative, of the BPE head or else of the characters."""
         if not isinstance(self.requests[row].decoder, Speculative):
             return ()
         text, reply = self.head_replies[row]
         return reply.ids or self.checkpoint.tokenizer.encode(text.strip())
 
     def scorer(self, row: int) -> CTCScorer | None:
-        """The CTC scorer of a beam search with a `ctc_weight`."""
+        """CTC scorer of a beam search with `ctc_weight`."""
         request = self.requests[row]
         if not (isinstance(request.decoder, BeamSearch) and request.decoder.ctc_weight):
             return None
@@ -106,7 +105,7 @@ class EncodedBatch:
             return Pronunciation(spoken_labels(text, language), unscored_letters(text, language))
 
         prefixes = PrefixScorer(self.characters[row].log_probs)
-        # Of a long list only words near the best path are looked for in every step.
+        # In every step only keywords near the best path are considered.
         keywords = request.keywords and request.keywords.pruned(prefixes.continuation(prefixes.empty))
         return CTCScorer(prefixes, pronounce, token_spellings(self.checkpoint.tokenizer), keywords)
 
@@ -120,7 +119,7 @@ class EncodedBatch:
             self._sure.add(row)
 
     def _head_posteriors(self, row: int, request: Request) -> CTCPosteriors:
-        """Of one row: a vocabulary of tokens for a whole batch could fill a memory."""
+        """Posteriors of one row, to save memory with vocabularies of tokens."""
         own = rows_of(self.output, [row])
         if request.head == "characters":
             return CTCPosteriors(own.logits, own.lengths)
@@ -157,7 +156,7 @@ def _encode(checkpoint: Checkpoint, utterances: Sequence[Utterance]) -> EncoderO
 
 
 def batch_bias(biases: Sequence[EncoderBias | None]) -> EncoderBias | None:
-    """Biases of one row each -> that of the batch; None where no row has one."""
+    """Biases of single rows -> bias of the batch; None where no row has one."""
     some = [bias for bias in biases if bias is not None]
     if not some:
         return None
@@ -170,7 +169,7 @@ def batch_bias(biases: Sequence[EncoderBias | None]) -> EncoderBias | None:
 
 
 def rows_of(output: EncoderOutput, rows: Sequence[int]) -> EncoderOutput:
-    """Some rows of a batch, without the padding that none of them needs."""
+    """Rows of a batch, without padding that none of them needs."""
     index = torch.tensor(rows, device=output.lengths.device)
     lengths = output.lengths[index]
     longest = int(lengths.max())

@@ -1,10 +1,10 @@
-"""The engine: one model, one scheduler, and the utterances of all callers on their way through them.
+"""The engine: one model and scheduler for the utterances of all callers.
 
     submit -> waiting -> encoded, with others of like length -> a place among the running sequences -> result
                       -> result at once, for the decoders ctc and edit
 
-It outlives batches and calls. A step encodes what waits, admits to the scheduler, makes one pass of the language model
-and retires what has finished. Any thread may call; one at a time works, for all of them.
+A step encodes waiting utterances, admits to the scheduler, makes one pass of the language model and retires the
+finished. Thread-safe: one thread works at a time, for all.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from lithophone.pipeline.word_times import with_words
 from lithophone.text.prompts import parse_reply
 
 RETRY_BUDGET = 2
-"""A reply that is cut is decoded once more with so many times its budget of new tokens."""
+"""Factor of the token budget when a cut reply is decoded once more."""
 
 
 class Pending:
-    """An utterance in an engine; `result` is None until it is done."""
+    """An utterance in the engine; `result` is None until done."""
 
     def __init__(self, utterance: Utterance, number: int) -> None:
         self.utterance, self.number = utterance, number
@@ -51,13 +51,12 @@ class Pending:
 
     @property
     def size(self) -> int:
-        """Samples."""
         return len(self.utterance.samples)
 
 
 @dataclass(frozen=True, eq=False)
 class _Encoded:
-    """A pending utterance behind the encoder, with what the language model is asked."""
+    """A pending utterance after the encoder, with its request to the language model."""
 
     pending: Pending
     batch: EncodedBatch
@@ -67,7 +66,7 @@ class _Encoded:
 
 @dataclass(frozen=True, eq=False)
 class _Running:
-    """The same in the scheduler."""
+    """An encoded utterance in the scheduler."""
 
     encoded: _Encoded
     group: SequenceGroup
@@ -78,7 +77,7 @@ class _Running:
 
 
 class Engine:
-    """Decodes utterances of any requests together. A request's `batch_size` bounds what is decoded beside it."""
+    """Decodes utterances of any requests together, at most `batch_size` of each request."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
@@ -95,14 +94,14 @@ class Engine:
         return bool(self._arrived or self._waiting or self._ready or self._running)
 
     def submit(self, utterance: Utterance) -> Pending:
-        """Queue an utterance; steps make it done. Raises PromptError where the model has no positions for it."""
+        """Queue an utterance. Raises PromptError where it exceeds the model's positions."""
         check_positions(self.checkpoint, utterance.request, len(utterance.samples))
         pending = Pending(utterance, next(self._numbers))
         self._arrived.append(pending)
         return pending
 
     def cancel(self, pending: Pending) -> None:
-        """Forget an utterance, wherever it is, at once or at the end of the step that is being made."""
+        """Drop an utterance, at the latest at the end of the current step."""
         pending.cancelled = True
         if self._turns.take(wait=False):
             try:
@@ -112,9 +111,9 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Encode and admit what there is room for, one pass of the language model, retire what has finished.
+        """Encode and admit as there is room, make one pass of the language model, retire the finished.
 
-        Where the model raises, what was under way waits again: a caller drops its own utterances by `cancel`.
+        Where the model raises, running utterances wait again: callers `cancel` their own.
         """
         self._turns.take()
         try:
@@ -134,7 +133,7 @@ class Engine:
     # --- queue
 
     def _sort_out(self) -> None:
-        """Take in what has been submitted, and forget what has been cancelled."""
+        """Accept submitted and drop cancelled utterances."""
         while self._arrived:
             self._waiting.append(self._arrived.popleft())
         self._waiting = [pending for pending in self._waiting if not pending.cancelled]
@@ -145,7 +144,7 @@ class Engine:
             self._running.remove(running)
 
     def _start_over(self) -> None:
-        """All that is not done waits again, in its order; the scheduler, whose state is not known, goes."""
+        """Requeue all that is not done, and drop the scheduler, whose state is undefined."""
         under_way = [*(one.pending for one in self._ready), *(one.pending for one in self._running)]
         left = {pending for pending in (*self._waiting, *under_way) if not pending.done}
         self._waiting = sorted(left, key=lambda pending: pending.number)
@@ -156,7 +155,7 @@ class Engine:
     # --- encode
 
     def _encode_some(self) -> None:
-        """The utterance that has waited longest and those nearest to it in length, where it has a place."""
+        """Encode the oldest waiting utterance and those nearest in length, if there is room."""
         if not self._waiting or self._ready or not self._has_place(self._waiting[0]):
             return
         chosen = self._batch_of_like_length()
@@ -171,7 +170,7 @@ class Engine:
         self._waiting = [pending for pending in self._waiting if pending not in chosen]
 
     def _batch_of_like_length(self) -> list[Pending]:
-        """Longest first; no larger than the smallest `batch_size` in it."""
+        """Longest first; at most the smallest `batch_size` in it."""
         oldest = self._waiting[0]
         chosen: list[Pending] = []
         for pending in sorted(self._waiting, key=lambda other: abs(other.size - oldest.size)):
@@ -195,7 +194,7 @@ class Engine:
         return len(together) <= min(other.batch_size for other in together)
 
     def _scheduler_for(self, encoded: _Encoded) -> Scheduler | None:
-        """The scheduler, where it has rows for a sequence, else another one, else, where something runs, None."""
+        """The scheduler if it has rows free, a new one if nothing runs, else None."""
         rows = row_count(encoded.decode.options)
         if self._scheduler is not None and self._scheduler.room >= rows:
             return self._scheduler
@@ -206,7 +205,7 @@ class Engine:
         return self._scheduler
 
     def _folds(self) -> list[str]:
-        """The tokenizer's, as long as the embedding table, which may hold rows that no token uses."""
+        """The tokenizer's folds, padded to the embedding table."""
         folds = list(self.checkpoint.tokenizer.folds)
         return folds + [""] * (self.checkpoint.config.text_config.vocab_size - len(folds))
 
@@ -224,8 +223,10 @@ class Engine:
             running.pending.result = self._result(encoded.batch, encoded.row, said)
 
     def _retry(self, encoded: _Encoded, reply: Reply) -> _Encoded | None:
-        """The window with a larger budget, if its reply was cut; None for a loop, a budget that was given, a second
-        retry, or where the model has no more positions."""
+        """The window with a larger budget if its reply was cut.
+
+        None for a loop, a given budget, a second retry, or without positions left.
+        """
         decode = encoded.decode
         if reply.finished or decode.options.max_new_tokens is not None or loops(reply.ids):
             return None
@@ -256,13 +257,13 @@ class Engine:
 
 
 class _Turns:
-    """A lock for which threads queue: one that takes it again and again lets the others in between."""
+    """A fair lock: a thread that takes it repeatedly lets others in between."""
 
     def __init__(self) -> None:
         self._next, self._work = threading.Lock(), threading.Lock()
 
     def take(self, wait: bool = True) -> bool:
-        """Whether it is taken now; without `wait`, only if it is free."""
+        """Whether it is taken; without `wait` only if free."""
         if not wait:
             return self._work.acquire(blocking=False)
         with self._next:

@@ -1,18 +1,18 @@
-"""Hallucination and truncation checks: a result -> segments, and warnings with stable codes. Pure functions.
+"""Hallucination and truncation checks: a result -> segments, and warnings with stable codes.
 
-    no_speech            no window of the recording holds speech: the transcript is empty
-    damaged              the reader left out a part of the recording, or found its end missing
-    cut                  the reply was cut at its budget of new tokens, or at the model's last position
-    loop                 the reply ends in one phrase, over and over
-    text_without_speech  there is text, but the best path of the character head is blank; or, with word times, words in
-                         a row have next to no acoustic confidence (the times are theirs)
-    disagreement         the reply differs from the best path of the character head
-    low_confidence       the mean posterior of the character head's best path is below the checkpoint's `min_confidence`
-    speech_without_text  the character head has labels, but the reply is empty
-    malformed            tags of the reply could not be read
-    no_word_times        word times were asked for, and the words have none
+    no_speech            no window of the recording has speech: the transcript is empty
+    damaged              part of the recording is missing or unreadable
+    cut                  the reply was cut at its token budget, or at the model's last position
+    loop                 the reply ends in a repeated phrase
+    text_without_speech  text, but only blanks on the character head's best path; or, with word times, consecutive
+                         words with very low acoustic confidence (the times are theirs)
+    disagreement         the reply differs from the character head's best path
+    low_confidence       the mean posterior of that path is below the checkpoint's `min_confidence`
+    speech_without_text  labels on that path, but an empty reply
+    malformed            tags of the reply could not be parsed
+    no_word_times        word times were requested, and the words have none
 
-Warnings never take text away.
+Warnings never remove text.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from lithophone.transcript import Segment, TranscriptWarning, Word
 
 LOOP_TOKENS = 16
 LOOP_TIMES = 4
-"""A loop is a phrase that ends the reply at least 4 times in a row, over at least 16 tokens."""
+"""A loop: a phrase at the end of the reply, at least 4 times in a row, over at least 16 tokens."""
 
 DISAGREEMENT = 0.6
-"""Share of characters that differ between the best path of the character head and the reply, numbers left out.
+"""Least share of characters that differ between the character head's best path and the reply, without numbers.
 
-Texts of different clips differ in 0.7 and more; right replies in 0.5 at most, with the first bundled model, which had
-four of five words wrong (`bench/checks.py`).
+Measured (`bench/checks.py`): texts of different clips 0.7 and more; right replies at most 0.5, with the first bundled
+model, which had four of five words wrong.
 """
 
 SHORTEST_TEXT = 12
-"""Characters: shorter texts can differ in most of them by one word, and have no steady mean posterior."""
+"""Characters: in shorter texts one word can be most of them, and the mean posterior is unsteady."""
 
 LOW_CONFIDENCE = 0.01
 LOW_CONFIDENCE_WORDS = 4
-"""A stretch of 4 words or more whose characters have a geometric mean posterior below 1 %.
+"""4 words or more with a geometric mean posterior below 1 %.
 
-In none of 60 right texts, in 55 of them with 4 foreign words at the end (`bench/checks.py`).
+Measured (`bench/checks.py`): in none of 60 right texts, in 55 of them with 4 foreign words at the end.
 """
 
 
 def segments_of(parsed: ParsedReply, duration_s: float) -> tuple[Segment, ...]:
-    """The text of a window as segments in the window's own time: one, or one for each turn of a speaker.
+    """Segments of a window in its own time: one, or one a speaker turn.
 
-    Turns have the times of their words where words are timed, else those of the window.
+    Turns have the times of their words if timed, else the window's.
     """
     if not parsed.turns:
         return (Segment(parsed.text, 0.0, duration_s, parsed.words),) if parsed.text else ()
@@ -67,7 +67,7 @@ def segments_of(parsed: ParsedReply, duration_s: float) -> tuple[Segment, ...]:
 
 
 def warnings_of(result: WindowResult) -> tuple[TranscriptWarning, ...]:
-    """What the text of a window does not show; times are those of the recording."""
+    """Warnings of a window, in times of the recording."""
     whole = (TranscriptWarning(code, message, result.start_s, result.end_s) for code, message in _findings(result))
     return (*whole, *(_confidence_warnings(result.aligned, result.start_s) if result.has_speech else ()))
 
@@ -102,7 +102,7 @@ def _is_unsure(result: WindowResult) -> bool:
 
 
 def loops(ids: Sequence[int]) -> bool:
-    """Whether the ids end in one phrase repeated `LOOP_TIMES` times or more, over `LOOP_TOKENS` ids or more."""
+    """Whether the ids end in a loop (`LOOP_TIMES`, `LOOP_TOKENS`)."""
     return any(_repeats(ids, period) for period in range(1, len(ids) // LOOP_TIMES + 1))
 
 
@@ -113,10 +113,9 @@ def _repeats(ids: Sequence[int], period: int) -> bool:
 
 
 def difference(ctc_text: str, text: str) -> float:
-    """Share of the characters that differ, 0..1, between the best path of the character head and `text`.
+    """Share of differing characters, 0..1, between the character head's best path and `text`.
 
-    Characters and not words: an encoder alone misspells many words a little. 0 where the text has no labels, or both
-    are too short.
+    Characters, since an encoder alone misspells many words slightly. 0 for text without labels, or both too short.
     """
     spoken, spelled = spoken_text(text).labels, character_labels(" ".join(ctc_text.split()))
     longer = max(len(spoken), len(spelled))
@@ -124,9 +123,9 @@ def difference(ctc_text: str, text: str) -> float:
 
 
 def low_acoustic_confidence(words: Sequence[Word]) -> list[tuple[Word, ...]]:
-    """The stretches of `LOW_CONFIDENCE_WORDS` words or more with a mean confidence below `LOW_CONFIDENCE`.
+    """Runs of `LOW_CONFIDENCE_WORDS` or more with a mean confidence below `LOW_CONFIDENCE`.
 
-    A single word counts for no less than 0.1 %, so that one or two make no stretch of their neighbours.
+    A word counts at least 0.1 %, so that one or two do not pull in their neighbours.
     """
     known = [word for word in words if word.confidence is not None]
     logs = [math.log(max(word.confidence or 0.0, 0.001)) for word in known]
@@ -137,7 +136,7 @@ def low_acoustic_confidence(words: Sequence[Word]) -> list[tuple[Word, ...]]:
 
 
 def _low_part(logs: Sequence[float], start: int) -> range:
-    """From the first to the last low word of `LOW_CONFIDENCE_WORDS`, where their mean is low."""
+    """From the first to the last low word of `LOW_CONFIDENCE_WORDS` whose mean is low."""
     run = range(start, start + LOW_CONFIDENCE_WORDS)
     if sum(logs[i] for i in run) >= LOW_CONFIDENCE_WORDS * math.log(LOW_CONFIDENCE):
         return range(0)

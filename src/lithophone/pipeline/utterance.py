@@ -1,4 +1,4 @@
-"""What goes into the engine and what comes out: one window of a recording, and the result of decoding it."""
+"""Input and output of the engine: a window of a recording, and its decoded result."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lithophone.transcript import Word
 
 @dataclass(frozen=True, eq=False)
 class Utterance:
-    """A window of a recording with its request. Holds its own samples, and nothing else of the recording."""
+    """A window of a recording, with its own samples and its request."""
 
     samples: Tensor
     """(n,) float32, 16 kHz."""
     start: int
-    """Position of the first sample in the recording."""
+    """Index of the first sample in the recording."""
     request: Request
     recording: object = None
-    """Identity of the recording, for the caller."""
+    """Key of the recording, for the caller."""
 
     @property
     def start_s(self) -> float:
@@ -40,27 +40,24 @@ class Utterance:
 
 @dataclass(frozen=True)
 class WindowResult:
-    """The decoded window: reply, its text and words, and what the character head has of them.
-
-    Times of words and turns count from the start of the window; `start_s` and `end_s` are those of the recording.
-    """
+    """A decoded window; `start_s`, `end_s` in the recording, times of words and turns in the window."""
 
     start_s: float
     end_s: float
     reply: Reply
     parsed: ParsedReply
     has_speech: bool
-    """Whether the best path of the character head holds any label."""
+    """Whether the character head's best path has any label."""
     ctc_text: str | None = None
-    """The best path of the character head, where the reply should have the same words: not for a translation."""
+    """Best path of the character head; None where the reply has other words (translation)."""
     ctc_confidence: float | None = None
-    """Geometric mean posterior of the labels on that path, where `ctc_text` is given."""
+    """Geometric mean posterior of that path's labels; None without `ctc_text`."""
     min_confidence: float = 0.0
-    """That of the request."""
+    """Of the request."""
     aligned: tuple[Word, ...] = ()
-    """Timed words of the reply with the confidence of the character head alone."""
+    """Timed words with acoustic confidence."""
     untimed: str = ""
-    """Why words that should have times have none."""
+    """Why words lack times."""
 
     @property
     def duration_s(self) -> float:
