@@ -83,7 +83,7 @@ class TextBatch:
 class Sentences(Steps[TextBatch]):
     """Batches of about `tokens` positions: sentences of similar length, a share of JOINED rows with two of them.
 
-    Curriculum: the first `growing` steps begin with the shortest sentences only.
+    Curriculum: within `growing` steps the range of lengths grows from the shortest tenth to all.
     """
 
     def __init__(

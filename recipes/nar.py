@@ -124,7 +124,6 @@ class EditingDevSet:
         return result
 
     def _edit(self, task: EditingTask, clips: Sequence[DevClip]) -> list[tuple[str, str, str]]:
-        """Reference, CTC hypothesis and edited text of every clip."""
         audio, counts, hypotheses = task.hypotheses(*batch_frames([clip.frames for clip in clips]))
         replies = edit_batch(task.model, audio, counts, hypotheses, Edit())
         decode = task.checkpoint.tokenizer.decode

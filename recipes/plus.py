@@ -74,7 +74,7 @@ EARLY_SHARE = 3 / 16
 """Position of the early encoder layer: granite-speech-4.1-2b-plus concatenates layer 3 of 16 to the last one."""
 
 LONGEST_WORD_S = 5.0
-"""A longer word suggests a bad alignment: the clip is used without word times."""
+"""Longest plausible word: a clip with a longer one is used without word times."""
 
 CONVERSATION_S = 15.0
 """Length of the conversations of dev clips."""

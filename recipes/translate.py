@@ -167,7 +167,7 @@ def run_system(system: System, sentences: Sequence[str]) -> list[str]:
 
 def _lines_of(system: System, sentences: Sequence[str]) -> list[str]:
     text = "".join(f"{sentence}\n" for sentence in sentences)
-    # pipefail: the status of the whole chain.
+    # pipefail: a failure of any command counts.
     command = ["bash", "-o", "pipefail", "-c", system.command]
     done = subprocess.run(command, input=text.encode("utf-8"), capture_output=True, check=False)
     if done.returncode:

@@ -93,7 +93,7 @@ def contextual_sets(
 def most_common(entries: Sequence[Entry], count: int | None = None) -> CommonWords:
     """The `count` most common words of the references, or as many as make up COMMON_SHARE.
 
-    Ties are broken by a hash, so that rare words are of all the alphabet. Raises OptionError for a count below 0.
+    Ties are broken by a hash, not by the alphabet. Raises OptionError for a count below 0.
     """
     if count is not None and count < 0:
         raise OptionError(f"{count} common words: take 0 or more")
@@ -133,7 +133,6 @@ def _lists(entries: dict[int, Entry], common: CommonWords, distractors: int, see
 def _list(
     entry: Entry, own: dict[str, str], pool: dict[str, str], drawn: Sequence[str], distractors: int, seed: int
 ) -> tuple[str, ...]:
-    """The entry's rare words, and distractors that its reference does not have."""
     if len(pool) - len(own) < distractors:
         raise OptionError(
             f"{distractors} distractors for {entry.id}, but the other references have only {len(pool) - len(own)} rare "

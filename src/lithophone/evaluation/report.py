@@ -212,7 +212,7 @@ def _snr_of_clips(system: System) -> dict[int, float]:
         try:
             value = snr_db(clip_samples(system.clips[number].entry))
         except AudioError:
-            value = None  # its player says so
+            value = None  # noted beside its player
         if value is not None:
             found[number] = value
     return found
@@ -333,7 +333,6 @@ def _notes(systems: Sequence[System], scored: Mapping[str, Evaluation]) -> list[
 
 
 def _unmatched(system: System) -> list[_Note]:
-    """Unmatched entries and hypotheses, counted and by name."""
     notes = []
     for names, what in (
         (system.without_hypothesis, "clips without a hypothesis, counted as empty"),

@@ -171,8 +171,6 @@ def _entries(request: EvaluationRequest) -> list[Entry]:
 
 
 class _Session:
-    """The clips of a request, and the systems run over them."""
-
     def __init__(
         self, request: EvaluationRequest, entries: list[Entry], lists: ContextualSets | None, progress: Progress
     ) -> None:
@@ -247,7 +245,6 @@ class _Session:
             )  # fmt: skip
 
     def _saved(self, plan: Plan) -> SavedAnswers | None:
-        """The file of a plan's hypotheses."""
         save = self.request.save
         if save is None:
             return None

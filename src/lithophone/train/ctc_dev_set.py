@@ -24,7 +24,7 @@ class CTCDevSet:
         self.sets = {name: dev_clips(corpus) for name, corpus in dev_corpora(manifest, langs, clips, cache).items()}
 
     def evaluate(self, task: EncoderTask) -> dict[str, float]:
-        """`wer_<corpus>_<lang>` and `cer_...` of the characters, `wer_bpe_...` of the tokens; Japanese has no WER."""
+        """`wer_<corpus>_<lang>` and `cer_...` of characters, `wer_bpe_...` of tokens; Japanese has no WER."""
         result: dict[str, float] = {}
         for name, clips in self.sets.items():
             rows = [row for some in in_batches(clips) for row in self._decode(task, some)]

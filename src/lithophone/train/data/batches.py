@@ -244,7 +244,7 @@ def _translations(clips: Sequence[TrainingClip]) -> dict[str, str]:
 
 
 def _channel_scale(teachers: Sequence[TeacherStates]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Mean and deviation of every channel: a few channels of a transformer's states dwarf all others."""
+    """Mean and deviation of every channel: a few channels of a transformer's states are far larger than the others."""
     if not teachers:
         return np.zeros(0, np.float32), np.ones(0, np.float32)
     sample = np.concatenate([t.states[:: max(1, len(t.states) // 5000)] for t in teachers]).astype(np.float32)

@@ -93,7 +93,6 @@ def _read_index(path: Path) -> list[Place]:
 
 
 def _unread_files(places: Sequence[Place], entries: Sequence[Entry]) -> set[Path]:
-    """Files of which nothing was read."""
     read = {entry.audio for entry, at in zip(entries, places, strict=True) if not isinstance(at, str)}
     return {entry.audio for entry in entries} - read
 
@@ -143,7 +142,6 @@ def _decoded(entries: Sequence[Entry]) -> Iterator[tuple[int, Samples | str]]:
 
 
 def _stretch(samples: Samples, entry: Entry) -> Samples | str:
-    """The entry's part of its recording, or why there is none."""
     if entry.start_s is None or entry.end_s is None:
         return samples
     part = samples[round(entry.start_s * RATE_HZ) : round(entry.end_s * RATE_HZ)]

@@ -56,7 +56,6 @@ class TimedSource:
 
     @cached_property
     def timed(self) -> list[int]:
-        """Clips with word times."""
         return [i for i, words in enumerate(self.words) if words]
 
     @cached_property

@@ -73,7 +73,7 @@ def _weight(text: str, spec: str) -> float:
 def _read_part(
     name: str, entries: Sequence[Entry], longest_s: float, cache: Path, weight: float, teacher: TeacherStates | None
 ) -> CorpusPart:
-    """Decode clips of at most `longest_s` by the manifest, keep those within it in fact."""
+    """Decode clips within `longest_s` by the manifest; keep those within it in fact."""
     with_text = [entry for entry in entries if raw_text(entry.text)]
     short = [entry for entry in with_text if (entry.duration_s or 0.0) <= longest_s]
     corpus = copy.copy(DecodedCorpus(short, cache)) if short else None

@@ -50,7 +50,6 @@ def misspell(text: str, corruption: Corruption, rng: np.random.Generator) -> str
 
 
 def _runs(text: str, rng: np.random.Generator) -> list[str]:
-    """The text in pieces of 2 to 5 characters."""
     ends = [0, *(e for e in np.cumsum(rng.integers(2, 6, size=len(text))).tolist() if e < len(text)), len(text)]
     return [text[start:end] for start, end in itertools.pairwise(ends)]
 

@@ -81,7 +81,6 @@ def _word(phones: Sequence[str], muted_schwa: bool) -> str:
 
 
 def _coda(onset: str) -> str:
-    """A consonant without a following vowel."""
     return _CODAS[onset] if onset in _CODAS else _SYLLABLES[onset][2]
 
 

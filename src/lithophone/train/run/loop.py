@@ -273,7 +273,7 @@ class Trainer(Generic[AnyBatch]):
         return self._inside(lambda: _sums_and_counts(self.losses(batch, step)))
 
     def _count(self, batches: Sequence[AnyBatch]) -> dict[str, float]:
-        """Counts of targets in this rank's batches, without gradients."""
+        """Counts of targets in this rank's batches."""
         found: dict[str, float] = {}
         self.model.eval()  # batch normalisation would count every batch twice
         with torch.no_grad():
