@@ -1,4 +1,4 @@
-"""Arrays, tensors and lists of samples -> tables (n, channels)."""
+"""Arrays, tensors and lists -> samples (n, channels)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def checked_rate(rate_hz: object) -> int:
 
 
 def array_table(source: Any) -> NDArray[Any]:
-    """Array, tensor or list -> (n, channels); the longer axis is time. Raises AudioError."""
+    """Samples (n, channels); the longer axis of the source is time. Raises AudioError."""
     return _table(_as_array(source))
 
 

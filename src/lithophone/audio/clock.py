@@ -68,7 +68,7 @@ class Clock:
         """Expected start of the next frame."""
 
     def blocks(self, frames: Iterable[Frame]) -> Iterator[Block]:
-        """Raises SeekMissedError before the first block if it starts after `start_s`."""
+        """Raises SeekMissedError if the first block starts after `start_s`."""
         for frame in frames:
             gap = self._gap(frame)
             table = frame.table[max(0, -gap) :]

@@ -133,7 +133,6 @@ class ContainerBlocks:
         return AudioError(f"{self._name} cannot be read ({reason}): give an audio or video file FFmpeg knows")
 
     def _late_s(self) -> Fraction:
-        """Delay after the earliest track."""
         start_s: Fraction = (self._stream.start_time or 0) * self._stream.time_base
         return max(Fraction(0), start_s - self._zero_s)
 
@@ -165,7 +164,7 @@ class ContainerBlocks:
         return blocks if first is None else chain([first], blocks)
 
     def _guarded(self, clock: Clock) -> Iterator[Block]:
-        """Blocks until the end or the first error: AudioError before any block, a warning later."""
+        """Blocks up to the first error: AudioError before any block, else a warning."""
         read = False
         try:
             for block in clock.blocks(self._frames()):
@@ -192,7 +191,7 @@ class ContainerBlocks:
     # --- packets -> frames
 
     def _frames(self) -> Iterator[Frame]:
-        """Frames of all decodable packets, then an empty one after a lost last packet."""
+        """Frames of decodable packets; an empty one after a lost last packet."""
         self._damage = _Damage()
         frame: Frame | None = None
         for packet in self._packets():
@@ -231,7 +230,7 @@ class ContainerBlocks:
         return timed
 
     def _packets(self) -> Iterator[Any]:
-        """Packets of the track; sets `_last_s`, the end of the last packet of any track."""
+        """Packets of the track; `_last_s` becomes the end of all tracks' packets."""
         self._last_s = 0.0
         ticks_s = {stream.index: float(stream.time_base or 0) for stream in self._container.streams}
         for packet in self._container.demux():
@@ -243,7 +242,6 @@ class ContainerBlocks:
 
 
 def _codec_of(stream: Any) -> Any:
-    """FFmpeg's decoder of the track, or that of DECODERS."""
     own = stream.codec_context
     if kind_of(stream.container) == "wav":  # its codec number of AMR is ambiguous
         return own
@@ -256,7 +254,7 @@ def _codec_of(stream: Any) -> Any:
 
 
 def _zero_s(start_time: int | None) -> Fraction:
-    """The container's start; short priming before 0 is ignored."""
+    """The container's start, without short priming before 0."""
     start_s = Fraction(start_time or 0, av.time_base)
     return Fraction(0) if -MAX_PRIMING_S < start_s < 0 else start_s
 
@@ -283,6 +281,6 @@ class _Damage:
 
 
 def _table(frame: AudioFrame) -> NDArray[Any]:
-    """(n, channels) from planar (channels, n) or interleaved (1, n * channels)."""
+    """Planar (channels, n) or interleaved (1, n * channels) -> (n, channels)."""
     samples: NDArray[Any] = np.asarray(frame.to_ndarray())
     return samples.T if frame.format.is_planar else samples.reshape(frame.samples, -1)

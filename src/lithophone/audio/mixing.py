@@ -101,7 +101,7 @@ def _mixed(tables: Iterable[Samples], gains: Samples, rate_hz: int) -> Iterator[
 
 
 def _frames(tables: Iterable[Samples], size: int) -> Iterator[Samples]:
-    """Tables of `size` rows; the last may be shorter."""
+    """Tables of `size` rows, the last shorter."""
     waiting: list[Samples] = []
     n_waiting = 0
     for table in tables:
@@ -117,7 +117,6 @@ def _frames(tables: Iterable[Samples], size: int) -> Iterator[Samples]:
 
 
 def _loudest_if_cancelled(frame: Samples, gains: Samples, mixed: Samples) -> int | None:
-    """The loudest channel if the mix is below CANCELLATION."""
     powers = np.einsum("ij,ij->j", frame, frame) * np.square(gains)
     return int(powers.argmax()) if np.dot(mixed, mixed) < CANCELLATION * powers.sum() else None
 

@@ -62,7 +62,7 @@ def load_audio(
     start_s: float | None = None,
     end_s: float | None = None,
 ) -> Samples:
-    """All blocks of `open_audio` as samples (n,), n = round(seconds * 16000) to within 1. Warnings are logged."""
+    """All blocks of `open_audio`: samples (n,), n = round(seconds * 16000) to within 1. Logs warnings."""
     with open_audio(source, rate_hz, channel=channel, start_s=start_s, end_s=end_s) as stream:
         buffer = bytearray()  # concatenation would hold the recording twice
         for block in stream:
@@ -150,7 +150,6 @@ class AudioStream:
         return blocks
 
     def _part(self, blocks: Iterable[Samples], start: int, end_s: float) -> Iterator[Samples]:
-        """[start, end) of blocks that begin at `self._start`."""
         end = math.inf if end_s == math.inf else round(end_s * RATE_HZ)
         position, read = self._start, 0
         for block in blocks:

@@ -14,7 +14,7 @@ from lithophone.audio.vad import CHUNK, SpeechDetector, bundled_detector
 from lithophone.errors import OptionError
 
 SPEECH_STARTS, SPEECH_ENDS = 0.5, 0.35
-"""A run of chunks above the second threshold is speech if one reaches the first."""
+"""A run of chunks at or above the second threshold is speech if one reaches the first."""
 
 PADDING_S = 0.4
 """Padding of speech: soft onsets and final consonants are below the thresholds."""
@@ -54,7 +54,7 @@ class Window:
 
 
 def speech_windows(samples: Samples, limit_s: float = 30.0, *, detector: SpeechDetector | None = None) -> list[Window]:
-    """All windows of samples (n,), 16 kHz: `Segmenter` on one block."""
+    """All windows of samples (n,), 16 kHz: the fold of `Segmenter`."""
     segmenter = Segmenter(limit_s, detector)
     return segmenter.push(samples) + segmenter.flush()
 
@@ -113,7 +113,6 @@ class Segmenter:
         return windows
 
     def _follow(self, position: int, lower: bool, upper: bool) -> None:
-        """Update the run and the stretch by the chunk at `position`."""
         if not lower:
             self._run, self._is_speech = None, False
             return
@@ -136,7 +135,7 @@ class Segmenter:
         self._probabilities.forget(needed // CHUNK)
 
     def _needed_from(self, position: int) -> int:
-        """First sample of any window to come, with the next chunk at `position`."""
+        """First sample that a later window may need."""
         if self._start is not None:
             return self._start
         return max(0, (position if self._run is None else self._run) - PADDING)
@@ -149,7 +148,7 @@ class Segmenter:
         self._start = None
 
     def _cut(self, end: int, longest: int) -> Iterator[Window]:
-        """Windows from the open stretch while it has `longest` samples up to `end`."""
+        """Windows of the open stretch while it has `longest` samples up to `end`."""
         while self._start is not None and end - self._start >= longest:
             latest = min(self._start + self._limit, end - self._limit // 4)
             cut = self._quietest(self._start + self._limit // 2, latest)

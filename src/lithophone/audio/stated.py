@@ -31,7 +31,7 @@ def kind_of(container: Any) -> str:
 
 
 def track_length_s(container: Any, stream: Any) -> float | None:
-    """Seconds of the track by the headers, or None."""
+    """Seconds of the track by its headers, or None."""
     kind, codec = kind_of(container), stream.codec_context
     if kind == "flac":
         return _flac_length_s(bytes(codec.extradata or b""), codec.sample_rate)
@@ -41,7 +41,7 @@ def track_length_s(container: Any, stream: Any) -> float | None:
 
 
 def file_length_s(container: Any, stream: Any) -> float | None:
-    """Seconds up to the last packet of any track by the headers, or None."""
+    """End of the last packet of any track by the headers, or None."""
     stated = kind_of(container) in WHOLE_FILES and stream.duration is None and container.duration
     return container.duration / 1e6 if stated else None
 
@@ -95,7 +95,7 @@ def mp3_length_s(file: Input) -> float | None:
 
 
 def _mp3_frames(frame: bytes) -> int:
-    """Number of frames, 0 if not stated."""
+    """0 if not stated."""
     xing = max(frame.find(b"Xing"), frame.find(b"Info"))
     if 0 <= xing <= 48:
         return int.from_bytes(frame[xing + 8 : xing + 12], "big") if frame[xing + 7] & 1 else 0

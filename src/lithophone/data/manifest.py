@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """A clip, that is a file or its part from `start_s` to `end_s` (both or none), and its reference.
+    """A clip (a file, or its part from `start_s` to `end_s`) and its reference.
 
     `duration_s`, `text` and `words` are of the clip.
     """
@@ -61,7 +61,7 @@ class Entry:
     """The id, or the path in the manifest."""
     keywords: tuple[str, ...] = ()
     words: tuple[Word, ...] = ()
-    """Reference words; times from the start of the clip."""
+    """Times from the start of the clip."""
     start_s: float | None = None
     end_s: float | None = None
     translations: Mapping[str, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Entry:
 
     @property
     def id(self) -> str:
-        """The clip's name in results and messages."""
+        """Name in results and messages."""
         return self.name or str(self.audio)
 
 
@@ -119,12 +119,12 @@ def json_list(value: object, key: str, of: str) -> list[Any]:
 
 
 def timed_words(value: object) -> tuple[Word, ...]:
-    """`words` of a line. Raises ManifestError unless it is a list of objects with text, start and end."""
+    """Raises ManifestError unless `words` is a list of objects with text, start and end."""
     return tuple(_word(item) for item in json_list(value, "words", "objects with text, start and end"))
 
 
 def seconds(value: object, key: str) -> float | None:
-    """A time or duration; None if unknown. Raises ManifestError unless it is a number of 0 or more."""
+    """Raises ManifestError unless the value is a number of 0 or more, or None."""
     if value is None:
         return None
     number = as_number(value)
@@ -207,7 +207,7 @@ def existing_file(root: Path, name: str) -> Path:
 
 
 def _resembling(path: Path) -> Path | None:
-    """The file at this path up to the Unicode forms of its parts."""
+    """The file at this path in other Unicode forms."""
     at = Path(path.anchor)
     for part in path.parts[1:] if path.anchor else path.parts:
         if at.is_dir() and not (at / part).exists():
@@ -218,7 +218,7 @@ def _resembling(path: Path) -> Path | None:
 
 @functools.lru_cache(maxsize=64)
 def _names(folder: Path, changed_ns: int) -> dict[str, str]:
-    """NFC name -> name of the folder's entries."""
+    """NFC name -> name in the folder."""
     return {unicodedata.normalize("NFC", path.name): path.name for path in folder.iterdir()}
 
 
@@ -264,7 +264,7 @@ def _word(item: object) -> Word:
 
 
 def _to_dict(entry: Entry, root: Path) -> dict[str, Any]:
-    """The line of an entry, without unknown values."""
+    """Without unknown values."""
     values: dict[str, Any] = {"audio": _written(entry.audio, root), "text": entry.text, "lang": entry.lang}
     span = None if entry.start_s is None or entry.end_s is None else (entry.start_s, entry.end_s)
     if entry.name and entry.name != _name(values, span):

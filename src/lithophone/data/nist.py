@@ -119,7 +119,6 @@ def _seconds(field: str, what: str) -> float:
 
 
 def _confidence(fields: Sequence[str]) -> float | None:
-    """The sixth field of a ctm, often missing or NA."""
     return _number(fields[5]) if len(fields) > 5 else None
 
 
@@ -144,5 +143,4 @@ def _by_recording(rows: Iterable[tuple[str, Segment]]) -> dict[str, tuple[Segmen
 
 
 def _in_order(timed: Iterable[Timed]) -> tuple[Timed, ...]:
-    """By start, else in file order."""
     return tuple(sorted(timed, key=lambda item: item.start_s))

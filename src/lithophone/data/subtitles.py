@@ -3,8 +3,8 @@
 Word times: srt repeats a cue with each word underlined (whisper's `--highlight_words`), vtt has `<00:01.500>` before
 words. Speakers: `<v Ann>`, or `[Ann]: ` before the text. Other tags are dropped, also `{\\an8}`.
 
-pysubs2 drops voices and time stamps, webvtt-py refuses SRT as editors write it; tests expect of odd files what pysubs2
-and FFmpeg read.
+pysubs2 drops voices and time stamps, webvtt-py refuses SRT as editors write it. Odd files are read as by pysubs2 and
+FFmpeg (tests).
 """
 
 from __future__ import annotations
@@ -39,8 +39,6 @@ TOUCHING_S = 0.1
 
 @dataclass(frozen=True)
 class Cue:
-    """Shown from `start_s` to `end_s`; text with tags."""
-
     start_s: float
     end_s: float
     text: str
@@ -115,7 +113,7 @@ def _without_number(lines: Sequence[str], is_last: bool) -> list[str]:
 
 
 def _times(line: str, number: int) -> tuple[float, float] | None:
-    """Start and end in seconds of a line with times, else None. Raises ManifestError for invalid times."""
+    """Start and end in seconds, if the line has times. Raises ManifestError for invalid ones."""
     if "-->" not in line:
         return None
     found = TIMES.fullmatch(line)
@@ -147,7 +145,7 @@ def _filled_lines(cue: Cue) -> list[str]:
 
 
 def _repeated(one: Cue, other: Cue, before: Sequence[str], after: Sequence[str]) -> int:
-    """Number of lines at the start of a cue that repeat the end of the cue before."""
+    """Number of lines at the start of a cue repeated from the end of the one before."""
     if other.start_s - one.end_s > TOUCHING_S:
         return 0
     a, b = ([_plain(line) for line in lines] for lines in (before, after))
@@ -198,7 +196,6 @@ def _stamped_turn(cue: Cue) -> Segment:
 
 
 def _stamped_words(cue: Cue) -> Iterator[Word]:
-    """Text after every stamp, to the next or the end of the cue."""
     pieces = STAMP.split(cue.text)
     first = _speaker_and_text(pieces[0])[1]
     starts = [cue.start_s] * bool(first) + [_seconds(stamp) for stamp in pieces[1::2]]
@@ -223,7 +220,6 @@ def _speaker_and_text(text: str) -> tuple[str | None, str]:
 
 
 def _plain(text: str) -> str:
-    """Text without tags, entities and line breaks."""
     return " ".join(html.unescape(TAG.sub("", text)).split())
 
 

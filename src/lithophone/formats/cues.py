@@ -26,10 +26,10 @@ NEVER_FIRST = STAND_INS + "、。，．？！：；）」』】〉》ー々ゝ�
 NEVER_LAST = STAND_INS + "（「『【〈《"
 
 PAUSE_S = 0.5
-"""A pause between words that is as good an end of a cue as a sentence end."""
+"""A pause as good as a sentence end."""
 
 LONG_PAUSE_S = 1.0
-"""A pause no cue should span, and the longest gap between cues to close."""
+"""Cues should not span longer pauses; shorter gaps between cues are closed."""
 
 SHORT_S = 1.0
 TICK_S = 0.001
@@ -151,7 +151,7 @@ def _columns_of(character: str) -> int:
 
 @dataclass(frozen=True)
 class _Unit:
-    """An unbreakable span of the text, and its times."""
+    """An unbreakable span of the text."""
 
     start: int
     end: int
@@ -195,7 +195,7 @@ def _pieces(text: str, width: int) -> Iterator[_Unit]:
 
 
 def _may_break(one: str, other: str) -> bool:
-    """Whether a line may break between two characters: one is wide, and kinsoku allows it."""
+    """Line break between two characters: one is wide, and kinsoku allows it."""
     wide = _columns_of(one) == 2 or _columns_of(other) == 2
     return wide and other not in NEVER_FIRST + CLOSING and one not in NEVER_LAST and not unicodedata.combining(other)
 
@@ -238,7 +238,7 @@ class _Layout:
         self._columns = [0, *itertools.accumulate(_columns_of(character) for character in text)]
 
     def fits(self, units: Sequence[_Unit]) -> bool:
-        """Whether the units fit in one cue; a single one always does."""
+        """A single unit always fits."""
         width, count = self.options.max_line_width, self.options.max_line_count
         taken = self.label_columns + self._columns[units[-1].end] - self._columns[units[0].start]
         return len(units) == 1 or taken <= width or (taken <= width * count + count and self._count(units) <= count)

@@ -56,7 +56,7 @@ def to_verbose_json(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str
 
 
 def _texts(transcript: Transcript) -> Iterator[tuple[Segment, str]]:
-    """Segments with text, and their text with speaker, without blank lines."""
+    """Segments with text, and text with speaker, without blank lines."""
     for segment in transcript.segments:
         lines = [line.strip() for line in segment.text.splitlines() if line.strip()]
         if lines:
@@ -105,6 +105,6 @@ def _compression_ratio(text: str) -> float:
 
 
 def _api_name(language: str | None) -> str:
-    """OpenAI's API uses language names, not codes."""
+    """The API uses names, not codes."""
     known = TABLE.get(base_language(language))
     return known.api_name if known else language or "unknown"

@@ -92,7 +92,7 @@ def _compiled(template: str) -> Template:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox, with an allow list of functions and operators."""
+    """The sandbox with allow lists of functions and operators."""
 
     intercepted_binops = frozenset(["*", "**", "%", "+", "/", "//", "-"])
 
@@ -134,7 +134,7 @@ def _environment() -> _Environment:
 
 
 class _Charging(NodeTransformer):
-    """Wraps every expression read, and the iterable of every loop."""
+    """Charges every expression read and every loop."""
 
     def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
         if isinstance(node, nodes.CallBlock | nodes.Include | nodes.Import | nodes.FromImport | nodes.Extends):
@@ -164,14 +164,12 @@ def _spent(context: Context) -> Spent:
 
 @pass_context
 def _charge(context: Context, value: Any) -> Any:
-    """Charge a value."""
     _spent(context).charge(weight(value))
     return value
 
 
 @pass_context
 def _turns(context: Context, values: Iterable[Any]) -> Iterator[Any]:
-    """Charge every turn of a loop."""
     for value in values:
         _spent(context).charge(_spent(context).turn)
         yield value

@@ -63,7 +63,7 @@ class Translate:
     punctuate: bool = Transcribe.punctuate
     keywords: tuple[str, ...] = ()
     language: str | None = None
-    """Of the speech, if known; pairs outside the training are refused."""
+    """Of the speech, if known; untrained pairs are refused."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "to", language_code(self.to))
@@ -103,7 +103,6 @@ TASKS: dict[str, type[Task]] = {
 
 
 def _settle(task: Task) -> None:
-    """Normalise the shared options."""
     object.__setattr__(task, "keywords", clean_keywords(task.keywords))
     object.__setattr__(task, "language", source_code(task.language))
 
@@ -114,7 +113,7 @@ def default_task(variant: Variant | ModelType) -> Transcribe:
 
 
 def task_named(name: str, **options: Any) -> Task:
-    """The task of that name. Raises OptionError for an unknown name or option."""
+    """Raises OptionError for an unknown name or option."""
     if name not in TASKS:
         raise OptionError(f"unknown task {name!r}; allowed are {', '.join(TASKS)}")
     fields = {field.name: field for field in dataclasses.fields(TASKS[name])}
@@ -180,7 +179,7 @@ def _base_words(task: Task) -> str:
 
 
 def _words_of_5(task: Task) -> str:
-    """Unlike before, punctuation combines with keywords, and the language is named."""
+    """Punctuation combines with keywords, and the language is named."""
     if isinstance(task, Translate):
         return f"Translate the speech to {LANGUAGES[task.to]}{_style(task.punctuate)}."
     assert isinstance(task, Transcribe)
@@ -260,7 +259,7 @@ def max_new_tokens(task: Task, variant: Variant | ModelType) -> int | None:
 
 
 def parse_reply(task: Task, text: str, duration_s: float | None = None) -> ParsedReply:
-    """The parsed reply; `duration_s` of the recording ends words without a time tag."""
+    """`duration_s` of the recording ends words without a time tag."""
     if isinstance(task, WordTimes):
         return parse_word_times(text, duration_s)
     if isinstance(task, SpeakerTurns):

@@ -119,7 +119,7 @@ def unwrap(time_s: float, last_s: float) -> float:
 
 
 def _pieces(pattern: re.Pattern[str], text: str) -> Iterator[tuple[str, re.Match[str] | None]]:
-    """Text between tags, each with the tag after it (None at the end)."""
+    """Text between tags, with the tag after it or None."""
     start = 0
     for tag in pattern.finditer(text):
         yield text[start : tag.start()].strip(), tag
@@ -132,7 +132,6 @@ def _spoken(words: list[str]) -> list[str]:
 
 
 def _share(words: list[str], start_s: float, end_s: float) -> Iterator[Word]:
-    """Words with a share of the time by letters."""
     words = _spoken(words)
     letters = sum(map(len, words))
     done = 0

@@ -51,7 +51,7 @@ class Tokenizer:
         return str(self._core.decode([int(i) for i in ids], skip_special_tokens=True))
 
     def id_of(self, token: str) -> int:
-        """Id of a token by exact name. Raises CheckpointError if there is none."""
+        """Id of a token by exact name. Raises CheckpointError."""
         found = self._core.token_to_id(token)
         if found is None:
             raise CheckpointError(f"the tokenizer has no token {token!r}; its special tokens: {self.special_tokens}")
@@ -142,7 +142,7 @@ def _read_core(path: Path) -> tokenizers.Tokenizer:
 
 
 def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    """The template file precedes JSON; of named templates, `default` counts."""
+    """`chat_template.jinja` precedes JSON; of named templates, `default` counts."""
     if is_file(folder / "chat_template.jinja"):
         return read_text(folder / "chat_template.jinja")
     found, where = settings.get("chat_template"), SETTINGS

@@ -124,7 +124,6 @@ def _text(elements: Sequence[ElementTree.Element]) -> str:
 
 
 def _words(elements: Sequence[ElementTree.Element], speaker: str) -> Iterator[Word]:
-    """Timed words, without punctuation."""
     for element in elements:
         start_s, end_s = _time(element, "starttime"), _time(element, "endtime")
         if element.get("punc") != "true" and start_s is not None and end_s is not None and end_s >= start_s:

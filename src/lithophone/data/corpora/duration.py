@@ -19,7 +19,7 @@ XING = (b"Xing", b"Info", b"VBRI")
 """Names of an MP3's length frame."""
 
 SEARCHED = 1 << 12
-"""Bytes of an MP3 after its tag that are searched for it."""
+"""Bytes of an MP3 searched for it."""
 
 
 def duration_s(path: Path) -> float | None:
