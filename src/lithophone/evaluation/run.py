@@ -143,9 +143,9 @@ def count(
 ) -> tuple[Clip, ...]:
     """Every clip with its counts.
 
-    audio_s: lengths by clip name, if known better than the manifest's. timed: word times were requested: an output
-    without them is malformed. workers: processes; for more than one the caller's script must be importable
-    (multiprocessing's `spawn`).
+    audio_s: lengths by clip name, if known better than the manifest's.
+    timed: word times were requested.
+    workers: processes; for more than one the caller's script must be importable (multiprocessing's `spawn`).
     """
     some = [hypothesis for _, hypothesis in pairs if hypothesis]
     timed, has_speakers = timed or any(h.words for h in some), any(h.has_speakers for h in some)

@@ -32,8 +32,8 @@ A_MARK = re.compile(f"[{re.escape(MARKS)}。、，？]")
 class Texts:
     """How texts are compared.
 
-    to: language code of both texts in translation. normalizer: name of one normaliser for all languages; default each
-    language's own.
+    to: language code of both texts in translation.
+    normalizer: name of one normaliser for all languages; default each language's own.
     """
 
     to: str | None = None
@@ -127,9 +127,11 @@ def count_clip(
 ) -> Tally:
     """Counts of one clip.
 
-    hypothesis: None counts as empty. keywords: list of the clip. Keywords and speakers' words go through the language's
-    own normaliser. timed: the system gives word times: an output without them is malformed. has_speakers: the system
-    gives speakers: words without one count as deleted. audio_s: length, if known better than the entry's.
+    hypothesis: None counts as empty.
+    keywords: list of the clip. Keywords and speakers' words go through the language's own normaliser.
+    timed: the system gives word times: an output without them is malformed.
+    has_speakers: the system gives speakers: words without one count as deleted.
+    audio_s: length, if known better than the entry's.
     """
     lang = texts.language(entry.lang)
     text = hypothesis.text if hypothesis else ""

@@ -7,9 +7,9 @@
                 against `do not` as two errors.
 `basic`         other languages: lower case; brackets, symbols and punctuation dropped; diacritics kept (OpenAI's, from
                 `whisper-normalizer`).
-`characters`    Japanese and Mandarin, for character error rates (`characters.py`). `kana`          `characters` of the
-readings of Japanese, by SudachiPy: kana equal kanji. Digits stay digits. `multilingual`  the Leaderboard's pipeline for
-languages other than English (`multilingual.py`).
+`characters`    Japanese and Mandarin, for character error rates (`characters.py`).
+`kana`          `characters` of the readings of Japanese, by SudachiPy: kana equal kanji. Digits stay digits.
+`multilingual`  the Leaderboard's pipeline for languages other than English (`multilingual.py`).
 """
 
 from __future__ import annotations

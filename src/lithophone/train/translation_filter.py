@@ -1,8 +1,4 @@
-"""Filter of machine translations, by agreement of two systems or by round trip.
-
-Texts agree at a WER of at most 0.3, or a CER of at most 0.4 in languages without spaces (model card). Both filters
-favour short, plain sentences.
-"""
+"""Filter of machine translations, by agreement of two systems or by round trip; both favour short, plain sentences."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from lithophone.metrics.counts import count_errors
 from lithophone.metrics.wer import measure_name, units
 
 LIMITS = {"WER": 0.3, "CER": 0.4}
-"""Highest error rates at which two texts agree."""
+"""Highest error rates at which two texts agree (model card)."""
 
 
 class Reason(str, Enum):

@@ -1,7 +1,5 @@
-"""Simulated recogniser output for text-only training of the language model.
-
-A raw sentence is misspelt, tokenised, and spread over slots of 100 ms with blanks; tokens are shuffled within windows
-of the projector.
+"""Simulated recogniser output for text-only training: misspelt sentences, whose tokens are spread over slots of 100 ms
+with blanks.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ ALIKE |= {kana: others.replace(kana, "") for others in reversed(KANA_ALIKE) for 
 
 @dataclass(frozen=True)
 class Corruption:
-    """Shares of changed words and letters, blanks and repeats per token, shuffling within windows."""
+    """Shares of changed words and letters, blanks and repeats per token, shuffling within the projector's windows."""
 
     word_p: float = 0.25
     letter_p: float = 0.35

@@ -1,8 +1,7 @@
 """Training loop of one or several processes, resumable after any step.
 
-A recipe gives model, batches and `losses(batch, step)`; the loop does precision, accumulation, optimiser, weight
-average, log and checkpoints. Frozen parameters are neither averaged nor written. Accumulation and ranks change nothing
-but random draws and batch normalisation, which sees one batch of one rank; its statistics are averaged over ranks.
+Frozen parameters are neither averaged nor written. Accumulation and ranks change only random draws and batch
+normalisation, which sees one batch of one rank; its running statistics are averaged over ranks.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class HypothesisNoise:
 def corrupt_hypothesis(
     hypothesis: Sequence[int], noise: HypothesisNoise, tokenizer: Tokenizer, rng: np.random.Generator
 ) -> list[int]:
-    """Token ids with simulated recognition errors; most rows are unchanged."""
+    """Token ids with this noise."""
     if rng.random() >= noise.row_p:
         return list(hypothesis)
     misspelt = tokenizer.encode(misspell(tokenizer.decode(hypothesis), noise.corruption, rng))

@@ -97,11 +97,11 @@ def speaker_reply(turns: Iterable[Turn], clusters: Mapping[str, int] | None = No
 
 @dataclass(frozen=True)
 class ClusteredSpeakerTurns(SpeakerTurns):
-    """Speaker turns whose tags name voice clusters (training only)."""
+    """Speaker turns whose tags name voice clusters."""
 
 
 def plus_example(target: TaskTarget, tokenizer: Tokenizer, n_audio: int) -> Example:
-    """Prompt and reply of a plus model; replies with clusters have the training-only instruction."""
+    """Prompt and reply of a plus model."""
     example = make_example(target, tokenizer, MODEL_TYPE, n_audio)
     if not isinstance(target.task, ClusteredSpeakerTurns):
         return example
