@@ -77,7 +77,7 @@ class _Running:
 
 
 class Engine:
-    """Decodes utterances of any requests together, at most `batch_size` of each request."""
+    """Decodes utterances of any requests together; a request's `batch_size` bounds all that are decoded with it."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
