@@ -35,7 +35,7 @@ class DecodeRequest:
     """Prompt embeddings `(L, H)`, `n_audio` of them of audio, and how to decode.
 
     `draft`: token ids for Speculative. `scorer`: for BeamSearch with `ctc_weight`. `expected_labels`: as in
-    `token_budget`. Raises OptionError for a draft or decoder that does not fit.
+    `token_budget`. Raises OptionError for a draft without Speculative, and for a decoder without a prompt.
     """
 
     prompt: Tensor

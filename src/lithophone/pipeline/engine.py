@@ -1,10 +1,7 @@
-"""The engine: one model and scheduler for the utterances of all callers.
+"""The engine: one model and scheduler for the utterances of all callers. Thread-safe.
 
-    submit -> waiting -> encoded, with others of like length -> a place among the running sequences -> result
-                      -> result at once, for the decoders ctc and edit
-
-A step encodes waiting utterances, admits to the scheduler, makes one pass of the language model and retires the
-finished. Thread-safe: one thread works at a time, for all.
+submit -> waiting -> encoded, with others of like length -> a place among the running sequences -> result
+                  -> result at once, for the decoders ctc and edit
 """
 
 from __future__ import annotations
@@ -56,7 +53,7 @@ class Pending:
 
 @dataclass(frozen=True, eq=False)
 class _Encoded:
-    """A pending utterance after the encoder, with its request to the language model."""
+    """A pending utterance after the encoder."""
 
     pending: Pending
     batch: EncodedBatch
@@ -66,8 +63,6 @@ class _Encoded:
 
 @dataclass(frozen=True, eq=False)
 class _Running:
-    """An encoded utterance in the scheduler."""
-
     encoded: _Encoded
     group: SequenceGroup
 
@@ -133,7 +128,6 @@ class Engine:
     # --- queue
 
     def _sort_out(self) -> None:
-        """Accept submitted and drop cancelled utterances."""
         while self._arrived:
             self._waiting.append(self._arrived.popleft())
         self._waiting = [pending for pending in self._waiting if not pending.cancelled]
@@ -194,7 +188,7 @@ class Engine:
         return len(together) <= min(other.batch_size for other in together)
 
     def _scheduler_for(self, encoded: _Encoded) -> Scheduler | None:
-        """The scheduler if it has rows free, a new one if nothing runs, else None."""
+        """The scheduler if it has free rows, a new one if nothing runs, else None."""
         rows = row_count(encoded.decode.options)
         if self._scheduler is not None and self._scheduler.room >= rows:
             return self._scheduler
@@ -223,9 +217,9 @@ class Engine:
             running.pending.result = self._result(encoded.batch, encoded.row, said)
 
     def _retry(self, encoded: _Encoded, reply: Reply) -> _Encoded | None:
-        """The window with a larger budget if its reply was cut.
+        """The window with a larger budget where its reply was cut.
 
-        None for a loop, a given budget, a second retry, or without positions left.
+        None for a loop, a given budget, a second retry, or no positions left.
         """
         decode = encoded.decode
         if reply.finished or decode.options.max_new_tokens is not None or loops(reply.ids):

@@ -33,10 +33,10 @@ LOOP_TIMES = 4
 """A loop: a phrase at the end of the reply, at least 4 times in a row, over at least 16 tokens."""
 
 DISAGREEMENT = 0.6
-"""Least share of characters that differ between the character head's best path and the reply, without numbers.
+"""Share of characters that differ between the character head's best path and the reply, without numbers.
 
-Measured (`bench/checks.py`): texts of different clips 0.7 and more; right replies at most 0.5, with the first bundled
-model, which had four of five words wrong.
+Measured (`bench/checks.py`): texts of different clips 0.7 and more; right replies of the first bundled model at most
+0.5.
 """
 
 SHORTEST_TEXT = 12

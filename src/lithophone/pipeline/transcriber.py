@@ -1,8 +1,6 @@
-"""Recordings -> transcripts: reads windows ahead for the engine and folds its results.
+"""Recordings -> transcripts: reads a bounded number of windows ahead for the engine and folds its results.
 
-    source -> blocks -> windows of speech -> engine -> results, in order -> events -> transcripts
-
-Windows of one or more recordings are decoded together; held are a bounded number of windows, never a full recording.
+source -> blocks -> windows of speech -> engine -> results, in order -> events -> transcripts
 """
 
 from __future__ import annotations
@@ -61,8 +59,8 @@ def load(
 class Transcriber:
     """A loaded model that transcribes recordings of any length.
 
-    Calls may overlap in one or more threads: they share one engine, and their windows share batches. `detector`
-    replaces the bundled Silero VAD, `engine` a new one.
+    Calls may overlap in one or more threads: their windows share batches. `detector` replaces the bundled Silero VAD,
+    `engine` a new one.
     """
 
     def __init__(
@@ -145,7 +143,7 @@ class Transcriber:
         save_checkpoint(self.checkpoint, folder)
 
     def _items(self, sources: Iterable[Any], rate_hz: float | None, default: Request) -> Generator[_Item, None, None]:
-        """Windows of all sources, submitted to the engine as they are read, then each source's end."""
+        """Windows of all sources, submitted to the engine as read, and each source's end."""
         for given in sources:
             source = given if isinstance(given, AudioSource) else AudioSource(given, rate_hz)
             try:
