@@ -132,7 +132,6 @@ class EditingDevSet:
 
 
 def save_model(state: Mapping[str, Tensor], checkpoint: Checkpoint, folder: Path) -> None:
-    """Write the averaged weights as a model folder."""
     averaged = {n.removeprefix("model."): tensor for n, tensor in state.items()}
     final = GraniteSpeechNar(checkpoint.editor.config)
     final.load_state_dict(averaged)

@@ -324,7 +324,6 @@ def by_speaker(turns: Iterable[Turn]) -> Iterable[tuple[str, str]]:
 
 
 def save_model(state: Mapping[str, Tensor], checkpoint: Checkpoint, folder: Path) -> None:
-    """Write the averaged weights as a model folder."""
     final = GraniteSpeech(checkpoint.model.config, bpe_labels(checkpoint.model))
     final.load_state_dict({name.removeprefix("model."): tensor for name, tensor in state.items()})
     save_checkpoint(replace(checkpoint, network=final), folder, dtype=torch.bfloat16)

@@ -22,8 +22,6 @@ class Pair:
 
 @dataclass(frozen=True)
 class Confusions:
-    """How often words were substituted, deleted and inserted."""
-
     substitutions: Counter[tuple[str, str]] = field(default_factory=Counter)
     deletions: Counter[str] = field(default_factory=Counter)
     insertions: Counter[str] = field(default_factory=Counter)

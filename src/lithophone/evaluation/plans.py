@@ -20,8 +20,6 @@ TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
 
 @dataclass(frozen=True)
 class Plan:
-    """A model with options."""
-
     name: str
     model: str
     options: TranscribeOptions
@@ -40,8 +38,6 @@ class Plan:
 
 @dataclass(frozen=True)
 class Source:
-    """A file of hypotheses."""
-
     name: str
     path: Path
     speakers: Path | None = None

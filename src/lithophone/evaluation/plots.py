@@ -35,8 +35,6 @@ class Series:
 
 @dataclass(frozen=True)
 class GridLine:
-    """A horizontal line and its label."""
-
     y: float
     text_y: float
     text: str
@@ -44,8 +42,6 @@ class GridLine:
 
 @dataclass(frozen=True)
 class ClassLabel:
-    """A class on the horizontal axis."""
-
     x: float
     name: str
     note: str
@@ -53,8 +49,6 @@ class ClassLabel:
 
 @dataclass(frozen=True)
 class PlacedPoint:
-    """A point and its whisker."""
-
     x: float
     y: float
     low_y: float

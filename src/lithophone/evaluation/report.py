@@ -54,8 +54,6 @@ NAMES_SHOWN = 200
 
 @dataclass(frozen=True)
 class Page:
-    """Settings of the page."""
-
     title: str
     worst: int = 50
     """Number of clips with the most errors."""

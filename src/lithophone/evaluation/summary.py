@@ -91,7 +91,6 @@ class Score:
 
     @property
     def measure(self) -> str:
-        """`WER` or `CER`."""
         return self.texts.measure(self.lang)
 
     @property
@@ -111,8 +110,6 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of one system."""
-
     scores: tuple[Score, ...]
     """Per corpus and language, sorted by name."""
     processing_s: float | None
@@ -160,8 +157,6 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Resampling:
-    """Settings of the bootstrap."""
-
     level: float = 0.95
     resamples: int = 1000
     seed: int = 0
@@ -196,7 +191,6 @@ class Comparison:
 
 
 def summarize(system: System, resampling: Resampling = AS_USUAL) -> Evaluation:
-    """Scores of one system."""
     corpora = grouped(system.clips, corpus_and_language)
     scores = [_score(clips, c, lang, resampling, system.texts) for (c, lang), clips in corpora.items()]
     several = {lang for lang in {s.lang for s in scores} if sum(s.lang == lang for s in scores) > 1}

@@ -72,7 +72,6 @@ def _mean_row(name: str, score: Score, mean: float, columns: int) -> tuple[str, 
 
 
 def durations_grid(evaluations: Evaluations) -> Grid:
-    """Rates by clip length."""
     headings = ("system", "lang", "length", "measure", "%", "interval", "N", "clips")
     rows = [
         (name, s.lang, s.duration, s.measure, percent(s.counts.rate), interval_text(s.interval),

@@ -43,7 +43,6 @@ class Texts:
         return self.to or spoken
 
     def measure(self, spoken: str) -> str:
-        """`WER` or `CER`."""
         return measure_name(self.language(spoken))
 
     def normalizer_of(self, spoken: str) -> Normalizer:
@@ -97,12 +96,10 @@ class Tally:
 
     @property
     def has_keywords(self) -> bool:
-        """Whether reference or hypothesis has a keyword."""
         return self.keywords != NOTHING_FOUND
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
-    """Sum of tallies."""
     some = list(tallies)
     return Tally(**{name: _summed([getattr(tally, name) for tally in some], zero) for name, zero in ZEROS.items()})
 

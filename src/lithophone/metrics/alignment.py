@@ -14,8 +14,6 @@ from rapidfuzz.distance import Levenshtein
 
 
 class Op(str, Enum):
-    """Kind of a step."""
-
     HIT = "hit"
     SUBSTITUTE = "substitute"
     DELETE = "delete"

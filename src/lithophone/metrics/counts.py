@@ -33,8 +33,6 @@ def _field_names(kind: Any) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ErrorCounts(Counts):
-    """Hits, substitutions, deletions and insertions of an alignment at unit cost."""
-
     hits: int = 0
     substitutions: int = 0
     deletions: int = 0
@@ -67,17 +65,14 @@ class F1Counts(Counts):
 
     @property
     def precision(self) -> float:
-        """tp / (tp + fp)."""
         return _share(self.tp, self.tp + self.fp)
 
     @property
     def recall(self) -> float:
-        """tp / (tp + fn)."""
         return _share(self.tp, self.tp + self.fn)
 
     @property
     def f1(self) -> float:
-        """2 tp / (2 tp + fp + fn)."""
         return _share(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
 

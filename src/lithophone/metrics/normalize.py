@@ -54,27 +54,23 @@ class Normalizer:
 
 @functools.cache
 def english() -> Normalizer:
-    """The Leaderboard's pipeline for English."""
     return Normalizer("english", f"{package_version('whisper-normalizer')}, {ENGLISH_PIPELINE}", English())
 
 
 @functools.cache
 def english_apostrophes() -> Normalizer:
-    """The same with typographic apostrophes folded."""
     plain = english()
     return Normalizer("english-apostrophes", plain.version, lambda text: plain.apply(text.translate(TO_ASCII)))
 
 
 @functools.cache
 def basic() -> Normalizer:
-    """Any other language."""
     apply = BasicTextNormalizer(remove_diacritics=False, preserve_marks=True)
     return Normalizer("basic", package_version("whisper-normalizer"), apply)
 
 
 @functools.cache
 def characters() -> Normalizer:
-    """Japanese and Mandarin."""
     return Normalizer("characters", CHARACTER_FORMS, to_characters)
 
 

@@ -26,8 +26,6 @@ CHARACTER = r"[々〆ぁ-ゖゝ-ゟァ-ヺー-ヿ㐀-䶿一-鿿豈-\ufaff\U00020
 
 @dataclass(frozen=True)
 class PunctuationCounts(Counts):
-    """Correct, substituted, deleted and inserted marks."""
-
     correct: int = 0
     substitutions: int = 0
     deletions: int = 0
@@ -72,7 +70,6 @@ def capital_counts(reference: str, hypothesis: str) -> F1Counts:
 
 
 def is_capitalized(word: str) -> bool:
-    """Whether the first letter is upper case."""
     first = next(filter(str.isalpha, word), "")
     return first != first.lower()
 

@@ -27,8 +27,6 @@ class Speed(Counts):
 
 @dataclass(frozen=True)
 class Latency:
-    """Percentiles of seconds per request."""
-
     p50_s: float
     p90_s: float
     p95_s: float

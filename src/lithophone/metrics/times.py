@@ -40,7 +40,6 @@ class TimeErrors(Counts):
 
     @property
     def both_ms(self) -> float:
-        """Mean over starts and ends."""
         return (self.aas_ms + self.start_aas_ms) / 2
 
     @property

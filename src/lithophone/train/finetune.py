@@ -91,7 +91,6 @@ def _modules(model: GraniteSpeech, parts: TrainableParts) -> list[nn.Module]:
 
 
 def learns(model: nn.Module) -> bool:
-    """Whether any parameter is trained."""
     return any(parameter.requires_grad for parameter in model.parameters())
 
 
@@ -110,7 +109,6 @@ class Best:
         write_json(self.about, {"error": error, "step": step})
 
     def read(self) -> tuple[float, int, dict[str, Tensor]]:
-        """Error, step and weights."""
         about = json.loads(self.about.read_text(encoding="utf-8"))
         return about["error"], about["step"], load_file(self.weights)
 

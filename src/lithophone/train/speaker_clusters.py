@@ -20,8 +20,6 @@ CLIPS = 4
 """Clips per speaker for its statistics."""
 
 ROUNDS = 100
-"""Iterations of k-means."""
-
 LOUD_SHARE = 0.5
 """Share of a clip's frames, the loudest: speech, mostly voiced."""
 

@@ -39,7 +39,6 @@ class TranslationVerdict:
 
 
 def agreement_limit(lang: str) -> float:
-    """Highest error rate at which two texts in the language agree."""
     return LIMITS[measure_name(lang)]
 
 

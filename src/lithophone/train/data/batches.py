@@ -67,15 +67,11 @@ class MixtureOptions:
 
 
 class WeightedCorpus(Protocol):
-    """A corpus and its share of rows."""
-
     @property
     def weight(self) -> float: ...
 
 
 class RowWithSamples(Protocol):
-    """A row with samples (n,)."""
-
     @property
     def samples(self) -> Samples: ...
 

@@ -97,7 +97,6 @@ def corpus_shares(parts: Sequence[CorpusPart], alpha: float) -> list[float]:
 
 
 def as_sources(parts: Sequence[CorpusPart], alpha: float) -> list[MixtureSource]:
-    """Sources of a mixture, with these shares."""
     shares = corpus_shares(parts, alpha)
     return [MixtureSource(part.corpus, share, part.teacher) for part, share in zip(parts, shares, strict=True)]
 

@@ -59,7 +59,6 @@ def add_data_arguments(
     alpha: float = ALPHA,
     longest_s: float = LONGEST_S,
 ) -> None:
-    """Options of training and development data, and of batches."""
     parser.add_argument("--data", action="append", required=True, help=DATA_SYNTAX)
     parser.add_argument("--alpha", type=float, default=alpha, help="corpora are sampled by weight * hours ** alpha")
     parser.add_argument("--longest-s", type=float, default=longest_s, help="longer clips are dropped")

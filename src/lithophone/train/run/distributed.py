@@ -87,7 +87,6 @@ def wait_for_all() -> None:
 
 
 def broadcast_parameters(model: nn.Module) -> None:
-    """Copy rank 0's state to every rank."""
     if dist.is_initialized():
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, 0)

@@ -67,7 +67,6 @@ class LoopOptions:
     leads: bool = True
     """Whether this rank writes log and checkpoints; exactly one does."""
     accumulate: int = 1
-    """Batches per step."""
     shard: bool = False
     """Shard weights, gradients and optimiser state over ranks (FSDP2)."""
     gradient_checkpointing: bool = False

@@ -13,8 +13,6 @@ from torch.distributed.tensor import DTensor
 
 
 class LearningRate(Protocol):
-    """Learning rate of each of `steps` steps."""
-
     @property
     def steps(self) -> int: ...
 
@@ -111,7 +109,6 @@ class MasterAdamW:
 
     @torch.no_grad()
     def write(self) -> None:
-        """Copy masters into the model."""
         torch._foreach_copy_([_own(p) for p in self.parameters], [_own(m) for m in self.masters])
 
     def moments(self) -> list[dict[str, Tensor]]:

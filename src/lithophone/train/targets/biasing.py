@@ -46,8 +46,6 @@ def sounds(word: str) -> str:
 
 
 class Cues:
-    """Search for cues among common words."""
-
     def __init__(self, common: Iterable[str], count: int = CUES) -> None:
         self.words = sorted({raw_text(word) for word in common} - {""})
         self.codes = [sounds(word) for word in self.words]

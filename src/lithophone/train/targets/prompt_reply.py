@@ -47,8 +47,6 @@ class SourceText:
 
 @dataclass(frozen=True)
 class TaskTarget:
-    """A task and its target reply."""
-
     task: Task
     reply: str
 
