@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lithophone.decode.reply import Reply
+from lithophone.hub import DEFAULT_MODEL, resolve
 from lithophone.pipeline.quality import (
     LOW_CONFIDENCE_WORDS,
     difference,
@@ -17,6 +18,7 @@ from lithophone.pipeline.quality import (
 )
 from lithophone.pipeline.utterance import WindowResult
 from lithophone.text.replies import ParsedReply, Turn
+from lithophone.text.tokenizer import Tokenizer
 from lithophone.transcript import Segment, Word
 
 
@@ -77,13 +79,57 @@ def test_messages_have_numbers() -> None:
         ([1] * 16, True),
         ([9, 8, *[1, 2, 3, 4] * 4], True),
         ([9, 8, *[1, 2, 3, 4] * 3], False),
-        ([*[1, 2] * 8, 5], False),
+        ([*[1, 2] * 8, 5], True),
+        ([*[1, 2, 3, 4] * 4, 1, 2, 9], True),
+        ([*[1, 2, 3, 4] * 4, 7, 8, 9], True),
+        ([*[1, 2, 3, 4] * 4, 6, 7, 8, 9], False),
+        ([*[1, 2, 3, 4] * 3, 1, 2, 3, 9], False),
+        ([*[7] * 16, 9], True),
+        ([*[7] * 16, 8, 9, 10, 11], False),
         ([9, *list(range(10)) * 4], True),
         (list(range(200)), False),
     ],
 )
 def test_a_loop_is_a_phrase_said_over_and_over_at_the_end(ids: list[int], looped: bool) -> None:
     assert loops(ids) is looped
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_folder(resolve(DEFAULT_MODEL))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Il est le, " + ", ".join(["de la via, national, ela, saba"] * 6) + ".",
+        "Il est " + ", ".join(["de la via, national, ela, saba"] * 5) + ", de la via, nati.",
+        "and then " + "I do not know, " * 8 + "I do not",
+        "and then " + "I do not know, " * 8 + "I do.",
+        "no " * 20 + "!",
+    ],
+)
+def test_a_loop_may_end_in_an_incomplete_phrase_and_punctuation(tokenizer: Tokenizer, text: str) -> None:
+    assert loops(tokenizer.encode(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no no no no",
+        "No, no, no, no, that is not what I said.",
+        "Never, never, never, never give up.",
+        "He had then leisure to consider how much there might be prudently in his power to do for them.",
+        "The number is 555 0100 0100, extension 00 00 11.",
+        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen",
+        "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness.",
+        "Row, row, row your boat, gently down the stream, merrily, merrily, merrily, merrily, life is but a dream.",
+        "1999, 2000, 2001, 2002, 2003 and 2004",
+        "Ja, ja, ja, ja, das weiß ich doch.",
+    ],
+)
+def test_ordinary_sentences_are_no_loops(tokenizer: Tokenizer, text: str) -> None:
+    assert not loops(tokenizer.encode(text))
 
 
 def test_segments_of_plain_text_of_turns_and_of_nothing() -> None:

@@ -32,6 +32,9 @@ LOOP_TOKENS = 16
 LOOP_TIMES = 4
 """A loop: a phrase at the end of the reply, at least 4 times in a row, over at least 16 tokens."""
 
+LOOP_REMAINDER = 3
+"""Tokens that may follow the repetitions: a broken word, closing punctuation."""
+
 DISAGREEMENT = 0.6
 """Share of characters that differ between the character head's best path and the reply, without numbers.
 
@@ -102,8 +105,13 @@ def _is_unsure(result: WindowResult) -> bool:
 
 
 def loops(ids: Sequence[int]) -> bool:
-    """Whether the ids end in a loop (`LOOP_TIMES`, `LOOP_TOKENS`)."""
-    return any(_repeats(ids, period) for period in range(1, len(ids) // LOOP_TIMES + 1))
+    """Whether the ids end in one phrase repeated `LOOP_TIMES` times or more, over `LOOP_TOKENS` ids or more.
+
+    The last repetition may be incomplete, and `LOOP_REMAINDER` other ids may follow it.
+    """
+    periods = range(1, len(ids) // LOOP_TIMES + 1)
+    ends = [len(ids) - rest for rest in range(min(LOOP_REMAINDER, len(ids)) + 1)]
+    return any(_repeats(ids[:end], period) for end in ends for period in periods)
 
 
 def _repeats(ids: Sequence[int], period: int) -> bool:
