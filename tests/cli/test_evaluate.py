@@ -86,7 +86,7 @@ def test_hypotheses_of_another_tool_beside_a_model(manifest: Path, heard: Path, 
     report = json.loads(done.stdout)
     assert (report["system"], report["model"], report["about"]) == ("whisper", None, {"file": str(heard)})
     assert report["scores"][0]["rate"] == pytest.approx(1 / 4)
-    assert report["scores"][0]["interval"]["level"] == 0.95
+    assert report["scores"][0]["interval"] is None  # too few clips
     assert "rtfx" not in report
     assert report["others"][0]["system"] == str(tiny_folder)
     assert [(pair["a"], pair["b"]) for pair in report["paired"]] == [("whisper", str(tiny_folder))]

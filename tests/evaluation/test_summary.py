@@ -12,8 +12,10 @@ import sacrebleu
 from lithophone.data.manifest import Entry
 from lithophone.errors import OptionError
 from lithophone.evaluation.hypotheses import Hypothesis
+from lithophone.evaluation.report import Page, report
 from lithophone.evaluation.run import from_hypotheses
 from lithophone.evaluation.summary import Resampling, Score, System, compare, duration_name, summarize
+from lithophone.evaluation.tables import comparisons_grid, durations_grid, few_clips_lines, rates_grid
 from lithophone.evaluation.tally import Tally, Texts
 from lithophone.metrics.counts import ErrorCounts
 from lithophone.metrics.significance import bootstrap_interval, paired_test
@@ -56,10 +58,12 @@ def test_a_clip_at_an_edge_belongs_to_the_longer_ones() -> None:
 
 
 def test_intervals_are_those_of_the_bootstrap() -> None:
-    evaluation = summarize(system("x", 5), FEW)
-    expected = bootstrap_interval([2, 1], [5, 2], resamples=200)
+    resampling = Resampling(level=0.5, resamples=200)  # a level that two clips have an interval of
+    evaluation = summarize(system("x", 5), resampling)
+    expected = bootstrap_interval([2, 1], [5, 2], **vars(resampling))
+    assert expected is not None
     assert evaluation.scores[0].interval == expected
-    assert expected.low < evaluation.scores[0].counts.rate < expected.high
+    assert expected.low <= evaluation.scores[0].counts.rate < expected.high
 
 
 def test_comparisons_are_paired_by_clip() -> None:
@@ -69,6 +73,26 @@ def test_comparisons_are_paired_by_clip() -> None:
     ]  # fmt: skip
     assert found[0].test == paired_test([0, 0, 1], [2, 1, 2], [5, 2, 2], resamples=200)
     assert found[0].test.difference == pytest.approx(1 / 9 - 5 / 9)
+
+
+def test_a_few_clips_have_rates_alone_and_a_note_that_says_so() -> None:
+    systems = [system("x", 4), system("y", 5)]
+    scored = {one.name: summarize(one, FEW) for one in systems}
+    comparisons = compare(systems, FEW)
+    assert {s.interval for e in scored.values() for s in (*e.scores, *e.languages, *e.durations)} == {None}
+    assert {(c.to_dict()["interval"], c.to_dict()["p_value"]) for c in comparisons} == {(None, None)}
+    assert comparisons_grid(comparisons).headings == ("a", "b", "corpus", "lang", "a - b")
+    assert "interval" not in rates_grid(scored).headings + durations_grid(scored).headings
+    note = "No interval and no p-value where there are fewer than 6 clips (level 0.95)."
+    assert few_clips_lines(scored, comparisons, 0.95) == [note]
+    page = report(Page("few"), systems, tuple(scored.values()), comparisons)
+    assert note in page
+
+
+def test_enough_clips_have_no_note() -> None:
+    one = system("x", 5)
+    many = replace(one, clips=one.clips[:1] * 6)
+    assert few_clips_lines({"x": summarize(many, FEW)}, compare([many, many], FEW), 0.95) == []
 
 
 def test_three_systems_are_three_pairs() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from lithophone.errors import OptionError
 from lithophone.metrics import significance
-from lithophone.metrics.significance import bootstrap_interval, paired_test
+from lithophone.metrics.significance import PairedTest, bootstrap_interval, fewest_clips, paired_test
 
 TRUE_RATE = 0.1
 TRIALS = 200
@@ -61,13 +61,33 @@ def test_pairs_show_what_two_intervals_cannot() -> None:
 
 
 def test_the_same_system_twice_is_no_difference() -> None:
-    found = paired_test([1, 0, 2], [1, 0, 2], [10, 10, 10])
+    errors = [1, 0, 2] * 3
+    found = paired_test(errors, errors, [10] * 9)
+    assert found.interval is not None
     assert (found.difference, found.interval.low, found.interval.high, found.p_value) == (0, 0, 0, 1)
 
 
-def test_one_clip_has_one_rate() -> None:
-    interval = bootstrap_interval([3], [12])
-    assert (interval.low, interval.high) == (0.25, 0.25)
+@pytest.mark.parametrize("clips", [1, 2, 5])
+def test_few_clips_have_neither_an_interval_nor_a_p_value(clips: int) -> None:
+    assert bootstrap_interval([4] * clips, [13] * clips) is None
+    found = paired_test([9] * clips, [4] * clips, [10] * clips)
+    assert found == PairedTest(0.5, None, None)
+
+
+@pytest.mark.parametrize(("level", "fewest"), [(0.5, 2), (0.75, 3), (0.9, 5), (0.95, 6), (0.99, 8)])
+def test_the_fewest_clips_depend_on_the_level(level: float, fewest: int) -> None:
+    assert fewest_clips(level) == fewest
+    assert bootstrap_interval([1] * (fewest - 1), [9] * (fewest - 1), level=level) is None
+    interval = bootstrap_interval([1] * fewest, [9] * fewest, level=level)
+    assert interval is not None
+    assert interval.level == level
+
+
+def test_a_p_value_is_no_smaller_than_that_of_as_many_signs() -> None:
+    """Draws of clips that all agree never show the other sign; 2 of the 64 sign patterns of six clips do so."""
+    assert paired_test([2] * 6, [1] * 6, [10] * 6).p_value == 2 / 2**6
+    alike = [1] * 40
+    assert paired_test([*alike, 5, 5], [*alike, 0, 0], [10] * 42).p_value >= 0.5
 
 
 def test_seeds_decide_and_memory_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,9 +106,12 @@ def test_a_wider_level_is_a_wider_interval() -> None:
 
 
 def test_empty_references_are_drawn_as_any_other_clip() -> None:
-    interval = bootstrap_interval([0, 1], [0, 10], level=0.8)
+    interval = bootstrap_interval([0, 0, 0, 1], [0, 0, 0, 10], level=0.8)
+    assert interval is not None
     assert (interval.low, interval.high) == (0.0, 0.1)
-    assert bootstrap_interval([1, 0], [0, 10]).high == np.inf
+    endless = bootstrap_interval([1, 1, 1, 0], [0, 0, 0, 10], level=0.8)
+    assert endless is not None
+    assert endless.high == np.inf
 
 
 @pytest.mark.parametrize(

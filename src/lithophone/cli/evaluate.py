@@ -108,7 +108,7 @@ def evaluate(
         if as_json:
             print(json.dumps(result.to_dict(), indent=2))
         else:
-            show(result.systems, result.evaluations, result.comparisons)
+            show(result.systems, result.evaluations, result.comparisons, level)
         written = html is None or write_report(html, Page(request.title, worst, resampling=request.resampling), result)
     for warning in result.warnings:
         terminal.say_warning(warning)

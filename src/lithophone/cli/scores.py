@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from lithophone.evaluation.tables import Grid
 
 
-def show(systems: Sequence[System], evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> None:
-    """Tables of rates, measures, durations and paired tests, then speed and normaliser names."""
+def show(
+    systems: Sequence[System], evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison], level: float
+) -> None:
+    """Tables of rates, measures, durations and paired tests, then speed and normaliser names.
+
+    level: of the intervals.
+    """
     from lithophone.evaluation import tables
 
     scored = {system.name: evaluation for system, evaluation in zip(systems, evaluations, strict=True)}
@@ -27,7 +32,8 @@ def show(systems: Sequence[System], evaluations: Sequence[Evaluation], compariso
     terminal.print_table(table(tables.durations_grid(scored)))
     if comparisons:
         terminal.print_table(table(tables.comparisons_grid(comparisons)))
-    for line in tables.speed_lines(scored) + tables.normalizer_lines(scored):
+    notes = tables.few_clips_lines(scored, comparisons, level)
+    for line in notes + tables.speed_lines(scored) + tables.normalizer_lines(scored):
         print(line)
 
 

@@ -35,6 +35,7 @@ from lithophone.evaluation.tables import (
     Grid,
     comparisons_grid,
     durations_grid,
+    few_clips_lines,
     measures_grid,
     normalizer_lines,
     percent,
@@ -75,6 +76,7 @@ def report(
         rates=_table(rates_grid(scored)),
         comparisons=_table(comparisons_grid(comparisons)) if comparisons else None,
         measures=_table(measures) if len(measures.headings) > measures.text_columns else None,
+        few_clips=few_clips_lines(scored, comparisons, page.resampling.level),
         speed=speed_lines(scored), durations=_table(durations_grid(scored)), **_resampling(page.resampling),
         figures=_figures(page, systems, scored, snr), snr_clips=f"{len(snr):,}",
         confusions=[one for system in systems for one in _confusions(system)],
@@ -197,9 +199,9 @@ def _snr_name(number: int) -> str:
 
 
 def _point(rate: float, interval: Interval | None) -> Point | None:
-    if interval is None or not math.isfinite(rate):
+    if not math.isfinite(rate):
         return None
-    return Point(rate, interval.low, interval.high)
+    return Point(rate, rate, rate) if interval is None else Point(rate, interval.low, interval.high)
 
 
 def _snr_of_clips(system: System) -> dict[int, float]:

@@ -64,7 +64,7 @@ class Score:
     duration: str = ""
     """`5 to 10 s`; empty for all lengths."""
     interval: Interval | None = None
-    """Of the rate; a sum has none, and no translation score."""
+    """Of the rate; None for a sum, a translation score and too few clips."""
     texts: Texts = AS_SPOKEN
     translation: TranslationScore | None = None
 
@@ -249,7 +249,7 @@ def duration_name(number: int) -> str:
 
 
 def interval_of(tallies: Sequence[Tally], resampling: Resampling) -> Interval | None:
-    """Bootstrap interval of the rate over clips; None without reference words."""
+    """Bootstrap interval of the rate over clips; None without reference words, and for too few clips."""
     lengths = [tally.counts.reference_length for tally in tallies]
     if not sum(lengths):
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lithophone.evaluation.summary import Comparison, Evaluation, Score
 from lithophone.metrics.counts import ErrorCounts
-from lithophone.metrics.significance import Interval
+from lithophone.metrics.significance import Interval, fewest_clips
 
 Evaluations = Mapping[str, Evaluation]
 """Scores by system name."""
@@ -123,10 +123,20 @@ def comparisons_grid(comparisons: Sequence[Comparison]) -> Grid:
     headings = ("a", "b", "corpus", "lang", "a - b", "interval", "p")
     rows = [
         (c.a, c.b, "all" if c.corpus is None else c.corpus, c.lang, _signed(c.test.difference),
-         f"{_signed(c.test.interval.low)} to {_signed(c.test.interval.high)}", p_text(c.test.p_value))
+         _signed_interval(c.test.interval), p_text(c.test.p_value))
         for c in comparisons
     ]  # fmt: skip
-    return Grid("Paired test, percentage points", headings, tuple(rows), 4)
+    return _without_empty(Grid("Paired test, percentage points", headings, tuple(rows), 4))
+
+
+def few_clips_lines(evaluations: Evaluations, comparisons: Sequence[Comparison], level: float) -> list[str]:
+    """Says why intervals and p-values are missing, where clips are too few for them."""
+    fewest = fewest_clips(level)
+    parts = [s for e in evaluations.values() for s in (*e.scores, *e.languages, *e.durations)]
+    few = any(s.clips < fewest and s.counts.reference_length for s in parts)
+    if not few and all(c.test.interval for c in comparisons):
+        return []
+    return [f"No interval and no p-value where there are fewer than {fewest} clips (level {level:g})."]
 
 
 def speed_lines(evaluations: Evaluations) -> list[str]:
@@ -163,8 +173,8 @@ def short_name(normalizer: str) -> str:
     return normalizer.split(" (")[0]
 
 
-def p_text(p_value: float) -> str:
-    return f"{p_value:.3f}"
+def p_text(p_value: float | None) -> str:
+    return NONE if p_value is None else f"{p_value:.3f}"
 
 
 def _number(value: float, digits: int = 1) -> str:
@@ -173,6 +183,10 @@ def _number(value: float, digits: int = 1) -> str:
 
 def _signed(rate: float) -> str:
     return "inf" if math.isinf(rate) else f"{100 * rate:+.2f}"
+
+
+def _signed_interval(interval: Interval | None) -> str:
+    return NONE if interval is None else f"{_signed(interval.low)} to {_signed(interval.high)}"
 
 
 def _without_empty(grid: Grid, dropped: Iterable[str] = ()) -> Grid:
