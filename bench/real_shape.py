@@ -81,13 +81,13 @@ def ours(folder: Path, dtype: torch.dtype, rounds: int) -> dict[str, Any]:
     model, ids = checkpoint.model, prompt_ids(checkpoint)
     frames = recording().to(model.projector.linear.bias.dtype)
 
-    def listen() -> tuple[Tensor, Tensor]:
+    def encode() -> tuple[Tensor, Tensor]:
         encoded = model.encode(frames)
         assert model.bpe_head is not None
         model.bpe_head.logits(encoded)[0].argmax(-1)
         return model.project(encoded)
 
-    encoder_s, (audio, counts) = timed(listen, rounds)
+    encoder_s, (audio, counts) = timed(encode, rounds)
     prompts = model.embed([ids], audio, counts)
 
     def answer(options: Greedy | Speculative, draft: Sequence[int] = ()) -> Reply:

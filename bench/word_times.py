@@ -92,10 +92,10 @@ def segment_count(word: str, voice: str) -> int:
     return sum(segment != "pau" for segment in flite(word.strip(".,").lower(), voice, "-ps", "-o", "none"))
 
 
-def said_by(voice: str, text: str) -> tuple[Samples, Times] | None:
+def synthesised(voice: str, text: str) -> tuple[Samples, Times] | None:
     """Samples and times of the words; None where words alone have other segments than the sentence."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "said.wav"
+        path = Path(folder) / "clip.wav"
         printed = [entry.split(":") for entry in flite(text, voice, "-psdur", "-o", str(path))]
         samples = load_audio(path)
     ends = [float(end) for _, end in printed]
@@ -106,7 +106,7 @@ def said_by(voice: str, text: str) -> tuple[Samples, Times] | None:
     return samples, [(spans[i][0], spans[j - 1][1]) for i, j in zip([0, *last], last, strict=False)]
 
 
-# --- recordings one behind the other
+# --- concatenated recordings
 
 
 def in_windows(items: Iterable[Item], length: Callable[[Item], int]) -> Iterator[list[Item]]:
@@ -146,7 +146,7 @@ def edge_words(words: Sequence[Word], window: list[tuple[str, Samples]]) -> Iter
 
 
 @torch.inference_mode()
-def heard(transcriber: Transcriber, samples: Samples) -> LogProbs:
+def log_probs_of(transcriber: Transcriber, samples: Samples) -> LogProbs:
     """Character log posteriors (T, 348)."""
     frames = log_mel_frames(torch.from_numpy(samples))[None]
     logits = transcriber.checkpoint.model.encode(frames).logits[0]
@@ -154,7 +154,7 @@ def heard(transcriber: Transcriber, samples: Samples) -> LogProbs:
 
 
 def aligned(transcriber: Transcriber, text: str, samples: Samples) -> tuple[Word, ...]:
-    return timed_words(text, heard(transcriber, samples), len(samples) / RATE_HZ)
+    return timed_words(text, log_probs_of(transcriber, samples), len(samples) / RATE_HZ)
 
 
 def summary(pairs: Sequence[tuple[Word, tuple[float, float]]]) -> dict[str, object]:
@@ -174,22 +174,22 @@ def _statistics(errors: NDArray[np.float64]) -> dict[str, float]:
 
 
 def measure_voice(transcriber: Transcriber, sentences: Sequence[str]) -> dict[str, object]:
-    told = [(text, said_by(voice, text)) for text, voice in zip(sentences, cycle(VOICES), strict=False)]
-    said = [(text, *known) for text, known in told if known is not None]
-    alone = [pair for one in said for pair in compared(transcriber, [one])]
-    joined = [pair for some in in_windows(said, lambda one: len(one[1])) for pair in compared(transcriber, some)]
-    counts = {"voices": VOICES, "sentences": len(said), "skipped": len(told) - len(said)}
-    return {**counts, **summary(alone), "one behind the other": summary(joined)}
+    clips = [(text, synthesised(voice, text)) for text, voice in zip(sentences, cycle(VOICES), strict=False)]
+    timed = [(text, *known) for text, known in clips if known is not None]
+    alone = [pair for one in timed for pair in compared(transcriber, [one])]
+    joined = [pair for some in in_windows(timed, lambda one: len(one[1])) for pair in compared(transcriber, some)]
+    counts = {"voices": VOICES, "sentences": len(timed), "skipped": len(clips) - len(timed)}
+    return {**counts, **summary(alone), "concatenated": summary(joined)}
 
 
 def compared(
-    transcriber: Transcriber, said: Sequence[tuple[str, Samples, Times]]
+    transcriber: Transcriber, clips: Sequence[tuple[str, Samples, Times]]
 ) -> Iterator[tuple[Word, tuple[float, float]]]:
     """Words of joined sentences with their true times."""
-    starts_s = accumulate((len(samples) / RATE_HZ for _, samples, _ in said), initial=0.0)
-    times = [(s + at, e + at) for at, (_, _, times) in zip(starts_s, said, strict=False) for s, e in times]
-    samples = np.concatenate([samples for _, samples, _ in said])
-    return zip(aligned(transcriber, " ".join(text for text, _, _ in said), samples), times, strict=True)
+    starts_s = accumulate((len(samples) / RATE_HZ for _, samples, _ in clips), initial=0.0)
+    times = [(s + at, e + at) for at, (_, _, times) in zip(starts_s, clips, strict=False) for s, e in times]
+    samples = np.concatenate([samples for _, samples, _ in clips])
+    return zip(aligned(transcriber, " ".join(text for text, _, _ in clips), samples), times, strict=True)
 
 
 def measure_joined(transcriber: Transcriber, entries: Sequence[Entry]) -> dict[str, object]:

@@ -96,11 +96,11 @@ class Sampling(Budget):
         check_whole("seed", self.seed, least=0, most=MAX_SEED)
 
 
-_NEED_CTC = {
+NEED_CTC = {
     "keyword_boost": "words are boosted where the encoder's characters resemble them",
     "future_cost": "what is still to come is read off the encoder's characters",
 }
-"""Why these options need CTC posteriors."""
+"""Beam settings that need a `ctc_weight`, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ class BeamSearch(Budget):
         check_whole("num_beams", self.num_beams, least=2, most=MAX_BEAMS)
         check_number("length_penalty", self.length_penalty, lambda value: -10 <= value <= 10, "from -10 to 10")
         check_number("ctc_weight", self.ctc_weight, lambda value: 0 <= value < 1, "from 0 to below 1")
-        for name, reason in _NEED_CTC.items():
+        for name, reason in NEED_CTC.items():
             check_number(name, getattr(self, name), _is_nats, f"from 0 to {MAX_NATS:g} nats")
             if getattr(self, name) and not self.ctc_weight:
                 raise OptionError(

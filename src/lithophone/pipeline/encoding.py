@@ -35,7 +35,7 @@ from lithophone.pipeline.ctc_greedy import ctc_replies
 from lithophone.pipeline.request import Request
 from lithophone.pipeline.utterance import Utterance
 
-Said: TypeAlias = tuple[str, Reply]
+TextReply: TypeAlias = tuple[str, Reply]
 """Text and reply."""
 
 
@@ -47,14 +47,14 @@ class EncodedBatch:
         self.requests = [utterance.request for utterance in utterances]
         self.output = _encode(checkpoint, utterances)
         self.characters = CTCPosteriors(self.output.logits, self.output.lengths)
-        self.head_replies: dict[int, Said] = {}
+        self.head_replies: dict[int, TextReply] = {}
         """Row -> reply of the request's CTC head, for the decoders ctc and speculative."""
         self._sure: set[int] = set()
         for row, request in enumerate(self.requests):
             if isinstance(request.decoder, CTC | Speculative):
                 self._read_head(row, request)
 
-    def replies(self) -> dict[int, Said]:
+    def replies(self) -> dict[int, TextReply]:
         """Row -> reply that needs no decoding pass of the language model: ctc, edit, confident drafts."""
         ctc = [row for row, request in enumerate(self.requests) if isinstance(request.decoder, CTC)]
         return {row: self.head_replies[row] for row in (*ctc, *self._sure)} | self._edited()
@@ -112,10 +112,10 @@ class EncodedBatch:
     def _read_head(self, row: int, request: Request) -> None:
         posteriors = self._head_posteriors(row, request)
         assert request.head is not None, "the model has a CTC head for this decoder"
-        [said] = ctc_replies(self.checkpoint, posteriors, request.head)
-        self.head_replies[row] = said
+        [text_reply] = ctc_replies(self.checkpoint, posteriors, request.head)
+        self.head_replies[row] = text_reply
         tau = request.decoder.tau_ctc if isinstance(request.decoder, Speculative) else None
-        if tau is not None and said[0] and all(confident(posteriors.logits, posteriors.lengths, tau)):
+        if tau is not None and text_reply[0] and all(confident(posteriors.logits, posteriors.lengths, tau)):
             self._sure.add(row)
 
     def _head_posteriors(self, row: int, request: Request) -> CTCPosteriors:
@@ -125,20 +125,20 @@ class EncodedBatch:
             return CTCPosteriors(own.logits, own.lengths)
         return bpe_posteriors(self.checkpoint.network, own)
 
-    def _edited(self) -> dict[int, Said]:
-        found: dict[int, Said] = {}
+    def _edited(self) -> dict[int, TextReply]:
+        found: dict[int, TextReply] = {}
         rows = [row for row, request in enumerate(self.requests) if isinstance(request.decoder, Edit)]
         for decoder, group in groupby(rows, key=lambda row: self.requests[row].decoder):
             assert isinstance(decoder, Edit)
             found |= self._edited_by(decoder, list(group))
         return found
 
-    def _edited_by(self, decoder: Edit, rows: Sequence[int]) -> dict[int, Said]:
+    def _edited_by(self, decoder: Edit, rows: Sequence[int]) -> dict[int, TextReply]:
         model, output = self.checkpoint.editor, rows_of(self.output, rows)
         hypotheses = [self.checkpoint.reread(ids) for ids in ctc_hypotheses(model, output)]
         replies = edit_batch(model, *model.project(output), hypotheses, decoder)
-        said = [(self.checkpoint.tokenizer.decode(reply.ids), reply) for reply in replies]
-        return dict(zip(rows, said, strict=True))
+        texts = (self.checkpoint.tokenizer.decode(reply.ids) for reply in replies)
+        return dict(zip(rows, zip(texts, replies, strict=True), strict=True))
 
 
 def _options(request: Request) -> Greedy | Speculative | Sampling | BeamSearch:

@@ -19,7 +19,7 @@ from lithophone.decode.options import token_budget
 from lithophone.decode.reply import Reply, reply_budget
 from lithophone.decode.scheduler import DecodeRequest, Scheduler, row_count
 from lithophone.decode.sequences import SequenceGroup
-from lithophone.pipeline.encoding import EncodedBatch, Said
+from lithophone.pipeline.encoding import EncodedBatch, TextReply
 from lithophone.pipeline.quality import loops
 from lithophone.pipeline.request import check_positions
 from lithophone.pipeline.utterance import Utterance, WindowResult
@@ -154,7 +154,7 @@ class Engine:
             return
         chosen = self._batch_of_like_length()
         batch = EncodedBatch(self.checkpoint, [pending.utterance for pending in chosen])
-        results = {row: self._result(batch, row, said) for row, said in batch.replies().items()}
+        results = {row: self._result(batch, row, text_reply) for row, text_reply in batch.replies().items()}
         open_rows = [row for row in range(len(chosen)) if row not in results]
         requests = batch.decode_requests(open_rows)
         encoded = [_Encoded(chosen[row], batch, row, one) for row, one in zip(open_rows, requests, strict=True)]
@@ -213,8 +213,8 @@ class Engine:
             if retry is not None:
                 self._ready.appendleft(retry)
                 continue
-            said = self.checkpoint.tokenizer.decode(reply.ids), reply
-            running.pending.result = self._result(encoded.batch, encoded.row, said)
+            text_reply = self.checkpoint.tokenizer.decode(reply.ids), reply
+            running.pending.result = self._result(encoded.batch, encoded.row, text_reply)
 
     def _retry(self, encoded: _Encoded, reply: Reply) -> _Encoded | None:
         """The window with a larger budget where its reply was cut.
@@ -230,8 +230,8 @@ class Engine:
             return None
         return replace(encoded, decode=replace(decode, options=options))
 
-    def _result(self, batch: EncodedBatch, row: int, said: Said) -> WindowResult:
-        utterance, (text, reply) = batch.utterances[row], said
+    def _result(self, batch: EncodedBatch, row: int, text_reply: TextReply) -> WindowResult:
+        utterance, (text, reply) = batch.utterances[row], text_reply
         request, ctc_text = utterance.request, batch.character_text(row)
         path = batch.characters[row].path if request.is_spelled else []
         result = WindowResult(

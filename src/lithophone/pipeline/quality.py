@@ -38,8 +38,8 @@ LOOP_REMAINDER = 3
 DISAGREEMENT = 0.6
 """Share of characters that differ between the character head's best path and the reply, without numbers.
 
-Measured (`bench/checks.py`): texts of different clips 0.7 and more; right replies of the first bundled model at most
-0.5.
+Measured (`docs/experiments.md`): texts of different clips 0.7 and more; right replies of the first bundled model 0.5 at
+most.
 """
 
 SHORTEST_TEXT = 12
@@ -49,7 +49,7 @@ LOW_CONFIDENCE = 0.01
 LOW_CONFIDENCE_WORDS = 4
 """4 words or more with a geometric mean posterior below 1 %.
 
-Measured (`bench/checks.py`): in none of 60 right texts, in 55 of them with 4 foreign words at the end.
+Measured (`docs/experiments.md`): in none of 60 right texts, in 55 of them with 4 foreign words at the end.
 """
 
 

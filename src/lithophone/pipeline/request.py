@@ -16,7 +16,7 @@ from lithophone.ctc.characters import N_LABELS
 from lithophone.ctc.language_conditioning import language_bias
 from lithophone.ctc.pronunciation import SPACE, spoken_labels
 from lithophone.decode.keyword_biasing import KeywordTrie
-from lithophone.decode.options import CTC, BeamSearch, Budget, Decoder
+from lithophone.decode.options import CTC, NEED_CTC, BeamSearch, Budget, Decoder
 from lithophone.errors import OptionError, PromptError
 from lithophone.model.conformer import EncoderBias
 from lithophone.model.nar import GraniteSpeechNar
@@ -24,9 +24,6 @@ from lithophone.model.nar_config import NarConfig
 from lithophone.pipeline.options import DECODERS, TranscribeOptions, fields_of
 from lithophone.text import japanese
 from lithophone.text.prompts import TASKS, Task, Transcribe, Translate, WordTimes, build_prompt, max_new_tokens
-
-NEEDS_CTC = ("keyword_boost", "future_cost")
-"""Beam settings without effect at `ctc_weight` 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +126,7 @@ def _settings(checkpoint: Checkpoint, options: TranscribeOptions, task: Task, ki
         settings |= {} if isinstance(task, Transcribe) else {"ctc_weight": 0.0}
     settings |= given
     if not settings.get("ctc_weight"):
-        settings = {name: value for name, value in settings.items() if name in given or name not in NEEDS_CTC}
+        settings = {name: value for name, value in settings.items() if name in given or name not in NEED_CTC}
     if issubclass(kind, Budget):
         settings["max_new_tokens"] = options.max_new_tokens or max_new_tokens(task, checkpoint.config.variant)
     return settings
