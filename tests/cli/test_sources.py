@@ -62,6 +62,16 @@ def test_a_folder_gives_its_recordings_in_order_with_their_folders(tmp_path: Pat
     assert outputs(str(tmp_path)) == ["b", "a/x", "c/z"]
 
 
+def test_recordings_of_one_stem_in_a_folder_keep_their_folders_too(tmp_path: Path) -> None:
+    made(tmp_path, "a/x.wav", "b/x.mp3", "b/x.wav", "c/deep/y.mp3", "c/deep/y.wav")
+    assert outputs(str(tmp_path)) == ["a/x", "b/x.mp3", "b/x.wav", "c/deep/y.mp3", "c/deep/y.wav"]
+
+
+def test_folders_that_hold_the_same_names_are_told_apart(tmp_path: Path) -> None:
+    made(tmp_path, "one/d/x.wav", "two/d/x.wav", "two/d/y.wav")
+    assert outputs(str(tmp_path / "one"), str(tmp_path / "two")) == ["one/d/x", "two/d/x", "d/y"]
+
+
 def test_a_pattern_is_expanded_where_no_file_has_its_name(tmp_path: Path) -> None:
     made(tmp_path, "1.wav", "2.wav", "x.txt", "deep/3.wav")
     assert outputs(str(tmp_path / "*.wav")) == ["1", "2"]

@@ -137,7 +137,7 @@ def _apart(inputs: list[InputFile]) -> list[InputFile]:
     if not clashing:
         return inputs
     common = Path(
-        os.path.commonpath([one.source.absolute().parent for one in clashing if isinstance(one.source, Path)])
+        os.path.commonpath([_root(one.source, one.output) for one in clashing if isinstance(one.source, Path)])
     )
     for renamed in (_with_folders, _with_ending):
         clashing = _clashing(inputs)
@@ -148,6 +148,11 @@ def _apart(inputs: list[InputFile]) -> list[InputFile]:
 def _clashing(inputs: list[InputFile]) -> set[InputFile]:
     counts = Counter(map(_key, inputs))
     return {one for one in inputs if counts[_key(one)] > 1}
+
+
+def _root(source: Path, output: PurePath) -> Path:
+    """The folder that was walked, or the one of a file that was named."""
+    return source.absolute().parents[len(output.parts) - 1]
 
 
 def _key(one: InputFile) -> str:
