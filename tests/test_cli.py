@@ -266,6 +266,9 @@ def test_models_are_listed() -> None:
     done = call("models")
     assert done.exit_code == 0
     assert "ibm-granite/granite-speech-4.1-2b-plus" in done.stdout
+    bundled = next(line for line in done.stdout.splitlines() if "lithophone-tiny" in line)
+    assert "six languages" in bundled
+    assert max(map(len, done.stdout.splitlines())) <= 120
 
 
 @pytest.mark.parametrize(
@@ -276,9 +279,25 @@ def test_clock(time_s: float, text: str) -> None:
 
 
 def test_progress_and_summary_tell_audio_speed_and_time_left() -> None:
-    assert progress_text(30.0, 60.0, 12.0) == "00:30.0 of 01:00.0, 12.0 x real time, 2 s left"
+    assert progress_text(30.0, 60.0, 12.0) == "00:30.0 of 01:00.0, RTFx 12.0, 2 s left"
     assert progress_text(0.0, 60.0, 0.0).endswith("waiting")
-    assert summary(10.0, 2.0, 0.5) == "10.0 s of audio in 2.0 s: 5.0 x real time (model loaded in 0.5 s)"
+    assert summary(10.0, 2.0, 0.5) == "10.0 s of audio in 2.0 s: RTFx 5.0 (model loaded in 0.5 s)"
+
+
+def test_a_recording_that_failed_has_no_speed(tmp_path: Path, tiny_folder: Path) -> None:
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF")
+    done = call("transcribe", broken, model=tiny_folder)
+    assert done.exit_code == 1
+    assert "broken.wav" in done.stderr
+    assert "s of audio" not in done.stderr
+
+
+def test_files_that_are_written_are_named_unless_quiet(talk: Path, tmp_path: Path, tiny_folder: Path) -> None:
+    command = ("transcribe", talk, "-f", "all", "-o", tmp_path / "out")
+    named = re.findall(r"^wrote (.*)$", call(*command, model=tiny_folder).stderr, re.MULTILINE)
+    assert sorted(map(Path, named)) == sorted((tmp_path / "out").iterdir())
+    assert "wrote" not in call(*command, "--quiet", model=tiny_folder).stderr
 
 
 def test_channels_are_speakers_where_they_are_split(tmp_path: Path, tiny_folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -144,7 +145,16 @@ def test_no_network_names_the_bundled_model(tmp_path: Path) -> None:
         error = resolve_elsewhere(tmp_path / "home", "http://127.0.0.1:9", NAME, offline=offline)[0]["error"]
         assert "cannot be downloaded" in error
         assert "lithophone-tiny" in error
-        assert "ibm-granite/granite-speech-4.1-2b" in error
+        assert ("ibm-granite/granite-speech-4.1-2b" in error) is not offline
+        assert ("HF_HUB_OFFLINE is set" in error) is offline
+
+
+def test_a_failed_download_is_not_offered_again(server: Hub, tmp_path: Path) -> None:
+    name, endpoint = "ibm-granite/granite-speech-4.1-2b", f"http://127.0.0.1:{server.server_port}"
+    for offline in (True, False):
+        error = resolve_elsewhere(tmp_path / "home", endpoint, name, offline=offline)[0]["error"]
+        assert re.findall(rf"{name}(?![-\w])", error.replace(f"/api/models/{name}", "")) == [name]
+        assert ".;" not in error
 
 
 def test_a_folder_is_itself(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from huggingface_hub import scan_cache_dir, snapshot_download
+from huggingface_hub import constants, scan_cache_dir, snapshot_download
 from huggingface_hub.errors import CacheNotFound
 
 from lithophone.errors import CheckpointError, DownloadError
@@ -18,17 +18,18 @@ DEFAULT_MODEL = "lithophone-tiny"
 """Bundled, works without a network."""
 
 KNOWN = {
-    "ibm-granite/granite-speech-5.0-2b": "transcribes and translates six languages, punctuation, language hints, "
-    "up to 2,000 keywords",
-    "ibm-granite/granite-speech-4.1-2b": "transcribes and translates six languages, punctuation, keywords",
-    "ibm-granite/granite-speech-4.1-2b-plus": "transcribes five languages with speakers or word times, keywords; since "
-    "October 2026 (v2610) for 16,384 positions",
-    "ibm-granite/granite-speech-4.1-2b-nar": "transcribes five languages in one pass, by editing a CTC hypothesis",
-    "ibm-granite/granite-4.0-1b-speech": "transcribes and translates six languages, keywords; the smallest",
-    "ibm-granite/granite-speech-3.3-2b": "transcribes and translates; answers text prompts as Granite 3.3 does",
+    "ibm-granite/granite-speech-5.0-2b": "as 4.1-2b, with language hints and 2,000 keywords",
+    "ibm-granite/granite-speech-4.1-2b": "six languages, translation, punctuation, keywords",
+    "ibm-granite/granite-speech-4.1-2b-plus": "five languages, speakers or word times, keywords",
+    "ibm-granite/granite-speech-4.1-2b-nar": "five languages, non-autoregressive (CTC editing)",
+    "ibm-granite/granite-4.0-1b-speech": "six languages, translation, keywords; the smallest",
+    "ibm-granite/granite-speech-3.3-2b": "translation; answers text prompts too",
     "ibm-granite/granite-speech-3.3-8b": "as 3.3-2b, larger",
 }
 """Published checkpoints of the family, and their abilities."""
+
+BUNDLED = {DEFAULT_MODEL: "six languages, punctuation, keywords; 12 M parameters"}
+"""Bundled models, and their abilities."""
 
 PATTERNS = [
     "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
@@ -89,7 +90,7 @@ def _snapshot(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=PATTERNS))
     except Exception as error:  # the HTTP client has errors of its own
-        raise DownloadError(f"model {name!r} cannot be downloaded: {_first_line(error)}; {_advice()}") from error
+        raise DownloadError(f"model {name!r} cannot be downloaded: {_cause(error)}; {_advice(name)}") from error
 
 
 def _is_ours(folder: Path) -> bool:
@@ -99,10 +100,14 @@ def _is_ours(folder: Path) -> bool:
         return False
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _cause(error: Exception) -> str:
+    if constants.HF_HUB_OFFLINE:
+        return "it is not in the cache, and HF_HUB_OFFLINE is set; unset it to download"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(" .;:")
 
 
-def _advice() -> str:
-    bundled = ", ".join(bundled_models()) or DEFAULT_MODEL
-    return f"without a network there is {bundled}, with one {', '.join(KNOWN)}"
+def _advice(failed: str = "") -> str:
+    """The models there are, without the one that failed; the bundled ones alone where nothing can be downloaded."""
+    bundled = f"without a network there is {', '.join(bundled_models()) or DEFAULT_MODEL}"
+    others = "" if constants.HF_HUB_OFFLINE else ", ".join(name for name in KNOWN if name != failed)
+    return f"{bundled}, with one {others}" if others else bundled

@@ -176,6 +176,14 @@ def test_languages_by_code_or_name() -> None:
         Transcribe(language="it")
 
 
+def test_languages_allowed_as_spoken_are_those_that_are_understood() -> None:
+    for build in (lambda: Transcribe(language="klingon"), lambda: Translate("fr", language="klingon")):
+        with pytest.raises(OptionError, match=r"'klingon'; allowed are en \(English\).*ja \(Japanese\)$") as refused:
+            build()
+        assert "Italian" not in str(refused.value)
+        assert "Mandarin" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("tag", "code"),
     [("pt-BR", "pt"), ("zh_CN", "zh"), ("en-us", "en"), ("zh-Hant-TW", "zh"), (" JA_jp ", "ja"), ("de-", "de")],

@@ -43,7 +43,7 @@ def evaluate(
     ] = None,
     also: Annotated[
         list[str] | None,
-        typer.Option(help="Every model once more, with options changed: 'decode=beam num_beams=4'; may be repeated."),
+        typer.Option(help="Run every model again with these options: 'decode=beam num_beams=4'; may be repeated."),
     ] = None,
     hypotheses: Annotated[
         list[str] | None,
@@ -59,7 +59,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many clips.")] = None,
     lang: Annotated[str | None, typer.Option(help="Only clips of this language.")] = None,
     distractors: Annotated[
-        int | None, typer.Option(min=0, help="Keywords of every clip: its rare words and so many others.")
+        int | None, typer.Option(min=0, help="Biasing list of every clip: its rare words and N distractors.")
     ] = None,
     common: Annotated[
         Path | None,

@@ -44,10 +44,16 @@ class Sink:
     recording: Callable[[InputFile, Transcript], None] = lambda file, transcript: None
 
 
-def make_sink(output_dir: str, output_format: str | None, several: bool, cues: CueOptions = DEFAULT_CUES) -> Sink:
-    """Sink for --output-dir and --output-format; OptionError where they conflict."""
+def make_sink(
+    output_dir: str,
+    output_format: str | None,
+    several: bool,
+    cues: CueOptions = DEFAULT_CUES,
+    on_written: Callable[[Path], None] = lambda path: None,
+) -> Sink:
+    """Sink for --output-dir and --output-format; OptionError where they conflict. Calls `on_written` for every file."""
     if output_dir != STDOUT:
-        return Sink(recording=_files_in(Path(output_dir), chosen_formats(output_format or "txt"), cues))
+        return Sink(recording=_files_in(Path(output_dir), chosen_formats(output_format or "txt"), cues, on_written))
     if output_format is None:
         return Sink(window=_lines(several))
     formats = chosen_formats(output_format)
@@ -98,7 +104,9 @@ def _json_document(text: str, named: dict[str, str]) -> str:
     return json.dumps({**named, **json.loads(text)}, ensure_ascii=not terminal.can_print(text))
 
 
-def _files_in(folder: Path, formats: Sequence[str], cues: CueOptions) -> Callable[[InputFile, Transcript], None]:
+def _files_in(
+    folder: Path, formats: Sequence[str], cues: CueOptions, on_written: Callable[[Path], None]
+) -> Callable[[InputFile, Transcript], None]:
     """A file per format, written when the recording is done."""
 
     def recording(file: InputFile, transcript: Transcript) -> None:
@@ -106,6 +114,7 @@ def _files_in(folder: Path, formats: Sequence[str], cues: CueOptions) -> Callabl
             path = output_path(folder, file, format)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, render(format, transcript, cues))
+            on_written(path)
 
     return recording
 

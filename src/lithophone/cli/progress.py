@@ -63,13 +63,13 @@ class AudioProgress:
 
 
 def progress_text(done_s: float, duration_s: float | None, speed: float) -> str:
-    """`00:30.0 of 01:00.0, 12.0 x real time, 2.5 s left`; shorter without a duration."""
+    """`00:30.0 of 01:00.0, RTFx 12.0, 2.5 s left`; shorter without a duration."""
     if duration_s is None:
-        return f"{vtt_time(done_s)[:-2]}, {speed:.1f} x real time"
+        return f"{vtt_time(done_s)[:-2]}, RTFx {speed:.1f}"
     left = f"{(duration_s - done_s) / speed:.0f} s left" if speed else "waiting"
-    return f"{vtt_time(done_s)[:-2]} of {vtt_time(duration_s)[:-2]}, {speed:.1f} x real time, {left}"
+    return f"{vtt_time(done_s)[:-2]} of {vtt_time(duration_s)[:-2]}, RTFx {speed:.1f}, {left}"
 
 
 def summary(audio_s: float, elapsed_s: float, load_s: float) -> str:
     speed = audio_s / max(elapsed_s, 1e-9)
-    return f"{audio_s:.1f} s of audio in {elapsed_s:.1f} s: {speed:.1f} x real time (model loaded in {load_s:.1f} s)"
+    return f"{audio_s:.1f} s of audio in {elapsed_s:.1f} s: RTFx {speed:.1f} (model loaded in {load_s:.1f} s)"

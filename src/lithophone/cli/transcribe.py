@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -73,7 +73,10 @@ def transcribe(
     """Transcribe or translate recordings of any length."""
     inputs, unreadable = find_inputs(files)
     check_cues(output_format, cues, options.word_timestamps)
-    sink = make_sink(output_dir, output_format, several=len(inputs) + len(unreadable) > 1, cues=cues)
+    written: Callable[[Path], None] = (lambda path: None) if quiet else (lambda path: terminal.say(f"wrote {path}"))
+    sink = make_sink(
+        output_dir, output_format, several=len(inputs) + len(unreadable) > 1, cues=cues, on_written=written
+    )
     inputs, unwritable = check_outputs(output_dir, output_format, inputs)
     for refused in (*unreadable, *unwritable):
         terminal.say_error(refused)
@@ -143,7 +146,7 @@ def run(
             else:
                 delivery.recording(file, event.result)
                 progress.finish(0.0 if isinstance(event.result, LithophoneError) else event.result.duration_s)
-    if not quiet:
+    if not quiet and progress.audio_s:
         terminal.say(summary(progress.audio_s, progress.elapsed_s, load_s))
 
 

@@ -1,4 +1,4 @@
-"""Subtitles: SubRip (srt) and WebVTT (vtt).
+"""Writes subtitles: SubRip (srt) and WebVTT (vtt).
 
 Timed words: vtt has a time stamp before each, which other players skip; srt with `highlight_words` repeats a cue with
 each word underlined, as openai/whisper.

@@ -27,7 +27,15 @@ from lithophone.decode.options import (
 )
 from lithophone.errors import OptionError
 from lithophone.model.config import ModelType, Variant
-from lithophone.text.prompts import Task, Transcribe, clean_keywords, default_task, language_code, task_named
+from lithophone.text.prompts import (
+    Task,
+    Transcribe,
+    clean_keywords,
+    default_task,
+    language_code,
+    source_code,
+    task_named,
+)
 
 DECODERS: dict[str, type[Decoder]] = {
     "greedy": Greedy, "speculative": Speculative, "beam": BeamSearch, "sample": Sampling, "edit": Edit, "ctc": CTC,
@@ -63,10 +71,12 @@ class TranscribeOptions:
     word_timestamps: bool = _option(False, "Give every word its start, end and confidence.")
     batch_size: int = _option(8, "Windows decoded together.")
     limit_s: float = _option(30.0, "Longest window in seconds.")
-    max_new_tokens: int | None = _option(None, "Tokens of a reply at most (default: 200 per 30 s, more if needed).")
+    max_new_tokens: int | None = _option(
+        None, "Maximum number of tokens per window (default: 200 per 30 s, more if needed)."
+    )
     foreign_penalty: float | None = _option(
         None,
-        "Nats off the encoder's logits of letters that `language` is not spelled with (default: the model's "
+        "Logit penalty, in nats, on characters outside the language's alphabet (default: the model's "
         "generation_config.json, else 0).",
     )
     decode: str | None = _option(
@@ -141,8 +151,7 @@ class TranscribeOptions:
     @property
     def text_language(self) -> str | None:
         """Code of the transcript's language; None where unknown."""
-        name = self.language if self.to is None else self.to
-        return None if name is None else language_code(name)
+        return source_code(self.language) if self.to is None else language_code(self.to)
 
     def _check_decoder(self) -> None:
         if self.decode is not None and self.decode not in DECODERS:

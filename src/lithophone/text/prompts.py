@@ -125,18 +125,18 @@ def task_named(name: str, **options: Any) -> Task:
     return TASKS[name](**options)
 
 
-def language_code(name: str) -> str:
-    """`"FR"`, `"fr-CA"`, `"fr_CA"`, `"French"` -> `"fr"`. Raises OptionError for other languages."""
+def language_code(name: str, allowed: Iterable[str] = tuple(LANGUAGES)) -> str:
+    """`"FR"`, `"fr-CA"`, `"fr_CA"`, `"French"` -> `"fr"`. Raises OptionError, naming those `allowed`, for others."""
     wanted = str(name).strip().lower()
     for code, title in LANGUAGES.items():
         if code == base_language(wanted) or wanted == title.lower():
             return code
-    raise OptionError(f"unknown language {name!r}; allowed are {_languages_text(LANGUAGES)}")
+    raise OptionError(f"unknown language {name!r}; allowed are {_languages_text(allowed)}")
 
 
 def source_code(name: str | None) -> str | None:
     """`language_code` of the speech; None if unknown."""
-    code = None if name is None else language_code(name)
+    code = None if name is None else language_code(name, SOURCE_LANGUAGES)
     if code is not None and code not in SOURCE_LANGUAGES:
         raise OptionError(f"no {LANGUAGES[code]} speech is understood, only {_languages_text(SOURCE_LANGUAGES)}")
     return code
