@@ -150,8 +150,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--largest-list", type=int, default=50, help="most keywords in a training list")
     parser.add_argument("--distractors", type=int, default=20, help="distractors in the lists of dev clips")
     add_run_arguments(parser, steps=1000, lr=3e-4, seed=6)
-    parser.add_argument("--warmup", type=int, default=50)
-    parser.add_argument("--cooldown", type=int, default=300)
+    parser.add_argument("--warmup", type=int, default=50, help="steps over which the learning rate rises")
+    parser.add_argument("--cooldown", type=int, default=300, help="last steps, over which the learning rate falls")
     args = parser.parse_args(argv)
 
     ranks = begin(args)

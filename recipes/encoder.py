@@ -57,13 +57,13 @@ def encoder_losses(task: EncoderTask, tokenizer: Tokenizer) -> Callable[[SpeechB
 def main(argv: Sequence[str] | None = None) -> None:
     parser = recipe_parser(__doc__)
     add_data_arguments(parser, batch_seconds=40.0, row_frames=(200, 400, 600))
-    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True, help="folder of the tokenizer")
     parser.add_argument(
         "--init", help="start from the encoder of a model, by name or folder, or of a run: lithophone-tiny"
     )
     add_run_arguments(parser, steps=6000, lr=1.5e-3, seed=1)
-    parser.add_argument("--warmup", type=int, default=300)
-    parser.add_argument("--cooldown", type=int, default=1500)
+    parser.add_argument("--warmup", type=int, default=300, help="steps over which the learning rate rises")
+    parser.add_argument("--cooldown", type=int, default=1500, help="last steps, over which the learning rate falls")
     args = parser.parse_args(argv)
 
     ranks = begin(args)

@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("encoder", help="the trained encoder: a folder of the recipe encoder, or a model")
     parser.add_argument("--towards", required=True, help="the encoder it started from: a folder or a model")
     parser.add_argument("--share", type=float, default=0.25, help="share of the way back to --towards")
-    parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True, help="folder of the tokenizer")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     args = parser.parse_args(argv)
 
     tokenizer = Tokenizer.from_folder(args.tokenizer)

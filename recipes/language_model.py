@@ -165,18 +165,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="manifests whose texts are left out")
     parser.add_argument("--mix", nargs="*", default=[], help=TaskMix.SYNTAX)
     parser.add_argument("--alpha", type=float, default=ALPHA, help="languages are sampled by sentences ** alpha")
-    parser.add_argument("--batch-tokens", type=int, default=3000)
+    parser.add_argument("--batch-tokens", type=int, default=3000, help="tokens per batch")
     parser.add_argument(
         "--growing-steps",
         type=int,
         default=800,
         help="steps until all sentences are drawn; 0 for a trained model",
     )
-    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True, help="folder of the tokenizer")
     parser.add_argument("--init", help="start from the language model of a model, by name or folder: lithophone-tiny")
     add_run_arguments(parser, steps=4000, lr=2e-3, seed=1, save_every=500)
-    parser.add_argument("--warmup", type=int, default=200)
-    parser.add_argument("--cooldown", type=int, default=800)
+    parser.add_argument("--warmup", type=int, default=200, help="steps over which the learning rate rises")
+    parser.add_argument("--cooldown", type=int, default=800, help="last steps, over which the learning rate falls")
     args = parser.parse_args(argv)
 
     ranks = begin(args)

@@ -11,7 +11,6 @@ states; their language is `ja-t-LANG` (BCP 47), whose first part always conditio
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from lithophone.errors import ManifestError, OptionError
 from lithophone.languages import base_language
 from lithophone.train.phonemes.to_kana import spelled_in_kana
 from lithophone.train.phonemes.to_romance import ORTHOGRAPHIES, spelled_in_romance
+from lithophone.train.run.arguments import recipe_parser
 
 SPEECH_SYNTAX = "MANIFEST:LANG[@CORPUS][:CLIPS]"
 ESPEAK_NAME = {"en": "en-gb", "fr": "fr-fr", "de": "de"}
@@ -82,8 +82,8 @@ def chosen(spec: str) -> tuple[str, list[Entry]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("speech", nargs="+", metavar=SPEECH_SYNTAX)
+    parser = recipe_parser(__doc__)
+    parser.add_argument("speech", nargs="+", metavar=SPEECH_SYNTAX, help="clips to spell")
     parser.add_argument("--into", choices=INTO, default="ja", help="language of the spelling")
     parser.add_argument("--out", type=Path, required=True, help="the manifest to write")
     args = parser.parse_args(argv)

@@ -339,8 +339,8 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--joins", type=int, default=4, help="most neighbouring clips in a row")
     add_init_arguments(parser)
     add_run_arguments(parser, steps=3000, lr=5e-4, seed=3)
-    parser.add_argument("--warmup", type=int, default=150)
-    parser.add_argument("--cooldown", type=int, default=1000)
+    parser.add_argument("--warmup", type=int, default=150, help="steps over which the learning rate rises")
+    parser.add_argument("--cooldown", type=int, default=1000, help="last steps, over which the learning rate falls")
     args = parser.parse_args(argv)
     check_init_arguments(parser, args)
     return args

@@ -10,7 +10,6 @@ resumes, and the manifest lists them.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import io
 import json
@@ -30,6 +29,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
+
+from lithophone.train.run.arguments import recipe_parser
 
 RATE_HZ = 16_000
 ENGINES = ("kokoro", "pico", "flite", "openjtalk")
@@ -264,20 +265,20 @@ def write_manifest(clips: list[Clip], engine: str, lang: str, out: Path) -> Path
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("engine", choices=ENGINES)
+    parser = recipe_parser(__doc__)
+    parser.add_argument("engine", choices=ENGINES, help="speech synthesiser")
     parser.add_argument("--text", type=Path, required=True, help="sentences, one a line")
-    parser.add_argument("--lang", default="en", choices=sorted(LANGUAGES))
-    parser.add_argument("--clips", type=int, default=1000)
-    parser.add_argument("--out", type=Path, default=Path("data/synth"))
-    parser.add_argument("--models", type=Path, default=Path("data/voices/kokoro"))
+    parser.add_argument("--lang", default="en", choices=sorted(LANGUAGES), help="language")
+    parser.add_argument("--clips", type=int, default=1000, help="number of clips")
+    parser.add_argument("--out", type=Path, default=Path("data/synth"), help="folder of the results")
+    parser.add_argument("--models", type=Path, default=Path("data/voices/kokoro"), help="folder of the voices' models")
     parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="manifests whose texts are not spoken")
     parser.add_argument("--voices", help="comma-separated: speak with these voices, unblended (to make a test set)")
     parser.add_argument(
         "--foreign", type=float, default=0.0, help="share of Kokoro's clips with voices of any language"
     )
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random numbers")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     args = parser.parse_args()
 
     voices = voices_of(args.engine, args.lang, args.models)

@@ -8,7 +8,6 @@ packed into Whisper's windows of 30 s. A clip has `features.frame_count` rows, a
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import soundfile
 
 from lithophone.audio.features import FRAME_S, RATE_HZ, frame_count
+from lithophone.train.run.arguments import recipe_parser
 from lithophone.train.transplant.whisper_weights import fetch_whisper
 
 WINDOW = 30 * RATE_HZ
@@ -68,14 +68,14 @@ def states_of(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = recipe_parser(__doc__)
+    parser.add_argument("manifest", type=Path, help="JSON lines of clips")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--langs", help="comma-separated; all when left out")
     parser.add_argument("--corpora", help="comma-separated; all when left out")
     parser.add_argument("--every", type=int, default=1, help="only one clip in so many")
-    parser.add_argument("--model", type=Path, default=Path("data/whisper-base"))
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--model", type=Path, default=Path("data/whisper-base"), help="folder of the model")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     args = parser.parse_args()
 
     from faster_whisper import WhisperModel

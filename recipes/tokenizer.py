@@ -7,7 +7,6 @@ Special tokens end the vocabulary, `<|audio|>` last.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from lithophone.ctc.characters import raw_text
 from lithophone.languages import LANGUAGES
 from lithophone.text.prompts import KEYWORDS, PUNCTUATED, RAW
 from lithophone.train.data.sentences import read_lines
+from lithophone.train.run.arguments import recipe_parser
 from lithophone.train.targets.ctc_transcripts import ctc_transcript
 
 SPECIAL = ("<|pad|>", "<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<|audio|>")
@@ -61,12 +61,12 @@ def build(lines: dict[str, list[str]], vocab: int) -> Tokenizer:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = recipe_parser(__doc__)
     parser.add_argument("--text", nargs="+", required=True, help="LANG=PATH, one sentence a line")
     parser.add_argument("--lines", type=int, help="most lines per language, drawn at random")
-    parser.add_argument("--vocab", type=int, default=1024)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--vocab", type=int, default=1024, help="number of tokens")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random numbers")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     args = parser.parse_args(argv)
 
     args.out.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,6 @@ punctuation; tokenised lower-case English is written in usual form.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -35,6 +34,7 @@ from lithophone.data.manifest import Entry, read_entries, write_entries
 from lithophone.errors import ManifestError, OptionError
 from lithophone.languages import base_language
 from lithophone.metrics.wer import measure_name, units
+from lithophone.train.run.arguments import recipe_parser
 from lithophone.train.translation_filter import Reason, TranslationVerdict, agreement_limit, judge, tally
 
 CHUNK = 1000
@@ -355,7 +355,7 @@ def translated(entries: Sequence[Entry], tables: Mapping[str, Mapping[str, str]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = recipe_parser(__doc__)
     parser.add_argument("source", type=Path, help="a manifest (.jsonl), or sentences, one a line")
     parser.add_argument("--lang", required=True, help="language of the transcripts")
     parser.add_argument("--out", type=Path, required=True, help="manifest, or for sentences a table of one language")
@@ -369,7 +369,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--corpora", nargs="*", default=[], help="only these of the manifest")
     parser.add_argument("--limit", type=int, help="draw so many of the sentences")
     parser.add_argument("--agreement", type=float, help="highest error rate between systems; default 0.3, CER 0.4")
-    parser.add_argument("--cache", type=Path, default=Path("data/translations/cache"))
+    parser.add_argument("--cache", type=Path, default=Path("data/translations/cache"), help="folder of translations")
     args = parser.parse_args(argv)
 
     forth, back = ([parse_system(text) for text in texts] for texts in (args.system, args.back))

@@ -233,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = recipe_parser(__doc__)
     parser.add_argument("--whisper", type=Path, help="folder of a Whisper model (default: whisper-base, downloaded)")
     add_data_arguments(parser, batch_seconds=WINDOW_S, row_frames=ROW_FRAMES)
-    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True, help="folder of the tokenizer")
     add_run_arguments(parser, steps=1_000_000, lr=3e-4, seed=1)
     parser.add_argument("--measured", type=int, default=64, help="windows of the statistics")
     parser.add_argument("--stem-steps", type=int, default=400)

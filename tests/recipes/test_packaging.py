@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import lithophone
-from lithophone.cli.train import find_recipe
+from lithophone.cli.main import app
+from lithophone.cli.train import find_recipe, train
 from tests.conftest import ROOT
 
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.py"))
@@ -31,6 +34,31 @@ def test_every_recipe_shows_how_it_is_called(name: str) -> None:
     """By the command that works after an installation."""
     tree = ast.parse((ROOT / "recipes" / f"{name}.py").read_text(encoding="utf-8"))
     assert f"    lithophone train {name} " in str(ast.get_docstring(tree))
+
+
+@pytest.mark.parametrize("name", ["encoder", "tokenizer"])
+def test_the_help_of_a_recipe_has_its_command_defaults_and_descriptions(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [])
+        patch.setattr(sys, "path", [*sys.path])
+        with pytest.raises(SystemExit):
+            train(name, ["--help"])
+        text = capsys.readouterr().out
+        with pytest.raises(SystemExit):
+            train(name, ["--no-such-option"])
+    assert text.startswith(f"usage: lithophone train {name} ")
+    assert f"lithophone train {name}: error:" in capsys.readouterr().err
+    assert "(default: " in text
+    assert "(default: None)" not in text
+    options = re.split(r"\n  (?=-)", text.partition("\noptions:")[2])[1:]
+    assert [one for one in options if not re.search(r"( {2,}|\n)\s*\S+ \S", one)] == []
+
+
+def test_the_help_of_train_lists_the_recipes() -> None:
+    done = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "300"})
+    assert all(name in done.stdout for name in RECIPES)
 
 
 def test_recipes_of_an_installed_package_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

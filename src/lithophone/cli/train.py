@@ -14,10 +14,21 @@ from lithophone.cli import terminal
 from lithophone.errors import OptionError
 
 
+def recipes() -> dict[str, Path]:
+    """Recipes by name."""
+    return {path.stem: path for folder in recipe_folders() for path in sorted(folder.glob("*.py"))}
+
+
+def recipe_folders() -> list[Path]:
+    """Folders of recipes, last first: working directory, checkout, wheel."""
+    package = Path(lithophone.__file__).parent
+    return [package / "recipes", package.parents[1] / "recipes", Path("recipes")]
+
+
 @terminal.with_exit_status
 def train(
-    recipe: Annotated[str, typer.Argument(help="A Python file, or the name of one in recipes/.")],
-    args: Annotated[list[str] | None, typer.Argument(metavar="ARGS...", help="Handed on to the recipe.")] = None,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help=f"A Python file, or one of: {', '.join(recipes())}.")],
+    args: Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="Options of the recipe.")] = None,
 ) -> None:
     """Run a training recipe; `lithophone train RECIPE --help` shows its own options."""
     path = find_recipe(recipe)
@@ -31,13 +42,7 @@ def find_recipe(name: str) -> Path:
     """The recipe's path; OptionError names those available."""
     if Path(name).is_file():
         return Path(name)
-    found = {path.stem: path for folder in recipe_folders() for path in sorted(folder.glob("*.py"))}
+    found = recipes()
     if name not in found:
         raise OptionError(f"no recipe {name!r}; there are {', '.join(found) or 'none'}, or give a Python file")
     return found[name]
-
-
-def recipe_folders() -> list[Path]:
-    """Folders of recipes, last first: working directory, checkout, wheel."""
-    package = Path(lithophone.__file__).parent
-    return [package / "recipes", package.parents[1] / "recipes", Path("recipes")]

@@ -49,7 +49,7 @@ class ModelChoice:
 def transcribe(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Audio or video files, folders or patterns; - is standard input."),
+        typer.Argument(metavar="FILE", help="Audio or video files, folders or patterns; - is standard input."),
     ],
     model: terminal.Model = DEFAULT_MODEL,
     output_format: Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,19 @@ ROW_FRAMES = (200, 400, 600, 800)
 LONGEST_S = 30.0
 
 
+class RecipeHelp(argparse.RawDescriptionHelpFormatter):
+    """The description as it is written, and the default of every option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        has_default = action.default not in (None, False, argparse.SUPPRESS)
+        return (action.help or "") + " (default: %(default)s)" * has_default
+
+
 def recipe_parser(description: str | None) -> argparse.ArgumentParser:
     """Parser whose help begins with the recipe's docstring, unformatted."""
-    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    path = Path(sys.argv[0])
+    name = f"lithophone train {path.stem}" if path.parent.name == "recipes" else None
+    return argparse.ArgumentParser(name, description=description, formatter_class=RecipeHelp)
 
 
 def add_run_arguments(
@@ -34,21 +45,25 @@ def add_run_arguments(
 ) -> None:
     """Options of the run, except the shape of the learning-rate schedule."""
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints, log and results")
-    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--steps", type=int, default=steps, help="optimiser steps")
     parser.add_argument("--lr", type=float, default=lr, help="peak learning rate")
-    parser.add_argument("--seed", type=int, default=seed)
+    parser.add_argument("--seed", type=int, default=seed, help="seed of the random numbers")
     parser.add_argument("--workers", type=int, default=1, help="loader processes; 0: batches are made between steps")
     parser.add_argument("--accumulate", type=int, default=LoopOptions.accumulate, help="batches per step")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, cuda:1, ..."
+    )
     parser.add_argument("--fp32", action="store_true", help="compute in float32 instead of bfloat16")
     parser.add_argument("--shard", action="store_true", help="shard weights and optimiser state over ranks (FSDP2)")
     parser.add_argument(
         "--gradient-checkpointing", action="store_true", help="recompute activations in the backward pass"
     )
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard event files")
-    parser.add_argument("--log-every", type=int, default=LoopOptions.log_every)
-    parser.add_argument("--save-every", type=int, default=save_every)
-    parser.add_argument("--evaluate-every", type=int, default=LoopOptions.evaluate_every)
+    parser.add_argument("--log-every", type=int, default=LoopOptions.log_every, help="steps between lines of the log")
+    parser.add_argument("--save-every", type=int, default=save_every, help="steps between checkpoints")
+    parser.add_argument(
+        "--evaluate-every", type=int, default=LoopOptions.evaluate_every, help="steps between evaluations"
+    )
 
 
 def add_data_arguments(
@@ -59,14 +74,14 @@ def add_data_arguments(
     alpha: float = ALPHA,
     longest_s: float = LONGEST_S,
 ) -> None:
-    parser.add_argument("--data", action="append", required=True, help=DATA_SYNTAX)
+    parser.add_argument("--data", action="append", required=True, help=f"training data: {DATA_SYNTAX}")
     parser.add_argument("--alpha", type=float, default=alpha, help="corpora are sampled by weight * hours ** alpha")
     parser.add_argument("--longest-s", type=float, default=longest_s, help="longer clips are dropped")
     parser.add_argument("--batch-seconds", type=float, default=batch_seconds, help="seconds of audio per batch")
     parser.add_argument("--row-frames", type=int, nargs="+", default=tuple(row_frames), help="row lengths in 20 ms")
     parser.add_argument("--plain", action="store_true", help="no augmentation")
     parser.add_argument("--dev", type=Path, required=True, help="manifest of development clips")
-    parser.add_argument("--dev-langs", nargs="+", default=["en"])
+    parser.add_argument("--dev-langs", nargs="+", default=["en"], help="languages of the development clips")
     parser.add_argument("--dev-clips", type=int, default=60, help="development clips per corpus and language")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder for decoded samples")
 
