@@ -29,8 +29,8 @@ README = ROOT / "README.md"
 DOCS = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "runs" / "README.md", ROOT / "CHANGELOG.md"]
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in DOCS}
 
-VARIABLES = {"set": "ami", "M": "M"}
-"""What the variables of shell loops in the docs stand for."""
+VARIABLES = {"set": "ami", "M": "M", "demo": "src/lithophone/assets/demo"}
+"""What the shell variables of the docs stand for."""
 
 PLACES = (ROOT, ROOT / "src" / "lithophone", ROOT / "docs", ROOT / "runs")
 FOLDERS = "|".join(

@@ -8,6 +8,7 @@ import pytest
 
 from lithophone.errors import OptionError, PromptError
 from lithophone.languages import LANGUAGES, PAIRS, SOURCE_LANGUAGES
+from lithophone.pipeline.options import TranscribeOptions
 from lithophone.text.prompts import (
     SpeakerTurns,
     Task,
@@ -177,7 +178,11 @@ def test_languages_by_code_or_name() -> None:
 
 
 def test_languages_allowed_as_spoken_are_those_that_are_understood() -> None:
-    for build in (lambda: Transcribe(language="klingon"), lambda: Translate("fr", language="klingon")):
+    for build in (
+        lambda: Transcribe(language="klingon"),
+        lambda: Translate("fr", language="klingon"),
+        lambda: TranscribeOptions(language="klingon"),
+    ):
         with pytest.raises(OptionError, match=r"'klingon'; allowed are en \(English\).*ja \(Japanese\)$") as refused:
             build()
         assert "Italian" not in str(refused.value)

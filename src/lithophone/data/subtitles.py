@@ -1,4 +1,4 @@
-"""Subtitles of one recording, SubRip and WebVTT -> turns, with word times if present.
+"""Reads subtitles of one recording, SubRip (srt) or WebVTT (vtt): turns, with word times if present.
 
 Word times: srt repeats a cue with each word underlined (whisper's `--highlight_words`), vtt has `<00:01.500>` before
 words. Speakers: `<v Ann>`, or `[Ann]: ` before the text. Other tags are dropped, also `{\\an8}`.
