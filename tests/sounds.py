@@ -26,6 +26,21 @@ def noise(seconds: float, rate_hz: int = 16_000, peak: float = 0.01, seed: int =
     return np.random.default_rng(seed).uniform(-peak, peak, round(seconds * rate_hz)).astype(np.float32)
 
 
+FORMANTS_HZ = ((730, 1090, 2440), (270, 2290, 3010), (530, 1840, 2480), (300, 870, 2240))
+"""Of a, i, e and u (Peterson and Barney 1952)."""
+
+
+def sung_vowels(seconds: float, rate_hz: int = 16_000, f0_hz: float = 180.0) -> Samples:
+    """A voice (n,) that sings a vowel after the other, half a second each, with vibrato."""
+    time_s = np.arange(round(seconds * rate_hz)) / rate_hz
+    phase = 2 * np.pi * f0_hz * (time_s + 0.003 * np.sin(2 * np.pi * 5.5 * time_s))
+    formants = np.array(FORMANTS_HZ)[(time_s / 0.5).astype(int) % len(FORMANTS_HZ)]
+    harmonics = np.arange(1, int(4_000 / f0_hz))
+    near = np.exp(-(((harmonics[:, None, None] * f0_hz - formants) / 150.0) ** 2)).sum(-1)
+    sound = ((near + 0.02) / harmonics[:, None] ** 0.5 * np.sin(harmonics[:, None] * phase)).sum(0)
+    return (0.3 * sound / np.abs(sound).max()).astype(np.float32)
+
+
 def silence(seconds: float, rate_hz: int = 16_000) -> Samples:
     return np.zeros(round(seconds * rate_hz), np.float32)
 

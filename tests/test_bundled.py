@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import lithophone
+from lithophone.audio.reader import RATE_HZ, load_audio
 from lithophone.data.manifest import read_entries
 from lithophone.evaluation import evaluate
 from lithophone.hub import DEFAULT_MODEL, bundled_models
@@ -17,7 +18,9 @@ from lithophone.metrics.counts import ErrorCounts
 from lithophone.metrics.wer import score, score_characters
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.pipeline.transcriber import Transcriber
+from lithophone.transcript import Transcript
 from tests.conftest import DEMO
+from tests.sounds import sung_vowels
 
 LIMIT_BYTES = 25_000_000
 
@@ -99,3 +102,31 @@ def test_a_language_that_is_given_is_written(bundled: Transcriber) -> None:
     (japanese,) = [entry for entry in entries if entry.lang == "ja"]
     options = TranscribeOptions(language="ja", decode="ctc", ctc_head="characters")
     assert set(bundled.transcribe(japanese.audio, options=options).text) <= set(map(chr, range(0x30A1, 0x3100)))
+
+
+UNRELIABLE = {"low_confidence", "disagreement", "loop", "no_speech", "text_without_speech", "speech_without_text"}
+
+
+def codes(transcript: Transcript) -> set[str]:
+    return {warning.code for warning in transcript.warnings}
+
+
+def test_speech_backwards_and_sung_vowels_have_a_warning_and_readings_have_none(bundled: Transcriber) -> None:
+    speech = load_audio(DEMO)
+    for samples in (speech[::-1].copy(), sung_vowels(6.0)):
+        assert codes(bundled.transcribe(samples, RATE_HZ, language="en", decode="ctc")) & UNRELIABLE
+        assert codes(bundled.transcribe(samples, RATE_HZ, language="en")) & UNRELIABLE
+    assert not codes(bundled.transcribe(DEMO, language="en"))
+
+
+def test_speech_of_another_language_than_the_one_given_has_a_warning(bundled: Transcriber) -> None:
+    """Recordings of people: the encoder is sure of the sounds of clear synthetic voices in any language."""
+    for name, language in (("demo.flac", "ja"), ("ja.flac", "fr"), ("ja.flac", "en")):
+        assert codes(bundled.transcribe(DEMO.parent / name, language=language)) & UNRELIABLE, name
+
+
+def test_japanese_is_raw_unless_punctuation_is_asked_for(bundled: Transcriber) -> None:
+    file = DEMO.parent / "ja.flac"
+    as_it_comes, raw = bundled.transcribe(file, language="ja"), bundled.transcribe(file, language="ja", punctuate=False)
+    assert as_it_comes == raw
+    assert as_it_comes != bundled.transcribe(file, language="ja", punctuate=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -433,6 +435,32 @@ def test_a_penalty_there_and_back(tmp_path: Path) -> None:
     assert load_checkpoint_of(tmp_path, 0.0).foreign_penalty == 0.0
     assert load_checkpoint_of(tmp_path, 12.5).foreign_penalty == 12.5
     assert load_checkpoint(tmp_path).beams is None
+
+
+@pytest.mark.parametrize("kind", ["base", "plus"])
+def test_a_folder_that_is_saved_again_still_ends_replies(tmp_path: Path, kind: str) -> None:
+    save_checkpoint(tiny_checkpoint(kind), tmp_path / "once")
+    save_checkpoint(load_checkpoint(tmp_path / "once"), tmp_path / "twice")
+    values = json.loads((tmp_path / "twice" / "generation_config.json").read_text())
+    assert values["eos_token_id"] == tiny_checkpoint(kind).config.text_config.eos_token_id
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_files_of_a_saved_folder_have_the_permissions_of_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        save_checkpoint(tiny_checkpoint(bpe=True), tmp_path)
+    finally:
+        os.umask(before)
+    assert {path.name for path in tmp_path.iterdir()} >= {"model.safetensors", "out_llm.safetensors", "config.json"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {mode}
+
+
+@pytest.mark.parametrize("place", ["file/below", "x" * 300, "/proc/checkpoint"])
+def test_a_folder_that_cannot_be_written_is_an_error_of_ours(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"cannot be written: .+; choose another folder"):
+        save_checkpoint(tiny_checkpoint(), tmp_path / place)
 
 
 def test_raw_languages_there_and_back(tmp_path: Path) -> None:

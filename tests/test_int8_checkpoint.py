@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from lithophone.checkpoint import holds_int8, load_checkpoint, save_checkpoint, suits_int8
 from lithophone.errors import CheckpointError, ConfigError, OptionError
-from lithophone.model.quantize import SCALE, has_int8, int8_layers, quantize_
+from lithophone.model.quantize import SCALE, has_int8, int8_layers, is_quantized, quantize_
 from lithophone.pipeline.transcriber import load
 from lithophone.runtime import torch_dtype
 from tests.test_checkpoint import our_tokens
@@ -79,6 +79,18 @@ def test_a_folder_of_integers_loads_as_it_comes_on_a_cpu_without_exact_products(
     assert (has_int8(model.checkpoint.network), model.dtype) == (False, torch.float32)
     with pytest.raises(OptionError, match="VNNI or AMX"):
         load(integers, "cpu", "int8")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_without_exact_products_integers_are_read_in_the_dtype_given(
+    integers: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    monkeypatch.setattr("lithophone.model.quantize.is_exact", lambda kind: False)
+    model = load(integers, "cpu", dtype)
+    assert (has_int8(model.checkpoint.network), model.dtype) == (False, getattr(torch, dtype))
+    model.save(integers.parent / "again")
+    assert not is_quantized(json.loads((integers.parent / "again" / "config.json").read_text()))
+    assert not has_int8(load(integers.parent / "again", "cpu").checkpoint.network)
 
 
 def test_a_folder_of_integers_can_be_read_as_floats(floats: Path, integers: Path) -> None:

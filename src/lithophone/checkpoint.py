@@ -177,8 +177,19 @@ def load_checkpoint(
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dtype | None = None) -> None:
-    """Write a folder for `load_checkpoint` and `transformers`; nar: of its generation. `dtype` None keeps dtypes."""
-    folder, config = Path(folder), checkpoint.config
+    """Write a folder for `load_checkpoint` and `transformers`; nar: of its generation. `dtype` None keeps dtypes.
+
+    Raises CheckpointError where the folder cannot be written.
+    """
+    try:
+        _save(checkpoint, Path(folder), dtype)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CheckpointError(f"{folder} cannot be written: {reason}; choose another folder") from error
+
+
+def _save(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | None) -> None:
+    config = checkpoint.config
     names = NAR_NAMES[config.generation] if isinstance(config, NarConfig) else PUBLISHED
     save_weights(checkpoint.network, folder, dtype=dtype, names=names)
     write_json(folder / CONFIG, config.to_dict() | ({QUANTIZED: QUANTIZATION} if has_int8(checkpoint.network) else {}))

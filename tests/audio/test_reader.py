@@ -302,9 +302,10 @@ def test_very_short_and_silent_is_fine(n: int, seconds: float) -> None:
     [
         ([], "holds no samples"),
         (np.zeros((0, 2)), "holds no samples"),
-        (None, "allowed are"),
         (["a"], "allowed are"),
         ([1, 2, 3], "has type int64: allowed are uint8, int16, int32"),
+        (None, "the NoneType given is no recording: give a path, bytes, file or array"),
+        ({"array": [0.0]}, "the dict given is no recording"),
         (np.zeros(9, bool), "has type bool"),
         (np.zeros(9, complex), "has type complex128"),
         ([[0.1], [0.1, 0.2]], "is no recording"),

@@ -296,7 +296,7 @@ def test_sources_that_raise_leave_the_engine_clean() -> None:
     assert not engine.busy
 
 
-@pytest.mark.parametrize("given", [["a.wav", "b.wav"], (Path("a.wav"), b"RIFF"), [AudioSource("a.wav")]])
+@pytest.mark.parametrize("given", [["a.wav", "b.wav"], (Path("a.wav"), b"RIFF"), [AudioSource("a.wav")], ("a.wav",)])
 def test_several_recordings_in_place_of_one_are_refused(tiny: Transcriber, given: Any) -> None:
     for call in (tiny.transcribe, tiny.stream):
         with pytest.raises(OptionError, match="use transcribe_many"):
@@ -335,6 +335,16 @@ def test_a_cut_file_has_a_warning_in_its_transcript(tiny: Transcriber, tmp_path:
     [warning] = [w for w in tiny.transcribe(cut, **SHORT).warnings if w.code == "damaged"]
     assert "cut off" in warning.message
     assert (warning.start_s, warning.end_s) == (0.0, pytest.approx(6.0, abs=0.01))
+
+
+@pytest.mark.parametrize(("file_format", "share"), [("FLAC", 0.5), ("WAV", 0.7), ("MP3", 0.4)])
+def test_a_cut_file_has_its_warning_in_the_document(tiny: Transcriber, file_format: str, share: float) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, SAMPLES, RATE_HZ, format=file_format)
+    data = file.getvalue()
+    whole, cut = (tiny.transcribe(part, **SHORT).to_dict() for part in (data, data[: int(len(data) * share)]))
+    assert "damaged" not in [warning["code"] for warning in whole["warnings"]]
+    assert "damaged" in [warning["code"] for warning in cut["warnings"]]
 
 
 def test_no_word_or_segment_ends_behind_its_recording(tiny: Transcriber) -> None:

@@ -41,6 +41,8 @@ def _as_array(source: Any) -> NDArray[Any]:
         array = np.asarray(source)
     except (TypeError, ValueError) as error:
         raise AudioError(f"{name_of(source)} is no recording ({error}): give a path, bytes, file or array") from error
+    if array.dtype.kind == "O":
+        raise AudioError(f"{name_of(source)} is no recording: give a path, bytes, file or array")
     if array.size and array.dtype.kind != "f" and array.dtype.newbyteorder("=") not in (np.uint8, np.int16, np.int32):
         raise AudioError(f"{name_of(source)} has type {array.dtype}: allowed are uint8, int16, int32, floats in -1..1")
     return array

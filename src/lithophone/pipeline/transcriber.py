@@ -139,7 +139,7 @@ class Transcriber:
         return self._in_order(self._items(_checked_sources(sources), rate_hz, request))
 
     def save(self, folder: str | Path) -> None:
-        """Write the model to a folder for `load`."""
+        """Write the model to a folder for `load`; CheckpointError where it cannot be written."""
         save_checkpoint(self.checkpoint, folder)
 
     def _items(self, sources: Iterable[Any], rate_hz: float | None, default: Request) -> Generator[_Item, None, None]:
@@ -271,7 +271,7 @@ def _is_recording(source: object) -> bool:
 def _check_single(source: object) -> None:
     """OptionError for a list of files; a list of numbers is samples."""
     if isinstance(source, list | tuple) and source and all(_is_recording(part) for part in source):
-        raise OptionError(f"one recording is expected, and {len(source)} were given: use transcribe_many for several")
+        raise OptionError(f"one recording is expected, not a list of {len(source)}: use transcribe_many for a list")
 
 
 def _checked_sources(sources: Any) -> Iterable[Any]:

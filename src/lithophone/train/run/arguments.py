@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from lithophone.audio.features import FRAME_S
+from lithophone.files import check_writable
 from lithophone.train.data.augment import Augment
 from lithophone.train.data.batches import MixtureOptions, SpeechBatch, SpeechMixture
 from lithophone.train.data.corpora import ALPHA, CACHE, DATA_SYNTAX, CorpusPart, as_sources, data_report, read_parts
@@ -87,7 +88,8 @@ def add_data_arguments(
 
 
 def begin(args: argparse.Namespace) -> Ranks:
-    """Join the process group, and seed PyTorch with `--seed`."""
+    """Join the process group, and seed PyTorch with `--seed`. Raises OptionError where `--out` cannot be written."""
+    check_writable(args.out / "log.jsonl", "--out")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(args.seed)
     return join_ranks(args.device)
