@@ -109,6 +109,12 @@ def test_a_place_that_cannot_be_written_is_refused_with_the_option(tmp_path: Pat
         check_writable(tmp_path / place, "--html")
 
 
+def test_a_folder_without_permission_to_write_is_refused(unprivileged: Path) -> None:
+    (unprivileged / "closed").mkdir(mode=0o500)
+    with pytest.raises(OptionError, match=r"--html .* cannot be written: Permission denied"):
+        check_writable(unprivileged / "closed" / "new" / "a.html", "--html")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
 def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write_bytes(_: Path, data: bytes) -> int:

@@ -103,15 +103,14 @@ def test_a_folder_without_recordings_is_refused(tmp_path: Path) -> None:
     assert "is a folder without recordings" in reasons(str(tmp_path))[0]
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may open everything")
-def test_what_may_not_be_entered_or_read_is_refused_and_the_rest_is_found(tmp_path: Path) -> None:
-    made(tmp_path, "a.wav", "locked/b.wav", "secret.wav")
-    (tmp_path / "locked").chmod(0)
-    (tmp_path / "secret.wav").chmod(0)
+def test_what_may_not_be_entered_or_read_is_refused_and_the_rest_is_found(unprivileged: Path) -> None:
+    made(unprivileged, "a.wav", "locked/b.wav", "secret.wav")
+    (unprivileged / "locked").chmod(0)
+    (unprivileged / "secret.wav").chmod(0)
     try:
-        inputs, refused = find_inputs([str(tmp_path / "secret.wav"), str(tmp_path)])
+        inputs, refused = find_inputs([str(unprivileged / "secret.wav"), str(unprivileged)])
     finally:
-        (tmp_path / "locked").chmod(0o700)
+        (unprivileged / "locked").chmod(0o700)
     assert [one.output.name for one in inputs] == ["a", "secret"]
     assert len(refused) == 2
     assert all("Permission denied" in one.reason for one in refused)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -175,11 +174,17 @@ def test_a_line_that_is_nested_too_deep_is_named(tmp_path: Path) -> None:
         read_entries(manifest(tmp_path, "[" * 100_000))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter any folder")
-def test_a_folder_that_may_not_be_entered_is_told(tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir(mode=0o000)
+def test_a_folder_that_may_not_be_entered_is_an_error_of_the_manifest(unprivileged: Path) -> None:
+    (unprivileged / "closed").mkdir(mode=0o000)
     with pytest.raises(ManifestError, match="Permission denied"):
-        read_entries(manifest(tmp_path, json.dumps(GOOD | {"audio": "closed/a.wav"})))
+        read_entries(manifest(unprivileged, json.dumps(GOOD | {"audio": "closed/a.wav"})))
+
+
+def test_a_manifest_that_may_not_be_read_is_an_error_of_ours(unprivileged: Path) -> None:
+    path = manifest(unprivileged, json.dumps(GOOD))
+    path.chmod(0)
+    with pytest.raises(ManifestError, match="Permission denied"):
+        read_entries(path)
 
 
 @pytest.mark.parametrize(

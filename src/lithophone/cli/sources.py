@@ -69,10 +69,15 @@ def _inputs_of(argument: str) -> Iterator[InputFile | Unreadable]:
         return
     if stat.S_ISDIR(mode):
         yield from _files_below(argument)
-    elif stat.S_ISREG(mode) and not os.access(argument, os.R_OK):
+    elif stat.S_ISREG(mode) and not _may_read(argument):
         yield Unreadable(argument, "cannot be opened (Permission denied): give a file that you may read")
     else:
         yield InputFile(argument, Path(argument), PurePath(Path(argument).stem))
+
+
+def _may_read(path: str) -> bool:
+    """By the effective user, as opening does; `os.access` takes the real one."""
+    return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _stdin() -> InputFile | Unreadable:
