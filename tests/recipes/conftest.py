@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 from tests.recipes.spoken import SENTENCES, write_songs
 
 ENCODER = EncoderConfig(hidden_dim=48, num_layers=2, num_heads=2, dim_head=16, feedforward_mult=2, dropout=0.0)
-COMMON = "--workers 0 --device cpu --fp32 --log-every 20"
+COMMON = "--workers 0 --device cpu --precision float32 --log-every 20"
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -24,7 +24,7 @@ def biased(recipes: dict[str, ModuleType], folder: Path, speech: Path) -> Path:
         "--init", str(speech / "model"), "--data", f"{manifest}:en", "--dev", str(manifest),
         "--out", str(place / "out"), *f"--cache {folder / 'cache'} --row-frames 50 --plain --batch-seconds 6 "
         "--largest-list 4 --distractors 2 --steps 240 --warmup 10 --cooldown 120 --lr 2e-3 --evaluate-every 240 "
-        "--log-every 10 --workers 0 --device cpu --fp32".split(),
+        "--log-every 10 --workers 0 --device cpu --precision float32".split(),
     ])  # fmt: skip
     return place / "out"
 

@@ -53,8 +53,8 @@ def run(
     recipe.main([
         "--model", str(folder / "base"), "--data", str(manifest), "--dev", str(manifest), "--out", str(out),
         "--cache", str(folder / "cache"), "--parts", *parts, *f"--lora-rank 8 --lora-alpha 16 --row-frames 50 --plain "
-        f"--batch-seconds 3 --mix keywords=0 punctuated=0 --warmup 2 --cooldown 5 --workers 0 --device cpu --fp32 "
-        f"{options}".split(),
+        f"--batch-seconds 3 --mix keywords=0 punctuated=0 --warmup 2 --cooldown 5 --workers 0 --device cpu "
+        f"--precision float32 {options}".split(),
     ])  # fmt: skip
 
 

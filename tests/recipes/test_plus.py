@@ -39,7 +39,7 @@ from tests.tiny_tokenizer import SPECIAL
 
 EDGE_S = 0.1
 """Silence in front of a song, which is the reason why every reply with times begins with one."""
-COMMON = "--plain --workers 0 --device cpu --fp32 --clusters 2"
+COMMON = "--plain --workers 0 --device cpu --precision float32 --clusters 2"
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.recipes.conftest import ENCODER
 from tests.recipes.spoken import SENTENCES, write_songs
 
-RUN = "--workers 0 --device cpu --fp32 --log-every 1 --steps 2"
+RUN = "--workers 0 --device cpu --precision float32 --log-every 1 --steps 2"
 
 
 def losses(folder: Path) -> dict[str, float]:

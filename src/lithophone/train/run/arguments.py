@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lithophone.audio.features import FRAME_S
 from lithophone.files import check_writable
+from lithophone.runtime import PRECISIONS, training_dtype
 from lithophone.train.data.augment import Augment
 from lithophone.train.data.batches import MixtureOptions, SpeechBatch, SpeechMixture
 from lithophone.train.data.corpora import ALPHA, CACHE, DATA_SYNTAX, CorpusPart, as_sources, data_report, read_parts
@@ -54,7 +55,11 @@ def add_run_arguments(
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, cuda:1, ..."
     )
-    parser.add_argument("--fp32", action="store_true", help="compute in float32 instead of bfloat16")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="dtype of computation (default: bfloat16, but float32 on CPUs without AVX-512)",
+    )
     parser.add_argument("--shard", action="store_true", help="shard weights and optimiser state over ranks (FSDP2)")
     parser.add_argument(
         "--gradient-checkpointing", action="store_true", help="recompute activations in the backward pass"
@@ -101,7 +106,7 @@ def loop_options(args: argparse.Namespace, schedule: LearningRate, ranks: Ranks)
         folder=args.out,
         device=ranks.device,
         leads=ranks.leads,
-        precision=torch.float32 if args.fp32 else torch.bfloat16,
+        precision=training_dtype(args.precision, torch.device(ranks.device)),
         log_every=args.log_every,
         save_every=args.save_every,
         evaluate_every=args.evaluate_every,
