@@ -81,6 +81,9 @@ class Judged(NamedTuple):
     prompts: list[Tensor]
     replies: list[Reply]
 
+    def first(self, n: int) -> Judged:
+        return Judged(self.model, self.prompts[:n], self.replies[:n])
+
     def decode(self, options: Speculative, drafts: list[Ids], batch: int, folds: list[str] | None) -> list[Reply]:
         starts = range(0, len(self.prompts), batch)
         parts = [slice(at, at + batch) for at in starts]
@@ -112,11 +115,13 @@ def long() -> Judged:
     return judge(decided_model(), FEW)
 
 
-@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize(("batch", "n"), [(1, N_PROMPTS // 4), (8, N_PROMPTS)])
 @pytest.mark.parametrize("folds", [None, FOLDS], ids=["ids", "folds"])
 @pytest.mark.parametrize("kind", DRAFTS)
-def test_an_exact_reply_is_the_greedy_reply(judged: Judged, kind: str, folds: list[str] | None, batch: int) -> None:
-    rng = random.Random(kind)
+def test_an_exact_reply_is_the_greedy_reply(
+    judged: Judged, kind: str, folds: list[str] | None, batch: int, n: int
+) -> None:
+    rng, judged = random.Random(kind), judged.first(n)
     drafts = [DRAFTS[kind](list(reply.ids), rng) for reply in judged.replies]
     replies = judged.decode(Speculative(BUDGET, lookahead=rng.choice((1, 3, 16))), drafts, batch, folds)
     assert_same_replies(replies, judged.replies)
