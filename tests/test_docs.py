@@ -10,11 +10,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
 from typer.main import get_command
 
+import lithophone
 from lithophone.cli.main import app
 from lithophone.cli.options import WORDS
 from lithophone.cli.train import find_recipe
@@ -164,6 +166,36 @@ def test_options_in_the_readme_are_all_that_there_are() -> None:
     rows = re.findall(r"^\| (.*) \|$", TEXTS["README.md"], re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert {field.name for field in dataclasses.fields(TranscribeOptions)} <= named
+
+
+# --- installing
+
+PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+EXTRAS = set(
+    re.findall(r"^([\w-]+) = \[", PROJECT.partition("[project.optional-dependencies]")[2].partition("\n[")[0], re.M)
+)
+INSTALLED = re.compile(r"""(?:['"]\.|lithophone|\.whl)\[([\w,-]+)\]""")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.py")) + DOCS, ids=lambda path: path.name)
+def test_extras_that_are_named_exist(path: Path) -> None:
+    named = {extra for list_ in INSTALLED.findall(path.read_text(encoding="utf-8")) for extra in list_.split(",")}
+    assert named <= EXTRAS
+
+
+@pytest.mark.parametrize("document", TEXTS)
+def test_commands_install_from_what_the_reader_has(document: str) -> None:
+    """Of a checkout or a wheel: no index has the package."""
+    lines = [line for line in code_lines(TEXTS[document]) if line.startswith("pip install") and "lithophone" in line]
+    assert [line for line in lines if ".whl" not in line] == []
+
+
+def test_wheels_that_are_named_have_the_version_of_the_project() -> None:
+    named = {found for text in TEXTS.values() for found in re.findall(r"lithophone-([\d.]+)-py3", text)}
+    assert named == {lithophone.__version__}
+
+
+# --- files
 
 
 @pytest.mark.parametrize("document", TEXTS)

@@ -160,6 +160,27 @@ def test_wav_codecs_that_cannot_be_sought_in(subtype: str, piped: bool) -> None:
     assert warnings == []
 
 
+@pytest.mark.parametrize("subtype", ["NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32"])
+@pytest.mark.parametrize("piped", [False, True])
+def test_nms_adpcm_is_refused(subtype: str, piped: bool) -> None:
+    """FFmpeg decodes it as AMR: noise of a third of the length."""
+    data = wav(tone(2.0, 8_000), 8_000, subtype)
+    with pytest.raises(AudioError, match="NMS ADPCM, which FFmpeg takes for AMR: convert"):
+        read(Pipe(data) if piped else data)
+
+
+def test_amr_inside_wav_is_read(tmp_path: Path) -> None:
+    """It has the codec number of NMS ADPCM."""
+    if "libopencore_amrnb" not in av.codec.codecs_available:
+        pytest.skip("this build of FFmpeg has no encoder for AMR")
+    sound = np.concatenate([noise(0.02, 8_000), beep(1.0, 2.0, 8_000)])
+    path = write_container(tmp_path / "a.wav", sound, 8_000, "libopencore_amrnb")
+    assert path.read_bytes()[20:22] == b"\x38\0"
+    samples, _ = read(path)
+    assert len(samples) == pytest.approx(len(sound) * 2, abs=800)
+    assert onset_s(samples, 0.15) == pytest.approx(1.02, abs=0.05)
+
+
 def test_mp3_inside_wav_ends_where_it_ends(tmp_path: Path) -> None:
     """The length in the header is a guess; reading beyond the end gave old sound again."""
     sound = np.concatenate([noise(19.0, 44_100, 0.02), tone(1.0, 44_100)])

@@ -21,7 +21,15 @@ from lithophone.audio.clock import Clock, Frame, SeekMissedError
 from lithophone.audio.mixing import Block
 from lithophone.audio.samples import RATE_HZ
 from lithophone.audio.source import Input
-from lithophone.audio.stated import PCM_FILES, file_length_s, kind_of, mp3_length_s, track_length_s, wav_shortage
+from lithophone.audio.stated import (
+    PCM_FILES,
+    file_length_s,
+    is_nms_adpcm,
+    kind_of,
+    mp3_length_s,
+    track_length_s,
+    wav_shortage,
+)
 from lithophone.errors import AudioError
 
 OPTIONS = {
@@ -95,7 +103,12 @@ class ContainerBlocks:
     def _open(self) -> None:
         mp3_s = mp3_length_s(self._file)
         self._shortage = wav_shortage(self._file)
-        is_wav = self._file.peek()[:4] == b"RIFF"
+        head = self._file.peek()
+        if is_nms_adpcm(head):
+            raise AudioError(
+                f"{self._name} holds NMS ADPCM, which FFmpeg takes for AMR: convert it to WAV with PCM or FLAC"
+            )
+        is_wav = head[:4] == b"RIFF"
         options = {**OPTIONS, "probesize": "32768"} if is_wav else OPTIONS  # else FFmpeg reads 1 MB
         try:
             self._container = cast(Any, av.open(self._file, options=options, metadata_errors="ignore"))

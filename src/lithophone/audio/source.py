@@ -21,6 +21,8 @@ ISO_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"}
 
 COPY_SIZE = 1 << 20
 
+PEEK_SIZE = 512
+
 
 def is_file(source: object) -> bool:
     """Path, bytes or file object, not an array."""
@@ -77,8 +79,8 @@ class Input:
         return self._seekable
 
     def peek(self) -> bytes:
-        """The first 12 bytes; only before anything is read."""
-        data = self.read(12)
+        """Up to 512 first bytes; only before anything is read."""
+        data = self.read(PEEK_SIZE)
         if self._seekable:
             self.seek(0)
         else:

@@ -13,6 +13,9 @@ UNKNOWN = 0xFFFF_FFFF
 
 MAX_HEADER = 1 << 16
 
+NMS_ADPCM = 0x38
+"""Codec number in WAV, which FFmpeg gives to AMR; NMS ADPCM has 2, 3 or 4 bits per sample."""
+
 PCM_FILES = {"wav", "w64", "aiff", "caf", "au"}
 """Formats (FFmpeg's first name) whose lengths and positions are exact for PCM only."""
 
@@ -74,6 +77,18 @@ def _wav_bytes(file: Input) -> tuple[int, int]:
         else:
             file.seek(size + size % 2, 1)
     return 0, 0
+
+
+def is_nms_adpcm(head: bytes) -> bool:
+    """Whether these first bytes of a file say WAV with NMS ADPCM, which FFmpeg reads as AMR."""
+    at = head.find(b"fmt ", 12)
+    codec, bits = head[at + 8 : at + 10], head[at + 22 : at + 24]
+    return (
+        head[8:12] == b"WAVE"
+        and at > 0
+        and int.from_bytes(codec, "little") == NMS_ADPCM
+        and 1 < int.from_bytes(bits, "little") < 5
+    )
 
 
 def mp3_length_s(file: Input) -> float | None:
