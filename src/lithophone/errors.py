@@ -33,3 +33,7 @@ class PromptError(LithophoneError, ValueError):
 
 class ManifestError(LithophoneError, ValueError):
     """Manifest lines that are not JSON, lack a key, or name a missing file."""
+
+
+class CancelledError(LithophoneError):
+    """The caller cancelled the work."""

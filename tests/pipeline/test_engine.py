@@ -119,6 +119,37 @@ def test_eight_different_requests_in_one_batch_give_what_they_give_alone(
     assert sum(same) <= 2
 
 
+class Recording:
+    """A key of a recording."""
+
+
+def test_a_short_recording_does_not_wait_for_all_of_a_long_one(checkpoint: Checkpoint) -> None:
+    request = resolve_request(checkpoint, TranscribeOptions(decode="ctc", batch_size=2))
+    engine, long, other, short = Engine(checkpoint), Recording(), Recording(), Recording()
+    queued = [
+        [engine.submit(replace(utterance(request, 0.5, n), recording=one)) for n in range(20)] for one in (long, other)
+    ]
+    for _ in range(3):
+        engine.step()
+    late = engine.submit(replace(utterance(request, 0.5), recording=short))
+    finished(engine, [late])
+    assert sum(pending.done for some in queued for pending in some) == 7  # three batches of 2, and one beside it
+    finished(engine, [*queued[0], *queued[1]])
+
+
+def test_recordings_of_equal_length_take_turns(checkpoint: Checkpoint) -> None:
+    """Whether they came one after the other or at once."""
+    request = resolve_request(checkpoint, TranscribeOptions(decode="ctc", batch_size=1))
+    engine, keys = Engine(checkpoint), [Recording() for _ in range(3)]
+    queued = [[engine.submit(replace(utterance(request, 0.5), recording=key)) for _ in range(4)] for key in keys]
+    done = []
+    while engine.busy:
+        engine.step()
+        done.append([sum(pending.done for pending in some) for some in queued])
+    assert done[-1] == [4, 4, 4]
+    assert max(max(counts) - min(counts) for counts in done) == 1
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
 def test_the_batch_size_changes_no_word(checkpoint: Checkpoint, batch_size: int) -> None:
     expected = alone(checkpoint, utterances(checkpoint))

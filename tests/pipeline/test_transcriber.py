@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from lithophone.checkpoint import Checkpoint
-from lithophone.errors import AudioError, CheckpointError, DownloadError, OptionError, PromptError
+from lithophone.errors import AudioError, CancelledError, CheckpointError, DownloadError, OptionError, PromptError
 from lithophone.model.speech import GraniteSpeech
 from lithophone.pipeline.assembly import Event, RecordingDone, WindowDone
 from lithophone.pipeline.engine import Engine, Pending
@@ -128,6 +128,42 @@ def test_an_abandoned_stream_leaves_nothing_behind() -> None:
         assert not engine.busy
         assert transcriber.transcribe(SAMPLES, RATE_HZ, **SHORT) == before
     assert all(pending.done for pending in engine.submitted if pending not in engine.cancelled)
+
+
+def test_events_end_when_another_thread_cancels_them() -> None:
+    transcriber, engine = counting()
+    cancelled = threading.Event()
+    events = transcriber.events([SAMPLES], RATE_HZ, batch_size=1, cancelled=cancelled, **SHORT)
+    assert isinstance(next(events), WindowDone)
+    cancelled.set()
+    with pytest.raises(CancelledError):
+        list(events)
+    engine.step()
+    assert not engine.busy
+
+
+class Blocks:
+    """Samples that somebody else has decoded, in blocks of 0.3 s."""
+
+    name, duration_s = "blocks", None
+
+    def __init__(self) -> None:
+        self.warnings = ["may be cut off"]
+        self.closed = False
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (SAMPLES[first : first + 4800] for first in range(0, len(SAMPLES), 4800))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_stream_of_blocks_is_a_source(tiny: Transcriber) -> None:
+    blocks = Blocks()
+    transcript = tiny.transcribe(AudioSource(blocks), **SHORT)
+    assert transcript.segments == tiny.transcribe(SAMPLES, RATE_HZ, **SHORT).segments
+    assert [warning.message for warning in transcript.warnings if warning.code == "damaged"] == ["may be cut off"]
+    assert blocks.closed
 
 
 def test_interleaved_calls_of_different_options_do_not_disturb_each_other(tiny: Transcriber) -> None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import soxr
@@ -23,11 +23,24 @@ from lithophone.audio.samples import RATE_HZ, Samples
 from lithophone.audio.source import Input, is_file, name_of, opened
 from lithophone.errors import AudioError
 
-__all__ = ["RATE_HZ", "AudioStream", "Samples", "load_audio", "open_audio"]
+__all__ = ["RATE_HZ", "AudioStream", "BlockStream", "Samples", "load_audio", "open_audio"]
 
 BLOCK_SIZE = 1 << 16
 
 logger = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class BlockStream(Protocol):
+    """Blocks of samples (n,), float32, 16 kHz, mono; `AudioStream` is one."""
+
+    name: str
+    warnings: list[str]
+    duration_s: float | None
+
+    def __iter__(self) -> Iterator[Samples]: ...
+
+    def close(self) -> None: ...
 
 
 def open_audio(

@@ -44,7 +44,7 @@ class RecordingDone:
 Event: TypeAlias = WindowDone | RecordingDone
 
 
-@dataclass
+@dataclass(eq=False)
 class Assembly:
     """Windows of one recording, in order."""
 

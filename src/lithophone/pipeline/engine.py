@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import itertools
 import threading
+import weakref
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -35,6 +38,8 @@ class Pending:
 
     def __init__(self, utterance: Utterance, number: int) -> None:
         self.utterance, self.number = utterance, number
+        self.turn = 0
+        """Place in line, shared by recordings: lower first."""
         self.result: WindowResult | None = None
         self.cancelled = False
 
@@ -72,11 +77,19 @@ class _Running:
 
 
 class Engine:
-    """Decodes utterances of any requests together; a request's `batch_size` bounds all that are decoded with it."""
+    """Decodes utterances of any requests together; a request's `batch_size` bounds all that are decoded with it.
+
+    Recordings take turns, one utterance each (start-time fair queueing), so that a short one does not wait for all of a
+    long one.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self._numbers = itertools.count()
+        self._turn = 0
+        """Of the utterance encoded last."""
+        self._last_turns: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        """Turn of the latest utterance of every recording."""
         self._turns = _Turns()
         self._arrived: deque[Pending] = deque()
         self._waiting: list[Pending] = []
@@ -129,19 +142,29 @@ class Engine:
 
     def _sort_out(self) -> None:
         while self._arrived:
-            self._waiting.append(self._arrived.popleft())
-        self._waiting = [pending for pending in self._waiting if not pending.cancelled]
+            pending = self._arrived.popleft()
+            pending.turn = self._next_turn(pending.utterance.recording)
+            self._waiting.append(pending)
+        self._waiting = _in_turn(pending for pending in self._waiting if not pending.cancelled)
         self._ready = deque(encoded for encoded in self._ready if not encoded.pending.cancelled)
         for running in [running for running in self._running if running.pending.cancelled]:
             assert self._scheduler is not None, "what runs is in the scheduler"
             self._scheduler.cancel(running.group)
             self._running.remove(running)
 
+    def _next_turn(self, recording: Any) -> int:
+        """One behind the recording's latest utterance, or behind the utterance encoded last."""
+        if recording is None:
+            return self._turn + 1
+        turn = max(self._turn, self._last_turns.get(recording, 0)) + 1
+        self._last_turns[recording] = turn
+        return turn
+
     def _start_over(self) -> None:
         """Requeue all that is not done, and drop the scheduler, whose state is undefined."""
         under_way = [*(one.pending for one in self._ready), *(one.pending for one in self._running)]
         left = {pending for pending in (*self._waiting, *under_way) if not pending.done}
-        self._waiting = sorted(left, key=lambda pending: pending.number)
+        self._waiting = _in_turn(left)
         self._ready.clear()
         self._running.clear()
         self._scheduler = None
@@ -149,9 +172,10 @@ class Engine:
     # --- encode
 
     def _encode_some(self) -> None:
-        """Encode the oldest waiting utterance and those nearest in length, if there is room."""
+        """Encode the first waiting utterance and those nearest in length, if there is room."""
         if not self._waiting or self._ready or not self._has_place(self._waiting[0]):
             return
+        self._turn = max(self._turn, self._waiting[0].turn)
         chosen = self._batch_of_like_length()
         batch = EncodedBatch(self.checkpoint, [pending.utterance for pending in chosen])
         results = {row: self._result(batch, row, text_reply) for row, text_reply in batch.replies().items()}
@@ -160,14 +184,14 @@ class Engine:
         encoded = [_Encoded(chosen[row], batch, row, one) for row, one in zip(open_rows, requests, strict=True)]
         for row, result in results.items():
             chosen[row].result = result
-        self._ready.extend(sorted(encoded, key=lambda one: one.pending.number))
+        self._ready.extend(sorted(encoded, key=lambda one: (one.pending.turn, one.pending.number)))
         self._waiting = [pending for pending in self._waiting if pending not in chosen]
 
     def _batch_of_like_length(self) -> list[Pending]:
         """Longest first; at most the smallest `batch_size` in it."""
-        oldest = self._waiting[0]
+        first = self._waiting[0]
         chosen: list[Pending] = []
-        for pending in sorted(self._waiting, key=lambda other: abs(other.size - oldest.size)):
+        for pending in sorted(self._waiting, key=lambda other: abs(other.size - first.size)):
             if len(chosen) < min(other.batch_size for other in (pending, *chosen)):
                 chosen.append(pending)
         return sorted(chosen, key=lambda pending: -pending.size)
@@ -248,6 +272,10 @@ class Engine:
             return result
         log_probs = batch.characters[row].log_probs.float().numpy()
         return with_words(result, log_probs, self.checkpoint.tokenizer.decode, request.text_language)
+
+
+def _in_turn(pending: Iterable[Pending]) -> list[Pending]:
+    return sorted(pending, key=lambda one: (one.turn, one.number))
 
 
 class _Turns:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lithophone.audio.reader import RATE_HZ, Samples, open_audio
+from lithophone.audio.reader import RATE_HZ, BlockStream, Samples, open_audio
 from lithophone.audio.segmenter import PART, Segmenter, Window
 from lithophone.audio.vad import SpeechDetector
 from lithophone.pipeline.options import TranscribeOptions
@@ -19,7 +20,7 @@ class AudioSource:
     """A recording, or a span or channel of it; times of its transcript count from `start_s`."""
 
     file: Any
-    """Path, bytes of a file, file object, or samples."""
+    """Path, bytes of a file, file object, samples, or a BlockStream, which is read whole and closed."""
     rate_hz: float | None = None
     """Of samples; files have their own."""
     start_s: float | None = None
@@ -44,15 +45,19 @@ class Reading:
         """Windows of speech in order. Raises AudioError."""
         source, n = self.source, 0
         segmenter = Segmenter(self.limit_s, self.detector)
-        with open_audio(
-            source.file, source.rate_hz, channel=source.channel, start_s=source.start_s, end_s=source.end_s
-        ) as stream:
+        with contextlib.closing(_opened(source)) as stream:
             self.warnings, self.duration_s = stream.warnings, stream.duration_s
             for part in _joined(stream):
                 n += len(part)
                 yield from segmenter.push(part)
         self.duration_s = n / RATE_HZ
         yield from segmenter.flush()
+
+
+def _opened(source: AudioSource) -> BlockStream:
+    if isinstance(source.file, BlockStream):
+        return source.file
+    return open_audio(source.file, source.rate_hz, channel=source.channel, start_s=source.start_s, end_s=source.end_s)
 
 
 def _joined(blocks: Iterable[Samples]) -> Iterator[Samples]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 
 from lithophone.audio.vad import SpeechDetector
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, suits_int8
-from lithophone.errors import LithophoneError, OptionError
+from lithophone.errors import CancelledError, LithophoneError, OptionError
 from lithophone.hub import DEFAULT_MODEL, resolve
 from lithophone.pipeline.assembly import Assembly, Event, RecordingDone, WindowDone, results_of
 from lithophone.pipeline.engine import Engine, Pending
@@ -128,15 +129,17 @@ class Transcriber:
         rate_hz: float | None = None,
         *,
         options: TranscribeOptions | None = None,
+        cancelled: threading.Event | None = None,
         **changes: Any,
     ) -> Iterator[Event]:
         """WindowDone for every window and RecordingDone for every source, in order.
 
-        An AudioSource may have its own options. An error of one source is its RecordingDone's result. Raises
-        OptionError for the options, at once.
+        An AudioSource may have its own options. An error of one source is its RecordingDone's result. `cancelled`, set
+        by any thread, ends the events with CancelledError after the current step. Raises OptionError for the options,
+        at once.
         """
         request = resolve_request(self.checkpoint, options_with(options, changes))
-        return self._in_order(self._items(_checked_sources(sources), rate_hz, request))
+        return self._in_order(self._items(_checked_sources(sources), rate_hz, request), cancelled or threading.Event())
 
     def save(self, folder: str | Path) -> None:
         """Write the model to a folder for `load`; CheckpointError where it cannot be written."""
@@ -165,7 +168,7 @@ class Transcriber:
         else:
             yield _End(assembly, reading)
 
-    def _in_order(self, items: Generator[_Item, None, None]) -> Iterator[Event]:
+    def _in_order(self, items: Generator[_Item, None, None], cancelled: threading.Event) -> Iterator[Event]:
         """Events in order. At first one batch is read ahead, so that a stream begins early."""
         queue: deque[_Item] = deque()
         batches = 1
@@ -175,6 +178,8 @@ class Transcriber:
                 if not queue:
                     return
                 while not queue[0].done:
+                    if cancelled.is_set():
+                        raise CancelledError("the caller cancelled the transcription")
                     self.engine.step()
                 while queue and queue[0].done:
                     yield queue.popleft().event()

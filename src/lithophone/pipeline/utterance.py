@@ -23,7 +23,7 @@ class Utterance:
     """Index of the first sample in the recording."""
     request: Request
     recording: object = None
-    """Key of the recording, for the caller."""
+    """The caller's object for the recording, which the engine refers to weakly; None: a recording of its own."""
 
     @property
     def start_s(self) -> float:
