@@ -20,7 +20,7 @@ LEVELS = (
     {"decode", "metrics"},
     {"data", "checkpoint"},
     {"pipeline", "train"},
-    {"evaluation"},
+    {"evaluation", "server"},
     {"cli", "__init__", "__main__"},
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lithophone.checkpoint import Checkpoint
+from lithophone.ctc.characters import N_LABELS
 from lithophone.model.config import ModelConfig
 from lithophone.model.nar import GraniteSpeechNar
 from lithophone.model.nar_config import Generation
@@ -36,6 +37,14 @@ def tiny_checkpoint(kind: str = "base", *, bpe: bool = False, seed: int = SEED) 
     assert isinstance(model, GraniteSpeech)
     template = PLUS_TEMPLATE if kind.startswith("plus") else BASE_TEMPLATE
     return Checkpoint(model, tiny_tokenizer(template), config, Path())
+
+
+def spelling_checkpoint() -> Checkpoint:
+    """A random base model with both CTC heads, the family's characters, and language conditioning."""
+    made = tiny_checkpoint()
+    config = replace(made.config, encoder_config=replace(made.config.encoder_config, output_dim=N_LABELS))
+    model = GraniteSpeech(config, bpe_labels=config.text_config.vocab_size + 1)
+    return replace(made, network=randomise(model, 3), config=config, foreign_penalty=4.0, language_ids=True)
 
 
 def tiny_nar_checkpoint(generation: Generation, seed: int = SEED) -> Checkpoint:

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from lithophone.checkpoint import Checkpoint
-from lithophone.ctc.characters import N_LABELS
 from lithophone.decode.reply import reply_budget
 from lithophone.errors import PromptError
 from lithophone.model.conformer import EncoderBias
@@ -26,18 +25,14 @@ from lithophone.pipeline.request import Request, resolve_request
 from lithophone.pipeline.utterance import Utterance, WindowResult
 from tests.sounds import tone
 from tests.tiny import GENERATIONS, randomise
-from tests.tiny_checkpoint import tiny_checkpoint, tiny_nar_checkpoint
+from tests.tiny_checkpoint import spelling_checkpoint, tiny_nar_checkpoint
 
 RATE_HZ = 16_000
 
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    """A random model with both CTC heads, the family's characters, and language conditioning."""
-    made = tiny_checkpoint()
-    config = replace(made.config, encoder_config=replace(made.config.encoder_config, output_dim=N_LABELS))
-    model = GraniteSpeech(config, bpe_labels=config.text_config.vocab_size + 1)
-    return replace(made, network=randomise(model, 3), config=config, foreign_penalty=4.0, language_ids=True)
+    return spelling_checkpoint()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import lithophone
 from lithophone.cli.evaluate import evaluate
 from lithophone.cli.hints import Command
 from lithophone.cli.models import models
+from lithophone.cli.serve import serve
 from lithophone.cli.terminal import escape_unprintable
 from lithophone.cli.threads import let_threads_sleep
 from lithophone.cli.train import train
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command(cls=Command)(transcribe)
 app.command(cls=Command)(evaluate)
 app.command(context_settings={"allow_interspersed_args": False})(train)
+app.command(cls=Command)(serve)
 app.command()(models)
 
 

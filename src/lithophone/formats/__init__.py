@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lithophone.formats.cues import DEFAULT_CUES, CueOptions
-from lithophone.formats.documents import to_json, to_tsv, to_txt, to_verbose_json
+from lithophone.formats.documents import api_name, to_json, to_tsv, to_txt, to_verbose_json, verbose_dict
 from lithophone.formats.subtitles import to_srt, to_vtt, vtt_time
 from lithophone.transcript import Transcript
 
@@ -26,6 +26,6 @@ def render(name: str, transcript: Transcript, cues: CueOptions = DEFAULT_CUES) -
 
 
 __all__ = [
-    "DEFAULT_CUES", "FORMATS", "CueOptions", "render", "to_json", "to_srt", "to_tsv", "to_txt", "to_verbose_json",
-    "to_vtt", "vtt_time",
+    "DEFAULT_CUES", "FORMATS", "CueOptions", "api_name", "render", "to_json", "to_srt", "to_tsv", "to_txt",
+    "to_verbose_json", "to_vtt", "verbose_dict", "vtt_time",
 ]  # fmt: skip

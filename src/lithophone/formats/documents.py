@@ -42,17 +42,23 @@ def to_verbose_json(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str
     Fields without counterpart are neutral: `tokens` empty, `temperature` and `no_speech_prob` 0, an unknown language
     "unknown". `avg_logprob` is from word confidences, else 0.
     """
+    return _dumps(verbose_dict(transcript))
+
+
+def verbose_dict(transcript: Transcript) -> dict[str, Any]:
+    """The document of `to_verbose_json`."""
     words = {"words": [word.to_dict() for word in transcript.words]} if transcript.words else {}
-    return _dumps(
+    document: dict[str, Any] = _rounded(
         {
             "task": transcript.task,
-            "language": _api_name(transcript.language),
+            "language": api_name(transcript.language),
             "duration": transcript.duration_s,
             "text": transcript.text,
             "segments": [_api_segment_dict(number, segment) for number, segment in enumerate(transcript.segments)],
             **words,
         }
     )
+    return document
 
 
 def _texts(transcript: Transcript) -> Iterator[tuple[Segment, str]]:
@@ -104,7 +110,7 @@ def _compression_ratio(text: str) -> float:
     return len(data) / len(zlib.compress(data))
 
 
-def _api_name(language: str | None) -> str:
-    """The API uses names, not codes."""
+def api_name(language: str | None) -> str:
+    """A language in OpenAI's API, which uses names, not codes."""
     known = TABLE.get(base_language(language))
     return known.api_name if known else language or "unknown"

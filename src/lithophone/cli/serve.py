@@ -1,0 +1,44 @@
+"""`lithophone serve`: the HTTP server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lithophone.cli import terminal
+from lithophone.cli.options import takes
+from lithophone.cli.threads import limit_threads, settle_threads
+from lithophone.server.settings import Settings, environment_names
+
+if TYPE_CHECKING:
+    from lithophone.pipeline.transcriber import Transcriber
+
+
+@terminal.with_exit_status
+@takes("settings", Settings, variables=environment_names())
+def serve(
+    device: terminal.Device = None,
+    dtype: terminal.Dtype = None,
+    threads: terminal.Threads = None,
+    *,
+    settings: Settings,
+) -> None:
+    """Serve OpenAI's audio API; options may be environment variables, such as LITHOPHONE_PORT.
+
+    SIGTERM and Ctrl-C finish the accepted requests.
+    """
+    with terminal.needs("serve"):
+        import uvicorn
+
+        from lithophone.server.app import create_app
+        from lithophone.server.models import Models
+
+    def loaded(name: str) -> Transcriber:
+        from lithophone.pipeline.transcriber import load
+
+        transcriber = load(name, device, dtype)
+        settle_threads(threads, transcriber.checkpoint.network)
+        return transcriber
+
+    limit_threads(threads)
+    app = create_app(settings, Models(settings, loaded))
+    uvicorn.run(app, host=settings.host, port=settings.port, timeout_graceful_shutdown=round(settings.drain_s) + 1)

@@ -1,0 +1,133 @@
+"""The application: routes, errors, keys, measures, and what lives as long as the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import lithophone
+from lithophone.server import transcriptions
+from lithophone.server.auth import Keys
+from lithophone.server.errors import ApiError, add_error_handlers
+from lithophone.server.jobs import Jobs
+from lithophone.server.metrics import CONTENT_TYPE, Metrics
+from lithophone.server.models import Models
+from lithophone.server.settings import Settings
+
+OPEN_PATHS = frozenset({"/", "/health", "/ready"})
+"""Paths that need no API key, besides those of OpenAPI and the page."""
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
+    """The ASGI application. Raises OptionError for unreadable keys."""
+    metrics, keys = Metrics(), Keys.of(settings)
+    jobs = Jobs(settings, models or Models(settings), metrics)
+    app = FastAPI(
+        title="lithophone", version=lithophone.__version__, lifespan=lambda app: _life(app, jobs), redoc_url=None,
+        description="Speech recognition and translation with the Granite Speech models, by OpenAI's contract.",
+    )  # fmt: skip
+    app.state.jobs = jobs
+    app.include_router(transcriptions.router, tags=["audio"])
+    _add_service_routes(app, jobs)
+    app.add_middleware(Guard, keys=keys, metrics=metrics)
+    if settings.cors_origin:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.cors_origin, allow_methods=["*"], allow_headers=["*"],
+            expose_headers=["x-request-id"],
+        )  # fmt: skip
+    add_error_handlers(app)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _life(app: FastAPI, jobs: Jobs) -> AsyncIterator[None]:
+    """Start the decoder process and the default model; at the end, finish what was accepted."""
+    app.state.ready = False
+
+    def begin() -> None:
+        jobs.media.start()
+        if not jobs.settings.lazy:
+            with jobs.models.using(jobs.models.names[0]):
+                pass
+
+    await asyncio.to_thread(begin)
+    app.state.ready = True
+    try:
+        yield
+    finally:
+        app.state.ready = False
+        await jobs.drain()
+        jobs.close()
+
+
+def _add_service_routes(app: FastAPI, jobs: Jobs) -> None:
+    def described(name: str) -> dict[str, object]:
+        return {"id": name, "object": "model", "created": jobs.models.created, "owned_by": "lithophone"}
+
+    @app.get("/v1/models", tags=["models"])
+    async def models() -> dict[str, object]:
+        return {"object": "list", "data": [described(name) for name in jobs.models.names]}
+
+    @app.get("/v1/models/{name:path}", tags=["models"])
+    async def model(name: str) -> dict[str, object]:
+        return described(jobs.models.name_of(name))
+
+    @app.get("/health", tags=["service"])
+    async def health() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok", "version": lithophone.__version__}
+
+    @app.get("/ready", tags=["service"])
+    async def ready() -> JSONResponse:
+        """200 where requests are accepted, else 503."""
+        accepts = app.state.ready and not jobs.closed
+        return JSONResponse({"status": "ready" if accepts else "not ready"}, 200 if accepts else 503)
+
+    @app.get("/metrics", tags=["service"])
+    async def metrics(request: Request) -> Response:
+        """In the text format of Prometheus."""
+        jobs.metrics.running.set(jobs.running)
+        jobs.metrics.waiting.set(jobs.waiting)
+        return Response(jobs.metrics.text(), media_type=CONTENT_TYPE)
+
+
+class Guard:
+    """ASGI middleware: API keys, and the measures of every answer."""
+
+    def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics) -> None:
+        self.app, self.keys, self.metrics = app, keys, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            if scope["path"] not in OPEN_PATHS and scope["method"] != "OPTIONS":
+                self.keys.check(Headers(scope=scope))
+            await self.app(scope, receive, counted)
+        except ApiError as error:
+            await error.response()(scope, receive, counted)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")  # unknown paths would be labels without end
+            self.metrics.requests.labels(route, status).inc()
+            self.metrics.latency.labels(route).observe(time.perf_counter() - began)

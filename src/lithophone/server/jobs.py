@@ -1,0 +1,188 @@
+"""Transcription of requests: a bounded number at once, each in a thread, all in the batches of one engine.
+
+request -> waits for a place (429 beyond `max_waiting`) -> decoder process -> engine -> events, as they come
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from lithophone.errors import CancelledError, LithophoneError
+from lithophone.pipeline.assembly import Event, RecordingDone
+from lithophone.pipeline.options import TranscribeOptions
+from lithophone.pipeline.sources import AudioSource
+from lithophone.server.errors import ApiError, api_error
+from lithophone.server.media import MediaDecoder, MediaLimits
+from lithophone.server.metrics import Metrics
+from lithophone.server.models import Models
+from lithophone.server.settings import Settings
+from lithophone.transcript import Transcript
+
+MEAN_OF = 20
+"""Latest requests whose mean time predicts `Retry-After`."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a route asks for."""
+
+    data: bytes | memoryview
+    """A recording as it was sent."""
+    name: str
+    """Of the recording, in messages."""
+    model: str
+    """By `Models.name_of`."""
+    options: TranscribeOptions
+    channel: int | None = None
+
+
+@dataclass
+class Jobs:
+    """Places for requests; closed when the server drains."""
+
+    settings: Settings
+    models: Models
+    metrics: Metrics
+    media: MediaDecoder = field(init=False)
+    running: int = field(default=0, init=False)
+    waiting: int = field(default=0, init=False)
+    closed: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.media = MediaDecoder(MediaLimits(settings.parse_cpu_s, settings.parse_memory_mb, settings.max_duration_s))
+        self._threads = ThreadPoolExecutor(settings.max_running, thread_name_prefix="transcribe")
+        self._places = asyncio.Semaphore(settings.max_running)
+        self._seconds: list[float] = []
+
+    async def transcript(self, job: Job) -> Transcript:
+        """The transcript of a recording; ApiError where there is none."""
+        async with contextlib.aclosing(self.events(job)) as events:
+            async for event in events:
+                if isinstance(event, RecordingDone):
+                    assert isinstance(event.result, Transcript), "errors are raised"
+                    return event.result
+        raise AssertionError("events end with that of the recording")
+
+    async def events(self, job: Job) -> AsyncGenerator[Event, None]:
+        """Events of a recording, as they come. Closing the iterator cancels the work.
+
+        Raises ApiError: 429 where too many wait, 503 while the server drains, 504 after `request_timeout_s`.
+        """
+        async with self._place():
+            began = time.monotonic()
+            task = _Task(self, job, asyncio.get_running_loop())
+            self._threads.submit(task.run)
+            try:
+                async for event in task.events(began + self.settings.request_timeout_s):
+                    yield event
+            finally:
+                task.cancelled.set()
+                await task.ended.wait()
+            self._seconds = [*self._seconds[1 - MEAN_OF :], time.monotonic() - began]
+
+    async def run(self, work: Callable[[], Transcript]) -> Transcript:
+        """Other work with the models, such as of live audio, in a place and a thread."""
+        async with self._place():
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def drain(self) -> None:
+        """Accept nothing more, and wait up to `drain_s` for what was accepted."""
+        self.closed = True
+        ends = time.monotonic() + self.settings.drain_s
+        while (self.running or self.waiting) and time.monotonic() < ends:
+            await asyncio.sleep(0.05)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.media.close()
+
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        if self.closed:
+            raise ApiError(503, "the server is shutting down", code="shutting_down", retry_after_s=5)
+        if self._places.locked() and self.waiting >= self.settings.max_waiting:
+            self.metrics.refused.inc()
+            raise ApiError(
+                429,
+                f"{self.running} recordings are transcribed and {self.waiting} wait: try again later",
+                code="server_busy",
+                kind="rate_limit_error",
+                retry_after_s=self._wait_s(),
+            )
+        self.waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self.waiting -= 1
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+            self._places.release()
+
+    def _wait_s(self) -> float:
+        """Until a place is free: the mean time of late requests, by how many wait for a place each."""
+        mean = sum(self._seconds) / len(self._seconds) if self._seconds else 1.0
+        return mean * (1 + self.waiting / self.settings.max_running)
+
+
+class _Task:
+    """One request in its thread; its events arrive in the loop."""
+
+    def __init__(self, jobs: Jobs, job: Job, loop: asyncio.AbstractEventLoop) -> None:
+        self.jobs, self.job, self._loop = jobs, job, loop
+        self.cancelled = threading.Event()
+        self.ended = asyncio.Event()
+        self._queue: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
+
+    async def events(self, deadline: float) -> AsyncIterator[Event]:
+        while True:
+            try:
+                event = await asyncio.wait_for(self._queue.get(), deadline - time.monotonic())
+            except asyncio.TimeoutError:
+                limit_s = self.jobs.settings.request_timeout_s
+                raise ApiError(504, f"the recording takes longer than {limit_s:g} s", code="timeout") from None
+            if event is None:
+                return
+            if isinstance(event, Exception):
+                raise event
+            yield event
+
+    def run(self) -> None:
+        """In the thread."""
+        try:
+            for event in self._transcribed():
+                self._put(event)
+            self._put(None)
+        except CancelledError:
+            self.jobs.metrics.cancelled.inc()
+        except LithophoneError as error:
+            self._put(api_error(error))
+        except Exception as error:
+            self._put(error)
+        finally:
+            self._loop.call_soon_threadsafe(self.ended.set)
+
+    def _transcribed(self) -> Iterator[Event]:
+        job, metrics = self.job, self.jobs.metrics
+        began = time.monotonic()
+        with self.jobs.models.using(job.model) as transcriber:
+            stream = self.jobs.media.decode(job.data, job.name, job.channel)
+            source = AudioSource(stream)
+            with contextlib.closing(stream):
+                for event in transcriber.events([source], options=job.options, cancelled=self.cancelled):
+                    if isinstance(event, RecordingDone) and isinstance(event.result, LithophoneError):
+                        raise event.result
+                    yield event
+        metrics.transcribed(job.model, stream.read_s, time.monotonic() - began)
+
+    def _put(self, event: Event | Exception | None) -> None:
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, event)

@@ -1,0 +1,96 @@
+"""Fields of a request -> TranscribeOptions. Every option of the command line is a field by the same name."""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from lithophone.errors import OptionError
+from lithophone.pipeline.options import TranscribeOptions
+from lithophone.server.errors import ApiError
+
+IGNORED = frozenset(
+    {
+        "user", "chunking_strategy", "known_speaker_names", "known_speaker_references", "n", "top_k", "min_p",
+        "frequency_penalty", "presence_penalty", "repetition_penalty", "without_timestamps", "vad_filter",
+        "stream_include_usage", "stream_continuous_usage_stats", "vllm_xargs", "use_beam_search", "best_of",
+        "beam_size", "condition_on_previous_text", "compression_ratio_threshold", "logprob_threshold",
+        "no_speech_threshold", "max_completion_tokens", "encode",
+    }
+)  # fmt: skip
+"""Fields of OpenAI's, vLLM's and Whisper's servers that mean nothing here, and are accepted."""
+
+TERM_WORDS = 4
+"""Most words of a term in a prompt that is a list."""
+
+OPTION_TYPES = get_type_hints(TranscribeOptions)
+YES, NO = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
+
+
+def options_of(fields: Mapping[str, Sequence[str]], **given: Any) -> TranscribeOptions:
+    """Options of fields by the names of TranscribeOptions, and of `given`. Raises ApiError with the field as param."""
+    values = {name: typed(name, texts, OPTION_TYPES[name]) for name, texts in fields.items() if name in OPTION_TYPES}
+    values |= {name: value for name, value in given.items() if value is not None}
+    try:
+        return TranscribeOptions(**values)
+    except OptionError as error:
+        named = [name for name in values if re.search(rf"\b{re.escape(name)}\b", str(error))]
+        raise ApiError(
+            400, str(error), code="unsupported_value", param=named[0] if named else _param(str(error), values)
+        ) from error
+
+
+def _param(message: str, values: Mapping[str, Any]) -> str | None:
+    """The field whose value the message has."""
+    return next((name for name, value in values.items() if repr(value) in message), None)
+
+
+def check_known(names: Iterable[str], known: Iterable[str]) -> None:
+    """ApiError for a field that nobody knows: a typing error would change the transcript in silence."""
+    allowed = {*known, *OPTION_TYPES, *IGNORED}
+    for name in names:
+        if name.partition("[")[0] not in allowed:
+            raise ApiError(400, f"unknown field {name!r:.100}", code="unknown_parameter", param=name[:100])
+
+
+def typed(name: str, texts: Sequence[str], kind: Any) -> Any:
+    """The last of the texts of a field as a value of that type; all of them for tuples. Raises ApiError."""
+    if get_origin(kind) is tuple:
+        return tuple(part for text in texts for part in text.split(","))
+    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    return _scalar(name, texts[-1].strip(), next(one for one in kinds if one is not type(None)))
+
+
+def _scalar(name: str, text: str, kind: type[Any]) -> Any:
+    if kind is bool:
+        if text.lower() not in YES | NO:
+            raise ApiError(400, f"{name} is {text!r:.80}: expected true or false", code="invalid_value", param=name)
+        return text.lower() in YES
+    try:
+        return kind(text)
+    except ValueError as error:
+        what = {int: "a whole number", float: "a number"}.get(kind, "a text")
+        raise ApiError(400, f"{name} is {text!r:.80}: expected {what}", code="invalid_value", param=name) from error
+
+
+def keywords_of_prompt(prompt: str) -> tuple[str, ...]:
+    """Terms that a prompt names: those of a list, else its names and terms with digits or inner capitals.
+
+    The model takes keywords, and no other context: what is neither is left out.
+    """
+    parts = [part.strip(" .\"'") for part in re.split(r"[,;\n]|(?:^|\s)keywords?:", prompt, flags=re.IGNORECASE)]
+    parts = [part for part in parts if part]
+    if len(parts) > 1 and all(len(part.split()) <= TERM_WORDS for part in parts):
+        return tuple(dict.fromkeys(parts))
+    return tuple(dict.fromkeys(name for sentence in re.split(r"[.!?:]\s+|\n", prompt) for name in _names(sentence)))
+
+
+def _names(sentence: str) -> list[str]:
+    words = [word.strip(",;.!?\"'()") for word in sentence.split()]
+    return [
+        word
+        for place, word in enumerate(words)
+        if len(word) > 1 and (re.search(r"\w[A-Z]|\d", word) or (place and word[0].isupper()))
+    ]

@@ -1,0 +1,78 @@
+"""Settings of the server: options of `lithophone serve`, else environment (`LITHOPHONE_PORT=9000`), else default."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field, fields
+from typing import TypeVar
+
+from lithophone.decode.options import check_number, check_whole
+from lithophone.errors import OptionError
+from lithophone.hub import DEFAULT_MODEL
+
+MEGABYTE = 1_000_000
+POSITIVE = ("max_upload_mb", "max_duration_s", "request_timeout_s", "parse_cpu_s", "parse_memory_mb")
+
+T = TypeVar("T")
+
+
+def _setting(default: T, help: str) -> T:
+    made: T = field(default=default, metadata={"help": help})
+    return made
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to serve; help texts are in the fields' metadata. Raises OptionError for values that are not allowed."""
+
+    model: tuple[str, ...] = _setting(
+        (DEFAULT_MODEL,), "Models, separated by commas: name, folder or NAME=FOLDER; the first is the default."
+    )
+    host: str = _setting("127.0.0.1", "Address to listen on.")
+    port: int = _setting(8000, "Port to listen on; 0 takes a free one.")
+    lazy: bool = _setting(False, "Load the default model with the first request, not at the start.")
+    max_models: int = _setting(4, "Models in memory; for another, the one used longest ago is unloaded.")
+    api_key: tuple[str, ...] = _setting((), "Accepted API keys; others see a command line, so prefer a file.")
+    api_key_file: str | None = _setting(None, "File with an accepted API key on each line.")
+    allow_anonymous: bool = _setting(False, "Serve without API keys on addresses that other machines reach.")
+    cors_origin: tuple[str, ...] = _setting((), "Web origins whose pages may call the server.")
+    max_upload_mb: float = _setting(500.0, "Largest request body in megabytes.")
+    max_duration_s: float = _setting(4 * 3600.0, "Longest recording in seconds.")
+    max_running: int = _setting(32, "Requests that are transcribed at once.")
+    max_waiting: int = _setting(64, "Further requests that wait; more are answered with status 429.")
+    request_timeout_s: float = _setting(3600.0, "Longest time for a request in seconds.")
+    drain_s: float = _setting(60.0, "Seconds to finish accepted requests after SIGTERM.")
+    parse_cpu_s: float = _setting(300.0, "CPU seconds to decode one recording.")
+    parse_memory_mb: float = _setting(2000.0, "Address space to decode one recording, in megabytes.")
+
+    def __post_init__(self) -> None:
+        for name in ("model", "api_key", "cors_origin"):
+            words = tuple(word.strip() for word in getattr(self, name) if word.strip())
+            object.__setattr__(self, name, words)
+        if not self.model:
+            raise OptionError(f"model is empty: name at least one, such as {DEFAULT_MODEL}")
+        if not 0 <= self.port <= 65_535:
+            raise OptionError(f"port is {self.port}: it must be from 0 to 65535")
+        for name in ("max_models", "max_running"):
+            check_whole(name, getattr(self, name))
+        check_whole("max_waiting", self.max_waiting, least=0)
+        for name in POSITIVE:
+            check_number(name, getattr(self, name), lambda value: value > 0, "above 0")
+        check_number("drain_s", self.drain_s, lambda value: value >= 0, "0 or more")
+        if not (self.api_key or self.api_key_file or self.allow_anonymous or is_loopback(self.host)):
+            raise OptionError(
+                f"other machines reach {self.host}: give api_key_file, or allow_anonymous to serve without keys"
+            )
+
+
+def environment_names() -> dict[str, str]:
+    """Environment variable of every setting."""
+    return {one.name: f"LITHOPHONE_{one.name.upper()}" for one in fields(Settings)}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this machine alone reaches the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
