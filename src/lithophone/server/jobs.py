@@ -10,8 +10,9 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from lithophone.errors import CancelledError, LithophoneError
 from lithophone.pipeline.assembly import Event, RecordingDone
@@ -23,6 +24,8 @@ from lithophone.server.metrics import Metrics
 from lithophone.server.models import Models
 from lithophone.server.settings import Settings
 from lithophone.transcript import Transcript
+
+T = TypeVar("T")
 
 MEAN_OF = 20
 """Latest requests whose mean time predicts `Retry-After`."""
@@ -75,22 +78,17 @@ class Jobs:
 
         Raises ApiError: 429 where too many wait, 503 while the server drains, 504 after `request_timeout_s`.
         """
-        async with self._place():
-            began = time.monotonic()
-            task = _Task(self, job, asyncio.get_running_loop())
-            self._threads.submit(task.run)
-            try:
-                async for event in task.events(began + self.settings.request_timeout_s):
-                    yield event
-            finally:
-                task.cancelled.set()
-                await task.ended.wait()
-            self._seconds = [*self._seconds[1 - MEAN_OF :], time.monotonic() - began]
+        task = _Task(self, job, asyncio.get_running_loop())
+        await self._start(task.run)
+        try:
+            async for event in task.events(time.monotonic() + self.settings.request_timeout_s):
+                yield event
+        finally:
+            task.cancelled.set()
 
-    async def run(self, work: Callable[[], Transcript]) -> Transcript:
-        """Other work with the models, such as of live audio, in a place and a thread."""
-        async with self._place():
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def run(self, work: Callable[[], T]) -> T:
+        """Other work with the models, such as of live audio, in a place and a thread. Raises ApiError as `events`."""
+        return await asyncio.wrap_future(await self._start(work))
 
     async def drain(self) -> None:
         """Accept nothing more, and wait up to `drain_s` for what was accepted."""
@@ -103,8 +101,8 @@ class Jobs:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.media.close()
 
-    @contextlib.asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _start(self, work: Callable[[], T]) -> Future[T]:
+        """Run the work in a thread once there is a place, which is free again when the work ends."""
         if self.closed:
             raise ApiError(503, "the server is shutting down", code="shutting_down", retry_after_s=5)
         if self._places.locked() and self.waiting >= self.settings.max_waiting:
@@ -122,11 +120,15 @@ class Jobs:
         finally:
             self.waiting -= 1
         self.running += 1
-        try:
-            yield
-        finally:
-            self.running -= 1
-            self._places.release()
+        loop, began = asyncio.get_running_loop(), time.monotonic()
+        future = self._threads.submit(work)
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._end, began))
+        return future
+
+    def _end(self, began: float) -> None:
+        self.running -= 1
+        self._places.release()
+        self._seconds = [*self._seconds[1 - MEAN_OF :], time.monotonic() - began]
 
     def _wait_s(self) -> float:
         """Until a place is free: the mean time of late requests, by how many wait for a place each."""
@@ -140,7 +142,6 @@ class _Task:
     def __init__(self, jobs: Jobs, job: Job, loop: asyncio.AbstractEventLoop) -> None:
         self.jobs, self.job, self._loop = jobs, job, loop
         self.cancelled = threading.Event()
-        self.ended = asyncio.Event()
         self._queue: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
 
     async def events(self, deadline: float) -> AsyncIterator[Event]:
@@ -168,8 +169,6 @@ class _Task:
             self._put(api_error(error))
         except Exception as error:
             self._put(error)
-        finally:
-            self._loop.call_soon_threadsafe(self.ended.set)
 
     def _transcribed(self) -> Iterator[Event]:
         job, metrics = self.job, self.jobs.metrics

@@ -80,16 +80,16 @@ async def _answered(request: Request, defaults: dict[str, str]) -> Response:
     form = await _form(request, jobs.settings.max_upload_mb)
     asked = _asked(jobs, form, defaults)
     if asked.stream:
-        return await _streamed(jobs, asked)
+        return await _streamed(request, jobs, asked)
     transcript = await unless_gone(request, jobs.transcript(asked.job))
     return reply(transcript, asked.response_format, asked.granularities, logprobs=asked.logprobs)
 
 
-async def _streamed(jobs: Jobs, asked: _Asked) -> Response:
+async def _streamed(request: Request, jobs: Jobs, asked: _Asked) -> Response:
     """Waits for the first event, so that what fails at once has a status of its own."""
     events = jobs.events(asked.job)
     try:
-        first = await anext(events)
+        first = await unless_gone(request, _first(events))
     except BaseException:
         await events.aclose()
         raise
@@ -101,6 +101,10 @@ async def _streamed(jobs: Jobs, asked: _Asked) -> Response:
     return StreamingResponse(
         _closing(texts, events), media_type="text/event-stream", headers={"cache-control": "no-cache"}
     )
+
+
+async def _first(events: AsyncIterator[Event]) -> Event:
+    return await anext(events)
 
 
 async def _chained(first: Event, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
