@@ -7,6 +7,8 @@ import importlib.util
 import io
 import re
 import shlex
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -158,8 +160,22 @@ def test_the_first_snippet_prints_what_the_readme_says() -> None:
 
 @pytest.mark.full
 def test_the_other_snippets_of_the_readme_run() -> None:
-    for block in python_blocks(TEXTS["README.md"])[1:]:
+    for block in python_blocks(TEXTS["README.md"])[2:]:
         assert "missing.wav does not exist" in run(block)
+
+
+@pytest.mark.full
+def test_the_snippet_of_the_server_says_what_the_first_one_says() -> None:
+    first, client = python_blocks(TEXTS["README.md"])[:2]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-m", "lithophone", "serve", "--port", str(port)])
+    try:
+        client = re.sub(r"base_url=\S+,", f'base_url="http://127.0.0.1:{port}/v1", max_retries=8,', client)
+        assert run(client).strip() == run(first).strip()
+    finally:
+        server.terminate()
+        assert server.wait(timeout=60) in (0, -signal.SIGTERM)
 
 
 def test_options_in_the_readme_are_all_that_there_are() -> None:
