@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import lithophone
-from lithophone.server import transcriptions
+from lithophone.server import asr_webservice, transcriptions
 from lithophone.server.auth import Keys
 from lithophone.server.errors import ApiError, add_error_handlers
 from lithophone.server.jobs import Jobs
@@ -40,6 +40,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
     )  # fmt: skip
     app.state.jobs = jobs
     app.include_router(transcriptions.router, tags=["audio"])
+    app.include_router(asr_webservice.router, tags=["whisper"])
     _add_service_routes(app, jobs)
     app.add_middleware(Guard, keys=keys, metrics=metrics)
     if settings.cors_origin:

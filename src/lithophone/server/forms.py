@@ -68,6 +68,12 @@ async def read_body(request: Request, max_mb: float) -> bytes:
     return bytes(data)
 
 
+async def discard_body(request: Request, max_mb: float) -> None:
+    """Read the body and drop it, so that a client that sends first reads the answer; ApiError 413 beyond the limit."""
+    async for _ in _limited(request, max_mb):
+        pass
+
+
 async def read_json(request: Request, max_mb: float) -> dict[str, Any]:
     """A body that is one JSON object. Raises ApiError."""
     try:

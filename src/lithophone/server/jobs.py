@@ -19,9 +19,10 @@ from lithophone.pipeline.assembly import Event, RecordingDone
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.pipeline.sources import AudioSource
 from lithophone.server.errors import ApiError, api_error
-from lithophone.server.media import MediaDecoder, MediaLimits
+from lithophone.server.media import MediaDecoder, MediaLimits, MediaStream
 from lithophone.server.metrics import Metrics
 from lithophone.server.models import Models
+from lithophone.server.raw import RawFormat, RawStream
 from lithophone.server.settings import Settings
 from lithophone.transcript import Transcript
 
@@ -43,6 +44,8 @@ class Job:
     """By `Models.name_of`."""
     options: TranscribeOptions
     channel: int | None = None
+    raw: RawFormat | None = None
+    """Of data without a header."""
 
 
 @dataclass
@@ -89,6 +92,12 @@ class Jobs:
     async def run(self, work: Callable[[], T]) -> T:
         """Other work with the models, such as of live audio, in a place and a thread. Raises ApiError as `events`."""
         return await asyncio.wrap_future(await self._start(work))
+
+    def opened(self, job: Job) -> MediaStream | RawStream:
+        """Blocks of the job's recording. Raises AudioError or ApiError."""
+        if job.raw is not None:
+            return RawStream(job.data, job.raw, job.name, self.settings.max_duration_s)
+        return self.media.decode(job.data, job.name, job.channel)
 
     async def drain(self) -> None:
         """Accept nothing more, and wait up to `drain_s` for what was accepted."""
@@ -174,7 +183,7 @@ class _Task:
         job, metrics = self.job, self.jobs.metrics
         began = time.monotonic()
         with self.jobs.models.using(job.model) as transcriber:
-            stream = self.jobs.media.decode(job.data, job.name, job.channel)
+            stream = self.jobs.opened(job)
             source = AudioSource(stream)
             with contextlib.closing(stream):
                 for event in transcriber.events([source], options=job.options, cancelled=self.cancelled):

@@ -128,7 +128,7 @@ class MediaStream:
             block = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
             samples += len(block)
             self.read_s = samples / RATE_HZ
-            self._check_length(self.read_s)
+            check_length(self.name, self.read_s, self.limit_s)
             yield block
         end = json.loads(self._frame())
         if "error" in end:
@@ -146,16 +146,7 @@ class MediaStream:
         if not first:
             raise AudioError(json.loads(self._frame())["error"])
         self.duration_s = json.loads(first)["duration_s"]
-        self._check_length(self.duration_s or 0.0)
-
-    def _check_length(self, seconds: float) -> None:
-        if seconds > self.limit_s:
-            raise ApiError(
-                413,
-                f"{self.name} has {seconds:.0f} s or more: this server takes recordings up to {self.limit_s:.0f} s",
-                code="audio_too_long",
-                param="file",
-            )
+        check_length(self.name, self.duration_s or 0.0, self.limit_s)
 
     def _frame(self) -> bytes:
         (size,) = struct.unpack("<I", self._read(4))
@@ -174,6 +165,17 @@ class MediaStream:
                 )
             data += part
         return bytes(data)
+
+
+def check_length(name: str, seconds: float, limit_s: float) -> None:
+    """ApiError 413 beyond the limit."""
+    if seconds > limit_s:
+        raise ApiError(
+            413,
+            f"{name} has {seconds:.0f} s or more: this server takes recordings up to {limit_s:.0f} s",
+            code="audio_too_long",
+            param="file",
+        )
 
 
 def _memory_file(data: bytes | memoryview) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from lithophone.errors import OptionError
+from lithophone.languages import TABLE
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.server.errors import ApiError
 
@@ -73,6 +74,39 @@ def _scalar(name: str, text: str, kind: type[Any]) -> Any:
     except ValueError as error:
         what = {int: "a whole number", float: "a number"}.get(kind, "a text")
         raise ApiError(400, f"{name} is {text!r:.80}: expected {what}", code="invalid_value", param=name) from error
+
+
+def language_of(fields: Mapping[str, Sequence[str]]) -> str | None:
+    """`language`, as a code or a name of OpenAI's API, or the only one of `languages`; `auto` is none of them.
+
+    Raises ApiError.
+    """
+    several = [part for text in fields.get("languages", []) for part in text.split(",")]
+    if "language" in fields and several:
+        raise ApiError(400, "language and languages exclude each other", code="invalid_value", param="languages")
+    asked = fields["language"][-1] if "language" in fields else several[0] if len(several) == 1 else None
+    names = {language.api_name: code for code, language in TABLE.items()}
+    return names.get(asked.lower(), asked) if asked and asked.lower() != "auto" else None
+
+
+def temperature_of(fields: Mapping[str, Sequence[str]]) -> float:
+    """`temperature`, 0 where it is not given. Raises ApiError."""
+    temperature: float = typed("temperature", fields.get("temperature", ["0"]), float)
+    if not 0 <= temperature <= 2:
+        raise ApiError(
+            400, f"temperature is {temperature:g}: it must be from 0 to 2", code="invalid_value", param="temperature"
+        )
+    return temperature
+
+
+def choice(fields: Mapping[str, Sequence[str]], name: str, allowed: Sequence[str], default: str) -> str:
+    """The last value of a field, or the default. Raises ApiError."""
+    value = fields.get(name, [default])[-1]
+    if value not in allowed:
+        raise ApiError(
+            400, f"{name} is {value!r:.80}: allowed are {', '.join(allowed)}", code="unsupported_value", param=name
+        )
+    return value
 
 
 def keywords_of_prompt(prompt: str) -> tuple[str, ...]:

@@ -14,14 +14,22 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
-from lithophone.languages import TABLE
 from lithophone.pipeline.assembly import Event
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.server.disconnect import unless_gone
 from lithophone.server.errors import ApiError
 from lithophone.server.forms import Form, Upload, decoded_base64, read_form, read_json
 from lithophone.server.jobs import Job, Jobs
-from lithophone.server.options import OPTION_TYPES, check_known, keywords_of_prompt, options_of, typed
+from lithophone.server.options import (
+    OPTION_TYPES,
+    check_known,
+    choice,
+    keywords_of_prompt,
+    language_of,
+    options_of,
+    temperature_of,
+    typed,
+)
 from lithophone.server.replies import RESPONSE_FORMATS, reply, sse
 
 router = APIRouter()
@@ -146,7 +154,7 @@ def _asked(jobs: Jobs, form: Form, defaults: dict[str, str]) -> _Asked:
     check_known(form.fields, FIELDS)
     check_known(form.files, ("file",))
     fields = form.fields
-    response_format = _choice(fields, "response_format", RESPONSE_FORMATS, "json")
+    response_format = choice(fields, "response_format", RESPONSE_FORMATS, "json")
     granularities = _choices(fields, "timestamp_granularities", GRANULARITIES)
     logprobs = bool(_choices(fields, "include", INCLUDED)) and response_format == "json"
     timed = "word" in granularities and response_format == "verbose_json"
@@ -161,14 +169,14 @@ def _options(
     fields: dict[str, list[str]], defaults: dict[str, str], *, timed: bool, diarized: bool
 ) -> TranscribeOptions:
     given: dict[str, Any] = dict(defaults) | {name: None for name in defaults if name in fields}
-    language = _language(fields)
+    language = language_of(fields)
     if "to_language" in fields:
         given |= {"task": "translate", "to": fields["to_language"][-1]}
     if diarized:
         given["task"] = "speakers"
     keywords = typed("keywords", fields.get("keywords", []) + fields.get("hotwords", []), tuple[str, ...])
     keywords += keywords_of_prompt(" ".join(fields.get("prompt", [])))
-    temperature = _temperature(fields)
+    temperature = temperature_of(fields)
     if temperature and "decode" not in fields:
         given |= {"decode": "sample", "temperature": temperature}
     left = {name: texts for name, texts in fields.items() if name in OPTION_TYPES and name not in _SETTLED}
@@ -178,36 +186,8 @@ def _options(
 _SETTLED = {"language", "keywords", "temperature"}
 
 
-def _language(fields: dict[str, list[str]]) -> str | None:
-    """`language`, as a code or a name of OpenAI's API, or the only one of `languages`."""
-    several = [part for text in fields.get("languages", []) for part in text.split(",")]
-    if "language" in fields and several:
-        raise ApiError(400, "language and languages exclude each other", code="invalid_value", param="languages")
-    asked = fields["language"][-1] if "language" in fields else several[0] if len(several) == 1 else None
-    names = {language.api_name: code for code, language in TABLE.items()}
-    return names.get(asked.lower(), asked) if asked else None
-
-
-def _temperature(fields: dict[str, list[str]]) -> float:
-    temperature: float = typed("temperature", fields.get("temperature", ["0"]), float)
-    if not 0 <= temperature <= 2:
-        raise ApiError(
-            400, f"temperature is {temperature:g}: it must be from 0 to 2", code="invalid_value", param="temperature"
-        )
-    return temperature
-
-
-def _choice(fields: dict[str, list[str]], name: str, allowed: tuple[str, ...], default: str) -> str:
-    value = fields.get(name, [default])[-1]
-    if value not in allowed:
-        raise ApiError(
-            400, f"{name} is {value!r:.80}: allowed are {', '.join(allowed)}", code="unsupported_value", param=name
-        )
-    return value
-
-
 def _choices(fields: dict[str, list[str]], name: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
     values = tuple(part.strip() for text in fields.get(name, []) for part in text.split(","))
     for value in values:
-        _choice({name: [value]}, name, allowed, "")
+        choice({name: [value]}, name, allowed, "")
     return values

@@ -1,0 +1,204 @@
+"""Servers of Whisper that media tools speak to: `POST /asr` and `/detect-language` of whisper-asr-webservice, and
+`POST /inference` of whisper.cpp."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse
+from starlette.responses import Response
+
+from lithophone.formats import render
+from lithophone.languages import SOURCE_LANGUAGES, base_language
+from lithophone.pipeline.options import TranscribeOptions
+from lithophone.server.disconnect import unless_gone
+from lithophone.server.errors import ApiError
+from lithophone.server.forms import Form, Upload, discard_body, read_form
+from lithophone.server.jobs import Job, Jobs
+from lithophone.server.options import (
+    OPTION_TYPES,
+    check_known,
+    choice,
+    keywords_of_prompt,
+    language_of,
+    options_of,
+    temperature_of,
+    typed,
+)
+from lithophone.server.raw import RawFormat
+from lithophone.server.replies import reply
+
+router = APIRouter()
+
+OUTPUTS = ("txt", "vtt", "srt", "tsv", "json")
+FIELDS = {
+    "encode": "false: audio_file is raw 16-bit little-endian samples, 16 kHz, one channel, without a header.",
+    "task": "transcribe, or translate into English.",
+    "language": "Language spoken, a code or a name.",
+    "initial_prompt": "Terms to expect, with commas between them; of other texts the names are taken.",
+    "hotwords": "Terms to expect, with commas between them.",
+    "word_timestamps": "json: every word with its start, end and probability.",
+    "diarize": "A segment for each speaker (plus models).",
+    "output": ", ".join(OUTPUTS) + ".",
+    "model": "A served model.",
+}
+"""Parameters of /asr, beside those of TranscribeOptions."""
+
+ASR_IGNORED = ("enable_diarization", "min_speakers", "max_speakers", "return_speaker_embeddings", "video_file")
+
+CPP_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+CPP_FIELDS = {
+    "language": "Language spoken, or auto.",
+    "translate": "true: into English.",
+    "prompt": "Terms to expect, with commas between them; of other texts the names are taken.",
+    "diarize": "A segment for each speaker (plus models).",
+    "temperature": "Above 0: a sampled transcript.",
+    "response_format": ", ".join(CPP_FORMATS) + ".",
+    "model": "A served model.",
+}
+"""Fields of /inference, beside those of TranscribeOptions."""
+
+CPP_IGNORED = (
+    "temperature_inc", "max_context", "audio_ctx", "word_thold", "entropy_thold", "logprob_thold", "no_speech_thold",
+    "debug_mode", "no_timestamps", "token_timestamps", "suppress_non_speech", "suppress_nst", "no_context",
+    "no_language_probabilities", "vad", "vad_threshold", "vad_min_speech_duration_ms", "vad_min_silence_duration_ms",
+    "vad_max_speech_duration_s", "vad_speech_pad_ms", "vad_samples_overlap",
+)  # fmt: skip
+CPP_UNSET = {
+    "offset_t": "0", "offset_n": "0", "duration": "0", "max_len": "0", "split_on_word": "false",
+    "tinydiarize": "false", "detect_language": "false",
+}  # fmt: skip
+"""Fields that would change the reply, accepted with the value that leaves it as it is."""
+
+NAME_LIMIT = 150
+"""Characters of a file's name in a header."""
+
+
+def _schema(summary: str, parameters: Mapping[str, str], file: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    """OpenAPI's description: query parameters and a form."""
+    properties: dict[str, Any] = {file: {"type": "string", "format": "binary", "description": "A recording."}}
+    properties |= {name: {"type": "string", "description": text} for name, text in fields.items()}
+    content = {"multipart/form-data": {"schema": {"type": "object", "required": [file], "properties": properties}}}
+    query = [
+        {"name": name, "in": "query", "schema": {"type": "string"}, "description": text}
+        for name, text in parameters.items()
+    ]
+    return {"summary": summary, "parameters": query, "requestBody": {"required": True, "content": content}}
+
+
+@router.post("/asr", openapi_extra=_schema("Transcribe as whisper-asr-webservice does", FIELDS, "audio_file", {}))
+async def asr(request: Request) -> Response:
+    jobs: Jobs = request.app.state.jobs
+    form = await read_form(request, jobs.settings.max_upload_mb)
+    fields = _with_query(request, form)
+    check_known(fields, (*FIELDS, *ASR_IGNORED))
+    check_known(form.files, ("audio_file",))
+    output = choice(fields, "output", OUTPUTS, "txt")
+    speakers = _is_true(fields, "diarize") or _is_true(fields, "enable_diarization")
+    options = _options(fields, "initial_prompt", speakers=speakers)
+    job = _job(jobs, fields, form.file("audio_file"), options, raw=not _is_true(fields, "encode", "true"))
+    transcript = await unless_gone(request, jobs.transcript(job))
+    headers = {"asr-engine": "lithophone", "content-disposition": attachment(f"{job.name[:NAME_LIMIT]}.{output}")}
+    return PlainTextResponse(render(output, transcript), headers=headers)
+
+
+@router.post("/detect-language", openapi_extra=_schema("Not available", {"encode": FIELDS["encode"]}, "audio_file", {}))
+async def detect_language(request: Request) -> Response:
+    """Answered with 501: the models have no language identification."""
+    jobs: Jobs = request.app.state.jobs
+    await discard_body(request, jobs.settings.max_upload_mb)
+    raise ApiError(
+        501,
+        "the language of a recording cannot be detected by these models: name it as language, "
+        f"one of {', '.join(SOURCE_LANGUAGES)}",
+        code="language_detection_unavailable",
+    )
+
+
+@router.post("/inference", openapi_extra=_schema("Transcribe as whisper.cpp's server does", {}, "file", CPP_FIELDS))
+async def inference(request: Request) -> Response:
+    jobs: Jobs = request.app.state.jobs
+    form = await read_form(request, jobs.settings.max_upload_mb)
+    fields = form.fields
+    check_known(fields, (*CPP_FIELDS, *CPP_IGNORED, *CPP_UNSET))
+    check_known(form.files, ("file",))
+    _check_unset(fields)
+    response_format = choice(fields, "response_format", CPP_FORMATS, "json")
+    if _is_true(fields, "translate"):
+        fields["task"] = ["translate"]
+    options = _options(fields, "prompt", speakers=_is_true(fields, "diarize"))
+    job = _job(jobs, fields, form.file("file"), options)
+    transcript = await unless_gone(request, jobs.transcript(job))
+    return reply(transcript, response_format, ("segment",))
+
+
+def _with_query(request: Request, form: Form) -> dict[str, list[str]]:
+    """Query parameters, before fields of the form; without empty ones."""
+    fields: dict[str, list[str]] = {}
+    for name, value in request.query_params.multi_items():
+        if value:
+            fields.setdefault(name.removesuffix("[]"), []).append(value)
+    return form.fields | fields
+
+
+def _job(
+    jobs: Jobs, fields: Mapping[str, list[str]], file: Upload, options: TranscribeOptions, *, raw: bool = False
+) -> Job:
+    model = jobs.models.name_of(fields.get("model", [None])[-1])
+    return Job(file.data, file.name, model, options, raw=RawFormat() if raw else None)
+
+
+def _options(fields: Mapping[str, list[str]], prompt: str, *, speakers: bool) -> TranscribeOptions:
+    """Options of a request; `prompt` is the name of its prompt. Whisper translates into English only.
+
+    English into English is transcribed, as Whisper does.
+    """
+    language = language_of(fields)
+    task, to = fields.get("task", ["transcribe"])[-1], fields.get("to", [None])[-1]
+    if task == "translate":
+        to = to or "en"
+        if base_language(language) == base_language(to):
+            task, to = "transcribe", None
+    if speakers:
+        if task != "transcribe":
+            raise ApiError(400, "diarize does not go with task translate", code="unsupported_value", param="diarize")
+        task = "speakers"
+    keywords = typed("keywords", fields.get("keywords", []) + fields.get("hotwords", []), tuple[str, ...])
+    keywords += keywords_of_prompt(" ".join(fields.get(prompt, [])))
+    given: dict[str, Any] = {"task": task, "to": to, "language": language, "keywords": keywords or None}
+    temperature = temperature_of(fields)
+    if temperature and "decode" not in fields:
+        given |= {"decode": "sample", "temperature": temperature}
+    left = {name: texts for name, texts in fields.items() if name in OPTION_TYPES and name not in _SETTLED}
+    return options_of(left, **given)
+
+
+_SETTLED = {"task", "to", "language", "keywords", "temperature"}
+
+
+def _is_true(fields: Mapping[str, list[str]], name: str, default: str = "false") -> bool:
+    value: bool = typed(name, fields.get(name, [default]), bool)
+    return value
+
+
+def _check_unset(fields: Mapping[str, list[str]]) -> None:
+    """ApiError for what whisper.cpp does and this server does not."""
+    for name, unset in CPP_UNSET.items():
+        value = fields.get(name, [unset])[-1].lower()
+        if value not in (unset, "0", "0.0", "false"):
+            raise ApiError(
+                400, f"{name} is {value!r:.80}, which is not available here: leave it out",
+                code="unsupported_value", param=name,
+            )  # fmt: skip
+
+
+def attachment(name: str) -> str:
+    """`Content-Disposition` by RFC 6266: in ASCII, and encoded as well where the name has other characters."""
+    name = re.sub(r"[\x00-\x1f\x7f-\x9f/\\]", "_", name)
+    plain = re.sub(r'[^ -~]|["%]', "_", name)
+    encoded = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
+    return f'attachment; filename="{plain}"{encoded}'

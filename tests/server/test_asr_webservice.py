@@ -1,0 +1,217 @@
+"""whisper-asr-webservice and whisper.cpp: requests as Bazarr, Speakr and scripts send them."""
+
+from __future__ import annotations
+
+import json
+import re
+from email.message import Message
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+
+from lithophone.formats import render
+from lithophone.pipeline.transcriber import Transcriber
+from lithophone.server.asr_webservice import attachment
+from tests.server.running import RATE_HZ, Running, wav
+from tests.sounds import silence, tone
+
+WAV = wav(0.5)
+SHORT = {"max_new_tokens": 6, "decode": "greedy"}
+SPELLED = {"decode": "ctc", "ctc_head": "characters"}
+SAMPLES = np.concatenate([silence(0.4), tone(0.5, frequency_hz=300.0), silence(0.4)])
+RAW = (SAMPLES * 32767).astype("<i2").tobytes()
+
+
+def asr(server: Running, data: bytes = WAV, name: str = "a.wav", **parameters: Any) -> Any:
+    return server.post("/asr", params={**SHORT, **parameters}, files={"audio_file": (name, data)})
+
+
+@pytest.mark.parametrize("output", ["txt", "vtt", "srt", "tsv", "json"])
+def test_outputs_are_those_of_the_command_line(server: Running, tiny: Transcriber, output: str) -> None:
+    reply = asr(server, output=output)
+    assert reply.text == render(output, tiny.transcribe(WAV, **SHORT))
+    assert reply.headers["content-type"].startswith("text/plain")
+    assert reply.headers["asr-engine"] == "lithophone"
+    assert reply.headers["content-disposition"] == f'attachment; filename="a.wav.{output}"'
+
+
+def test_text_is_the_default(server: Running, tiny: Transcriber) -> None:
+    assert asr(server).text == f"{tiny.transcribe(WAV, **SHORT).text}\n"
+
+
+def test_raw_samples_have_no_header(server: Running, tiny: Transcriber) -> None:
+    """As Bazarr sends them."""
+    parameters = {"encode": "false", "output": "srt", "language": "en", "video_file": "/media/a film.mkv", **SHORT}
+    reply = server.post("/asr", params=parameters, files={"audio_file": RAW})
+    samples = np.frombuffer(RAW, "<i2")
+    assert reply.text == render("srt", tiny.transcribe(samples, RATE_HZ, language="en", **SHORT))
+
+
+def test_half_a_sample_at_the_end_is_a_warning(server: Running) -> None:
+    reply = json.loads(asr(server, RAW + b"\0", "audio.raw", encode="false", output="json").text)
+    assert "ends within a sample" in {one["code"]: one["message"] for one in reply["warnings"]}["damaged"]
+
+
+def test_json_is_whispers_with_words(server: Running) -> None:
+    parameters = {"output": "json", "word_timestamps": "true", "language": "en", **SPELLED}
+    reply = server.post("/asr", params=parameters, files={"audio_file": WAV}).json()
+    assert (reply["language"], reply["task"]) == ("en", "transcribe")
+    word = reply["segments"][0]["words"][0]
+    assert 0 <= word["start"] <= word["end"] <= 1.3
+    assert set(word) == {"word", "start", "end", "probability"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "options"),
+    [
+        ({"task": "translate", "language": "fr"}, {"task": "translate", "language": "fr", "to": "en"}),
+        ({"task": "translate", "language": "en"}, {"language": "en"}),
+        ({"task": "translate", "language": "english"}, {"language": "en"}),
+        ({"language": "german", "task": ""}, {"language": "de"}),
+        ({"language": "auto"}, {}),
+        ({"initial_prompt": "Stone, Granite"}, {"keywords": ("Stone", "Granite")}),
+        ({"hotwords": "stone,granite"}, {"keywords": ("stone", "granite")}),
+        ({"vad_filter": "true", "word_timestamps": "false", "diarize": "false", "min_speakers": "1"}, {}),
+        ({"punctuate": "false"}, {"punctuate": False}),
+    ],
+)
+def test_parameters_are_options(server: Running, tiny: Transcriber, parameters: Any, options: Any) -> None:
+    assert asr(server, **parameters).text == render("txt", tiny.transcribe(WAV, **{**SHORT, **options}))
+
+
+def test_parameters_may_be_fields_of_the_form(server: Running, tiny: Transcriber) -> None:
+    reply = server.post("/asr", data={**SHORT, "output": "tsv"}, files={"audio_file": WAV})
+    assert reply.text == render("tsv", tiny.transcribe(WAV, **SHORT))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "param"),
+    [
+        ({"output": "docx"}, "output"),
+        ({"task": "dance"}, "task"),
+        ({"language": "xx"}, "language"),
+        ({"encode": "perhaps"}, "encode"),
+        ({"diarize": "true"}, None),
+        ({"diarize": "true", "task": "translate", "language": "fr"}, "diarize"),
+        ({"model": "nothing"}, "model"),
+        ({"outptu": "srt"}, "outptu"),
+        ({"word_timestamps": "true", "task": "translate", "language": "fr"}, "word_timestamps"),
+    ],
+)
+def test_bad_parameters_are_named(server: Running, parameters: dict[str, str], param: str | None) -> None:
+    reply = asr(server, **parameters)
+    assert (reply.status_code, reply.json()["error"]["param"]) == (404 if param == "model" else 400, param)
+
+
+@pytest.mark.parametrize(
+    ("data", "parameters", "status", "code"),
+    [
+        (b"", {}, 400, "empty_file"),
+        (b"", {"encode": "false"}, 400, "empty_file"),
+        (b"x", {"encode": "false"}, 400, "invalid_audio"),
+        (b"some words " * 99, {}, 400, "invalid_audio"),
+        (bytes(5_100_000), {"encode": "false"}, 413, "body_too_large"),
+    ],
+)
+def test_bad_recordings_are_refused(server: Running, data: bytes, parameters: Any, status: int, code: str) -> None:
+    reply = asr(server, data, **parameters)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
+
+
+def test_a_request_without_its_file_is_refused(server: Running) -> None:
+    reply = server.post("/asr", files={"file": WAV})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "file")
+    reply = server.post("/asr", data={"output": "srt"})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "audio_file")
+
+
+# --- names of files in a header
+
+
+def file_name(header: str) -> str:
+    """As RFC 6266 reads it: `filename*` first."""
+    encoded = re.search(r"; filename\*=UTF-8''([^;]*)$", header)
+    if encoded:
+        return unquote(encoded[1], errors="strict")
+    message = Message()
+    message["content-disposition"] = header
+    return str(message.get_filename())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b.mp3", 'say "hello".wav', "über allem.mkv", "会議.wav", "a;b=c.wav", "100%.wav", "it's.wav", "😀.ogg"],
+)
+def test_names_are_read_back_as_they_were(name: str) -> None:
+    header = attachment(name)
+    assert header.isascii()
+    assert file_name(header) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("a\r\nset-cookie: x=1.wav", "a__set-cookie: x=1.wav"),
+        ("../../etc/passwd", ".._.._etc_passwd"),
+        ("C:\\a.wav", "C:_a.wav"),
+        ("\0\x7f\x85", "___"),
+    ],
+)
+def test_names_cannot_add_headers_or_folders(name: str, plain: str) -> None:
+    assert attachment(name).isprintable()
+    assert file_name(attachment(name)) == plain
+
+
+def test_a_name_of_any_kind_comes_back_over_the_wire(server: Running) -> None:
+    reply = asr(server, name='tür "zwei"\r\n.wav', output="srt")
+    assert reply.status_code == 200
+    name = file_name(reply.headers["content-disposition"])
+    assert name.startswith("tür ")
+    assert name.endswith(".wav.srt")
+
+
+def test_a_long_name_is_cut(server: Running) -> None:
+    assert len(asr(server, name="x" * 1_000).headers["content-disposition"]) < 250
+
+
+# --- languages
+
+
+def test_the_language_is_not_guessed(server: Running) -> None:
+    reply = server.post("/detect-language", params={"encode": "false"}, files={"audio_file": RAW})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (501, "language_detection_unavailable")
+    assert reply.headers["x-should-retry"] == "false"
+    assert "en, fr, de, es, pt, ja" in reply.json()["error"]["message"]
+
+
+# --- whisper.cpp
+
+
+@pytest.mark.parametrize("response_format", ["text", "srt", "vtt"])
+def test_whisper_cpp_gives_its_formats(server: Running, tiny: Transcriber, response_format: str) -> None:
+    fields = {"response_format": response_format, "temperature": "0.0", "temperature_inc": "0.2", **SHORT}
+    reply = server.post("/inference", data=fields, files={"file": ("a.wav", WAV)})
+    expected = tiny.transcribe(WAV, **SHORT)
+    assert reply.text == (f"{expected.text}\n" if response_format == "text" else render(response_format, expected))
+
+
+def test_whisper_cpp_translates_into_english(server: Running, tiny: Transcriber) -> None:
+    fields = {"language": "fr", "translate": "true", "response_format": "json", "max_new_tokens": 6}
+    reply = server.post("/inference", data=fields, files={"file": ("a.wav", WAV)})
+    assert reply.json()["text"] == tiny.transcribe(WAV, task="translate", language="fr", to="en", max_new_tokens=6).text
+
+
+def test_whisper_cpp_has_segments_and_the_language_in_verbose_json(server: Running) -> None:
+    fields = {"response_format": "verbose_json", "language": "de", **SHORT}
+    reply = server.post("/inference", data=fields, files={"file": ("a.wav", WAV)}).json()
+    assert reply["language"] == "german"
+    assert {"start", "end", "text"} <= set(reply["segments"][0])
+
+
+@pytest.mark.parametrize(("name", "value"), [("offset_t", "5000"), ("split_on_word", "true"), ("max_len", "20")])
+def test_whisper_cpp_fields_that_would_change_the_reply_are_refused(server: Running, name: str, value: str) -> None:
+    reply = server.post("/inference", data={name: value}, files={"file": ("a.wav", WAV)})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, name)
+    assert server.post("/inference", data={name: "0", **SHORT}, files={"file": ("a.wav", WAV)}).status_code == 200
