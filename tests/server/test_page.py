@@ -11,6 +11,8 @@ from fastapi.testclient import TestClient
 
 from lithophone.languages import LANGUAGES, SOURCE_LANGUAGES, TABLE
 from lithophone.server import pages
+from lithophone.server.app import create_app
+from lithophone.server.settings import Settings
 
 FILES = {path.name: path.read_text(encoding="utf-8") for path in pages.FOLDER.iterdir()}
 SCRIPTS = {name: text for name, text in FILES.items() if name.endswith(".js")}
@@ -272,6 +274,13 @@ def test_compressed_files_are_sent_to_browsers_that_take_them(client: TestClient
     assert int(packed.headers["content-length"]) < len(plain.content) / 2
     assert packed.text == plain.text
     assert packed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+
+
+def test_the_server_sends_the_page_without_a_key() -> None:
+    client = TestClient(create_app(Settings(api_key=("sk-1",))))
+    version = pages.page().version
+    assert [client.get(path).status_code for path in ("/", f"/page/{version}/app.js", "/favicon.ico")] == [200] * 3
+    assert [client.get(path).status_code for path in ("/v1/models", "/page", "/pages")] == [401] * 3
 
 
 def test_the_page_is_no_part_of_the_api() -> None:

@@ -84,6 +84,21 @@ def test_a_stream_has_deltas_that_are_the_text(client: openai.OpenAI, expected: 
     assert "".join(event.delta for event in events[:-1]) == events[-1].text == expected
 
 
+def test_a_stream_of_verbose_json_ends_with_its_segments_and_words(client: openai.OpenAI, server: Running) -> None:
+    asked = {
+        "model": "tiny", "file": WAV, "response_format": "verbose_json", "timestamp_granularities": ["word", "segment"],
+        "language": "en", "extra_body": SPELLED,
+    }  # fmt: skip
+    whole = client.audio.transcriptions.create(**asked).model_dump()
+    *parts, done = client.audio.transcriptions.create(**asked, stream=True)
+    ended = done.model_dump()
+    assert whole["words"]
+    names = whole.keys() - {"usage"}
+    assert {name: ended[name] for name in names} == {name: whole[name] for name in names}
+    segments = [part for part in parts if part.type == "transcript.text.segment"]
+    assert [segment.end for segment in segments] == [segment["end"] for segment in whole["segments"]]
+
+
 def test_translations_go_to_english_or_to_the_language_named(server: Running, tiny: Transcriber) -> None:
     fields = {"model": "whisper-1", "language": "fr", "max_new_tokens": "12"}
     english = server.post("/v1/audio/translations", data=fields, files=upload()).json()

@@ -96,6 +96,7 @@ def _api_segment_dict(number: int, segment: Segment) -> dict[str, Any]:
         "avg_logprob": _mean_log_confidence(segment.words),
         "compression_ratio": _compression_ratio(segment.text),
         "no_speech_prob": 0.0,
+        **({} if segment.speaker is None else {"speaker": segment.speaker}),
     }
 
 

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import lithophone
-from lithophone.server import asr_webservice, transcriptions
+from lithophone.server import asr_webservice, pages, transcriptions
 from lithophone.server.auth import Keys
 from lithophone.server.errors import ApiError, add_error_handlers
 from lithophone.server.jobs import Jobs
@@ -24,8 +24,8 @@ from lithophone.server.metrics import CONTENT_TYPE, Metrics
 from lithophone.server.models import Models
 from lithophone.server.settings import Settings
 
-OPEN_PATHS = frozenset({"/", "/health", "/ready"})
-"""Paths that need no API key, besides those of OpenAPI and the page."""
+OPEN_PATHS = frozenset({"/health", "/ready"})
+"""Paths that need no API key, besides those of the page."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
     app.state.jobs = jobs
     app.include_router(transcriptions.router, tags=["audio"])
     app.include_router(asr_webservice.router, tags=["whisper"])
+    app.include_router(pages.router)
     _add_service_routes(app, jobs)
     app.add_middleware(Guard, keys=keys, metrics=metrics)
     if settings.cors_origin:
@@ -123,7 +124,8 @@ class Guard:
             await send(message)
 
         try:
-            if scope["path"] not in OPEN_PATHS and scope["method"] != "OPTIONS":
+            is_open = scope["path"] in OPEN_PATHS or pages.is_page(scope["path"]) or scope["method"] == "OPTIONS"
+            if not is_open:
                 self.keys.check(Headers(scope=scope))
             await self.app(scope, receive, counted)
         except ApiError as error:

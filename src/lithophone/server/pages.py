@@ -50,6 +50,11 @@ KEEP = "public, max-age=31536000, immutable"
 router = APIRouter(include_in_schema=False)
 
 
+def is_page(path: str) -> bool:
+    """Whether the path is of the page, which needs no API key."""
+    return path in ("/", "/favicon.ico") or path.startswith("/page/")
+
+
 @dataclass(frozen=True)
 class Page:
     """Files by name, the same by gzip, and the digest of all of them."""

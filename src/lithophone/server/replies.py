@@ -112,26 +112,34 @@ def speaker_letter(speaker: str | None) -> str:
 
 
 async def sse(
-    events: AsyncIterator[Event], language: str | None, *, diarized: bool = False, logprobs: bool = False
+    events: AsyncIterator[Event],
+    language: str | None,
+    response_format: str = "json",
+    granularities: Collection[str] = (),
+    *,
+    logprobs: bool = False,
 ) -> AsyncIterator[str]:
     """`transcript.text.delta` for each window, `transcript.text.done`; deltas joined are the text.
 
-    language: of the text.
+    diarized_json and verbose_json have `transcript.text.segment` before the deltas; with verbose_json, `done` has the
+    fields of that reply as well. language: of the text.
     """
+    has_segments = response_format in ("diarized_json", "verbose_json")
     separator, number = "", 0
     try:
         async for event in events:
             if isinstance(event, WindowDone):
                 for segment in event.segments:
-                    if diarized:
+                    if has_segments:
                         yield _data(_speaker_segment(number, segment))
                     if segment.text:
                         yield _data(_delta(segment, separator, logprobs))
                         separator = "" if base_language(language) in UNSPACED_LANGUAGES else " "
                     number += 1
             elif isinstance(event, RecordingDone) and isinstance(event.result, Transcript):
+                verbose = _verbose(event.result, granularities) if response_format == "verbose_json" else {}
                 done = {"type": "transcript.text.done", "text": event.result.text}
-                yield _data({**done, **_known(event.result, logprobs)})
+                yield _data({**verbose, **done, **_known(event.result, logprobs)})
     except ApiError as error:
         yield _data(error.body())
     except LithophoneError as error:

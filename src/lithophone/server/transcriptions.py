@@ -103,7 +103,7 @@ async def _streamed(request: Request, jobs: Jobs, asked: _Asked) -> Response:
         raise
     options = asked.job.options
     texts = sse(
-        _chained(first, events), options.text_language, diarized=asked.response_format == "diarized_json",
+        _chained(first, events), options.text_language, asked.response_format, asked.granularities,
         logprobs=asked.logprobs,
     )  # fmt: skip
     return StreamingResponse(
