@@ -85,8 +85,3 @@ def test_a_cut_sample_is_a_warning_and_less_than_one_an_error() -> None:
 def test_impossible_formats_are_refused(form: tuple[int, int, int], message: str) -> None:
     with pytest.raises(AudioError, match=message):
         RawFormat(*form)
-
-
-def test_an_impossible_rate_is_refused() -> None:
-    with pytest.raises(AudioError, match="the rate is 7"):
-        RawStream(bytes(99), RawFormat(7), "the samples", 60.0)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-NAMES = {"punctuate": "--punctuate/--raw"}
+NAMES = {"punctuate": "--punctuate/--raw", "wyoming_port": "--wyoming"}
 """Options not named after their field."""
 
 WORDS = tuple[str, ...]

@@ -23,6 +23,7 @@ from lithophone.server.jobs import Jobs
 from lithophone.server.metrics import CONTENT_TYPE, Metrics
 from lithophone.server.models import Models
 from lithophone.server.settings import Settings
+from lithophone.server.wyoming import WyomingServer
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
 """Paths that need no API key, besides those of the page."""
@@ -65,13 +66,16 @@ async def _life(app: FastAPI, jobs: Jobs) -> AsyncIterator[None]:
                 pass
 
     await asyncio.to_thread(begin)
-    app.state.ready = True
-    try:
-        yield
-    finally:
-        app.state.ready = False
-        await jobs.drain()
-        jobs.close()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(jobs.close)
+        stack.push_async_callback(jobs.drain)
+        if jobs.settings.wyoming_port is not None:
+            app.state.wyoming = await stack.enter_async_context(WyomingServer(jobs))
+        app.state.ready = True
+        try:
+            yield
+        finally:
+            app.state.ready = False
 
 
 def _add_service_routes(app: FastAPI, jobs: Jobs) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lithophone.audio.array import checked_rate
 from lithophone.audio.reader import open_audio
 from lithophone.audio.samples import RATE_HZ, Samples
 from lithophone.errors import AudioError
@@ -29,6 +30,7 @@ class RawFormat:
     channels: int = 1
 
     def __post_init__(self) -> None:
+        checked_rate(self.rate_hz)
         if self.width not in TYPES:
             raise AudioError(f"samples have {self.width} bytes: allowed are {', '.join(map(str, TYPES))}")
         if not 1 <= self.channels <= MAX_CHANNELS:
@@ -47,7 +49,7 @@ class RawFormat:
 class RawStream:
     """Blocks of raw samples, a BlockStream; the bytes are not copied.
 
-    Raises AudioError for the format or no samples, ApiError 413 beyond `limit_s`.
+    Raises AudioError for less than one sample, ApiError 413 beyond `limit_s`.
     """
 
     def __init__(self, data: bytes | memoryview, form: RawFormat, name: str, limit_s: float) -> None:

@@ -30,6 +30,9 @@ class Settings:
     )
     host: str = _setting("127.0.0.1", "Address to listen on.")
     port: int = _setting(8000, "Port to listen on; 0 takes a free one.")
+    wyoming_port: int | None = _setting(
+        None, "Port of the Wyoming protocol, as for Home Assistant; 0 takes a free one (default: not served)."
+    )
     lazy: bool = _setting(False, "Load the default model with the first request, not at the start.")
     max_models: int = _setting(4, "Models in memory; for another, the one used longest ago is unloaded.")
     api_key: tuple[str, ...] = _setting((), "Accepted API keys; others see a command line, so prefer a file.")
@@ -51,8 +54,9 @@ class Settings:
             object.__setattr__(self, name, words)
         if not self.model:
             raise OptionError(f"model is empty: name at least one, such as {DEFAULT_MODEL}")
-        if not 0 <= self.port <= 65_535:
-            raise OptionError(f"port is {self.port}: it must be from 0 to 65535")
+        for name in ("port", "wyoming_port"):
+            if not 0 <= (getattr(self, name) or 0) <= 65_535:
+                raise OptionError(f"{name} is {getattr(self, name)}: it must be from 0 to 65535")
         for name in ("max_models", "max_running"):
             check_whole(name, getattr(self, name))
         check_whole("max_waiting", self.max_waiting, least=0)
@@ -62,6 +66,10 @@ class Settings:
         if not (self.api_key or self.api_key_file or self.allow_anonymous or is_loopback(self.host)):
             raise OptionError(
                 f"other machines reach {self.host}: give api_key_file, or allow_anonymous to serve without keys"
+            )
+        if not (self.wyoming_port is None or self.allow_anonymous or is_loopback(self.host)):
+            raise OptionError(
+                f"other machines reach {self.host}, and the Wyoming protocol has no keys: give allow_anonymous too"
             )
 
 
