@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from lithophone.audio.detection import RECORDINGS, SPEECH_ENDS, SPEECH_STARTS
 from lithophone.audio.samples import RATE_HZ, Samples
-from lithophone.audio.segmenter import JOINING, PADDING, SPEECH_ENDS, SPEECH_STARTS, _smooth
+from lithophone.audio.segmenter import PADDING, _smooth
 from lithophone.audio.vad import CHUNK, ChunkStream, DetectorStream
 
 Rule = Callable[[Samples, int], NDArray[np.float32]]
@@ -75,7 +76,7 @@ def speech_stretches(probabilities: NDArray[np.float32], n_samples: int) -> list
     """Speech as [start, end) in samples: short silences closed, padded, in order and without overlap."""
     joined: list[tuple[int, int]] = []
     for start, end in _speech_runs(probabilities):
-        if joined and start - joined[-1][1] < JOINING:
+        if joined and start - joined[-1][1] < RECORDINGS.silence:
             start = joined.pop()[0]
         joined.append((start, end))
     return [(max(0, start - PADDING), min(n_samples, end + PADDING)) for start, end in joined]

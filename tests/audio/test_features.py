@@ -11,6 +11,7 @@ import torch
 from lithophone.audio.features import (
     FRAME_SIZE,
     RATE_HZ,
+    FrameStream,
     audio_embedding_count,
     batch_frames,
     frame_count,
@@ -80,3 +81,38 @@ def test_loudness_moves_all_bands_alike() -> None:
     samples = torch.randn(RATE_HZ) * 0.1
     louder = log_mel_frames(samples * 10)
     torch.testing.assert_close(louder - log_mel_frames(samples), torch.full_like(louder, 0.5), atol=1e-4, rtol=0)
+
+
+# --- frames of an utterance that grows
+
+
+@pytest.mark.parametrize("size", [1, 159, 160, 500, 16_000])
+def test_frames_in_pieces_are_those_of_the_whole(size: int) -> None:
+    n = 4_000 if size == 1 else 40_000
+    samples = 0.1 * torch.randn(n, generator=torch.Generator().manual_seed(0))
+    samples[:300] *= 9.0  # the maximum comes first: later samples do not raise the floor
+    whole, stream = log_mel_frames(samples), FrameStream()
+    for start in range(0, n, size):
+        frames = stream.push(samples[start : start + size])
+        assert len(frames) >= (start + size - 576) // 320
+        if len(frames) > 1:
+            torch.testing.assert_close(frames, whole[: len(frames)], atol=1e-5, rtol=1e-5)
+    assert len(frames) >= len(whole) - 2
+
+
+def test_a_louder_sample_raises_the_floor_of_all_frames() -> None:
+    samples = torch.zeros(16_000)
+    samples[100:8_000] = 0.001 * torch.randn(7_900, generator=torch.Generator().manual_seed(0))
+    samples[12_000] = 1.0
+    stream = FrameStream()
+    before = stream.push(samples[:10_000])
+    after = stream.push(samples[10_000:])
+    torch.testing.assert_close(after, log_mel_frames(samples)[: len(after)], atol=1e-5, rtol=1e-5)
+    assert (after[: len(before)] - before).abs().max() > 0.1
+
+
+def test_too_few_samples_give_no_frames() -> None:
+    stream = FrameStream()
+    assert stream.push(torch.zeros(0)).shape == (0, 160)
+    assert stream.push(torch.zeros(256)).shape == (0, 160)
+    assert stream.push(torch.zeros(400)).shape == (1, 160)

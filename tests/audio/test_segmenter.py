@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lithophone.audio.detection import JOINING_S, PADDING_S, SPEECH_STARTS
 from lithophone.audio.reader import RATE_HZ, load_audio
-from lithophone.audio.segmenter import JOINING_S, PADDING_S, SPEECH_STARTS, Segmenter, Window, speech_windows
+from lithophone.audio.segmenter import Segmenter, Window, speech_windows
 from lithophone.audio.vad import CHUNK, CHUNKS_PER_RUN, SileroVAD, _new_session
 from lithophone.errors import OptionError
 from tests.detectors import RuleDetector, by_spans, by_table, speech_stretches, whole_windows

@@ -21,6 +21,8 @@ WIN_LENGTH = 400
 HOP_LENGTH = 160
 N_MELS = 80
 FRAME_SIZE = 2 * N_MELS
+OVERLAP = math.ceil(N_FFT / 2 / HOP_LENGTH)
+"""Hops before a spectrum that reach its first sample."""
 FRAME_S = 2 * HOP_LENGTH / RATE_HZ
 """Seconds per encoder frame."""
 
@@ -44,7 +46,41 @@ def log_mel_frames(samples: Tensor, whole: bool = False) -> Tensor:
     mel = _mel_spectrogram(samples)
     if whole:
         mel = mel[: 2 * frame_count(len(samples), whole)]
-    log = mel.clamp(min=1e-10).log10()
+    return _stacked(_log(mel))
+
+
+class FrameStream:
+    """Frames of an utterance that grows; spectra are computed once.
+
+    A louder sample raises the floor, maximum - 8, of all frames before it.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._log = torch.zeros(0, N_MELS, device=device)
+        self._samples = torch.zeros(0, device=device)
+        self._first = 0
+        """Index of `_samples[0]`, a multiple of the hop."""
+
+    def push(self, samples: Tensor) -> Tensor:
+        """The next samples (n,), n >= 0 -> all frames (T, 160) that later samples cannot change but for the floor."""
+        self._samples = torch.cat([self._samples, samples.to(self._samples)])
+        done, end = len(self._log), self._first + len(self._samples)
+        complete = max(0, (end - N_FFT // 2 - 1) // HOP_LENGTH + 1)
+        if complete > done:
+            before = done - self._first // HOP_LENGTH
+            new = _mel_spectrogram(self._samples)[before : before + complete - done]
+            self._log = torch.cat([self._log, _log(new)])
+            start = max(0, complete - OVERLAP) * HOP_LENGTH
+            self._samples, self._first = self._samples[start - self._first :].clone(), start
+        return _stacked(self._log) if len(self._log) > 1 else self._log.new_zeros(0, FRAME_SIZE)
+
+
+def _log(mel: Tensor) -> Tensor:
+    return mel.clamp(min=1e-10).log10()
+
+
+def _stacked(log: Tensor) -> Tensor:
+    """Log-mel (n, 80) -> frames (n // 2, 160), with the floor and scale of the reference."""
     log = torch.maximum(log, log.max() - 8.0) / 4.0 + 1.0
     even = log.shape[0] // 2 * 2
     return log[:even].reshape(-1, FRAME_SIZE)

@@ -9,18 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from lithophone.audio.detection import EVERYTHING, PADDING_S, RECORDINGS, Detection
 from lithophone.audio.samples import RATE_HZ, Samples
 from lithophone.audio.vad import CHUNK, SpeechDetector, bundled_detector
 from lithophone.errors import OptionError
-
-SPEECH_STARTS, SPEECH_ENDS = 0.5, 0.35
-"""A run of chunks at or above the second threshold is speech if one reaches the first."""
-
-PADDING_S = 0.4
-"""Padding of speech: soft onsets and final consonants are below the thresholds."""
-
-JOINING_S = 1.0
-"""Shorter silences do not end a stretch of speech."""
 
 SMOOTHING = 9
 """Chunks (0.3 s) averaged around a cut."""
@@ -30,7 +22,7 @@ MIN_LIMIT_S = 1.0
 UNDECIDED_S = 60.0
 """Seconds buffered at most, or 1.3 limits; then a run counts as speech."""
 
-PADDING, JOINING = int(PADDING_S * RATE_HZ), int(JOINING_S * RATE_HZ)
+PADDING = int(PADDING_S * RATE_HZ)
 
 PART = 128 * CHUNK
 """Samples per call of the detector (4 s)."""
@@ -62,18 +54,22 @@ def speech_windows(samples: Samples, limit_s: float = 30.0, *, detector: SpeechD
 class Segmenter:
     """Cuts a recording into windows of at most `limit_s` seconds, in order, without overlap.
 
-    All speech (default detector: Silero VAD) is in a window, padded by 0.4 s; silences of a second or more are in none.
+    All speech (default detector: Silero VAD) is in a window, padded; silences of a second or more are in none, or as
+    `detection` says. Padding behind speech is 0.4 s, or the silence that ends it where that is shorter.
     A stretch above `limit_s` is cut at its quietest point in the second half of the window; the last window has a
     quarter of the limit or more. Block sizes do not matter. At most 1.25 limits and 2 s are buffered, or `UNDECIDED_S`
     while the detector stays between its thresholds.
     Raises OptionError for an infinite limit or one below a second.
     """
 
-    def __init__(self, limit_s: float = 30.0, detector: SpeechDetector | None = None) -> None:
+    def __init__(
+        self, limit_s: float = 30.0, detector: SpeechDetector | None = None, detection: Detection = RECORDINGS
+    ) -> None:
         if not MIN_LIMIT_S <= limit_s < math.inf:
             raise OptionError(f"limit_s is {limit_s!r}: windows are {MIN_LIMIT_S} s or longer, 30 s are usual")
         self._limit = int(limit_s * RATE_HZ)
         self._max_held = int(max(UNDECIDED_S, 1.3 * limit_s) * RATE_HZ)
+        self._detection, self._padding = detection, min(PADDING, detection.silence)
         self._detector = (detector or bundled_detector()).stream()
         self._samples = _Tail()
         self._probabilities = _Tail()
@@ -84,6 +80,30 @@ class Segmenter:
         self._run: int | None = None
         """Start of the current run at the lower threshold."""
         self._is_speech = False
+        self._earliest = 0
+        """End of the last window: the next starts there or later."""
+
+    @property
+    def open_start(self) -> int | None:
+        """Start of the stretch under way, which will be a window's; None between stretches."""
+        return self._start
+
+    @property
+    def end(self) -> int:
+        """Samples pushed so far."""
+        return self._samples.end
+
+    @property
+    def buffered(self) -> int:
+        """Samples that `commit` would end a window with."""
+        if self._start is not None:
+            return self.end - self._start
+        return self.end - self._earliest if self._detection == EVERYTHING else 0
+
+    def open_samples(self, start: int) -> Samples:
+        """Samples of the stretch under way from `start` to the last; a view until the next call."""
+        assert self._start is not None, "a stretch is under way"
+        return self._samples[max(start, self._start) : self._samples.end]
 
     def push(self, block: Samples) -> list[Window]:
         """The next samples (n,), n >= 0 -> complete windows."""
@@ -97,13 +117,39 @@ class Segmenter:
 
     def flush(self) -> list[Window]:
         """End of the recording -> the remaining windows."""
-        return [*self._detected(self._detector.flush()), *self._close()]
+        windows = self._detected(self._detector.flush())
+        if self._detection == EVERYTHING:
+            return windows + self.commit()
+        return [*windows, *self._close()]
+
+    def commit(self) -> list[Window]:
+        """End the stretch under way at the last sample -> its windows; none between stretches."""
+        if self._start is None and self._detection == EVERYTHING and self._earliest < self._samples.end:
+            self._start = self._earliest
+        if self._start is None:
+            return []
+        self._end = self._samples.end
+        windows = list(self._close())
+        self._forget_stretch()
+        return windows
+
+    def clear(self) -> None:
+        """Drop the stretch under way."""
+        if self._start is not None or self._detection == EVERYTHING:
+            self._start = None
+            self._forget_stretch()
+
+    def _forget_stretch(self) -> None:
+        self._run, self._is_speech = None, False
+        self._earliest = self._samples.end
 
     def _detected(self, probabilities: NDArray[np.float32]) -> list[Window]:
         position = self._probabilities.end * CHUNK
         self._probabilities.append(probabilities)
         thresholds = zip(
-            (probabilities >= SPEECH_ENDS).tolist(), (probabilities >= SPEECH_STARTS).tolist(), strict=True
+            (probabilities >= self._detection.speech_ends).tolist(),
+            (probabilities >= self._detection.threshold).tolist(),
+            strict=True,
         )
         windows: list[Window] = []
         for lower, upper in thresholds:
@@ -120,15 +166,16 @@ class Segmenter:
         is_full = position - self._needed_from(position) >= self._max_held
         self._is_speech = self._is_speech or upper or is_full
         if self._is_speech:
-            self._start = max(0, self._run - PADDING) if self._start is None else self._start
+            first = max(self._earliest, self._run - self._detection.prefix)
+            self._start = first if self._start is None else self._start
             self._end = position + CHUNK
 
     def _complete(self, position: int) -> Iterator[Window]:
         """Windows that no sample from `position` on can change; forgets samples no longer needed."""
-        at_least = min(position, self._end + PADDING)
+        at_least = min(position, self._end + self._padding)
         yield from self._cut(at_least, self._limit + self._limit // 4)
         next_run = position if self._run is None else self._run
-        if not self._is_speech and next_run - self._end >= JOINING:
+        if not self._is_speech and next_run - self._end >= self._detection.silence:
             yield from self._close()
         needed = self._needed_from(position)
         self._samples.forget(needed)
@@ -138,13 +185,14 @@ class Segmenter:
         """First sample that a later window may need."""
         if self._start is not None:
             return self._start
-        return max(0, (position if self._run is None else self._run) - PADDING)
+        return max(0, (position if self._run is None else self._run) - self._detection.prefix)
 
     def _close(self) -> Iterator[Window]:
-        end = min(self._samples.end, self._end + PADDING)
+        end = min(self._samples.end, self._end + self._padding)
         yield from self._cut(end, self._limit + 1)
         if self._start is not None:
             yield self._window(self._start, end)
+            self._earliest = end
         self._start = None
 
     def _cut(self, end: int, longest: int) -> Iterator[Window]:

@@ -66,20 +66,26 @@ class Conformer(nn.Module):
         for number, layer in enumerate(self.layers, 1):
             x = run_layer(layer, x, valid, recompute=self.gradient_checkpointing)
             if number == self.config.mid_layer:
-                mid_logits = self._character_logits(x, bias)
-                feedback = mid_logits.softmax(-1)
-                if bias is not None and bias.language_id is not None:
-                    feedback = feedback + bias.language_id.to(feedback)
-                x = x + self.out_mid(feedback)
+                mid_logits = self.character_logits(x, bias)
+                x = x + self.feedback(mid_logits, bias)
             if number in self.config.cat_hidden_layers:
                 kept.append(x)
         last = x * valid[..., None]
         states = torch.cat([*(k * valid[..., None] for k in kept), last], -1) if kept else last
-        return EncoderOutput(states, last, self._character_logits(last, bias), mid_logits, lengths)
+        return EncoderOutput(states, last, self.character_logits(last, bias), mid_logits, lengths)
 
-    def _character_logits(self, x: Tensor, bias: EncoderBias | None) -> Tensor:
+    def character_logits(self, x: Tensor, bias: EncoderBias | None) -> Tensor:
+        """(B, T, D) -> (B, T, labels), with the bias' penalty."""
         logits: Tensor = self.out(x)
         return logits if bias is None else logits - bias.penalty.to(logits)
+
+    def feedback(self, mid_logits: Tensor, bias: EncoderBias | None) -> Tensor:
+        """Self-conditioning: logits of the middle block (B, T, labels) -> what is added to its output (B, T, D)."""
+        probabilities = mid_logits.softmax(-1)
+        if bias is not None and bias.language_id is not None:
+            probabilities = probabilities + bias.language_id.to(probabilities)
+        added: Tensor = self.out_mid(probabilities)
+        return added
 
 
 class ConformerBlock(nn.Module):
@@ -95,8 +101,16 @@ class ConformerBlock(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """x (B, T, D), valid (B, T) bool -> (B, T, D)."""
+        return self.convolve(self.attend(x, valid), valid)
+
+    def attend(self, x: Tensor, valid: Tensor) -> Tensor:
+        """The first half, which reads one block: half feed-forward, attention."""
         x = x + 0.5 * self.ff1(x)
-        x = x + self.attn(x, valid)
+        out: Tensor = x + self.attn(x, valid)
+        return out
+
+    def convolve(self, x: Tensor, valid: Tensor) -> Tensor:
+        """The second half, which reads the neighbouring frames: convolution, half feed-forward, norm."""
         x = x + self.conv(x, valid)
         x = x + 0.5 * self.ff2(x)
         out: Tensor = self.post_norm(x)

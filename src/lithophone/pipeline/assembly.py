@@ -53,13 +53,7 @@ class Assembly:
     windows: list[WindowDone] = field(default_factory=list)
 
     def add(self, result: WindowResult, duration_s: float | None) -> WindowDone:
-        done = WindowDone(
-            self.source,
-            tuple(shift(s, result.start_s, result.end_s) for s in segments_of(result.parsed, result.duration_s)),
-            warnings_of(result),
-            result.end_s,
-            duration_s,
-        )
+        done = WindowDone(self.source, segments_in_time(result), warnings_of(result), result.end_s, duration_s)
         self.windows.append(done)
         return done
 
@@ -75,6 +69,11 @@ class Assembly:
             warnings=(*whole, *(warning for window in self.windows for warning in window.warnings)),
         )
         return RecordingDone(self.source, transcript, whole)
+
+
+def segments_in_time(result: WindowResult) -> tuple[Segment, ...]:
+    """Segments of a window with times of the recording."""
+    return tuple(shift(s, result.start_s, result.end_s) for s in segments_of(result.parsed, result.duration_s))
 
 
 def shift(segment: Segment, start_s: float, end_s: float) -> Segment:

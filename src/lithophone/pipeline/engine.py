@@ -6,11 +6,12 @@ submit -> waiting -> encoded, with others of like length -> a place among the ru
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -135,6 +136,18 @@ class Engine:
         except BaseException:
             self._start_over()
             raise
+        finally:
+            self._turns.give()
+
+    @contextlib.contextmanager
+    def between_steps(self) -> Iterator[None]:
+        """Use the model beside the engine: on a GPU no step runs meanwhile, since a capture allows no other work."""
+        if next(self.checkpoint.network.parameters()).device.type == "cpu":
+            yield
+            return
+        self._turns.take()
+        try:
+            yield
         finally:
             self._turns.give()
 
