@@ -88,13 +88,13 @@ def test_loudness_moves_all_bands_alike() -> None:
 
 @pytest.mark.parametrize("size", [1, 159, 160, 500, 16_000])
 def test_frames_in_pieces_are_those_of_the_whole(size: int) -> None:
-    n = 4_000 if size == 1 else 40_000
+    n = 1_500 if size == 1 else 40_000
     samples = 0.1 * torch.randn(n, generator=torch.Generator().manual_seed(0))
     samples[:300] *= 9.0  # the maximum comes first: later samples do not raise the floor
     whole, stream = log_mel_frames(samples), FrameStream()
     for start in range(0, n, size):
         frames = stream.push(samples[start : start + size])
-        assert len(frames) >= (start + size - 576) // 320
+        assert len(frames) >= (min(n, start + size) - 576) // 320
         if len(frames) > 1:
             torch.testing.assert_close(frames, whole[: len(frames)], atol=1e-5, rtol=1e-5)
     assert len(frames) >= len(whole) - 2

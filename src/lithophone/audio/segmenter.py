@@ -65,11 +65,6 @@ class Segmenter:
     def __init__(
         self, limit_s: float = 30.0, detector: SpeechDetector | None = None, detection: Detection = RECORDINGS
     ) -> None:
-        if not MIN_LIMIT_S <= limit_s < math.inf:
-            raise OptionError(f"limit_s is {limit_s!r}: windows are {MIN_LIMIT_S} s or longer, 30 s are usual")
-        self._limit = int(limit_s * RATE_HZ)
-        self._max_held = int(max(UNDECIDED_S, 1.3 * limit_s) * RATE_HZ)
-        self._detection, self._padding = detection, min(PADDING, detection.silence)
         self._detector = (detector or bundled_detector()).stream()
         self._samples = _Tail()
         self._probabilities = _Tail()
@@ -82,6 +77,17 @@ class Segmenter:
         self._is_speech = False
         self._earliest = 0
         """End of the last window: the next starts there or later."""
+        self.change(limit_s, detection)
+
+    def change(self, limit_s: float, detection: Detection) -> None:
+        """New settings from here on, for the stretch under way too."""
+        if not MIN_LIMIT_S <= limit_s < math.inf:
+            raise OptionError(f"limit_s is {limit_s!r}: windows are {MIN_LIMIT_S} s or longer, 30 s are usual")
+        self._limit = int(limit_s * RATE_HZ)
+        self._max_held = int(max(UNDECIDED_S, 1.3 * limit_s) * RATE_HZ)
+        self._detection, self._padding = detection, min(PADDING, detection.silence)
+        if self._start is None and detection == EVERYTHING:
+            self._earliest = self.end
 
     @property
     def open_start(self) -> int | None:
@@ -190,7 +196,8 @@ class Segmenter:
     def _close(self) -> Iterator[Window]:
         end = min(self._samples.end, self._end + self._padding)
         yield from self._cut(end, self._limit + 1)
-        if self._start is not None:
+        # A chunk that was completed at the end may lie before the last commit.
+        if self._start is not None and self._start < end:
             yield self._window(self._start, end)
             self._earliest = end
         self._start = None

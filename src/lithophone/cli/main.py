@@ -10,6 +10,7 @@ import typer
 import lithophone
 from lithophone.cli.evaluate import evaluate
 from lithophone.cli.hints import Command
+from lithophone.cli.listen import listen
 from lithophone.cli.models import models
 from lithophone.cli.serve import serve
 from lithophone.cli.terminal import escape_unprintable
@@ -27,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(cls=Command)(transcribe)
+app.command(cls=Command)(listen)
 app.command(cls=Command)(evaluate)
 app.command(context_settings={"allow_interspersed_args": False})(train)
 app.command(cls=Command)(serve)

@@ -27,7 +27,7 @@ from lithophone.pipeline.engine import Pending
 from lithophone.pipeline.options import TranscribeOptions, options_with
 from lithophone.pipeline.partials import PartialText
 from lithophone.pipeline.quality import warnings_of
-from lithophone.pipeline.request import check_positions, frames_of, resolve_request
+from lithophone.pipeline.request import Request, check_positions, frames_of, resolve_request
 from lithophone.pipeline.transcriber import Transcriber
 from lithophone.pipeline.utterance import Utterance
 from lithophone.transcript import Segment, TranscriptWarning, join_text
@@ -119,9 +119,8 @@ class Captions:
         **changes: Any,
     ) -> None:
         self.checkpoint, self.engine = transcriber.checkpoint, transcriber.engine
-        self.request = resolve_request(self.checkpoint, options_with(options, changes))
-        check_positions(self.checkpoint, self.request, int(self.request.limit_s * RATE_HZ))
         self.detects = detection is not None
+        self.request = self._resolved(options_with(options, changes))
         self._segmenter = Segmenter(self.request.limit_s, transcriber.detector, detection or EVERYTHING)
         self._item: _Item | None = None
         self._n_items = 0
@@ -164,6 +163,17 @@ class Captions:
         self._read_partial()
         self._decode(SHARE * len(block) / RATE_HZ)
         return self._drained()
+
+    def change(self, options: TranscribeOptions, detection: Detection | None) -> None:
+        """New settings for windows that end from here on. Raises as the constructor does, and then changes nothing."""
+        request = self._resolved(options)
+        self._segmenter.change(request.limit_s, detection or EVERYTHING)
+        self.request, self.detects = request, detection is not None
+
+    def _resolved(self, options: TranscribeOptions) -> Request:
+        request = resolve_request(self.checkpoint, options)
+        check_positions(self.checkpoint, request, int(request.limit_s * RATE_HZ))
+        return request
 
     def step(self) -> list[CaptionEvent]:
         """One step of the engine, for times without samples."""
@@ -222,7 +232,7 @@ class Captions:
 
     def _begin(self, start: int) -> _Item:
         spelled = PartialText(self.checkpoint, self.request) if self.request.is_spelled else None
-        self._item = _Item(self._n_items, start, spelled, start, start + round(INTERVAL_S * RATE_HZ))
+        self._item = _Item(self._n_items, start, self.detects, spelled, start, start + round(INTERVAL_S * RATE_HZ))
         self._n_items += 1
         if self.detects:
             self._events.append(SpeechStarted(self._item.number, start / RATE_HZ))
@@ -231,7 +241,7 @@ class Captions:
     def _finish(self, item: _Item, window: Window) -> None:
         assert item.start == window.start, "a window is the stretch that was under way"
         self._item = None
-        if self.detects:
+        if item.detected:
             self._events.append(SpeechStopped(item.number, window.end_s))
         self._events.append(Committed(item.number, window.start_s, window.end_s))
         self._waiting.append(_Waiting(item.number, window.start_s, window.end_s, self._submitted(window)))
@@ -290,6 +300,8 @@ class _Item:
 
     number: int
     start: int
+    detected: bool
+    """Whether it has the events of voice activity detection."""
     partial: PartialText | None
     read: int
     """End of what `partial` has."""
