@@ -81,7 +81,7 @@ def test_an_item_starts_is_partial_stops_and_is_final(wide: Transcriber) -> None
     assert isinstance(started, SpeechStarted)
     assert isinstance(stopped, SpeechStopped)
     assert isinstance(final, Final)
-    assert started.start_s == final.start_s == pytest.approx(1.2, abs=0.04)
+    assert started.start_s == final.start_s == pytest.approx(1.1, abs=0.04)
     assert stopped.end_s == final.end_s == pytest.approx(3.4, abs=0.04)
     assert final.text == final.segments[0].text != ""
 

@@ -14,6 +14,7 @@ LEAST_THRESHOLD = 0.01
 """The second threshold is not below it."""
 
 PADDING_S = 0.4
+PADDING_MS = round(PADDING_S * 1000)
 """Padding of speech: soft onsets and final consonants are below the thresholds."""
 
 JOINING_S = 1.0
@@ -24,22 +25,23 @@ MAX_MS = 10_000
 
 @dataclass(frozen=True)
 class Detection:
-    """Settings of voice activity detection; names and defaults are those of OpenAI's realtime API.
+    """Settings of voice activity detection, with the names of OpenAI's realtime API, and its defaults but one.
 
-    Raises OptionError for values that are not allowed.
+    There the prefix is 300 ms; 400 are those of recordings, whose windows and words are therefore the same
+    (`docs/captions.md`). Raises OptionError for values that are not allowed.
     """
 
     threshold: float = field(
         default=SPEECH_STARTS, metadata={"help": "Speech probability, 0 to 1, at which speech starts."}
     )
-    prefix_padding_ms: int = field(default=300, metadata={"help": "Milliseconds kept before speech."})
+    prefix_padding_ms: int = field(default=PADDING_MS, metadata={"help": "Milliseconds kept before speech."})
     silence_duration_ms: int = field(default=500, metadata={"help": "Milliseconds of silence that end speech."})
 
     def __post_init__(self) -> None:
         number = isinstance(self.threshold, int | float) and not isinstance(self.threshold, bool)
         if not (number and 0 <= self.threshold <= 1):
             raise OptionError(f"threshold is {self.threshold!r}: it must be a probability from 0 to 1; 0.5 is usual")
-        _check_ms("prefix_padding_ms", self.prefix_padding_ms, 300)
+        _check_ms("prefix_padding_ms", self.prefix_padding_ms, PADDING_MS)
         _check_ms("silence_duration_ms", self.silence_duration_ms, 500)
 
     @property
@@ -63,7 +65,7 @@ def _check_ms(name: str, value: object, usual: int) -> None:
         raise OptionError(f"{name} is {value!r}: it must be whole milliseconds from 0 to {MAX_MS}; {usual} are usual")
 
 
-RECORDINGS = Detection(SPEECH_STARTS, int(PADDING_S * 1000), int(JOINING_S * 1000))
+RECORDINGS = Detection(silence_duration_ms=round(JOINING_S * 1000))
 """For recordings: few and long windows."""
 
 EVERYTHING = Detection(0.0, 0, MAX_MS)
