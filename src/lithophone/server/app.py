@@ -16,9 +16,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import lithophone
-from lithophone.server import asr_webservice, pages, transcriptions
+from lithophone.server import asr_webservice, chat, pages, transcriptions
 from lithophone.server.auth import Keys
 from lithophone.server.errors import ApiError, add_error_handlers
+from lithophone.server.fetch import Fetcher
 from lithophone.server.jobs import Jobs
 from lithophone.server.metrics import CONTENT_TYPE, Metrics
 from lithophone.server.models import Models
@@ -40,7 +41,9 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
         description="Speech recognition and translation with the Granite Speech models, by OpenAI's contract.",
     )  # fmt: skip
     app.state.jobs = jobs
+    app.state.fetcher = Fetcher(settings)
     app.include_router(transcriptions.router, tags=["audio"])
+    app.include_router(chat.router, tags=["chat"])
     app.include_router(asr_webservice.router, tags=["whisper"])
     app.include_router(pages.router)
     _add_service_routes(app, jobs)

@@ -28,6 +28,7 @@ from lithophone.server.options import (
     options_of,
     temperature_of,
     typed,
+    words_of_user,
 )
 from lithophone.server.raw import RawFormat
 from lithophone.server.replies import reply
@@ -132,8 +133,8 @@ async def inference(request: Request) -> Response:
         fields["task"] = ["translate"]
     options = _options(fields, "prompt", speakers=_is_true(fields, "diarize"))
     job = _job(jobs, fields, form.file("file"), options)
-    transcript = await unless_gone(request, jobs.transcript(job))
-    return reply(transcript, response_format, ("segment",))
+    done = await unless_gone(request, jobs.done(job))
+    return reply(done, response_format, ("segment",))
 
 
 def _with_query(request: Request, form: Form) -> dict[str, list[str]]:
@@ -149,7 +150,8 @@ def _job(
     jobs: Jobs, fields: Mapping[str, list[str]], file: Upload, options: TranscribeOptions, *, raw: bool = False
 ) -> Job:
     model = jobs.models.name_of(fields.get("model", [None])[-1])
-    return Job(file.data, file.name, model, options, raw=RawFormat() if raw else None)
+    prompt = words_of_user(fields)
+    return Job(file.data, file.name, model, options, raw=RawFormat() if raw else None, prompt=prompt)
 
 
 def _options(fields: Mapping[str, list[str]], prompt: str, *, speakers: bool) -> TranscribeOptions:

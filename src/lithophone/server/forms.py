@@ -76,10 +76,14 @@ async def discard_body(request: Request, max_mb: float) -> None:
 
 async def read_json(request: Request, max_mb: float) -> dict[str, Any]:
     """A body that is one JSON object. Raises ApiError."""
+    body = await read_body(request, max_mb)
     try:
-        found = json.loads(await read_body(request, max_mb))
+        found = json.loads(body)
+        if rb"\ud" in body.lower():  # half of a surrogate pair is no text, and could not be sent back
+            json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise ApiError(400, f"the body is no JSON: {error}", code="invalid_json") from error
+        why = "half of a surrogate pair" if isinstance(error, UnicodeEncodeError) else error
+        raise ApiError(400, f"the body is no JSON: {why}", code="invalid_json") from error
     if not isinstance(found, dict):
         raise ApiError(400, f"the body is a JSON {type(found).__name__}: send an object", code="invalid_json")
     return found

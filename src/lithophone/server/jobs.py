@@ -19,6 +19,7 @@ from lithophone.pipeline.assembly import Event, RecordingDone
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.pipeline.sources import AudioSource
 from lithophone.server.errors import ApiError, api_error
+from lithophone.server.guardian import Guardian
 from lithophone.server.media import MediaDecoder, MediaLimits, MediaStream
 from lithophone.server.metrics import Metrics
 from lithophone.server.models import Models
@@ -46,6 +47,8 @@ class Job:
     channel: int | None = None
     raw: RawFormat | None = None
     """Of data without a header."""
+    prompt: str = ""
+    """Words of the user beside the recording, for the Guardian."""
 
 
 @dataclass
@@ -56,6 +59,7 @@ class Jobs:
     models: Models
     metrics: Metrics
     media: MediaDecoder = field(init=False)
+    guardian: Guardian | None = field(init=False)
     running: int = field(default=0, init=False)
     waiting: int = field(default=0, init=False)
     closed: bool = field(default=False, init=False)
@@ -63,24 +67,34 @@ class Jobs:
     def __post_init__(self) -> None:
         settings = self.settings
         self.media = MediaDecoder(MediaLimits(settings.parse_cpu_s, settings.parse_memory_mb, settings.max_duration_s))
+        self.guardian = Guardian(settings) if settings.guardian_url else None
         self._threads = ThreadPoolExecutor(settings.max_running, thread_name_prefix="transcribe")
         self._places = asyncio.Semaphore(settings.max_running)
         self._seconds: list[float] = []
 
     async def transcript(self, job: Job) -> Transcript:
         """The transcript of a recording; ApiError where there is none."""
+        result = (await self.done(job)).result
+        assert isinstance(result, Transcript), "errors are raised"
+        return result
+
+    async def done(self, job: Job) -> RecordingDone:
+        """The last event of a recording, which has its transcript; ApiError where there is none."""
         async with contextlib.aclosing(self.events(job)) as events:
             async for event in events:
                 if isinstance(event, RecordingDone):
-                    assert isinstance(event.result, Transcript), "errors are raised"
-                    return event.result
+                    return event
         raise AssertionError("events end with that of the recording")
 
-    async def events(self, job: Job) -> AsyncGenerator[Event, None]:
-        """Events of a recording, as they come. Closing the iterator cancels the work.
+    def events(self, job: Job) -> AsyncGenerator[Event, None]:
+        """Events of a recording, as they come, judged by the Guardian if there is one. Closing them cancels the work.
 
         Raises ApiError: 429 where too many wait, 503 while the server drains, 504 after `request_timeout_s`.
         """
+        events = self._unjudged(job)
+        return events if self.guardian is None else self.guardian.judged(events, job.prompt)
+
+    async def _unjudged(self, job: Job) -> AsyncGenerator[Event, None]:
         task = _Task(self, job, asyncio.get_running_loop())
         await self._start(task.run)
         try:

@@ -76,6 +76,22 @@ def _scalar(name: str, text: str, kind: type[Any]) -> Any:
         raise ApiError(400, f"{name} is {text!r:.80}: expected {what}", code="invalid_value", param=name) from error
 
 
+def texts_of(values: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Fields of a JSON body as those of a form; null, "" and [] are left out. Raises ApiError for objects."""
+    return {name: _texts(name, value) for name, value in values.items() if value is not None and value not in ("", [])}
+
+
+def _texts(name: str, value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    for one in values:
+        if not isinstance(one, str | int | float):
+            kind = "null" if one is None else "a list" if isinstance(one, list) else "an object"
+            raise ApiError(
+                400, f"{name[:100]!r} holds {kind}: expected a text or number", code="invalid_value", param=name[:100]
+            )
+    return [str(one).lower() if isinstance(one, bool) else str(one) for one in values]
+
+
 def language_of(fields: Mapping[str, Sequence[str]]) -> str | None:
     """`language`, as a code or a name of OpenAI's API, or the only one of `languages`; `auto` is none of them.
 
@@ -107,6 +123,12 @@ def choice(fields: Mapping[str, Sequence[str]], name: str, allowed: Sequence[str
             400, f"{name} is {value!r:.80}: allowed are {', '.join(allowed)}", code="unsupported_value", param=name
         )
     return value
+
+
+def words_of_user(fields: Mapping[str, Sequence[str]]) -> str:
+    """Texts of a request beside the recording, for the Guardian."""
+    names = ("prompt", "initial_prompt", "keywords", "hotwords")
+    return "\n".join(text for name in names for text in fields.get(name, []))
 
 
 def keywords_of_prompt(prompt: str) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import AsyncIterator, Collection
 from typing import Any
@@ -10,11 +9,10 @@ from typing import Any
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.responses import Response
 
-from lithophone.errors import LithophoneError
 from lithophone.formats import render, verbose_dict
 from lithophone.languages import UNSPACED_LANGUAGES, base_language
 from lithophone.pipeline.assembly import Event, RecordingDone, WindowDone
-from lithophone.server.errors import ApiError, internal_error
+from lithophone.server.guardian import Judged
 from lithophone.transcript import Segment, Transcript, Word
 
 RESPONSE_FORMATS = ("json", "text", "srt", "verbose_json", "vtt", "diarized_json")
@@ -24,19 +22,20 @@ TEXT_TYPES = {
     "vtt": "text/vtt",
     "tsv": "text/tab-separated-values",
 }
-DONE = "data: [DONE]\n\n"
 
 
 def reply(
-    transcript: Transcript, response_format: str, granularities: Collection[str], *, logprobs: bool = False
+    done: RecordingDone, response_format: str, granularities: Collection[str], *, logprobs: bool = False
 ) -> Response:
-    """The transcript in one of RESPONSE_FORMATS."""
+    """The transcript in one of RESPONSE_FORMATS. Formats of text have no place for a Guardian's verdict."""
+    transcript = done.result
+    assert isinstance(transcript, Transcript), "errors are raised"
     if response_format == "verbose_json":
-        return JSONResponse(_verbose(transcript, granularities))
+        return JSONResponse({**_verbose(transcript, granularities), **verdict_of(done)})
     if response_format == "diarized_json":
-        return JSONResponse(_diarized(transcript))
+        return JSONResponse({**_diarized(transcript), **verdict_of(done)})
     if response_format == "json":
-        return JSONResponse(_json(transcript, logprobs))
+        return JSONResponse({**_json(transcript, logprobs), **verdict_of(done)})
     text = f"{transcript.text}\n" if response_format == "text" else render(response_format, transcript)
     return PlainTextResponse(text, media_type=TEXT_TYPES[response_format])
 
@@ -51,7 +50,7 @@ def _known(transcript: Transcript, logprobs: bool) -> dict[str, Any]:
     if transcript.language:
         known["languages"] = [{"code": transcript.language}]
     if logprobs:
-        known["logprobs"] = [_logprob(word) for word in transcript.words]
+        known["logprobs"] = [logprob(word) for word in transcript.words]
     if transcript.warnings:
         known["warnings"] = [warning.to_dict() for warning in transcript.warnings]
     return known
@@ -61,7 +60,7 @@ def _usage(transcript: Transcript) -> dict[str, Any]:
     return {"type": "duration", "seconds": math.ceil(transcript.duration_s)}
 
 
-def _logprob(word: Word) -> dict[str, Any]:
+def logprob(word: Word) -> dict[str, Any]:
     """A word in the place of a token: its confidence is that of all its characters."""
     logprob = math.log(max(word.confidence if word.confidence is not None else 1.0, 1e-6))
     return {"token": word.text, "bytes": list(word.text.encode()), "logprob": round(logprob, 4)}
@@ -108,17 +107,17 @@ def speaker_letter(speaker: str | None) -> str:
     return chr(64 + int(number)) if number.isdecimal() and 1 <= int(number) <= 26 else str(speaker)
 
 
-# --- server-sent events
+# --- as a stream
 
 
-async def sse(
+async def stream(
     events: AsyncIterator[Event],
     language: str | None,
     response_format: str = "json",
     granularities: Collection[str] = (),
     *,
     logprobs: bool = False,
-) -> AsyncIterator[str]:
+) -> AsyncIterator[dict[str, Any]]:
     """`transcript.text.delta` for each window, `transcript.text.done`; deltas joined are the text.
 
     diarized_json and verbose_json have `transcript.text.segment` before the deltas; with verbose_json, `done` has the
@@ -126,34 +125,31 @@ async def sse(
     """
     has_segments = response_format in ("diarized_json", "verbose_json")
     separator, number = "", 0
-    try:
-        async for event in events:
-            if isinstance(event, WindowDone):
-                for segment in event.segments:
-                    if has_segments:
-                        yield _data(_speaker_segment(number, segment))
-                    if segment.text:
-                        yield _data(_delta(segment, separator, logprobs))
-                        separator = "" if base_language(language) in UNSPACED_LANGUAGES else " "
-                    number += 1
-            elif isinstance(event, RecordingDone) and isinstance(event.result, Transcript):
-                verbose = _verbose(event.result, granularities) if response_format == "verbose_json" else {}
-                done = {"type": "transcript.text.done", "text": event.result.text}
-                yield _data({**verbose, **done, **_known(event.result, logprobs)})
-    except ApiError as error:
-        yield _data(error.body())
-    except LithophoneError as error:
-        yield _data(ApiError(500, str(error)).body())
-    except Exception:
-        yield _data(internal_error().body())
-        raise
-    yield DONE
+    async for event in events:
+        if isinstance(event, WindowDone):
+            for segment in event.segments:
+                if has_segments:
+                    yield _speaker_segment(number, segment)
+                if segment.text:
+                    yield _delta(segment, separator, logprobs)
+                    separator = separator_of(language)
+                number += 1
+        elif isinstance(event, RecordingDone) and isinstance(event.result, Transcript):
+            verbose = _verbose(event.result, granularities) if response_format == "verbose_json" else {}
+            done = {"type": "transcript.text.done", "text": event.result.text}
+            yield {**verbose, **done, **_known(event.result, logprobs), **verdict_of(event)}
+
+
+def separator_of(language: str | None) -> str:
+    """Between segments of a text in that language."""
+    return "" if base_language(language) in UNSPACED_LANGUAGES else " "
+
+
+def verdict_of(done: RecordingDone) -> dict[str, Any]:
+    """The field `guardian`, where a Guardian judged the transcript."""
+    return {"guardian": done.verdict.to_dict()} if isinstance(done, Judged) else {}
 
 
 def _delta(segment: Segment, separator: str, logprobs: bool) -> dict[str, Any]:
     delta = {"type": "transcript.text.delta", "delta": separator + segment.text}
-    return {**delta, "logprobs": [_logprob(word) for word in segment.words]} if logprobs else delta
-
-
-def _data(document: dict[str, Any]) -> str:
-    return f"data: {json.dumps(document, ensure_ascii=False)}\n\n"
+    return {**delta, "logprobs": [logprob(word) for word in segment.words]} if logprobs else delta

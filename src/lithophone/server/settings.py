@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from lithophone.decode.options import check_number, check_whole
 from lithophone.errors import OptionError
 from lithophone.hub import DEFAULT_MODEL
 
 MEGABYTE = 1_000_000
-POSITIVE = ("max_upload_mb", "max_duration_s", "request_timeout_s", "parse_cpu_s", "parse_memory_mb")
+POSITIVE = (
+    "max_upload_mb", "max_duration_s", "request_timeout_s", "parse_cpu_s", "parse_memory_mb",
+    "fetch_timeout_s", "guardian_timeout_s",
+)  # fmt: skip
+CHOICES = {"guardian_policy": ("flag", "block"), "guardian_failure": ("open", "closed")}
 
 T = TypeVar("T")
 
@@ -47,9 +53,24 @@ class Settings:
     drain_s: float = _setting(60.0, "Seconds to finish accepted requests after SIGTERM.")
     parse_cpu_s: float = _setting(300.0, "CPU seconds to decode one recording.")
     parse_memory_mb: float = _setting(2000.0, "Address space to decode one recording, in megabytes.")
+    fetch_urls: bool = _setting(False, "Fetch recordings from https URLs that chat requests name.")
+    fetch_domains: tuple[str, ...] = _setting(
+        (), "Hosts to fetch from, *.example.com for those below it (default: every host with public addresses)."
+    )
+    fetch_timeout_s: float = _setting(30.0, "Longest time to fetch a recording in seconds.")
+    guardian_url: str | None = _setting(
+        None, "Granite Guardian that judges prompts and transcripts: URL of its OpenAI-compatible API, ending in /v1."
+    )
+    guardian_model: str = _setting("ibm-granite/granite-guardian-4.1-8b", "Name of the Guardian at its server.")
+    guardian_api_key: str | None = _setting(None, "API key of the Guardian's server; prefer the environment variable.")
+    guardian_policy: str = _setting("flag", "flag: replies have the verdict; block: harmful content is refused.")
+    guardian_failure: str = _setting(
+        "closed", "Where the Guardian does not answer: closed refuses the request, open serves it unjudged."
+    )
+    guardian_timeout_s: float = _setting(10.0, "Longest time for a verdict in seconds.")
 
     def __post_init__(self) -> None:
-        for name in ("model", "api_key", "cors_origin"):
+        for name in ("model", "api_key", "cors_origin", "fetch_domains"):
             words = tuple(word.strip() for word in getattr(self, name) if word.strip())
             object.__setattr__(self, name, words)
         if not self.model:
@@ -62,6 +83,11 @@ class Settings:
         check_whole("max_waiting", self.max_waiting, least=0)
         for name in POSITIVE:
             check_number(name, getattr(self, name), lambda value: value > 0, "above 0")
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise OptionError(f"{name} is {getattr(self, name)!r}: allowed are {', '.join(allowed)}")
+        if self.guardian_url is not None:
+            _check_url("guardian_url", self.guardian_url)
         check_number("drain_s", self.drain_s, lambda value: value >= 0, "0 or more")
         if not (self.api_key or self.api_key_file or self.allow_anonymous or is_loopback(self.host)):
             raise OptionError(
@@ -76,6 +102,16 @@ class Settings:
 def environment_names() -> dict[str, str]:
     """Environment variable of every setting."""
     return {one.name: f"LITHOPHONE_{one.name.upper()}" for one in fields(Settings)}
+
+
+def _check_url(name: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_readable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_readable = False
+    if not is_readable or parts.username or parts.query or not re.fullmatch(r"[!-~]+", url):
+        raise OptionError(f"{name} must be like http://127.0.0.1:9000/v1, without user, password and query")
 
 
 def is_loopback(host: str) -> bool:

@@ -5,13 +5,11 @@ Sources: types of the `openai` package 3.57; JSON bodies with `input_audio` as O
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
 from lithophone.pipeline.assembly import Event
@@ -28,9 +26,12 @@ from lithophone.server.options import (
     language_of,
     options_of,
     temperature_of,
+    texts_of,
     typed,
+    words_of_user,
 )
-from lithophone.server.replies import RESPONSE_FORMATS, reply, sse
+from lithophone.server.replies import RESPONSE_FORMATS, reply, stream
+from lithophone.server.streaming import event_stream
 
 router = APIRouter()
 
@@ -62,6 +63,10 @@ class _Asked:
     logprobs: bool
     stream: bool
 
+    def streamed(self, events: AsyncIterator[Event]) -> AsyncIterator[dict[str, Any]]:
+        language = self.job.options.text_language
+        return stream(events, language, self.response_format, self.granularities, logprobs=self.logprobs)
+
 
 def _schema(kind: str) -> dict[str, Any]:
     """OpenAPI's description of the form."""
@@ -88,44 +93,9 @@ async def _answered(request: Request, defaults: dict[str, str]) -> Response:
     form = await _form(request, jobs.settings.max_upload_mb)
     asked = _asked(jobs, form, defaults)
     if asked.stream:
-        return await _streamed(request, jobs, asked)
-    transcript = await unless_gone(request, jobs.transcript(asked.job))
-    return reply(transcript, asked.response_format, asked.granularities, logprobs=asked.logprobs)
-
-
-async def _streamed(request: Request, jobs: Jobs, asked: _Asked) -> Response:
-    """Waits for the first event, so that what fails at once has a status of its own."""
-    events = jobs.events(asked.job)
-    try:
-        first = await unless_gone(request, _first(events))
-    except BaseException:
-        await events.aclose()
-        raise
-    options = asked.job.options
-    texts = sse(
-        _chained(first, events), options.text_language, asked.response_format, asked.granularities,
-        logprobs=asked.logprobs,
-    )  # fmt: skip
-    return StreamingResponse(
-        _closing(texts, events), media_type="text/event-stream", headers={"cache-control": "no-cache"}
-    )
-
-
-async def _first(events: AsyncIterator[Event]) -> Event:
-    return await anext(events)
-
-
-async def _chained(first: Event, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
-    yield first
-    async for event in events:
-        yield event
-
-
-async def _closing(texts: AsyncIterator[str], events: AsyncGenerator[Event, None]) -> AsyncIterator[str]:
-    """Ends the work as well where the client goes away."""
-    async with contextlib.aclosing(events):
-        async for text in texts:
-            yield text
+        return await event_stream(request, jobs.events(asked.job), asked.streamed)
+    done = await unless_gone(request, jobs.done(asked.job))
+    return reply(done, asked.response_format, asked.granularities, logprobs=asked.logprobs)
 
 
 async def _form(request: Request, max_mb: float) -> Form:
@@ -139,15 +109,7 @@ async def _form(request: Request, max_mb: float) -> Form:
             400, "input_audio is missing: send data and format, or a form", code="missing_file", param="file"
         )
     upload = Upload("the input_audio", decoded_base64(audio.get("data"), "input_audio.data"))
-    return Form({name: _texts(value) for name, value in fields.items() if value not in (None, "")}, {"file": [upload]})
-
-
-def _texts(value: Any) -> list[str]:
-    """A JSON value as a form has it."""
-    return [
-        str(one).lower() if isinstance(one, bool) else str(one)
-        for one in (value if isinstance(value, list) else [value])
-    ]
+    return Form(texts_of(fields), {"file": [upload]})
 
 
 def _asked(jobs: Jobs, form: Form, defaults: dict[str, str]) -> _Asked:
@@ -162,7 +124,8 @@ def _asked(jobs: Jobs, form: Form, defaults: dict[str, str]) -> _Asked:
     file = form.file("file")
     options = _options(fields, defaults, timed=timed or logprobs, diarized=response_format == "diarized_json")
     stream = typed("stream", fields.get("stream", ["false"]), bool)
-    return _Asked(Job(file.data, file.name, model, options), response_format, granularities, logprobs, stream)
+    job = Job(file.data, file.name, model, options, prompt=words_of_user(fields))
+    return _Asked(job, response_format, granularities, logprobs, stream)
 
 
 def _options(
