@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from openai.types.chat import ChatCompletion
@@ -28,6 +29,8 @@ from tests.tiny_checkpoint import tiny_checkpoint
 WAV = wav()
 BASE64 = base64.b64encode(WAV).decode()
 DATA_URL = f"data:audio/wav;base64,{BASE64}"
+BRIEF = base64.b64encode(wav(0.1)).decode()
+INPUT_AUDIO = {"type": "input_audio", "input_audio": {"data": BASE64, "format": "wav"}}
 SHORT = {"max_new_tokens": 12, "decode": "greedy"}
 PATH = "/v1/chat/completions"
 
@@ -97,7 +100,7 @@ def test_the_client_of_the_model_card(server: Running, tiny: Transcriber, tmp_pa
         parts(url="DATA:;BASE64," + BASE64[:80] + "\n" + BASE64[80:]),
         [PUNCTUATED, {"audio_url": DATA_URL}],
         [{"text": PUNCTUATED}, {"type": "audio_url", "audio_url": DATA_URL, "uuid": "u1"}],
-        [{"type": "text", "text": PUNCTUATED}, {"type": "input_audio", "input_audio": {"data": BASE64, "format": "wav"}}],
+        [{"type": "text", "text": PUNCTUATED}, INPUT_AUDIO],
         [{"type": "input_audio", "input_audio": {"data": DATA_URL, "format": "m4a"}}],
         [{"type": "text", "text": "Sing me a song."}, {"input_audio": {"data": BASE64}}],
     ],
@@ -115,7 +118,8 @@ def test_a_recording_is_read_from_every_form_of_a_part(
         (None, {}),
         (f"{KEYWORDS} Keywords: stone, granite", {"keywords": ("stone", "granite")}),
         ("translate the speech to French.", {"task": "translate", "to": "fr", "punctuate": False}),
-        ("translate the speech to Japanese with proper punctuation and capitalization.", {"task": "translate", "to": "ja"}),
+        ("translate the speech to Japanese with proper punctuation and capitalization.",
+         {"task": "translate", "to": "ja"}),
     ],
 )  # fmt: skip
 def test_instructions_are_tasks(client: openai.OpenAI, tiny: Transcriber, text: str, options: dict[str, Any]) -> None:
@@ -150,6 +154,7 @@ def test_a_system_message_may_have_keywords(client: openai.OpenAI, tiny: Transcr
         ({"temperature": 0, "top_p": 1.0, "top_k": 0, "seed": 7, "length_penalty": 1.0}, {}),
         ({"use_beam_search": True, "length_penalty": 2.0}, {"decode": "beam", "length_penalty": 2.0}),
         ({"repetition_penalty": 1.1, "min_p": 0.1, "skip_special_tokens": False, "stop": ["x"], "n": 1}, {}),
+        ({"language": [], "to": "", "stop": None}, {}),
         ({"language": "de", "keywords": ["stone"], "punctuate": False},
          {"language": "de", "keywords": ("stone",), "punctuate": False}),
         ({"task": "translate", "to": "fr"}, {"task": "translate", "to": "fr"}),
@@ -181,16 +186,13 @@ def test_a_reply_has_usage_and_a_reason(client: openai.OpenAI, tiny: Transcriber
 
 def test_a_cut_reply_says_so(client: openai.OpenAI) -> None:
     """A window at its budget of tokens; the reply at max_tokens."""
-    whole = ask(client, extra_body={"decode": "greedy", "max_new_tokens": 5000})
-    if whole.choices[0].finish_reason == "stop":
-        assert whole.model_extra is not None
-        assert "cut" not in [warning["code"] for warning in whole.model_extra.get("warnings", [])]
+    whole = ask(client)
     window = ask(client, extra_body={"decode": "greedy", "max_new_tokens": 3})
-    assert window.choices[0].finish_reason == "length"
+    assert (whole.choices[0].finish_reason, window.choices[0].finish_reason) == ("length", "length")
     assert window.model_extra is not None
     assert "cut" in [warning["code"] for warning in window.model_extra["warnings"]]
     for field in ("max_tokens", "max_completion_tokens"):
-        reply = ask(client, extra_body={"decode": "greedy"}, **{field: 4})
+        reply = ask(client, **{field: 4})
         assert reply.choices[0].finish_reason == "length"
         assert reply.usage is not None
         assert reply.usage.completion_tokens == 4
@@ -199,9 +201,10 @@ def test_a_cut_reply_says_so(client: openai.OpenAI) -> None:
 
 
 def test_max_tokens_is_of_all_windows(server: Running, tiny: Transcriber) -> None:
-    data = f"data:;base64,{base64.b64encode(two_tones()).decode()}"
+    sound = wav(4.0)
+    data = f"data:;base64,{base64.b64encode(sound).decode()}"
     options = {"decode": "greedy", "max_new_tokens": 8, "limit_s": 1.5}
-    text = tiny.transcribe(two_tones(), **options)
+    text = tiny.transcribe(sound, **options)
     assert len(text.segments) > 1
     count = len(tiny.checkpoint.tokenizer.encode(text.segments[0].text)) + 2
     body = {"messages": [user(parts(url=data))], **options, "max_tokens": count}
@@ -209,10 +212,6 @@ def test_max_tokens_is_of_all_windows(server: Running, tiny: Transcriber) -> Non
     assert len(choice["message"]["content"]) > len(text.segments[0].text)
     assert text.text.startswith(choice["message"]["content"])
     assert choice["finish_reason"] == "length"
-
-
-def two_tones() -> bytes:
-    return wav(4.0)
 
 
 def test_a_stream_has_the_same_content(client: openai.OpenAI) -> None:
@@ -272,7 +271,7 @@ def test_word_times_are_tags_that_the_parser_reads_back() -> None:
     text = "".join(content.piece(Segment("x", 0, 1, words)) for words in windows)
     assert text.startswith("one [T:40] _ [T:55] two [T:90] _ [T:")
     read = parse_word_times(text, 33.0)
-    assert [(word.text, word.start_s, word.end_s) for word in read.words] == [
+    assert [(word.text, round(word.start_s, 2), round(word.end_s, 2)) for word in read.words] == [
         ("one", 0.0, 0.4), ("two", 0.55, 0.9), ("three", 31.0, 31.5), ("four", 31.5, 31.5), ("five", 31.5, 33.0),
     ]  # fmt: skip
     assert read.malformed == 0
@@ -319,14 +318,6 @@ def test_plus_models_and_their_limits() -> None:
          "messages[0].content[0].input_audio.data", "empty_file"),
         ({"messages": [user([{"type": "input_audio", "input_audio": {"data": "AAAA", "format": 3}}])]},
          "messages[0].content[0].input_audio.format", "invalid_value"),
-        ({"messages": [user(parts(None, "data:audio/wav,abc"))]}, "messages[0].content[0].audio_url.url", "invalid_data_url"),
-        ({"messages": [user(parts(None, "data:audio/wav;base64"))]}, "messages[0].content[0].audio_url.url", "invalid_data_url"),
-        ({"messages": [user(parts(None, "data:;base64,!!"))]}, "messages[0].content[0].audio_url.url", "invalid_base64"),
-        ({"messages": [user(parts(None, "data:;base64,"))]}, "messages[0].content[0].audio_url.url", "empty_file"),
-        ({"messages": [user(parts(None, "data:;base64,AAAA"))]}, "messages[0].content[0].audio_url.url", "invalid_audio"),
-        ({"messages": [user(parts(None, ["x"]))]}, "messages[0].content[0].audio_url.url", "invalid_value"),
-        ({"messages": [user(parts(None, "https://example.com/a.wav"))]}, "messages[0].content[0].audio_url.url", "url_not_allowed"),
-        ({"messages": [user(parts(None, "file:///etc/passwd"))]}, "messages[0].content[0].audio_url.url", "url_not_allowed"),
         ({"model": "nothing"}, "model", "model_not_found"),
         ({"model": 3}, "model", "invalid_value"),
         ({"stream": "yes"}, "stream", "invalid_value"),
@@ -345,21 +336,38 @@ def test_plus_models_and_their_limits() -> None:
         ({"modalities": ["text", "audio"]}, "modalities", "unsupported_value"),
         ({"keywords": ["<|audio|>"]}, None, "unsupported_value"),
         ({"keywords": {"a": 1}}, "keywords", "invalid_value"),
-        ({"language": []}, None, None),
         ({"language": "xx"}, "language", "unsupported_value"),
         ({"temprature": 1}, "temprature", "unknown_parameter"),
     ],
 )  # fmt: skip
-def test_bad_bodies_are_refused(server: Running, body: dict[str, Any], param: str | None, code: str | None) -> None:
+def test_bad_bodies_are_refused(server: Running, body: dict[str, Any], param: str | None, code: str) -> None:
     full = body if "messages" in body or not body else {"messages": [user(parts())], **SHORT, **body}
     reply = server.post(PATH, json=full)
-    if code is None:
-        assert reply.status_code == 200
-        return
     error = reply.json()["error"]
-    assert (reply.status_code, error["param"], error["code"]) == (404 if param == "model" and code != "invalid_value" else 400, param, code)  # fmt: skip
+    status = 404 if code == "model_not_found" else 400
+    assert (reply.status_code, error["param"], error["code"]) == (status, param, code)
     assert error["type"] == "invalid_request_error"
     assert len(error["message"]) > 15
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("data:audio/wav,abc", "invalid_data_url"),
+        ("data:audio/wav;base64", "invalid_data_url"),
+        ("data:;base64,!!", "invalid_base64"),
+        ("data:;base64,", "empty_file"),
+        ("data:;base64,AAAA", "invalid_audio"),
+        (["x"], "invalid_value"),
+        ("https://example.com/a.wav", "url_not_allowed"),
+        ("file:///etc/passwd", "url_not_allowed"),
+    ],
+)
+def test_bad_urls_are_refused(server: Running, url: Any, code: str) -> None:
+    reply = server.post(PATH, json={"messages": [user(parts(None, url))]})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"]) == (400, code)
+    assert error["param"] == "messages[0].content[0].audio_url.url"
 
 
 @pytest.mark.parametrize(
@@ -409,7 +417,8 @@ def mutated(body: dict[str, Any], chance: random.Random) -> dict[str, Any]:
     return body
 
 
-def test_every_odd_value_in_every_place_is_served_or_refused(server: Running) -> None:
+@pytest.mark.parametrize("cases", [100, pytest.param(500, marks=pytest.mark.full)])
+def test_every_odd_value_in_every_place_is_served_or_refused(server: Running, cases: int) -> None:
     body = {
         "model": "tiny", "stream": False, "stream_options": {"include_usage": True}, "max_tokens": 4,
         "max_completion_tokens": 4, "temperature": 0.1, "top_p": 0.9, "top_k": 5, "seed": 1, "n": 1, "logprobs": False,
@@ -417,20 +426,22 @@ def test_every_odd_value_in_every_place_is_served_or_refused(server: Running) ->
         "keywords": ["stone"], "language": "en", "task": "transcribe", "punctuate": True, "max_new_tokens": 3,
         "messages": [
             {"role": "system", "content": "Be exact."},
-            user([{"type": "text", "text": RAW}, {"type": "input_audio", "input_audio": {"data": BASE64, "format": "wav"}}]),
+            user([{"text": RAW}, {"type": "input_audio", "input_audio": {"data": BRIEF, "format": "x"}}]),
             {"role": "assistant", "content": [{"type": "text", "text": "ok"}]},
             user(PUNCTUATED),
         ],
     }  # fmt: skip
     assert server.post(PATH, json=body).status_code == 200
-    chance, statuses = random.Random(19), set()
-    for number in range(500):
-        content = json.dumps(mutated(body, chance)).encode()  # json.dumps writes NaN, which a client may send
-        reply = server.post(PATH, content=content, headers={"content-type": "application/json"})
-        statuses.add(reply.status_code)
-        assert reply.status_code in (200, 400, 404), (number, content, reply.text)
-        if reply.status_code != 200:
-            error = reply.json()["error"]
-            assert set(error) == {"message", "type", "param", "code"}
-            assert error["code"] not in ("internal_error", None)
-    assert {200, 400} <= statuses
+    chance, statuses = random.Random(19), list[int]()
+    with httpx2.Client(base_url=server.url, timeout=60, headers={"content-type": "application/json"}) as client:
+        for number in range(cases):
+            content = json.dumps(mutated(body, chance))  # which writes NaN, as clients may
+            reply = client.post(PATH, content=content.encode())
+            statuses.append(reply.status_code)
+            assert reply.status_code in (200, 400, 404), (number, content, reply.text)
+            if reply.status_code != 200:
+                error = reply.json()["error"]
+                assert set(error) == {"message", "type", "param", "code"}
+                assert error["code"] not in ("internal_error", None)
+    assert statuses.count(200) > cases / 25
+    assert statuses.count(400) > cases / 3

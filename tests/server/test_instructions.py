@@ -50,7 +50,8 @@ def test_every_instruction_that_is_written_is_read_back(variant: Variant) -> Non
     ("text", "options"),
     [
         ("can you transcribe the speech into a written format?", {"task": "transcribe", "punctuate": False}),
-        ("transcribe the speech with proper punctuation and capitalization.", {"task": "transcribe", "punctuate": True}),
+        ("transcribe the speech with proper punctuation and capitalization.",
+         {"task": "transcribe", "punctuate": True}),
         ("Pouvez\u2011vous reconnaître le contenu de la parole ?", {"task": "transcribe", "punctuate": False}),
         ("<|audio|>Translate the speech to French", {"task": "translate", "to": "fr", "punctuate": False}),
         ("  translate the\nspeech to CHINESE.", {"task": "translate", "to": "zh", "punctuate": False}),
