@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import socket
 import threading
@@ -16,6 +17,8 @@ import soundfile
 import uvicorn
 from fastapi import FastAPI
 
+from lithophone.pipeline.assembly import Event
+from lithophone.pipeline.options import TranscribeOptions
 from lithophone.pipeline.transcriber import Transcriber
 from lithophone.server.app import create_app
 from lithophone.server.jobs import Jobs
@@ -69,6 +72,19 @@ def _wait_until_ready(server: uvicorn.Server) -> None:
             return
         waited.wait(0.1)
     raise AssertionError("the server starts within 30 s")
+
+
+SHORT: dict[str, Any] = {"decode": "greedy", "max_new_tokens": 6}
+
+
+class Short:
+    """A transcriber whose replies are short, whatever is asked: words of a random model go on and on."""
+
+    def __init__(self, transcriber: Transcriber) -> None:
+        self.transcriber, self.checkpoint = transcriber, transcriber.checkpoint
+
+    def events(self, sources: Any, *, options: TranscribeOptions, **given: Any) -> Iterator[Event]:
+        return self.transcriber.events(sources, options=dataclasses.replace(options, **SHORT), **given)
 
 
 def wav(seconds: float = 1.0, pitch_hz: float = 300.0) -> bytes:

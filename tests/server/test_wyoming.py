@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -20,7 +19,7 @@ from lithophone.errors import OptionError
 from lithophone.pipeline.transcriber import Transcriber
 from lithophone.server import wyoming, wyoming_events
 from lithophone.server.settings import Settings
-from tests.server.running import Running, running
+from tests.server.running import SHORT, Running, Short, running
 from tests.sounds import silence, tone
 
 RATE = {"rate": 16_000, "width": 2, "channels": 1}
@@ -29,24 +28,21 @@ PCM = (SAMPLES * 32767).astype("<i2").tobytes()
 SETTINGS = Settings(model=("tiny", "other=elsewhere"), max_upload_mb=5, max_duration_s=60, wyoming_port=0)
 
 
-SHORT: dict[str, Any] = {"decode": "greedy", "max_new_tokens": 6}
-
-
-class Held:
-    """The tiny model with short replies, whose events wait until they may go on."""
+class Held(Short):
+    """A transcriber whose events wait until they may go on."""
 
     def __init__(self, transcriber: Transcriber, held: bool = True) -> None:
-        self.transcriber, self.checkpoint = transcriber, transcriber.checkpoint
+        super().__init__(transcriber)
         self.begun, self.go, self.cancelled = threading.Event(), threading.Event(), False
         if not held:
             self.go.set()
 
-    def events(self, sources: Any, *, options: Any, cancelled: threading.Event) -> Iterator[Any]:
+    def events(self, sources: Any, *, options: Any, cancelled: threading.Event, **given: Any) -> Iterator[Any]:
         self.begun.set()
         while not (self.go.wait(0.02) or cancelled.is_set()):
             pass
         self.cancelled = cancelled.is_set()
-        return self.transcriber.events(sources, options=replace(options, **SHORT), cancelled=cancelled)
+        return super().events(sources, options=options, cancelled=cancelled, **given)
 
 
 def serving(held: Held, settings: Settings = SETTINGS) -> contextlib.AbstractContextManager[Running]:
@@ -360,6 +356,7 @@ def test_ports_are_checked() -> None:
 
 
 @pytest.mark.full
+@pytest.mark.filterwarnings("ignore:'audioop' is deprecated:DeprecationWarning")
 @pytest.mark.skipif(importlib.util.find_spec("wyoming") is None, reason="pip install wyoming==1.10.2")
 def test_the_package_reads_what_is_sent(server: Running, expected: str) -> None:
     from wyoming.asr import Transcribe, Transcript

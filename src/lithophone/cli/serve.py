@@ -30,6 +30,7 @@ def serve(
         import uvicorn
 
         from lithophone.server.app import create_app
+        from lithophone.server.logs import without_queries
         from lithophone.server.models import Models
 
     def loaded(name: str) -> Transcriber:
@@ -40,5 +41,6 @@ def serve(
         return transcriber
 
     limit_threads(threads)
+    without_queries()
     app = create_app(settings, Models(settings, loaded))
     uvicorn.run(app, host=settings.host, port=settings.port, timeout_graceful_shutdown=round(settings.drain_s) + 1)
