@@ -1,7 +1,7 @@
 // What to do about an error of the server.
 
 const BY_STATUS = {
-	0: "Check that the server is running and that you are connected to it, then try again.",
+	0: "Check that the server runs and that you are connected to it, then try again.",
 	401: "Enter an API key of this server.",
 	403: "This API key is not allowed to do that: ask the operator of the server.",
 	413: "Cut the recording, or send it as MP3 or Opus.",

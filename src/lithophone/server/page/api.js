@@ -60,7 +60,7 @@ export async function transcribe(file, options, listeners, signal) {
 	const reply = await post(route(path), form(file, options, streamed), listeners, signal);
 	if (reply?.segments) return reply;
 	if (!streamed) throw new ApiError(200, "The server's answer is no transcript.");
-	// A server whose stream has no times is asked again without, for this and all later recordings.
+	// For servers whose stream has no times: asked again without.
 	streams = false;
 	return transcribe(file, options, listeners, signal);
 }

@@ -19,7 +19,7 @@ export async function openMicrophone() {
 
 export const closeMicrophone = (stream) => stream.getTracks().forEach((track) => track.stop());
 
-// Calls `take` with an Int16Array of 16 kHz every 100 ms, until the function returned is called.
+// Calls `take` with an Int16Array of 16 kHz every 100 ms; the function returned ends it.
 export async function samplesOf(stream, take) {
 	const context = new AudioContext();
 	await context.audioWorklet.addModule(new URL("resampler-worklet.js", import.meta.url));
@@ -43,7 +43,7 @@ export function levelOf(samples) {
 	return Math.max(0, 1 + Math.log10(peak / 32768) / 3);
 }
 
-// Records until the function returned is called, which gives the File.
+// Records; the function returned ends it and gives the File.
 export function record(stream) {
 	const type = ["audio/webm;codecs=opus", "audio/mp4", "audio/ogg;codecs=opus"].find((one) => MediaRecorder.isTypeSupported(one));
 	const recorder = new MediaRecorder(stream, type && { mimeType: type });

@@ -46,7 +46,7 @@ export class TranscriptView {
 		return row;
 	}
 
-	// Words, each with the punctuation behind it, and what stands between them.
+	// Words with the punctuation behind them, and what is between.
 	#texts(turn) {
 		const words = turn.words.length ? turn.words : [{ ...turn, at: 0 }];
 		let shown = 0;
