@@ -5,7 +5,7 @@
 
 Clips are joined with pauses of a second. Blocks are of 50 ms; a block that is due while another is computed waits.
 
-    sample    from the arrival of a sample of speech to the partial event whose pass includes it
+    pass      from the arrival of the last sample of a pass to its partial event; passes are 0.4 s apart or more
     shown     from the end of a word, by the encoder's alignment, to the partial event that first has as many words
     stable    the same for stable text
     final     from the end of speech, which is before the silence that ends it, to the final event
@@ -39,7 +39,6 @@ from lithophone.pipeline.transcriber import Transcriber
 DEMO = Path(lithophone.__file__).parent / "assets" / "demo" / "demo.jsonl"
 BLOCK = RATE_HZ // 20
 PAUSE_S = 1.0
-STEP_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -92,15 +91,8 @@ def fed_at_once(captions: Captions, samples: Samples) -> list[CaptionEvent]:
 # --- latencies
 
 
-def sample_latencies(arrived: Sequence[Arrived], item: int) -> list[float]:
-    """Delay of every 20 ms of speech until the pass that includes it has given its event."""
-    partials = [one for one in arrived if isinstance(one.event, Partial) and one.event.item == item]
-    found: list[float] = []
-    for before, one in zip([None, *partials], partials, strict=False):
-        assert isinstance(one.event, Partial)
-        start_s = one.event.start_s if before is None else before.event.end_s  # type: ignore[union-attr]
-        found += [one.at_s - at_s for at_s in np.arange(start_s, one.event.end_s, STEP_S) + STEP_S]
-    return found
+def pass_latencies(arrived: Sequence[Arrived]) -> list[float]:
+    return [one.at_s - one.event.end_s for one in arrived if isinstance(one.event, Partial)]
 
 
 def word_latencies(
@@ -157,13 +149,12 @@ def measured(transcriber: Transcriber, samples: Samples, lang: str) -> dict[str,
     began = time.perf_counter()
     fed_at_once(Captions(transcriber, language=lang), samples)
     at_once_s = time.perf_counter() - began
-    latencies: dict[str, list[float]] = {"sample": [], "shown": [], "stable": [], "final": final_latencies(arrived)}
+    latencies: dict[str, list[float]] = {"shown": [], "stable": []}
     stable, last, expected = [], [], []
     for final in finals:
         offline = offline_ctc(transcriber, samples, final, lang)
         words = [word for segment in offline.segments for word in segment.words]
         ends_s = [final.start_s + word.end_s for word in words]
-        latencies["sample"] += sample_latencies(arrived, final.item)
         latencies["shown"] += word_latencies(arrived, final.item, ends_s, lambda partial: partial.text)
         latencies["stable"] += word_latencies(arrived, final.item, ends_s, lambda partial: partial.stable)
         partials = [one.event for one in arrived if isinstance(one.event, Partial) and one.event.item == final.item]
@@ -178,6 +169,8 @@ def measured(transcriber: Transcriber, samples: Samples, lang: str) -> dict[str,
         "items": len(finals),
         "windows_offline": len(transcript.segments),
         **{name: percentiles(values) for name, values in latencies.items()},
+        "pass": percentiles(pass_latencies(arrived)),
+        "final": percentiles(final_latencies(arrived)),
         "cores": round(cpu_s / (len(samples) / RATE_HZ), 3),
         "rtfx": round(len(samples) / RATE_HZ / at_once_s, 2),
         "words_off": round(score([(transcript.text, live)], lang).rate, 4),

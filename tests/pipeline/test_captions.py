@@ -97,7 +97,7 @@ def test_silence_gives_no_event(wide: Transcriber, samples: Samples) -> None:
     assert events_of(Captions(wide), samples) == []
 
 
-@pytest.mark.parametrize("size", [160, 511, 4_000, 16_000, 200_000])
+@pytest.mark.parametrize("size", [511, 200_000])
 def test_final_text_is_that_of_the_recording_at_every_chunk_size(wide: Transcriber, size: int) -> None:
     """With the settings of recordings the windows are the same."""
     samples = talk(1.0, 3.0, 0.6, 2.2)
@@ -132,9 +132,26 @@ def test_speech_beyond_the_limit_is_cut_as_in_a_recording(wide: Transcriber) -> 
 # --- partial text
 
 
-@pytest.mark.parametrize("size", [160, 16_000])
-def test_stable_text_is_never_rewritten(bundled: Transcriber, size: int) -> None:
-    events = events_of(Captions(bundled, decode="ctc"), np.concatenate([load_audio(DEMO), silence(1.0)]), size)
+@pytest.fixture
+def on_any_computer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes do not depend on the time they take."""
+    monkeypatch.setattr("lithophone.pipeline.captions.SHARE", 1e9)
+
+
+@pytest.fixture(scope="module")
+def speech(bundled: Transcriber) -> tuple[Samples, str]:
+    """A sentence, and its text offline."""
+    samples = np.concatenate([load_audio(DEMO), silence(1.0)])
+    return samples, bundled.transcribe(samples, RATE_HZ, language="en", decode="greedy").text
+
+
+@pytest.mark.usefixtures("on_any_computer")
+@pytest.mark.parametrize("size", [160, 1_600, 16_000])
+def test_stable_text_is_never_rewritten_and_final_text_is_that_of_the_recording(
+    bundled: Transcriber, speech: tuple[Samples, str], size: int
+) -> None:
+    samples, expected = speech
+    events = events_of(Captions(bundled, language="en", decode="greedy"), samples, size)
     stable = ""
     for event in events:
         if isinstance(event, Partial):
@@ -142,14 +159,15 @@ def test_stable_text_is_never_rewritten(bundled: Transcriber, size: int) -> None
             assert event.text == event.stable + event.unstable != ""
             stable = event.stable
     assert len(of_kind(events, Partial)) >= 5
-    assert len(stable.split()) > 10
+    assert len(stable.split()) > 8
+    assert [final.text for final in finals(events)] == [expected]
 
 
-def test_partial_text_comes_every_few_tenths_of_a_second(bundled: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lithophone.pipeline.captions.SHARE", 1e9)  # however slow the computer is
-    partials = of_kind(events_of(Captions(bundled, decode="ctc"), load_audio(DEMO)[: 4 * RATE_HZ], 800), Partial)
+@pytest.mark.usefixtures("on_any_computer")
+def test_partial_text_comes_every_few_tenths_of_a_second(bundled: Transcriber) -> None:
+    partials = of_kind(events_of(Captions(bundled, decode="ctc"), load_audio(DEMO)[: 3 * RATE_HZ], 800), Partial)
     times = [partial.end_s for partial in partials if isinstance(partial, Partial)]
-    assert len(times) >= 7
+    assert len(times) >= 5
     assert [later - earlier for earlier, later in pairwise(times)] == pytest.approx([0.4] * (len(times) - 1))
 
 
@@ -312,8 +330,8 @@ def test_a_push_does_not_wait_for_the_language_model(wide: Transcriber, monkeypa
 def test_few_windows_wait_at_a_time(wide: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lithophone.pipeline.captions.SHARE", 0.0)
     monkeypatch.setattr(Captions, "_read_partial", lambda self: None)
-    captions, most = Captions(wide, decode="greedy", max_new_tokens=40, batch_size=1), 0
-    for _ in range(12):
+    captions, most = Captions(wide, decode="greedy", max_new_tokens=20, batch_size=1), 0
+    for _ in range(8):
         captions.push(talk(0.2, pause_s=0.6))
         most = max(most, len(captions._waiting))
     assert 1 < most <= 4
@@ -362,7 +380,7 @@ def test_two_streams_share_an_engine(wide: Transcriber) -> None:
 
 def test_memory_does_not_grow_with_the_stream(wide: Transcriber) -> None:
     captions = Captions(wide, decode="ctc", limit_s=2.0)
-    block = np.concatenate([silence(8.0), noise(2.0, peak=0.3)])
+    block = np.concatenate([silence(9.0), noise(1.0, peak=0.3)])
     for _ in range(3):
         captions.push(block)
     tracemalloc.start()

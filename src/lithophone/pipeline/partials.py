@@ -14,18 +14,18 @@ from lithophone.ctc.stable_prefix import StablePrefix
 from lithophone.model.encoder_stream import EncoderStream
 from lithophone.pipeline.request import Request
 
-LOOK_AHEAD = 50
-"""Frames (1 s) behind a block after which it is final. Exact would be none: `docs/captions.md` has the difference."""
-
 
 class PartialText:
-    """Stable and unstable text of one growing utterance."""
+    """Stable and unstable text of one growing utterance.
 
-    def __init__(self, checkpoint: Checkpoint, request: Request, look_ahead: int | None = LOOK_AHEAD) -> None:
+    A block of the encoder is final when the next one is complete; `docs/captions.md` has the difference to exact.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, request: Request) -> None:
         assert request.is_spelled, "the character head spells the words"
         encoder = checkpoint.network.encoder
         self._frames = FrameStream(encoder.out.weight.device)
-        self._encoder = EncoderStream(encoder, request.bias, look_ahead)
+        self._encoder = EncoderStream(encoder, request.bias, look_ahead=encoder.config.context_size)
         self._text = StablePrefix()
 
     @property
