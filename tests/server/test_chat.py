@@ -6,6 +6,7 @@ import base64
 import copy
 import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lithophone.server.settings import Settings
 from lithophone.text.prompts import KEYWORDS, PUNCTUATED, RAW, SPEAKERS
 from lithophone.text.replies import parse_turns, parse_word_times
 from lithophone.transcript import Segment, Word
+from tests.conftest import ROOT
 from tests.detectors import by_loudness
 from tests.server.running import Running, running, wav
 from tests.sounds import tone, write_container
@@ -85,6 +87,15 @@ def test_the_client_of_the_model_card(server: Running, tiny: Transcriber, tmp_pa
     said = tiny.transcribe(ogg, punctuate=False, decode="sample", temperature=0.2).text
     ids = tiny.checkpoint.tokenizer.encode(said)[:64]
     assert text_of(chat_completion_with_audio) == tiny.checkpoint.tokenizer.decode(ids).rstrip("\ufffd") != ""
+
+
+def test_the_lines_of_the_docs(server: Running, tiny: Transcriber, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    [lines] = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "chat.completions" in block]
+    lines = lines.replace("http://127.0.0.1:8000", server.url).replace("src/", f"{ROOT}/src/")
+    exec(lines.replace("messages=[", 'extra_body={"max_new_tokens": 5, "decode": "greedy"}, messages=['), {})
+    demo = (ROOT / "src" / "lithophone" / "assets" / "demo" / "demo.flac").read_bytes()
+    assert capsys.readouterr().out == f"{tiny.transcribe(demo, max_new_tokens=5, decode='greedy').text}\n"
 
 
 # --- content
