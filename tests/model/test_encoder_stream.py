@@ -15,6 +15,7 @@ from lithophone.checkpoint import load_checkpoint
 from lithophone.hub import DEFAULT_MODEL, resolve
 from lithophone.model.conformer import Conformer, EncoderBias, EncoderOutput
 from lithophone.model.encoder_stream import EncoderStream
+from lithophone.model.quantize import quantize_
 from tests.conftest import DEMO
 from tests.tiny import ENCODER, randomise, tiny_model, tiny_nar_model
 
@@ -74,6 +75,28 @@ def test_language_conditioning_is_part_of_it() -> None:
     for n in (30, 61, 90):
         assert_equal(stream.encode(frames[:n]), offline(encoder, frames[:n], bias))
     assert not torch.allclose(stream.encode(frames).logits, offline(encoder, frames).logits, atol=0.1)
+
+
+@pytest.mark.usefixtures("int8_products")
+def test_int8_weights_grow_too() -> None:
+    encoder, frames = small_encoder(), frames_of(90)
+    quantize_(encoder)
+    for look_ahead in (None, 0):
+        stream = EncoderStream(encoder, look_ahead=look_ahead)
+        for n in (30, 40, 40, 61, 90, 90):
+            found = stream.encode(frames[:n])
+        if look_ahead is None:
+            assert_equal(found, offline(encoder, frames))
+
+
+def test_half_precision_grows_too() -> None:
+    encoder, frames = small_encoder().to(torch.bfloat16), frames_of(90)
+    stream = EncoderStream(encoder)
+    for n in (30, 61, 90):
+        found = stream.encode(frames[:n])
+    expected = offline(encoder, frames.to(torch.bfloat16))
+    assert found.logits.dtype == torch.bfloat16
+    assert (found.logits - expected.logits).abs().mean() < 0.05 * expected.logits.abs().mean()
 
 
 def test_the_same_frames_again_give_the_same() -> None:

@@ -35,10 +35,15 @@ class EncoderStream:
         """How often final frames had changed."""
         self._start_over()
 
+    @property
+    def _any_parameter(self) -> Tensor:
+        """Not a weight: those of int8 models are operands."""
+        return next(self.encoder.parameters())
+
     def _start_over(self) -> None:
-        config, weight = self.encoder.config, self.encoder.input_linear.weight
+        config = self.encoder.config
         self._layers = [_LayerState(cast(ConformerBlock, layer), config.context_size) for layer in self.encoder.layers]
-        self._read = torch.zeros(0, config.input_dim, device=weight.device)
+        self._read = torch.zeros(0, config.input_dim, device=self._any_parameter.device)
         """Frames of complete blocks."""
         self._kept = {number: _Result() for number in config.cat_hidden_layers}
         self._last, self._logits, self._mid_logits = _Result(), _Result(), _Result()
@@ -67,7 +72,7 @@ class EncoderStream:
         encoder, mid_layer = self.encoder, self.encoder.config.mid_layer
         settled = 0 if self.look_ahead is None else self._complete(max(0, len(frames) - self.look_ahead))
         final = self._complete(len(frames))
-        x = encoder.input_linear(frames[None, len(self._read) :].to(encoder.input_linear.weight.dtype))
+        x = encoder.input_linear(frames[None, len(self._read) :].to(self._any_parameter.dtype))
         mid_logits = x
         kept = [self._kept[0].extend(x, final)] if 0 in self._kept else []
         for number, layer in enumerate(self._layers, 1):

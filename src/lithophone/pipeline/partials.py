@@ -24,7 +24,7 @@ class PartialText:
     def __init__(self, checkpoint: Checkpoint, request: Request) -> None:
         assert request.is_spelled, "the character head spells the words"
         encoder = checkpoint.network.encoder
-        self._frames = FrameStream(encoder.out.weight.device)
+        self._frames = FrameStream(next(encoder.parameters()).device)
         self._encoder = EncoderStream(encoder, request.bias, look_ahead=encoder.config.context_size)
         self._text = StablePrefix()
 
