@@ -507,6 +507,16 @@ def test_a_closed_connection_ends_the_captions_with_an_error(opened: Callable[..
     assert page.locator(".turn").count() == 1
 
 
+def test_live_captions_that_would_translate_are_refused(opened: Callable[..., Any], server: StandIn) -> None:
+    page = opened()
+    page.select_option("#task", "translate")
+    page.click("#live")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert page.inner_text("#problem-text") == "Live captions do not translate: choose another task."
+    assert page.is_enabled("#live")
+    assert server.audio == []
+
+
 def test_a_microphone_that_is_not_allowed_is_explained(opened: Callable[..., Any]) -> None:
     page = opened()
     refusal = "throw new DOMException('', 'NotAllowedError')"

@@ -105,7 +105,6 @@ function result(request, events) {
 	return parsed(responseText);
 }
 
-// Server-sent events of a text that grows.
 class EventReader {
 	#listeners;
 	#at = 0;

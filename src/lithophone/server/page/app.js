@@ -202,6 +202,7 @@ async function recordFrom(stream) {
 }
 
 async function captionsFrom(stream) {
+	if (options().task === "translate") throw new Error("Live captions do not translate: choose another task.");
 	$("captions").replaceChildren();
 	$("spoken").replaceChildren();
 	show("result", false);
@@ -246,7 +247,7 @@ function showCaption({ id, text, isFinal, error, speaker }) {
 	if (isFinal && text) $("spoken").append(element("p", { textContent: text }));
 }
 
-// What was said becomes a transcript, with its recording.
+// Captions become a transcript.
 function keep(said, wav) {
 	if (!said.length) return announce("No speech was found.");
 	const segments = said.map(({ text, speaker, start = 0, end }, id) => ({ id, start, end: end ?? said[id + 1]?.start ?? start + 1, text, speaker }));

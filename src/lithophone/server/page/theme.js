@@ -1,8 +1,8 @@
-// Before the first paint: the appearance chosen earlier. A classic script, since modules run later.
+// The appearance chosen earlier, if storage is allowed. A classic script, to run before the first paint.
 (() => {
 	let chosen;
 	try {
 		chosen = localStorage.getItem("theme");
-	} catch {} // Storage may be forbidden.
+	} catch {}
 	document.documentElement.dataset.theme = chosen ?? "system";
 })();
