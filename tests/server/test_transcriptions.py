@@ -200,6 +200,14 @@ def test_bad_fields_are_named(server: Running, fields: dict[str, str], param: st
         ({"content": b"x", "headers": {"content-type": "application/xml"}}, 415, "unsupported_media_type"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "invalid_form"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=y"}}, 400, "invalid_form"),
+        (
+            {
+                "content": b'--y\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + WAV,
+                "headers": {"content-type": "multipart/form-data; boundary=y"},
+            },
+            400,
+            "invalid_form",
+        ),
         ({"content": b"{", "headers": {"content-type": "application/json"}}, 400, "invalid_json"),
         ({"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}, 400, "invalid_json"),
         ({"json": {"model": "tiny"}}, 400, "missing_file"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 
 from lithophone.server.errors import ApiError
@@ -30,6 +30,16 @@ class _InMemoryParser(MultiPartParser):
     """Nothing of users' audio is written to a disk."""
 
     spool_max_size = FILE_LIMIT
+
+    async def parse(self) -> FormData:
+        """Raises MultiPartException for a file that ends without a boundary, which the parent passes over."""
+        form = await super().parse()
+        whole = sum(isinstance(value, UploadFile) for _, value in form.multi_items())
+        if whole != len(self._files_to_close_on_error):  # all that were begun
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise MultiPartException("a file ends without the boundary")
+        return form
 
 
 @dataclass(frozen=True)
