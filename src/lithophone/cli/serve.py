@@ -43,4 +43,7 @@ def serve(
     limit_threads(threads)
     without_queries()
     app = create_app(settings, Models(settings, loaded))
-    uvicorn.run(app, host=settings.host, port=settings.port, timeout_graceful_shutdown=round(settings.drain_s) + 1)
+    uvicorn.run(
+        app, host=settings.host, port=settings.port, timeout_graceful_shutdown=round(settings.drain_s) + 1,
+        ws="websockets-sansio",
+    )  # fmt: skip

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import lithophone
-from lithophone.server import asr_webservice, chat, pages, transcriptions
+from lithophone.server import asr_webservice, chat, pages, realtime, transcriptions
 from lithophone.server.auth import Keys
 from lithophone.server.errors import ApiError, add_error_handlers
 from lithophone.server.fetch import Fetcher
@@ -40,12 +40,13 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
         title="lithophone", version=lithophone.__version__, lifespan=lambda app: _life(app, jobs), redoc_url=None,
         description="Speech recognition and translation with the Granite Speech models, by OpenAI's contract.",
     )  # fmt: skip
-    app.state.jobs = jobs
+    app.state.jobs, app.state.keys = jobs, keys
     app.state.fetcher = Fetcher(settings)
     app.include_router(transcriptions.router, tags=["audio"])
     app.include_router(chat.router, tags=["chat"])
     app.include_router(asr_webservice.router, tags=["whisper"])
     app.include_router(pages.router)
+    app.include_router(realtime.router)
     _add_service_routes(app, jobs)
     app.add_middleware(Guard, keys=keys, metrics=metrics)
     if settings.cors_origin:

@@ -44,9 +44,9 @@ class Keys:
         digest = _digest(key)
         return sum([hmac.compare_digest(digest, known) for known in self._digests]) > 0
 
-    def check(self, headers: Headers) -> None:
-        """Raise ApiError 401 unless the request has an accepted key."""
-        if not self.needed:
+    def check(self, headers: Headers, *keys: str) -> None:
+        """Raise ApiError 401 unless the request has an accepted key, in its headers or else among `keys`."""
+        if not self.needed or any(self.accepts(key) for key in keys):
             return
         kind, _, key = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not key:

@@ -62,6 +62,7 @@ class Jobs:
     guardian: Guardian | None = field(init=False)
     running: int = field(default=0, init=False)
     waiting: int = field(default=0, init=False)
+    sessions: int = field(default=0, init=False)
     closed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -69,6 +70,7 @@ class Jobs:
         self.media = MediaDecoder(MediaLimits(settings.parse_cpu_s, settings.parse_memory_mb, settings.max_duration_s))
         self.guardian = Guardian(settings) if settings.guardian_url else None
         self._threads = ThreadPoolExecutor(settings.max_running, thread_name_prefix="transcribe")
+        self._live_threads = ThreadPoolExecutor(settings.max_live, thread_name_prefix="live")
         self._places = asyncio.Semaphore(settings.max_running)
         self._seconds: list[float] = []
 
@@ -103,9 +105,18 @@ class Jobs:
         finally:
             task.cancelled.set()
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Other work with the models, such as of live audio, in a place and a thread. Raises ApiError as `events`."""
-        return await asyncio.wrap_future(await self._start(work))
+    async def live(self, work: Callable[[], None]) -> None:
+        """A live session in a thread of its own, which ends by itself. Raises ApiError beyond `max_live`."""
+        if self.closed:
+            raise self._closing()
+        if self.sessions >= self.settings.max_live:
+            self.metrics.refused.inc()
+            raise ApiError(429, f"{self.sessions} live sessions run, as many as this server allows", code="server_busy")
+        self.sessions += 1
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._live_threads, work)
+        finally:
+            self.sessions -= 1
 
     def opened(self, job: Job) -> MediaStream | RawStream:
         """Blocks of the job's recording. Raises AudioError or ApiError."""
@@ -121,13 +132,14 @@ class Jobs:
             await asyncio.sleep(0.05)
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._live_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
         self.media.close()
 
     async def _start(self, work: Callable[[], T]) -> Future[T]:
         """Run the work in a thread once there is a place, which is free again when the work ends."""
         if self.closed:
-            raise ApiError(503, "the server is shutting down", code="shutting_down", retry_after_s=5)
+            raise self._closing()
         if self._places.locked() and self.waiting >= self.settings.max_waiting:
             self.metrics.refused.inc()
             raise ApiError(
@@ -147,6 +159,9 @@ class Jobs:
         future = self._threads.submit(work)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._end, began))
         return future
+
+    def _closing(self) -> ApiError:
+        return ApiError(503, "the server is shutting down", code="shutting_down", retry_after_s=5)
 
     def _end(self, began: float) -> None:
         self.running -= 1

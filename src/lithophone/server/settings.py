@@ -49,6 +49,7 @@ class Settings:
     max_duration_s: float = _setting(4 * 3600.0, "Longest recording in seconds.")
     max_running: int = _setting(32, "Requests that are transcribed at once.")
     max_waiting: int = _setting(64, "Further requests that wait; more are answered with status 429.")
+    max_live: int = _setting(8, "Live sessions at once.")
     request_timeout_s: float = _setting(3600.0, "Longest time for a request in seconds.")
     drain_s: float = _setting(60.0, "Seconds to finish accepted requests after SIGTERM.")
     parse_cpu_s: float = _setting(300.0, "CPU seconds to decode one recording.")
@@ -78,7 +79,7 @@ class Settings:
         for name in ("port", "wyoming_port"):
             if not 0 <= (getattr(self, name) or 0) <= 65_535:
                 raise OptionError(f"{name} is {getattr(self, name)}: it must be from 0 to 65535")
-        for name in ("max_models", "max_running"):
+        for name in ("max_models", "max_running", "max_live"):
             check_whole(name, getattr(self, name))
         check_whole("max_waiting", self.max_waiting, least=0)
         for name in POSITIVE:
