@@ -71,7 +71,8 @@ def live(server: Running, query: str = "intent=transcription", **given: Any) -> 
         yield Live(socket)
 
 
-PCM16 = {"format": {"type": "audio/pcm", "rate": RATE_HZ}}
+SHORT = {"max_new_tokens": 8, "decode": "greedy"}
+PCM16 = {"format": {"type": "audio/pcm", "rate": RATE_HZ}, "transcription": SHORT}
 AS_RECORDINGS = {"turn_detection": {"type": "server_vad", "prefix_padding_ms": 400}}
 """With the padding of recordings, whose windows are then the same."""
 
@@ -96,7 +97,7 @@ def test_speech_is_found_committed_and_completed(server: Running, tiny: Transcri
     ]  # fmt: skip
     assert len({event.get("item_id") or event["item"]["id"] for event in events}) == 1
     assert events[0]["audio_start_ms"] == pytest.approx(200, abs=60)
-    assert events[-1]["transcript"] == tiny.transcribe(SPEECH, RATE_HZ).text != ""
+    assert events[-1]["transcript"] == tiny.transcribe(SPEECH, RATE_HZ, **SHORT).text != ""
     assert events[-1]["usage"]["type"] == "duration"
 
 
@@ -127,7 +128,7 @@ def test_what_is_cleared_is_not_transcribed(server: Running) -> None:
 @pytest.mark.parametrize("rate_hz", [8_000, 24_000, 48_000])
 def test_other_rates_are_resampled(server: Running, tiny: Transcriber, rate_hz: int) -> None:
     with live(server) as session:
-        session.update(turn_detection=None, format={"type": "audio/pcm", "rate": rate_hz})
+        session.update(turn_detection=None, format={"type": "audio/pcm", "rate": rate_hz}, transcription=SHORT)
         session.append(soxr.resample(SPEECH, RATE_HZ, rate_hz), block=701)
         session.send("input_audio_buffer.commit")
         completed = session.until(f"{TRANSCRIPTION}.completed")[-1]
@@ -146,7 +147,7 @@ def test_telephone_codes_are_those_of_libsndfile(
     )
     np.testing.assert_array_equal(table, read)
     with live(server) as session:
-        session.update(turn_detection=None, format={"type": kind})
+        session.update(turn_detection=None, format={"type": kind}, transcription=SHORT)
         session.send("input_audio_buffer.append", audio=base64.b64encode(bytes(range(256)) * 40).decode())
         session.send("input_audio_buffer.commit")
         assert session.until(f"{TRANSCRIPTION}.completed")[-1]["usage"]["seconds"] == 2
@@ -155,10 +156,11 @@ def test_telephone_codes_are_those_of_libsndfile(
 def test_options_may_change_between_utterances(server: Running, tiny: Transcriber) -> None:
     with live(server) as session:
         for language in ("de", "ja"):
-            session.update(transcription={"language": language, "model": "other"}, **PCM16, **AS_RECORDINGS)
+            asked = {"transcription": {"language": language, "model": "other", **SHORT}, **AS_RECORDINGS}
+            session.update(**{**PCM16, **asked})
             session.append(SPEECH)
             said = session.until(f"{TRANSCRIPTION}.completed")[-1]["transcript"]
-            assert said == tiny.transcribe(SPEECH, RATE_HZ, language=language).text
+            assert said == tiny.transcribe(SPEECH, RATE_HZ, language=language, **SHORT).text
 
 
 def test_the_names_of_the_beta_api(server: Running) -> None:
@@ -197,6 +199,7 @@ def test_the_names_of_the_beta_api(server: Running) -> None:
         ({"transcription": {"keywords": [1]}}, "unsupported_value"),
         ({"transcription": {"keywords": "a"}}, "invalid_value"),
         ({"transcription": {"prompt": 3}}, "invalid_value"),
+        ({"transcription": {"num_beams": 2, "decode": "greedy"}}, "unsupported_value"),
         ({"transcription": {"model": "no"}}, "model_not_found"),
         ({"transcription": {"model": [1]}}, "invalid_value"),
         ({"voice": 1}, "unknown_parameter"),
@@ -260,7 +263,10 @@ def test_the_client_of_openai(server: Running, tiny: Transcriber) -> None:
         client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="any")
         async with client.realtime.connect(extra_query={"intent": "transcription"}) as connection:
             await connection.session.update(
-                session={"type": "transcription", "audio": {"input": {"turn_detection": None}}}
+                session={
+                    "type": "transcription",
+                    "audio": {"input": {"turn_detection": None, "transcription": {**SHORT}}},  # type: ignore[typeddict-item]
+                }
             )
             data = (soxr.resample(SPEECH, RATE_HZ, 24_000) * 32_767).astype("<i2").tobytes()
             await connection.input_audio_buffer.append(audio=base64.b64encode(data).decode())

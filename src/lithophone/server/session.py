@@ -17,7 +17,7 @@ from lithophone.pipeline.captions import CaptionEvent, Captions
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.pipeline.transcriber import Transcriber
 from lithophone.server.errors import ApiError
-from lithophone.server.options import keywords_of_prompt
+from lithophone.server.options import OPTION_TYPES, keywords_of_prompt
 
 FORMATS = ("audio/pcm", "audio/pcmu", "audio/pcma")
 PCM_RATES_HZ = (8_000, 16_000, 24_000, 44_100, 48_000)
@@ -90,7 +90,7 @@ class SessionConfig:
         return config
 
     def options(self) -> TranscribeOptions:
-        """Raises ApiError."""
+        """Of `transcription`, which may have every option of the command line beside OpenAI's. Raises ApiError."""
         asked = _object(self.input["transcription"] or {}, "transcription")
         keywords = asked.get("keywords") or []
         languages = asked.get("languages") or []
@@ -101,8 +101,10 @@ class SessionConfig:
             raise _wrong("transcription.prompt", "must be a text")
         if language is None and len(languages) == 1:
             language = languages[0]
+        given = {name: value for name, value in asked.items() if name in OPTION_TYPES and value is not None}
+        given |= {"language": language, "keywords": (*keywords, *keywords_of_prompt(prompt))}
         try:
-            return TranscribeOptions(language=language, keywords=(*keywords, *keywords_of_prompt(prompt)))
+            return TranscribeOptions(**given)
         except OptionError as error:
             raise ApiError(
                 400, str(error), code="unsupported_value", param="session.audio.input.transcription"
