@@ -19,6 +19,7 @@ from lithophone.pipeline.transcriber import Transcriber
 from lithophone.server.guardian import PIECE, pieces_of
 from lithophone.server.settings import Settings
 from tests.server.running import Running, running, wav
+from tests.server.test_realtime import PCM16, SPEECH, live
 
 WAV = wav()
 SHORT = {"max_new_tokens": "12", "decode": "greedy"}
@@ -332,3 +333,33 @@ def test_pieces_are_the_text(text: str) -> None:
 def test_settings_that_are_not_allowed(settings: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=next(iter(settings))):
         Settings(**settings)
+
+
+# --- live sessions
+
+
+def said_live(server: Running) -> list[dict[str, Any]]:
+    """Events of one utterance, to its text or its failure."""
+    with live(server) as session:
+        session.update(turn_detection=None, **PCM16)
+        session.append(SPEECH)
+        session.send("input_audio_buffer.commit")
+        events = [session.next()]
+        while not events[-1]["type"].endswith((".completed", ".failed")):
+            events.append(session.next())
+        return events
+
+
+def test_live_text_has_its_verdict(flagging: Running, guardian: StandIn) -> None:
+    guardian.answers = lambda body: YES
+    completed = said_live(flagging)[-1]
+    assert completed["transcript"]
+    assert completed["guardian"]["transcript"] == "yes"
+
+
+def test_live_text_that_is_harmful_is_blocked_and_has_no_deltas(blocking: Running, guardian: StandIn) -> None:
+    guardian.answers = lambda body: YES
+    events = said_live(blocking)
+    assert events[-1]["error"]["code"] == "content_blocked"
+    assert not [event for event in events if event["type"].endswith(".delta")]
+    assert "transcript" not in events[-1]

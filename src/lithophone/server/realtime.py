@@ -31,6 +31,7 @@ from lithophone.pipeline.captions import (
 )
 from lithophone.server.errors import ApiError, api_error, internal_error
 from lithophone.server.forms import decoded_base64
+from lithophone.server.guardian import Verdict
 from lithophone.server.jobs import Jobs
 from lithophone.server.session import Session, SessionConfig
 
@@ -147,7 +148,7 @@ class Connection:
 
     def _serve(self, session: Session, model: str) -> bool:
         """Serve until the socket is closed, or the model changes: True."""
-        ids = _Items(self._emit)
+        ids = _Items(self._emit, self._verdict if self.jobs.guardian else None, drafts=not self._blocks)
         began = time.monotonic()
         while not self._ended.is_set():
             try:
@@ -192,6 +193,16 @@ class Connection:
             return []
         raise _invalid(f"{kind!r:.100} is no event of a transcription session", "unknown_event")
 
+    @property
+    def _blocks(self) -> bool:
+        return self.jobs.guardian is not None and self.jobs.settings.guardian_policy == "block"
+
+    def _verdict(self, text: str) -> str | None:
+        """Of the Guardian, waited for in the thread. Raises ApiError where it blocks."""
+        assert self.jobs.guardian is not None, "asked only where there is one"
+        judging = self.jobs.guardian.verdict_of_transcript(text)
+        return asyncio.run_coroutine_threadsafe(judging, self._loop).result()
+
     def _emit(self, event: dict[str, Any]) -> None:
         event = {"event_id": f"event_{uuid.uuid4().hex[:20]}", **event}
         self._loop.call_soon_threadsafe(self._out.put_nowait, event)
@@ -212,10 +223,19 @@ class _Message:
 
 
 class _Items:
-    """Events of captions as events of the API; each item has an id, made when it is first spoken of."""
+    """Events of captions as events of the API; each item has an id, made with its first event.
 
-    def __init__(self, emit: Callable[[dict[str, Any]], None]) -> None:
-        self._emit = emit
+    `verdict` judges final texts. Without `drafts` there are no deltas, which nobody has judged.
+    """
+
+    def __init__(
+        self,
+        emit: Callable[[dict[str, Any]], None],
+        verdict: Callable[[str], str | None] | None,
+        *,
+        drafts: bool,
+    ) -> None:
+        self._emit, self._verdict, self._drafts = emit, verdict, drafts
         self._names: dict[int, str] = {}
         self._previous: str | None = None
 
@@ -237,7 +257,7 @@ class _Items:
             yield {"type": "input_audio_buffer.speech_stopped", "item_id": item, "audio_end_ms": _ms(event.end_s)}
         elif isinstance(event, Committed):
             yield from self._committed(item)
-        elif isinstance(event, Partial) and event.delta:
+        elif isinstance(event, Partial) and event.delta and self._drafts:
             yield {"type": f"{TRANSCRIPTION}.delta", "item_id": item, "content_index": 0, "delta": event.delta}
         elif isinstance(event, Final):
             yield self._completed(item, event)
@@ -255,13 +275,13 @@ class _Items:
 
     def _completed(self, item: str, final: Final) -> dict[str, Any]:
         self._names.pop(final.item, None)
-        return {
-            "type": f"{TRANSCRIPTION}.completed",
-            "item_id": item,
-            "content_index": 0,
-            "transcript": final.text,
-            "usage": {"type": "duration", "seconds": max(0, math.ceil(final.end_s - final.start_s))},
-        }
+        named = {"item_id": item, "content_index": 0}
+        try:
+            judged = {"guardian": Verdict(None, self._verdict(final.text)).to_dict()} if self._verdict else {}
+        except ApiError as error:
+            return {"type": f"{TRANSCRIPTION}.failed", **named, "error": error.body()["error"]}
+        usage = {"type": "duration", "seconds": max(0, math.ceil(final.end_s - final.start_s))}
+        return {"type": f"{TRANSCRIPTION}.completed", **named, "transcript": final.text, "usage": usage, **judged}
 
 
 def _ms(seconds: float) -> int:
