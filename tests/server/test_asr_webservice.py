@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import AsyncGenerator
 from email.message import Message
 from typing import Any
 from urllib.parse import unquote
@@ -12,8 +14,10 @@ import numpy as np
 import pytest
 
 from lithophone.formats import render
+from lithophone.pipeline.assembly import Event, RecordingDone
 from lithophone.pipeline.transcriber import Transcriber
 from lithophone.server.asr_webservice import attachment
+from lithophone.server.guardian import Judged, Verdict
 from tests.server.running import RATE_HZ, Running, wav
 from tests.sounds import silence, tone
 
@@ -125,6 +129,32 @@ def test_a_request_without_its_file_is_refused(server: Running) -> None:
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "file")
     reply = server.post("/asr", data={"output": "srt"})
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "audio_file")
+
+
+class Flagging:
+    """In the place of a Guardian: flags every transcript."""
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+
+    async def judged(self, events: AsyncGenerator[Event, None], prompt: str) -> AsyncGenerator[Event, None]:
+        self.prompts.append(prompt)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                if isinstance(event, RecordingDone):
+                    event = Judged(event.source, event.result, verdict=Verdict("no", "yes"))
+                yield event
+
+
+@pytest.mark.parametrize("output", ["json", "srt"])
+def test_a_guardian_judges_words_and_transcript(server: Running, monkeypatch: pytest.MonkeyPatch, output: str) -> None:
+    guardian = Flagging()
+    monkeypatch.setattr(server.jobs, "guardian", guardian)
+    reply = asr(server, output=output, initial_prompt="Stone, Granite")
+    assert guardian.prompts == ["Stone, Granite"]
+    if output == "json":
+        assert reply.json()["guardian"]["flagged"] is True
+    assert "-->" in reply.text or output == "json"
 
 
 # --- names of files in a header

@@ -14,7 +14,9 @@ from typing import cast
 import pytest
 import yaml
 
+from lithophone.cli.options import NAMES
 from lithophone.pipeline.transcriber import Transcriber
+from lithophone.server import realtime
 from lithophone.server.app import create_app
 from lithophone.server.settings import Settings
 from tests.conftest import ROOT
@@ -51,11 +53,11 @@ def test_curl_lines_are_answered(server: Running, line: str) -> None:
     assert done.stdout
 
 
-def test_options_are_those_of_the_command() -> None:
-    names = {f"--{one.name.replace('_', '-')}" for one in dataclasses.fields(Settings)}
-    others = {"--wyoming", "--threads", "--help"}
+def test_options_are_all_that_there_are() -> None:
+    """Those of settings, by their names on the command line."""
+    names = {NAMES.get(one.name, f"--{one.name.replace('_', '-')}") for one in dataclasses.fields(Settings)}
     named = set(re.findall(r"--[a-z][a-z-]+", TEXT))
-    assert named - names - others == set()
+    assert (names - named, named - names - {"--threads", "--help"}) == (set(), set())
 
 
 def test_defaults_are_those_of_the_settings() -> None:
@@ -66,20 +68,17 @@ def test_defaults_are_those_of_the_settings() -> None:
         for option, value in zip(options.split(", "), values.split(", "), strict=True)
     }
     defaults = {one.name: one.default for one in dataclasses.fields(Settings)}
-    assert len(found) == 9
+    assert len(found) == 10
     assert found == {name: defaults[name] for name in found}
 
 
-def test_routes_are_those_of_the_server(tiny: Transcriber) -> None:
-    named = {path for path in re.findall(r"`(?:GET |POST )?(/[\w/-]+)`", TEXT)}
-    served = {getattr(route, "path", "").replace("/{name:path}", "/NAME") for route in _routes(tiny)}
-    assert named - served == set()
-
-
-def _routes(tiny: Transcriber) -> list[object]:
-    app = create_app(Settings(model=("tiny",)))
-    paths = [*app.openapi()["paths"], *(getattr(route, "path", "") for route in app.routes)]
-    return [type("Route", (), {"path": path.replace("{name}", "{name:path}")}) for path in paths]
+def test_routes_are_those_of_the_server() -> None:
+    table = TEXT.partition("## Routes")[2].partition("```")[0]
+    named = set(re.findall(r"`(?:GET |POST |WS )?(/[\w/-]+)`", table))
+    sockets = {getattr(route, "path", "") for route in realtime.router.routes}
+    served = {*create_app(Settings(model=("tiny",))).openapi()["paths"], *sockets}
+    assert len(named) > 8
+    assert named - {path.replace("{name}", "NAME") for path in served} == set()
 
 
 def test_metrics_are_those_of_the_server(server: Running) -> None:

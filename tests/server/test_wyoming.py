@@ -267,11 +267,13 @@ def test_a_connection_that_ends_within_an_event_costs_nothing(server: Running) -
 
 def test_more_connections_than_allowed_are_refused(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wyoming, "MAX_CONNECTIONS", 1)
-    with Client(server) as first, Client(server) as second:
-        kind, error = second.read() or ("", {})
-        assert (kind, error["code"]) == ("error", "server_busy")
+    assert waited(lambda: not server.app.state.wyoming._connections)
+    with Client(server) as first:
         first.send("ping")
         assert first.read() == ("pong", {})
+        with Client(server) as second:
+            kind, error = second.read() or ("", {})
+        assert (kind, error["code"]) == ("error", "server_busy")
 
 
 def test_a_silent_connection_is_closed(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:

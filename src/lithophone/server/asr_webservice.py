@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from starlette.responses import Response
 
 from lithophone.formats import render
 from lithophone.languages import SOURCE_LANGUAGES, base_language
+from lithophone.pipeline.assembly import RecordingDone
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.server.disconnect import unless_gone
 from lithophone.server.errors import ApiError
@@ -31,7 +33,8 @@ from lithophone.server.options import (
     words_of_user,
 )
 from lithophone.server.raw import RawFormat
-from lithophone.server.replies import reply
+from lithophone.server.replies import reply, verdict_of
+from lithophone.transcript import Transcript
 
 router = APIRouter()
 
@@ -102,9 +105,9 @@ async def asr(request: Request) -> Response:
     speakers = _is_true(fields, "diarize") or _is_true(fields, "enable_diarization")
     options = _options(fields, "initial_prompt", speakers=speakers)
     job = _job(jobs, fields, form.file("audio_file"), options, raw=not _is_true(fields, "encode", "true"))
-    transcript = await unless_gone(request, jobs.transcript(job))
+    done = await unless_gone(request, jobs.done(job))
     headers = {"asr-engine": "lithophone", "content-disposition": attachment(f"{job.name[:NAME_LIMIT]}.{output}")}
-    return PlainTextResponse(render(output, transcript), headers=headers)
+    return PlainTextResponse(_text(done, output), headers=headers)
 
 
 @router.post("/detect-language", openapi_extra=_schema("Not available", {"encode": FIELDS["encode"]}, "audio_file", {}))
@@ -135,6 +138,13 @@ async def inference(request: Request) -> Response:
     job = _job(jobs, fields, form.file("file"), options)
     done = await unless_gone(request, jobs.done(job))
     return reply(done, response_format, ("segment",))
+
+
+def _text(done: RecordingDone, output: str) -> str:
+    """The transcript in one of OUTPUTS; json has the verdict of a Guardian as well."""
+    assert isinstance(done.result, Transcript), "errors are raised"
+    text, verdict = render(output, done.result), verdict_of(done)
+    return json.dumps(json.loads(text) | verdict, ensure_ascii=False) if verdict and output == "json" else text
 
 
 def _with_query(request: Request, form: Form) -> dict[str, list[str]]:

@@ -37,7 +37,7 @@ MEAN_OF = 20
 class Job:
     """What a route asks for."""
 
-    data: bytes | memoryview
+    data: bytes | memoryview = field(repr=False)
     """A recording as it was sent."""
     name: str
     """Of the recording, in messages."""

@@ -210,7 +210,8 @@ class _Connection:
         if utterance.form is None or len(utterance.audio) < utterance.form.frame_size:
             await self._write("transcript", {"text": "", **spoken})
             return
-        job = Job(memoryview(utterance.audio), NAME, utterance.model, utterance.options, raw=utterance.form)
+        options, words = utterance.options, "\n".join(utterance.options.keywords)
+        job = Job(memoryview(utterance.audio), NAME, utterance.model, options, raw=utterance.form, prompt=words)
         separator = None
         async with contextlib.aclosing(self.jobs.events(job)) as events:
             async for event in events:
