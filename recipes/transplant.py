@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -86,6 +86,8 @@ class Phase:
     schedule: Schedule
     augment: Augment
     average_decay: float
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """Of the learning rate, for parameters whose names start so."""
 
 
 def phases(args: argparse.Namespace, mapped: int, returned: Sequence[int]) -> list[Phase]:
@@ -108,7 +110,8 @@ def phases(args: argparse.Namespace, mapped: int, returned: Sequence[int]) -> li
         Phase("joint", (*stem, *layers[1:]), Distillation.joint, even | {"block_2": SECOND_WEIGHT}, together, NO_MASKS,
               0.97),
         Phase("heads", heads, Distillation.heads, CTC_WEIGHTS, new, Augment(), 0.97),
-        Phase("ctc", ("",), Distillation.ctc, CTC_WEIGHTS | beside_ctc, ctc, Augment(), args.average_decay),
+        Phase("ctc", ("",), Distillation.ctc, CTC_WEIGHTS | beside_ctc, ctc, Augment(), args.average_decay,
+              dict.fromkeys((*stem, *layers), args.mapped_factor)),
     ]  # fmt: skip
 
 
@@ -155,8 +158,9 @@ class Run:
         teacher, statistics = self.teacher.to(self.ranks.device), self.statistics.to(self.ranks.device)
         student = Distillation(task, teacher, statistics, self.tokenizer)
         options = replace(
-            loop_options(self.args, phase.schedule, self.ranks), folder=folder, average_decay=phase.average_decay
-        )
+            loop_options(self.args, phase.schedule, self.ranks), folder=folder, average_decay=phase.average_decay,
+            factors=phase.factors,
+        )  # fmt: skip
         trainer: Trainer[WindowBatch] = Trainer(
             task, lambda batch, step: phase.losses(student, batch, step), phase.weights, options
         )
@@ -245,6 +249,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--second-lr", type=float, default=1e-3)
     parser.add_argument("--heads-lr", type=float, default=1.5e-3)
     parser.add_argument("--ctc-lr", type=float, default=5e-4)
+    parser.add_argument(
+        "--mapped-factor", type=float, default=0.1, help="of ctc's learning rate, for weights mapped from Whisper"
+    )
     parser.add_argument("--warmup", type=int, default=50, help="of ctc, as --steps")
     parser.add_argument("--cooldown", type=int, default=300, help="of ctc")
     parser.add_argument("--average-decay", type=float, default=0.99, help="of ctc")

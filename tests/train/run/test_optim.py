@@ -54,6 +54,16 @@ def test_equals_plain_adamw_in_float32() -> None:
     torch.testing.assert_close(ours.weight, theirs.weight)
 
 
+def test_factors_are_of_the_learning_rate() -> None:
+    parameters = [nn.Parameter(torch.zeros(3, 3)) for _ in range(3)]
+    optimizer = MasterAdamW(parameters, weight_decay=0.0, factors=[1.0, 0.1, 0.0])
+    for parameter in parameters:
+        parameter.grad = torch.ones(3, 3)
+    optimizer.step(0.01, max_norm=1e9)  # Adam's first step is the learning rate
+    for parameter, moved in zip(parameters, (0.01, 0.001, 0.0), strict=True):
+        torch.testing.assert_close(parameter.detach(), torch.full((3, 3), -moved))
+
+
 def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
     weight = nn.Parameter(torch.ones(2, 2))
     optimizer = MasterAdamW([weight])

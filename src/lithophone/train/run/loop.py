@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -59,6 +59,8 @@ class LoopOptions:
     folder: Path
     device: str = "cpu"
     precision: torch.dtype = torch.float32
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """Of the learning rate, for parameters whose names start so; the first that fits counts."""
     max_norm: float = 2.0
     average_decay: float = 0.999
     log_every: int = 20
@@ -78,6 +80,10 @@ class LoopOptions:
         for name in ("accumulate", "log_every", "save_every", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}: it must be 1 or more")
+
+    def factor_of(self, name: str) -> float:
+        """Factor of the learning rate of a parameter."""
+        return next((factor for start, factor in self.factors.items() if name.startswith(start)), 1.0)
 
 
 class Trainer(Generic[AnyBatch]):
@@ -109,12 +115,12 @@ class Trainer(Generic[AnyBatch]):
         parameters = [p for p in model.parameters() if p.requires_grad]
         if self.sharded:
             masters = [shard_like(master, p) for master, p in zip(masters, parameters, strict=True)]
-        self.optimizer = MasterAdamW(parameters, masters)
+        self.names = [name for name, p in model.named_parameters() if p.requires_grad]
+        self.optimizer = MasterAdamW(parameters, masters, factors=[options.factor_of(name) for name in self.names])
         self.losses = losses
         self.weights = dict(weights)
         self.options = options
         self.counts = counts
-        self.names = [name for name, p in model.named_parameters() if p.requires_grad]
         self.exact = self._exact()
         self.statistics = [t for name, t in self.exact.items() if name not in self.names and t.is_floating_point()]
         self.average = Average(self.exact, options.average_decay)

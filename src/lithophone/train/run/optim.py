@@ -56,7 +56,7 @@ class MasterAdamW:
     """AdamW with float32 masters and state, for a model that may compute in bfloat16.
 
     Parameters are copied from the masters after every step. Tensors of rank 1 (norms, biases) do not decay. `masters`:
-    parameters before rounding, sharded as the model.
+    parameters before rounding, sharded as the model. `factors`: of the learning rate, for every parameter.
     """
 
     def __init__(
@@ -66,14 +66,22 @@ class MasterAdamW:
         *,
         weight_decay: float = 0.01,
         betas: tuple[float, float] = (0.9, 0.98),
+        factors: Sequence[float] | None = None,
     ) -> None:
         self.parameters: list[Tensor] = [p for p in parameters if p.requires_grad]
         self.masters = [p.detach().clone().float() for p in self.parameters] if masters is None else list(masters)
-        groups: list[dict[str, object]] = [
-            {"params": [m for m in self.masters if m.ndim > 1], "weight_decay": weight_decay},
-            {"params": [m for m in self.masters if m.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.adam = torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, betas=betas, fused=True)
+        groups: dict[tuple[float, bool], list[Tensor]] = {}
+        for master, factor in zip(self.masters, factors or [1.0] * len(self.masters), strict=True):
+            groups.setdefault((factor, master.ndim > 1), []).append(master)
+        self.adam = torch.optim.AdamW(
+            [
+                {"params": some, "weight_decay": weight_decay * decays, "factor": factor}
+                for (factor, decays), some in groups.items()
+            ],
+            lr=0.0,
+            betas=betas,
+            fused=True,
+        )
 
     @torch.no_grad()
     def collect(self) -> None:
@@ -100,7 +108,7 @@ class MasterAdamW:
         if math.isfinite(norm):
             nn.utils.clip_grads_with_norm_(self.masters, max_norm, total)
             for group in self.adam.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["factor"]
             self.adam.step()
             self.write()
         for master in self.masters:
