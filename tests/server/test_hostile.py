@@ -90,8 +90,8 @@ def check(server: Running, files: list[bytes], seeds: range) -> list[int]:
         return list(threads.map(answered, seeds))
 
 
-def test_100_hostile_requests_are_answered(limited: Running, tmp_path: Path) -> None:
-    statuses = check(limited, recordings(tmp_path), range(100))
+def test_hostile_requests_are_answered(limited: Running, tmp_path: Path) -> None:
+    statuses = check(limited, recordings(tmp_path), range(40))
     assert {200, 400} <= set(statuses)
     assert limited.jobs.running == 0 or limited.get("/health").status_code == 200
 
