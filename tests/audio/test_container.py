@@ -163,7 +163,7 @@ def test_wav_codecs_that_cannot_be_sought_in(subtype: str, piped: bool) -> None:
 @pytest.mark.parametrize("subtype", ["NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32"])
 @pytest.mark.parametrize("piped", [False, True])
 def test_nms_adpcm_is_refused(subtype: str, piped: bool) -> None:
-    """FFmpeg decodes it as AMR: noise of a third of the length."""
+    """FFmpeg decodes it as AMR: other sound, of another length."""
     data = wav(tone(2.0, 8_000), 8_000, subtype)
     with pytest.raises(AudioError, match="NMS ADPCM, which FFmpeg takes for AMR: convert"):
         read(Pipe(data) if piped else data)
