@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,7 @@ from torch import Tensor
 from lithophone.model.conformer import Conformer
 from lithophone.train.transplant.statistics import REACH, Statistics
 from lithophone.train.transplant.weights import (
+    QUERY_SHIFT,
     MeanGelu,
     conformer_blocks,
     distillation_config,
@@ -44,14 +47,20 @@ def test_every_published_size_has_a_conformer(name: str) -> None:
 
 
 @torch.no_grad()
-def test_attention_without_positions_is_equal(teacher: WhisperEncoder) -> None:
-    layer = teacher.layers[0]
+@pytest.mark.parametrize("dead", [None, 0.0, 1e-8])
+def test_attention_without_positions_is_equal(teacher: WhisperEncoder, dead: float | None) -> None:
+    layer = copy.deepcopy(teacher.layers[0])
+    layer.query_key_value.bias[:SIZE].mul_(50.0)
+    if dead is not None:
+        layer.attention_norm.weight[3] = dead
     attention = conformer_blocks(Conformer(student_config(teacher)))[1].attn
     init_attention(layer, attention, scale=0.5)
+    shift = attention.pre_norm.bias - layer.attention_norm.bias
+    assert shift.square().mean().sqrt().item() == pytest.approx(QUERY_SHIFT)
     x = torch.randn(2, 150, SIZE, generator=torch.Generator().manual_seed(4))
     expected = layer.attention(x)
     found = attention(x, torch.ones(2, 150, dtype=torch.bool)) * 0.5
-    torch.testing.assert_close(found, expected, rtol=0, atol=0.02 * float(expected.std()))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.std()))
 
 
 @torch.no_grad()

@@ -24,8 +24,8 @@ from lithophone.train.transplant.whisper import WhisperEncoder, WhisperLayer
 GELU_RATE = 1.702
 """gelu(x) is approximately silu(1.702 x) / 1.702 (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
 
-QUERY_RIDGE = 1e-3
-"""Regularisation relative to the largest singular value, where query biases are folded into a norm."""
+QUERY_SHIFT = 0.25
+"""Root mean square of what is added to a norm's bias to carry the query biases."""
 
 POSITION_RIDGE = 1e-2
 """Regularisation relative to the queries' squared norm, where position vectors are fitted to scores."""
@@ -83,15 +83,15 @@ def init_attention(
 ) -> None:
     """The same attention without positions, with its norm multiplied by `gain` and its output divided by `scale`.
 
-    The conformer's projections have no biases. A shift of the norm replaces that of the queries; it cancels in the
-    softmax for the keys, and the constant that it adds to the values is subtracted from the output bias.
+    The conformer's projections have no biases. A shift of the norm's bias carries that of the queries; it cancels in
+    the softmax for the keys, and the constant that it adds to the values is subtracted from the output bias.
     """
     q, k, v = layer.query_key_value.weight.chunk(3)
     q_bias, _, v_bias = layer.query_key_value.bias.chunk(3)
-    shift = ridge_solution(q, q_bias)
-    attention.pre_norm.weight.copy_(layer.attention_norm.weight * gain)
-    attention.pre_norm.bias.copy_(layer.attention_norm.bias + shift)
-    attention.to_q.weight.copy_(q)
+    norm = attention.pre_norm
+    norm.weight.copy_(layer.attention_norm.weight * gain)
+    norm.bias.copy_(layer.attention_norm.bias)
+    shift = fold_query_bias(norm, q, q_bias, attention.to_q.weight)
     attention.to_kv.weight.copy_(torch.cat([k, v]))
     attention.rel_pos_emb.weight.zero_()
     out = layer.attention_out
@@ -99,12 +99,19 @@ def init_attention(
     attention.to_out.bias.copy_((out.bias + out.weight @ (v_bias - v @ shift)) / scale)
 
 
-def ridge_solution(matrix: Tensor, wanted: Tensor) -> Tensor:
-    """x (n,) that minimises |matrix @ x - wanted|, with little weight on small singular values."""
-    u, s, vt = torch.linalg.svd(matrix.double())
-    damped = s / (s.square() + QUERY_RIDGE**2 * s[0].square())
-    found: Tensor = vt.T @ (damped * (u.T @ wanted.double()))
-    return found.to(wanted.dtype)
+def fold_query_bias(norm: nn.LayerNorm, query: Tensor, bias: Tensor, folded: Tensor) -> Tensor:
+    """Write the weight `folded` that gives queries of `query` and `bias` on a shifted norm. Returns the shift (D,).
+
+    The normalised input sums to zero. So the component of the norm's output along 1 / weight is constant, and a matrix
+    of rank one turns that constant into any bias, exactly.
+    """
+    weight = norm.weight.where(norm.weight.abs() > 1e-9, 1e-9).double()
+    direction = F.normalize(1.0 / weight, dim=0).to(query)
+    before = direction @ norm.bias
+    shift = direction * (QUERY_SHIFT * math.sqrt(len(direction)) * (1.0 if before >= 0 else -1.0))
+    norm.bias.add_(shift)
+    folded.copy_(query + torch.outer((bias - query @ shift) / (direction @ norm.bias), direction))
+    return shift
 
 
 def init_positions(attention: BlockAttention, mean: Tensor, scores: Tensor) -> None:
