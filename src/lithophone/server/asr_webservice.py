@@ -22,14 +22,12 @@ from lithophone.server.errors import ApiError
 from lithophone.server.forms import Form, Upload, discard_body, read_form
 from lithophone.server.jobs import Job, Jobs
 from lithophone.server.options import (
-    OPTION_TYPES,
     check_known,
     choice,
-    keywords_of_prompt,
+    flag,
     language_of,
-    options_of,
-    temperature_of,
-    typed,
+    last,
+    request_options,
     words_of_user,
 )
 from lithophone.server.raw import RawFormat
@@ -102,9 +100,9 @@ async def asr(request: Request) -> Response:
     check_known(fields, (*FIELDS, *ASR_IGNORED))
     check_known(form.files, ("audio_file",))
     output = choice(fields, "output", OUTPUTS, "txt")
-    speakers = _is_true(fields, "diarize") or _is_true(fields, "enable_diarization")
-    options = _options(fields, "initial_prompt", speakers=speakers)
-    job = _job(jobs, fields, form.file("audio_file"), options, raw=not _is_true(fields, "encode", "true"))
+    speakers = flag(fields, "diarize") or flag(fields, "enable_diarization")
+    options = _options(fields, speakers=speakers)
+    job = _job(jobs, fields, form.file("audio_file"), options, raw=not flag(fields, "encode", default=True))
     done = await unless_gone(request, jobs.done(job))
     headers = {"asr-engine": "lithophone", "content-disposition": attachment(f"{job.name[:NAME_LIMIT]}.{output}")}
     return PlainTextResponse(_text(done, output), headers=headers)
@@ -132,9 +130,9 @@ async def inference(request: Request) -> Response:
     check_known(form.files, ("file",))
     _check_unset(fields)
     response_format = choice(fields, "response_format", CPP_FORMATS, "json")
-    if _is_true(fields, "translate"):
+    if flag(fields, "translate"):
         fields["task"] = ["translate"]
-    options = _options(fields, "prompt", speakers=_is_true(fields, "diarize"))
+    options = _options(fields, speakers=flag(fields, "diarize"))
     job = _job(jobs, fields, form.file("file"), options)
     done = await unless_gone(request, jobs.done(job))
     return reply(done, response_format, ("segment",))
@@ -159,42 +157,21 @@ def _with_query(request: Request, form: Form) -> dict[str, list[str]]:
 def _job(
     jobs: Jobs, fields: Mapping[str, list[str]], file: Upload, options: TranscribeOptions, *, raw: bool = False
 ) -> Job:
-    model = jobs.models.name_of(fields.get("model", [None])[-1])
+    model = jobs.models.name_of(last(fields, "model"))
     prompt = words_of_user(fields)
     return Job(file.data, file.name, model, options, raw=RawFormat() if raw else None, prompt=prompt)
 
 
-def _options(fields: Mapping[str, list[str]], prompt: str, *, speakers: bool) -> TranscribeOptions:
-    """Options of a request; `prompt` is the name of its prompt. Whisper translates into English only.
-
-    English into English is transcribed, as Whisper does.
-    """
-    language = language_of(fields)
-    task, to = fields.get("task", ["transcribe"])[-1], fields.get("to", [None])[-1]
-    if task == "translate":
-        to = to or "en"
-        if base_language(language) == base_language(to):
-            task, to = "transcribe", None
-    if speakers:
-        if task != "transcribe":
+def _options(fields: Mapping[str, list[str]], *, speakers: bool) -> TranscribeOptions:
+    """Options of a request. Whisper translates into English only, and English into English is transcribed."""
+    left = dict(fields)
+    if last(fields, "task") == "translate":
+        if speakers:
             raise ApiError(400, "diarize does not go with task translate", code="unsupported_value", param="diarize")
-        task = "speakers"
-    keywords = typed("keywords", fields.get("keywords", []) + fields.get("hotwords", []), tuple[str, ...])
-    keywords += keywords_of_prompt(" ".join(fields.get(prompt, [])))
-    given: dict[str, Any] = {"task": task, "to": to, "language": language, "keywords": keywords or None}
-    temperature = temperature_of(fields)
-    if temperature and "decode" not in fields:
-        given |= {"decode": "sample", "temperature": temperature}
-    left = {name: texts for name, texts in fields.items() if name in OPTION_TYPES and name not in _SETTLED}
-    return options_of(left, **given)
-
-
-_SETTLED = {"task", "to", "language", "keywords", "temperature"}
-
-
-def _is_true(fields: Mapping[str, list[str]], name: str, default: str = "false") -> bool:
-    value: bool = typed(name, fields.get(name, [default]), bool)
-    return value
+        left.setdefault("to", ["en"])
+        if base_language(language_of(fields)) == base_language(left["to"][-1]):
+            del left["task"], left["to"]
+    return request_options(left, task="speakers" if speakers else None)
 
 
 def _check_unset(fields: Mapping[str, list[str]]) -> None:

@@ -6,14 +6,14 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lithophone.decode.options import MAX_WHOLE, Sampling, check_whole
+from lithophone.decode.options import MAX_WHOLE, check_whole
 from lithophone.errors import OptionError
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.server.errors import ApiError
 from lithophone.server.fetch import Fetcher
 from lithophone.server.forms import decoded_base64
 from lithophone.server.instructions import options_of_instruction, without_keywords
-from lithophone.server.options import IGNORED, OPTION_TYPES, options_of, temperature_of, texts_of, typed
+from lithophone.server.options import IGNORED, OPTION_TYPES, last, request_options, texts_of
 
 OWN = frozenset(
     {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "n",
@@ -42,7 +42,6 @@ ACCEPTED = IGNORED | frozenset(
 KNOWN = frozenset({*OWN, *ACCEPTED, *OPTION_TYPES})
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 AUDIO_PARTS = ("input_audio", "audio_url")
-SAMPLING = ("top_p", "top_k", "seed")
 
 
 @dataclass(frozen=True)
@@ -231,38 +230,11 @@ def _options(body: dict[str, Any], conversation: _Conversation, logprobs: bool) 
     """Options of the instruction; fields of the body come before them."""
     asked = options_of_instruction(conversation.instruction)
     keywords = (*asked.pop("keywords", ()), *conversation.keywords)
-    fields = texts_of({name: value for name, value in body.items() if name in OPTION_TYPES})
-    keywords += typed("keywords", fields.pop("keywords", []), tuple[str, ...])
-    given = {} if "task" in fields else {name: value for name, value in asked.items() if name not in fields}
-    given |= _decoding(body, fields)
-    if logprobs and given.get("task") in (None, "transcribe") and fields.get("task") in (None, ["transcribe"]):
-        given["word_timestamps"] = True
-    return options_of(fields, **given, keywords=keywords or None)
-
-
-def _decoding(body: dict[str, Any], fields: dict[str, list[str]]) -> dict[str, Any]:
-    """Sampling where the temperature is above 0, beams where vLLM's field asks for them.
-
-    Takes these fields out: without sampling they change nothing, and clients send them anyhow.
-    """
-    temperature = temperature_of(fields)
-    given = {name: fields.pop(name, None) for name in ("temperature", *SAMPLING)}
-    values = {name: typed(name, given[name] or [], OPTION_TYPES[name]) for name in SAMPLING if given[name]}
-    if values.get("top_k") in (-1, 0):  # vLLM: all
-        del values["top_k"]
-    try:
-        Sampling(**values)
-    except OptionError as error:
-        raise ApiError(400, str(error), code="unsupported_value", param=str(error).partition(" ")[0]) from error
-    decode = fields.get("decode")
-    if decode == ["sample"] or (decode is None and temperature):
-        heat = {"temperature": temperature} if given["temperature"] else {}
-        return {"decode": "sample", **heat, **values}
-    if decode is None and _typed(body, "use_beam_search", bool):
-        return {"decode": "beam"}
-    if decode is None:
-        fields.pop("length_penalty", None)  # of vLLM's beams
-    return {}
+    _typed(body, "use_beam_search", bool)
+    fields = texts_of({name: value for name, value in body.items() if name in (*OPTION_TYPES, "use_beam_search")})
+    transcribes = (last(fields, "task") or asked.get("task", "transcribe")) == "transcribe"
+    timed = True if logprobs and transcribes else None
+    return request_options(fields, asked, keywords=keywords, word_timestamps=timed)
 
 
 def _max_tokens(body: dict[str, Any]) -> int | None:

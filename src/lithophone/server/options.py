@@ -7,6 +7,7 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from lithophone.decode.options import Sampling
 from lithophone.errors import OptionError
 from lithophone.languages import TABLE
 from lithophone.pipeline.options import TranscribeOptions
@@ -27,13 +28,36 @@ TERM_WORDS = 4
 """Most words of a term in a prompt that is a list."""
 
 OPTION_TYPES = get_type_hints(TranscribeOptions)
+SAMPLING = ("top_p", "top_k", "seed")
+_COMBINED = {"language", "keywords", "decode", "temperature", "length_penalty", *SAMPLING}
+"""Options that depend on several fields."""
+
 YES, NO = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 
 
-def options_of(fields: Mapping[str, Sequence[str]], **given: Any) -> TranscribeOptions:
-    """Options of fields by the names of TranscribeOptions, and of `given`. Raises ApiError with the field as param."""
-    values = {name: typed(name, texts, OPTION_TYPES[name]) for name, texts in fields.items() if name in OPTION_TYPES}
-    values |= {name: value for name, value in given.items() if value is not None}
+def request_options(
+    fields: Mapping[str, Sequence[str]],
+    defaults: Mapping[str, Any] | None = None,
+    *,
+    keywords: Sequence[str] = (),
+    **given: Any,
+) -> TranscribeOptions:
+    """TranscribeOptions of the fields of any route. Raises ApiError with the field as param.
+
+    A value that is `given` comes before the field of its name, and that before `defaults`, which hold for their task
+    alone. `keywords` are added before those of the fields.
+    """
+    if "to_language" in fields:
+        fields = {**fields, "task": ["translate"], "to": fields["to_language"]}
+    task = last(fields, "task")
+    values = {} if defaults is None or task not in (None, defaults.get("task")) else dict(defaults)
+    values |= {
+        name: typed(name, texts, OPTION_TYPES[name])
+        for name, texts in fields.items()
+        if name in OPTION_TYPES and name not in _COMBINED
+    }
+    combined = {"language": language_of(fields), "keywords": (*keywords, *_keywords(fields)), **_decoding(fields)}
+    values |= {name: value for name, value in {**combined, **given}.items() if value not in (None, ())}
     try:
         return TranscribeOptions(**values)
     except OptionError as error:
@@ -41,6 +65,42 @@ def options_of(fields: Mapping[str, Sequence[str]], **given: Any) -> TranscribeO
         raise ApiError(
             400, str(error), code="unsupported_value", param=named[0] if named else _param(str(error), values)
         ) from error
+
+
+def _keywords(fields: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    terms: tuple[str, ...] = typed("keywords", _joined(fields, "keywords", "hotwords"), tuple[str, ...])
+    return terms + keywords_of_prompt(" ".join(_joined(fields, "prompt", "initial_prompt")))
+
+
+def _decoding(fields: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Sampling where the temperature is above 0, beams where vLLM's field asks for them, unless `decode` names another.
+
+    Fields of sampling are left out of other decoders, and so is a neutral length_penalty: clients send them always.
+    """
+    temperature, sampling = temperature_of(fields), _sampling(fields)
+    decode = last(fields, "decode")
+    if decode is None:
+        decode = "sample" if temperature else "beam" if flag(fields, "use_beam_search") else None
+    found: dict[str, Any] = {"decode": decode}
+    if "length_penalty" in fields:
+        penalty = typed("length_penalty", fields["length_penalty"], float)
+        found |= {"length_penalty": penalty} if penalty != 1 or decode not in (None, "sample") else {}
+    if decode == "sample":
+        found |= {"temperature": temperature} if "temperature" in fields else {}
+        found |= sampling
+    return found
+
+
+def _sampling(fields: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Options of sampling but for the temperature, checked even where they have no effect. Raises ApiError."""
+    values = {name: typed(name, fields[name], OPTION_TYPES[name]) for name in SAMPLING if name in fields}
+    if values.get("top_k") in (-1, 0):  # vLLM: all
+        del values["top_k"]
+    try:
+        Sampling(**values)
+    except OptionError as error:
+        raise ApiError(400, str(error), code="unsupported_value", param=str(error).partition(" ")[0]) from error
+    return values
 
 
 def _param(message: str, values: Mapping[str, Any]) -> str | None:
@@ -117,7 +177,7 @@ def temperature_of(fields: Mapping[str, Sequence[str]]) -> float:
 
 def choice(fields: Mapping[str, Sequence[str]], name: str, allowed: Sequence[str], default: str) -> str:
     """The last value of a field, or the default. Raises ApiError."""
-    value = fields.get(name, [default])[-1]
+    value = last(fields, name) or default
     if value not in allowed:
         raise ApiError(
             400, f"{name} is {value!r:.80}: allowed are {', '.join(allowed)}", code="unsupported_value", param=name
@@ -125,10 +185,24 @@ def choice(fields: Mapping[str, Sequence[str]], name: str, allowed: Sequence[str
     return value
 
 
+def last(fields: Mapping[str, Sequence[str]], name: str) -> str | None:
+    """The last value of a field; None where there is none."""
+    return fields[name][-1] if name in fields else None
+
+
+def flag(fields: Mapping[str, Sequence[str]], name: str, *, default: bool = False) -> bool:
+    """A field that is true or false. Raises ApiError."""
+    value: bool = typed(name, fields[name], bool) if name in fields else default
+    return value
+
+
 def words_of_user(fields: Mapping[str, Sequence[str]]) -> str:
     """Texts of a request beside the recording, for the Guardian."""
-    names = ("prompt", "initial_prompt", "keywords", "hotwords")
-    return "\n".join(text for name in names for text in fields.get(name, []))
+    return "\n".join(_joined(fields, "prompt", "initial_prompt", "keywords", "hotwords"))
+
+
+def _joined(fields: Mapping[str, Sequence[str]], *names: str) -> list[str]:
+    return [text for name in names for text in fields.get(name, [])]
 
 
 def keywords_of_prompt(prompt: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from lithophone.pipeline.captions import CaptionEvent, Captions
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.pipeline.transcriber import Transcriber
 from lithophone.server.errors import ApiError
-from lithophone.server.options import OPTION_TYPES, keywords_of_prompt
+from lithophone.server.options import check_known, request_options, texts_of
 
 FORMATS = ("audio/pcm", "audio/pcmu", "audio/pcma")
 PCM_RATES_HZ = (8_000, 16_000, 24_000, 44_100, 48_000)
@@ -34,6 +34,8 @@ DEFAULT_INPUT: dict[str, Any] = {
     "transcription": {"model": None, "language": None, "prompt": None, "keywords": None},
     "turn_detection": {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 500},
 }
+TEXTS, LISTS = ("model", "language", "prompt", "delay"), ("languages", "keywords")
+"""Fields of `transcription` in OpenAI's API; those of TranscribeOptions stand beside them."""
 EAGERNESS_MS = {"low": 1_000, "medium": 700, "high": 300, "auto": 500}
 """Silence that ends a turn, by the eagerness of `semantic_vad`, which is the silence detector here."""
 
@@ -79,36 +81,29 @@ class SessionConfig:
             else:
                 values[name] = value
         include = session.get("include", list(self.include)) or []
-        if not isinstance(include, list) or not all(isinstance(one, str) for one in include):
+        if not _is_texts(include):
             raise _wrong("session.include", "must be a list of texts")
         config = SessionConfig(self.id, values, tuple(include))
         config.pcm()
         config.options()
         config.detection()
-        if not isinstance(config.model, str | None):
-            raise _wrong("transcription.model", "must be a text")
         return config
 
     def options(self) -> TranscribeOptions:
         """Of `transcription`, which may have every option of the command line beside OpenAI's. Raises ApiError."""
-        asked = _object(self.input["transcription"] or {}, "transcription")
-        keywords = asked.get("keywords") or []
-        languages = asked.get("languages") or []
-        if not (isinstance(keywords, list) and isinstance(languages, list)):
-            raise _wrong("transcription.keywords", "must be a list of texts")
-        prompt, language = asked.get("prompt") or "", asked.get("language") or None
-        if not isinstance(prompt, str):
-            raise _wrong("transcription.prompt", "must be a text")
-        if language is None and len(languages) == 1:
-            language = languages[0]
-        given = {name: value for name, value in asked.items() if name in OPTION_TYPES and value is not None}
-        given |= {"language": language, "keywords": (*keywords, *keywords_of_prompt(prompt))}
+        place = "session.audio.input.transcription"
+        asked = _object(self.input["transcription"] or {}, place)
+        for name, value in asked.items():
+            if name in TEXTS and not isinstance(value, str | None):
+                raise _wrong(f"{place}.{name}", "must be a text")
+            if name in LISTS and not _is_texts(value):
+                raise _wrong(f"{place}.{name}", "must be a list of texts")
         try:
-            return TranscribeOptions(**given)
-        except OptionError as error:
-            raise ApiError(
-                400, str(error), code="unsupported_value", param="session.audio.input.transcription"
-            ) from error
+            check_known(asked, (*TEXTS, *LISTS))
+            return request_options(texts_of(asked))
+        except ApiError as error:
+            error.param = f"{place}.{error.param}" if error.param else place
+            raise
 
     def detection(self) -> Detection | None:
         """None where the client commits. Raises ApiError."""
@@ -240,6 +235,10 @@ def _old(session: dict[str, Any]) -> dict[str, Any]:
             raise _wrong("session.input_audio_format", f"must be one of {', '.join(OLD_FORMATS)}")
         found["format"] = OLD_FORMATS[asked]
     return found
+
+
+def _is_texts(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(isinstance(one, str) for one in value))
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:

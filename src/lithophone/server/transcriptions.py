@@ -19,15 +19,12 @@ from lithophone.server.errors import ApiError
 from lithophone.server.forms import Form, Upload, decoded_base64, read_form, read_json
 from lithophone.server.jobs import Job, Jobs
 from lithophone.server.options import (
-    OPTION_TYPES,
     check_known,
     choice,
-    keywords_of_prompt,
-    language_of,
-    options_of,
-    temperature_of,
+    flag,
+    last,
+    request_options,
     texts_of,
-    typed,
     words_of_user,
 )
 from lithophone.server.replies import RESPONSE_FORMATS, reply, stream
@@ -120,33 +117,12 @@ def _asked(jobs: Jobs, form: Form, defaults: dict[str, str]) -> _Asked:
     granularities = _choices(fields, "timestamp_granularities", GRANULARITIES)
     logprobs = bool(_choices(fields, "include", INCLUDED)) and response_format == "json"
     timed = "word" in granularities and response_format == "verbose_json"
-    model = jobs.models.name_of(fields.get("model", [None])[-1])
+    model = jobs.models.name_of(last(fields, "model"))
     file = form.file("file")
-    options = _options(fields, defaults, timed=timed or logprobs, diarized=response_format == "diarized_json")
-    stream = typed("stream", fields.get("stream", ["false"]), bool)
+    task = "speakers" if response_format == "diarized_json" else None
+    options = request_options(fields, defaults, task=task, word_timestamps=timed or logprobs or None)
     job = Job(file.data, file.name, model, options, prompt=words_of_user(fields))
-    return _Asked(job, response_format, granularities, logprobs, stream)
-
-
-def _options(
-    fields: dict[str, list[str]], defaults: dict[str, str], *, timed: bool, diarized: bool
-) -> TranscribeOptions:
-    given: dict[str, Any] = dict(defaults) | {name: None for name in defaults if name in fields}
-    language = language_of(fields)
-    if "to_language" in fields:
-        given |= {"task": "translate", "to": fields["to_language"][-1]}
-    if diarized:
-        given["task"] = "speakers"
-    keywords = typed("keywords", fields.get("keywords", []) + fields.get("hotwords", []), tuple[str, ...])
-    keywords += keywords_of_prompt(" ".join(fields.get("prompt", [])))
-    temperature = temperature_of(fields)
-    if temperature and "decode" not in fields:
-        given |= {"decode": "sample", "temperature": temperature}
-    left = {name: texts for name, texts in fields.items() if name in OPTION_TYPES and name not in _SETTLED}
-    return options_of(left, **given, language=language, keywords=keywords or None, word_timestamps=timed or None)
-
-
-_SETTLED = {"language", "keywords", "temperature"}
+    return _Asked(job, response_format, granularities, logprobs, flag(fields, "stream"))
 
 
 def _choices(fields: dict[str, list[str]], name: str, allowed: tuple[str, ...]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from lithophone.server.errors import ApiError, api_error, internal_error
 from lithophone.server.jobs import Job, Jobs
 from lithophone.server.media import check_length
 from lithophone.server.models import Models
-from lithophone.server.options import language_of
+from lithophone.server.options import request_options
 from lithophone.server.raw import RawFormat
 from lithophone.server.settings import MEGABYTE
 from lithophone.server.wyoming_events import LINE_SIZE, WRITE_S, WyomingEvent, bad_event, read_event, write_event
@@ -165,7 +165,7 @@ class _Connection:
         words = (*_texts(data, "transcript_names"), *_texts(data, "transcript_terms"))
         model = self.jobs.models.name_of(name)
         fields = {"language": [language]} if language else {}
-        return _Utterance(model, TranscribeOptions(language=language_of(fields), keywords=words))
+        return _Utterance(model, request_options(fields, keywords=words))
 
     def _add(self, event: WyomingEvent) -> None:
         utterance, settings = self._utterance, self.jobs.settings
