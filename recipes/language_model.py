@@ -22,6 +22,7 @@ from torch import nn
 from lithophone.checkpoint import load_checkpoint
 from lithophone.ctc.characters import raw_text
 from lithophone.data.manifest import read_entries
+from lithophone.files import replacing
 from lithophone.hub import resolve
 from lithophone.model.config import TextConfig
 from lithophone.model.granite import GraniteForCausalLM
@@ -201,7 +202,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     state = {n: t.contiguous() for n, t in trainer.averaged_state().items()}
     if not ranks.leads:
         return
-    save_file(state, args.out / "language_model.safetensors")
+    with replacing(args.out / "language_model.safetensors", one_writer=True) as part:
+        save_file(state, part)
     (args.out / "language_model_config.json").write_text(json.dumps(task.language_model.config.to_dict()))
 
 

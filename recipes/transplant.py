@@ -32,6 +32,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lithophone.files import replacing
 from lithophone.text.tokenizer import Tokenizer
 from lithophone.train.ctc_dev_set import CTCDevSet
 from lithophone.train.data.augment import Augment
@@ -170,7 +171,8 @@ class Run:
         averaged = trainer.averaged_state()
         trained = dict(state) | {name: averaged[name].cpu().contiguous() for name in trainer.exact}
         if self.ranks.leads:
-            save_file(trained, path)
+            with replacing(path, one_writer=True) as part:
+                save_file(trained, part)
         wait_for_all()
         return trained
 

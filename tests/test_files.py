@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from lithophone.errors import OptionError
 from lithophone.files import check_writable, replacing, write_json, write_whole
+from tests.conftest import ROOT
 
 LONGEST = 255
 """Bytes of a name, on every file system in use."""
@@ -60,6 +62,22 @@ def test_permissions_follow_the_umask_also_where_a_library_writes(tmp_path: Path
         "a.safetensors": mode,
     }
     assert load_file(tmp_path / "a.safetensors")["x"].tolist() == [1, 1]
+
+
+SAVING = re.compile(r"save_file\((?:.|\n)*?, (\w+)(?:, metadata=.*)?\)$", re.MULTILINE)
+
+
+def test_no_file_of_safetensors_is_written_but_by_a_replacement() -> None:
+    """Its own files have the mode 0600, whatever the umask says."""
+    code = {
+        path: path.read_text(encoding="utf-8") for room in ("src", "recipes") for path in (ROOT / room).rglob("*.py")
+    }
+    targets = {path.name: SAVING.findall(text) for path, text in code.items() if "save_file(" in text}
+    assert {"weights.py", "finetune.py", "language_model.py", "transplant.py"} <= set(targets)
+    assert {name for found in targets.values() for name in found} <= {"part", "partial"}
+    assert [
+        len(targets[path.name]) - text.count("save_file(") for path, text in code.items() if "save_file(" in text
+    ] == ([0] * len(targets))
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:

@@ -65,6 +65,11 @@ def test_the_xing_header_of_an_mp3_is_believed(tmp_path: Path, monkeypatch: pyte
     assert duration_s(tmp_path / "tagged.mp3") == pytest.approx(25.0, abs=0.1)
 
 
+def test_a_recording_with_a_misleading_ending_is_decoded(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.raw", tone(1.25), 16_000, format="FLAC")
+    assert duration_s(tmp_path / "a.raw") == pytest.approx(1.25)
+
+
 def test_mp3_inside_a_wav_is_decoded(tmp_path: Path) -> None:
     path = mp3(tmp_path / "a.wav", music(), format="wav")
     assert duration_s(path) == pytest.approx(25.0, abs=0.1)
@@ -79,8 +84,10 @@ def test_exact_headers_are_believed(tmp_path: Path, suffix: str, subtype: str, m
     assert duration_s(tmp_path / f"a.{suffix}") == 1.25
 
 
+@pytest.mark.parametrize("name", ["a.wav", "a.raw", "a.RAW"])
 @pytest.mark.parametrize("data", [b"", b"no sound", b"fLaC"])
-def test_what_cannot_be_read_has_no_duration(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "a.wav").write_bytes(data)
-    assert duration_s(tmp_path / "a.wav") is None
+def test_what_cannot_be_read_has_no_duration(tmp_path: Path, name: str, data: bytes) -> None:
+    """Soundfile asks for the rate of files whose names end in .raw."""
+    (tmp_path / name).write_bytes(data)
+    assert duration_s(tmp_path / name) is None
     assert duration_s(tmp_path / "none.wav") is None

@@ -95,6 +95,39 @@ def test_a_run_goes_on_where_it_was(
     assert from_hypotheses("x", clips, read_hypotheses(saved.path)).clips == resumed.clips
 
 
+def test_a_replaced_recording_is_transcribed_again(tiny: Transcriber, clips: list[Entry], tmp_path: Path) -> None:
+    """Faults, F16: its saved answer is of the samples of before."""
+    saved = SavedAnswers(tmp_path / "saved.jsonl", "tiny")
+    run_model("x", tiny, clips, OPTIONS, saved=saved)
+    before = saved.read()
+    soundfile.write(clips[1].audio, tone(2.5, frequency_hz=900), 16_000)
+    run_model("x", tiny, clips, OPTIONS, saved=saved)
+    after = saved.read()
+    assert (before["1.wav"].audio_s, after["1.wav"].audio_s) == (0.6, 2.5)
+    assert [after[name] == before[name] for name in ("0.wav", "1.wav", "2.wav", "3.wav")] == [True, False, True, True]
+    assert sorted(read_hypotheses(saved.path)) == ["0.wav", "1.wav", "2.wav", "3.wav"]
+
+
+def test_another_stretch_and_another_folder_of_one_name_are_transcribed_again(
+    tiny: Transcriber, clips: list[Entry], tmp_path: Path
+) -> None:
+    saved = SavedAnswers(tmp_path / "saved.jsonl", "tiny")
+    run_model("x", tiny, clips[:2], OPTIONS, saved=saved)
+    stretch = replace(clips[0], start_s=0.1, end_s=0.4)
+    soundfile.write(tmp_path / "elsewhere.wav", tone(1.75), 16_000)
+    elsewhere = replace(clips[1], audio=tmp_path / "elsewhere.wav")
+    run_model("x", tiny, [stretch, elsewhere], OPTIONS, saved=saved)
+    assert [saved.read()[name].audio_s for name in ("0.wav", "1.wav")] == pytest.approx([0.3, 1.75])
+
+
+def test_answers_without_a_state_and_of_files_out_of_reach_are_kept(clips: list[Entry], tmp_path: Path) -> None:
+    saved = SavedAnswers(tmp_path / "saved.jsonl", "tiny")
+    saved.append(Answer(Hypothesis(clips[0].id, "of an older version"), 0.5, 2.0))
+    saved.append(Answer(Hypothesis(clips[1].id, "moved since"), 0.5, 2.0, clips[1].state))
+    moved = replace(clips[1], audio=tmp_path / "nowhere.wav")
+    assert set(saved.of([clips[0], moved])) == {clips[0].id, clips[1].id}
+
+
 def test_answers_are_read_as_they_were_written(tmp_path: Path) -> None:
     words = (Word("red", 0.0, 0.5), Word("stone", 0.5, 1.0, speaker="1"))
     hypothesis = Hypothesis("a", "red stöne", words, (Segment("red", 0.0, 0.5, speaker="1"),))

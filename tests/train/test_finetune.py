@@ -129,6 +129,7 @@ def test_adapters_and_other_parts_are_written_apart(tmp_path: Path) -> None:
     assert len(adapters) == sum(map(is_adapter, state))
     assert json.loads((tmp_path / "adapter_config.json").read_text())["r"] == 4
     others = load_file(tmp_path / "trained.safetensors")
+    assert {path.stat().st_mode for path in tmp_path.iterdir()} == {(tmp_path / "adapter_config.json").stat().st_mode}
     assert set(others) == {name for name in state if not is_adapter(name)}
 
 

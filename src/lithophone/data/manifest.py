@@ -32,7 +32,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from lithophone.errors import ManifestError
 from lithophone.files import write_whole
@@ -42,6 +42,11 @@ from lithophone.transcript import Word
 REQUIRED = ("audio", "text", "lang")
 
 T = TypeVar("T")
+
+State: TypeAlias = list[float | None]
+
+NO_FILE = -1
+"""Size and time of a file without status."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,16 @@ class Entry:
     def id(self) -> str:
         """Name in results and messages."""
         return self.name or str(self.audio)
+
+    @property
+    def state(self) -> State:
+        """What its samples depend on besides the path: size and time of the file, and the part."""
+        try:
+            found = self.audio.stat()
+            file = [found.st_size, found.st_mtime_ns]
+        except OSError:
+            file = [NO_FILE, NO_FILE]
+        return [*file, self.start_s, self.end_s]
 
 
 def read_entries(path: str | Path, lang: str | None = None, limit: int | None = None) -> list[Entry]:

@@ -78,7 +78,7 @@ def run_model(
     options = options or TranscribeOptions()
     if options.task == "transcribe" and any(entry.words for entry in entries):
         options = replace(options, word_timestamps=True)
-    answers = saved.read() if saved else {}
+    answers = saved.of(entries) if saved else {}
     waiting = [entry for entry in entries if entry.id not in answers]
     lost_s = 0.0
     for entry, result, seconds in _results(transcriber, waiting, options, on_event, biased):
@@ -86,7 +86,7 @@ def run_model(
             logger.warning("counted as empty: %s", result)
             lost_s += seconds
         else:
-            answer = Answer(_hypothesis(entry, result), seconds, result.duration_s)
+            answer = Answer(_hypothesis(entry, result), seconds, result.duration_s, entry.state)
             answers[entry.id] = answer
             if saved:
                 saved.append(answer)

@@ -1,29 +1,32 @@
 """Hypotheses on disk, clip by clip, from which a stopped run resumes.
 
-JSON lines that `read_hypotheses` reads, with seconds of processing and audio, and what made them. Failed clips are not
-written, and so tried again.
+JSON lines that `read_hypotheses` reads, with seconds of processing and audio, what made them, and the state of their
+recordings. Failed clips are not written, and so tried again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lithophone.data.manifest import NO_FILE, Entry, State
 from lithophone.errors import ManifestError, OptionError
 from lithophone.evaluation.hypotheses import Hypothesis
+from lithophone.files import write_whole
 from lithophone.transcript import Segment, Word
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Hypothesis of one clip, seconds of processing, seconds of audio."""
+    """Hypothesis of one clip, seconds of processing, seconds of audio, `Entry.state` of the clip if known."""
 
     hypothesis: Hypothesis
     processing_s: float
     audio_s: float
+    state: State | None = None
 
 
 class SavedAnswers:
@@ -42,11 +45,19 @@ class SavedAnswers:
         self._drop_torn_line()
         return {answer.hypothesis.name: answer for answer in self._answers()}
 
+    def of(self, entries: Sequence[Entry]) -> dict[str, Answer]:
+        """`read` without the clips whose recording or part has changed since; their lines are removed."""
+        answers, states = self.read(), {entry.id: entry.state for entry in entries}
+        fresh = {name: one for name, one in answers.items() if not _has_changed(one.state, states.get(name))}
+        if len(fresh) < len(answers):
+            write_whole(self.path, "".join(map(self._json_line, fresh.values())))
+        return fresh
+
     def append(self, answer: Answer) -> None:
         """Write one answer; it is on disk when this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(self._line(answer), ensure_ascii=False) + "\n")
+            file.write(self._json_line(answer))
 
     def _drop_torn_line(self) -> None:
         data = self.path.read_bytes()
@@ -71,6 +82,9 @@ class SavedAnswers:
                     )
                 yield answer
 
+    def _json_line(self, answer: Answer) -> str:
+        return json.dumps(self._line(answer), ensure_ascii=False) + "\n"
+
     def _line(self, answer: Answer) -> dict[str, Any]:
         h = answer.hypothesis
         words = [word.to_dict() for word in h.words]
@@ -78,11 +92,17 @@ class SavedAnswers:
         return {
             "audio": h.name, "hyp": h.text, **({"words": words} if words else {}),
             **({"segments": turns} if turns else {}), "seconds": answer.processing_s, "duration": answer.audio_s,
-            "made_by": self.made_by,
+            "made_by": self.made_by, **({"state": answer.state} if answer.state else {}),
         }  # fmt: skip
+
+
+def _has_changed(before: State | None, now: State | None) -> bool:
+    """False where either is unknown."""
+    return before is not None and now is not None and now[0] != NO_FILE and before != now
 
 
 def _answer(values: dict[str, Any]) -> Answer:
     words = tuple(map(Word.from_dict, values.get("words", ())))
     turns = tuple(map(Segment.from_dict, values.get("segments", ())))
-    return Answer(Hypothesis(values["audio"], values["hyp"], words, turns), values["seconds"], values["duration"])
+    hypothesis = Hypothesis(values["audio"], values["hyp"], words, turns)
+    return Answer(hypothesis, values["seconds"], values["duration"], values.get("state"))

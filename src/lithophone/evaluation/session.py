@@ -236,7 +236,7 @@ class _Session:
 
     def _measured(self, plan: Plan, transcriber: Transcriber) -> System:
         saved = self._saved(plan)
-        done = set(saved.read()) if saved else set()
+        done = set(saved.of(self.entries)) if saved else set()
         total_s = sum(entry.duration_s or 0.0 for entry in self.entries if entry.id not in done)
         with self.progress(plan.name, total_s) as on_event:
             return run_model(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lithophone.checkpoint import load_checkpoint
 from lithophone.ctc.characters import character_labels
 from lithophone.ctc.language_conditioning import language_bias
+from lithophone.files import replacing
 from lithophone.hub import resolve
 from lithophone.model.config import EncoderConfig
 from lithophone.model.conformer import Conformer, EncoderBias, EncoderOutput
@@ -81,5 +82,6 @@ def start_from(task: EncoderTask, name: str, tokenizer: Tokenizer) -> None:
 def save_weights(state: Mapping[str, Tensor], config: EncoderConfig, folder: Path) -> None:
     """Write averaged float32 weights by the checkpoint's names, without the teacher's layer."""
     kept = {n: t.contiguous() for n, t in state.items() if n.startswith(("encoder.", "bpe_head."))}
-    save_file(kept, folder / WEIGHTS_FILE)
+    with replacing(folder / WEIGHTS_FILE, one_writer=True) as part:
+        save_file(kept, part)
     (folder / "encoder_config.json").write_text(json.dumps(config.to_dict()))

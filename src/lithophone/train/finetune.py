@@ -141,7 +141,8 @@ def write_parts(state: Mapping[str, Tensor], lora: LoraConfig, folder: Path) -> 
     if adapters:
         write_adapter(folder, adapters, lora)
     if others:
-        save_file(others, folder / TRAINED)
+        with replacing(folder / TRAINED, one_writer=True) as part:
+            save_file(others, part)
 
 
 def merge_parts(source: Checkpoint, state: Mapping[str, Tensor], lora: LoraConfig) -> Checkpoint:

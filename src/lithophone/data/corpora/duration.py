@@ -34,7 +34,7 @@ def _of_header(path: Path) -> float | None:
     """Seconds by the header; None if missing or estimated."""
     try:
         info = soundfile.info(path)
-    except soundfile.LibsndfileError:
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: a name that ends in .raw
         return None
     exact = info.subtype.startswith(EXACT) or (info.format == "MP3" and _tells_length(path))
     return float(info.duration) if exact and 0 < info.frames < UNKNOWN else None

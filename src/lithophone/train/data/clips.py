@@ -78,13 +78,12 @@ def _clip(entry: Entry, start: int, length: int) -> TrainingClip:
 
 
 def _identity(entry: Entry) -> list[object]:
-    """What the entry's samples depend on; size and time are -1 for a file without status."""
+    """What the entry's samples depend on."""
     try:
-        state = entry.audio.stat()
-        file: list[object] = [str(entry.audio.resolve()), state.st_size, state.st_mtime_ns]
+        path = entry.audio.resolve()
     except OSError:
-        file = [str(entry.audio), -1, -1]
-    return [*file, entry.start_s, entry.end_s]
+        path = entry.audio
+    return [str(path), *entry.state]
 
 
 def _read_index(path: Path) -> list[Place]:

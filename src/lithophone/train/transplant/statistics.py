@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lithophone.errors import CheckpointError, OptionError
+from lithophone.files import replacing
 from lithophone.train.targets.losses import Loss
 from lithophone.train.transplant.whisper import WhisperEncoder, WhisperLayer
 
@@ -68,7 +69,8 @@ class Statistics:
     """(L, units): deviation over positions of the pre-activation."""
 
     def save(self, path: Path) -> None:
-        save_file({KEYS.get(name, name): value.contiguous() for name, value in vars(self).items()}, path)
+        with replacing(path, one_writer=True) as part:
+            save_file({KEYS.get(name, name): value.contiguous() for name, value in vars(self).items()}, part)
 
     @classmethod
     def read(cls, path: Path) -> Statistics:
