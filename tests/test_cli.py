@@ -21,8 +21,9 @@ from lithophone.cli.main import app
 from lithophone.cli.progress import progress_text, summary
 from lithophone.formats import vtt_time
 from lithophone.model.speech import GraniteSpeech
+from lithophone.text.tokenizer import Tokenizer
 from tests.conftest import DEMO
-from tests.sounds import silence, tone
+from tests.sounds import beep, silence, tone, write_shifted
 
 pytestmark = pytest.mark.usefixtures("tones_are_speech")
 LINE = re.compile(r"^\[\d\d:\d\d\.\d{3} --> \d\d:\d\d\.\d{3}\] ")
@@ -137,6 +138,45 @@ def test_a_document_goes_to_stdout(talk: Path, tiny_folder: Path) -> None:
     assert json.loads(done.stdout)["segments"]
 
 
+def test_subtitles_of_a_track_that_begins_late_lie_on_the_clock_of_the_video(tiny_folder: Path, tmp_path: Path) -> None:
+    """Faults, F1: players show them by that clock."""
+    for name, late_s in (("early", 0.0), ("late", 3.94)):
+        sound = beep(1.0, 2.0, 48_000)
+        write_shifted(tmp_path / f"{name}.mkv", sound, 48_000, "flac", lambda _, by=late_s: by, "mpeg4", 6.0)
+    done = call("transcribe", tmp_path / "*.mkv", "-f", "all", "-o", tmp_path / "out", model=tiny_folder)
+    assert done.exit_code == 0, done.output
+    for ending in ("srt", "vtt", "tsv", "json"):
+        early, late = (first_time_s(tmp_path / "out" / f"{name}.{ending}") for name in ("early", "late"))
+        assert late - early == pytest.approx(3.94, abs=0.05), ending
+        assert late == pytest.approx(3.94 + 0.6, abs=0.05), ending
+
+
+def first_time_s(path: Path) -> float:
+    """Of the first cue, row or segment."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return float(json.loads(text)["segments"][0]["start"])
+    if path.suffix == ".tsv":
+        return int(text.splitlines()[1].split("\t")[0]) / 1000
+    minutes, seconds = re.findall(r"(\d\d):(\d\d[.,]\d{3}) -->", text)[0]
+    return 60 * int(minutes) + float(seconds.replace(",", "."))
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_text_that_the_terminal_lacks_is_escaped_and_told_and_the_next_file_goes_on(
+    talk: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """Faults, F6: what Windows gives a program whose output is redirected."""
+    again = talk.with_name("again.wav")
+    again.write_bytes(talk.read_bytes())
+    monkeypatch.setattr(Tokenizer, "decode", lambda *_, **__: "今日は")
+    arguments = ["transcribe", str(talk), str(again), "--model", str(tiny_folder)]
+    done = CliRunner(charset=encoding).invoke(app, arguments)
+    assert (done.exit_code, type(done.exception)) == (1, SystemExit)
+    assert done.stdout.count("\\u4eca\\u65e5\\u306f") == 2
+    assert done.stderr.count(f"stdout has the encoding {encoding}") == 2
+
+
 def test_silence_is_no_failure_but_told(tiny_folder: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "still.wav", silence(1.0), 16_000)
     done = call("transcribe", tmp_path / "still.wav", model=tiny_folder)
@@ -156,6 +196,12 @@ def test_silence_is_no_failure_but_told(tiny_folder: Path, tmp_path: Path) -> No
         (["--output-format", "all"], "name a folder with --output-dir"),
         (["--max-line-width", "30"], "need --output-format srt or vtt or all"),
         (["--batch-size", "0"], "batch_size is 0"),
+        (["--limit-s", "inf"], "limit_s is inf: it must be finite and at least 1 s"),
+        (["--limit-s", "nan"], "limit_s is nan"),
+        (["--decode", "sample", "--temperature", "1e-300"], "temperature is 1e-300: it must be from"),
+        (["--decode", "sample", "--temperature", "0"], "at 0 sampling is greedy decoding, decode='greedy'"),
+        (["--temperature", "0"], "at 0 sampling is greedy decoding, decode='greedy'"),
+        (["--threads", "0"], "--threads"),
         (["--device", "abacus"], "device 'abacus'"),
         (["--dtype", "float7"], "dtype 'float7'"),
     ],
@@ -179,9 +225,11 @@ def test_help_has_a_short_name(arguments: list[str]) -> None:
     assert "Usage" in done.stdout
 
 
-def test_an_unknown_model_exits_with_1_and_names_those_there_are(talk: Path) -> None:
-    done = call("transcribe", talk, "--model", "no-such-model")
+@pytest.mark.parametrize("model", ["no-such-model", "./nothere", "~/models/none"])
+def test_an_unknown_model_exits_with_1_and_names_those_there_are(talk: Path, model: str) -> None:
+    done = call("transcribe", talk, "--model", model)
     assert done.exit_code == 1
+    assert f"{model!r} is neither a folder nor a model's name" in done.stderr
     assert "ibm-granite/granite-speech-4.1-2b" in done.stderr
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 from lithophone.audio.mixing import JOINED_S, Block, joined, mix_gains, mono
 from lithophone.audio.reader import load_audio, open_audio
 from lithophone.errors import AudioError
-from tests.sounds import noise, tone
+from tests.sounds import noise, tone, write_container
 
 SURROUND = ("FL", "FR", "FC", "LFE", "SL", "SR")
 
@@ -91,6 +93,25 @@ def test_gains_are_those_of_ffmpeg(channel: int, gain: float) -> None:
 @pytest.mark.parametrize(("layout", "n"), [((), 6), (("FL", "FR"), 2), (("FL", "FR", "BL", "BR"), 4)])
 def test_without_a_centre_all_channels_weigh_the_same(layout: tuple[str, ...], n: int) -> None:
     np.testing.assert_array_equal(mix_gains(layout, n), np.full(n, 1 / n, np.float32))
+
+
+@pytest.mark.parametrize(("ending", "codec"), [("ac3", "ac3"), ("flac", "flac"), ("mkv", "aac"), ("wav", "pcm_s16le")])
+def test_the_centre_of_a_file_keeps_its_level(tmp_path: Path, ending: str, codec: str) -> None:
+    """Faults, N10: the layout is the container's."""
+    table = np.zeros((6, 48_000), np.float32)
+    table[2] = tone(1.0, 48_000)
+    samples = load_audio(write_container(tmp_path / f"a.{ending}", table, 48_000, codec))
+    assert rms(samples[4_000:12_000]) == pytest.approx(rms(tone()), rel=0.03)
+
+
+@pytest.mark.parametrize(("ending", "codec"), [("wav", "pcm_s24le"), ("mp3", "libmp3lame"), ("m4a", "aac")])
+def test_a_file_of_opposite_phase_is_as_loud_as_either_channel(tmp_path: Path, ending: str, codec: str) -> None:
+    """Faults, F21."""
+    left = tone(1.0, 48_000)
+    path = write_container(tmp_path / f"a.{ending}", np.stack([left, -left]), 48_000, codec)
+    mixed, alone = load_audio(path), load_audio(path, channel=0)
+    assert rms(mixed) == pytest.approx(rms(alone), rel=0.01)
+    assert rms(alone) == pytest.approx(rms(left), rel=0.1)
 
 
 # --- one channel

@@ -38,6 +38,8 @@ def test_options_of_whisper_are_answered(command: str, arguments: list[str], wor
 def test_underscores_stand_for_dashes() -> None:
     done = CliRunner().invoke(app, ["transcribe", "a.wav", "--output_format=doc", "--batch_size", "2"])
     assert "unknown output format 'doc'" in done.stderr
+    done = CliRunner().invoke(app, ["transcribe", __file__, "--highlight_words", "-f", "srt"])
+    assert "--highlight-words needs --word-timestamps" in done.stderr
 
 
 def test_arguments_of_a_recipe_are_left_alone() -> None:

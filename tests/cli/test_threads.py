@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+from lithophone.cli.main import app
 from lithophone.cli.threads import SMALL_MODEL, let_threads_sleep, limit_threads, settle_threads
+from tests.sounds import tone
 
 SMALL = nn.Linear(2, 2)
 
@@ -39,6 +44,18 @@ def test_the_variable_of_openmp_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     settle_threads(None, SMALL)
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("tones_are_speech")
+@pytest.mark.parametrize(("asked", "expected"), [(["--threads", "2"], 2), ([], 1)])
+def test_the_command_takes_the_threads_asked_for(
+    tmp_path: Path, tiny_folder: Path, asked: list[str], expected: int
+) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(0.5), 16_000)
+    command = ["transcribe", str(tmp_path / "a.wav"), "--model", str(tiny_folder), "--max-new-tokens", "2"]
+    done = CliRunner().invoke(app, [*command, *asked])
+    assert done.exit_code == 0, done.output
+    assert torch.get_num_threads() == expected
 
 
 @pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE"), ({"GOMP_SPINCOUNT": "100"}, None)])

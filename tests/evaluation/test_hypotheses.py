@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,14 @@ def test_ctm_stm_and_rttm(tmp_path: Path) -> None:
     rttm = read_hypotheses(written(tmp_path, "file.rttm", RTTM))
     assert (rttm["a"].text, [turn.speaker for turn in rttm["a"].turns]) == ("", ["bob", "ann"])
     assert read_hypotheses(written(tmp_path, "file.out", CTM), "ctm") == ctm
+
+
+@pytest.mark.parametrize("spelled", [str.upper, str.title])
+def test_a_turn_out_of_bounds_is_no_text_in_any_case(tmp_path: Path, spelled: Callable[[str], str]) -> None:
+    """Faults, F23: NIST writes the mark in capitals."""
+    mark = "ignore_time_segment_in_scoring"
+    stm = f"a 1 nobody 0 1 {spelled(mark)}\na 1 ann 1 2 hello\na 1 nobody 2 3 <o,,unknown> {spelled(mark)}\n"
+    assert read_hypotheses(written(tmp_path, "file.stm", stm))["a"].text == "hello"
 
 
 def test_subtitles_and_text(tmp_path: Path) -> None:
