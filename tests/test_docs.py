@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib.util
 import io
@@ -54,14 +55,26 @@ def code_lines(text: str) -> Iterator[str]:
         yield from (line.strip() for line in block.replace("\\\n", " ").splitlines())
 
 
+def parts_of(line: str) -> list[str]:
+    """The commands of a pipeline or list, without variables set in front of them."""
+    return [re.sub(r"^(?:\w+=\S+\s+)+", "", part) for part in re.split(r"\s(?:\|\|?|&&|;)\s+", line)]
+
+
 def commands(program: str) -> list[tuple[str, str]]:
-    """Document and arguments of every command line of that program."""
+    """Document and arguments of every command of that program, in pipelines too."""
     return [
-        (name, line.removeprefix(program))
+        (name, part.removeprefix(program))
         for name, text in TEXTS.items()
         for line in code_lines(text)
-        if re.match(rf"{re.escape(program)}\s", line)
+        for part in parts_of(line)
+        if re.match(rf"{re.escape(program)}\s", part)
     ]
+
+
+def test_commands_behind_a_pipe_are_found() -> None:
+    assert parts_of("X=1 Y=2 a -b | lithophone listen - && c; d ; e") == ["a -b", "lithophone listen -", "c; d", "e"]
+    assert {line.split()[0] for name, line in commands("lithophone") if name == "docs/captions.md"} >= {"listen"}
+    assert any(line.startswith(" listen - --language") for _, line in commands("lithophone"))
 
 
 def words_of(line: str) -> list[str]:
@@ -92,7 +105,7 @@ def test_commands_are_accepted_with_their_values(document: str, line: str) -> No
         check_recipe(recipe, given)
         return
     values = values_of(command, arguments)
-    if command in ("transcribe", "evaluate"):
+    if command in ("transcribe", "evaluate", "listen"):
         options = options_of(values)
         if values.get("also"):
             plans_of(values.get("model") or [DEFAULT_MODEL], values["also"], options, biased=bool(values.get("bias")))
@@ -127,11 +140,23 @@ def check_recipe(name: str, arguments: list[str]) -> None:
         with pytest.raises(SystemExit) as stopped:
             recipe.main(["--help"])
     assert stopped.value.code == 0
-    text = path.read_text(encoding="utf-8") + (ROOT / "src/lithophone/train/run/arguments.py").read_text(
-        encoding="utf-8"
-    )
-    missing = [word for word in arguments if word.startswith("--") and word != "--help" and f'"{word}"' not in text]
-    assert missing == []
+    assert missing_options(path, arguments) == []
+
+
+def missing_options(recipe: Path, arguments: list[str]) -> list[str]:
+    sources = (recipe, ROOT / "src" / "lithophone" / "train" / "run" / "arguments.py")
+    text = "".join(path.read_text(encoding="utf-8") for path in sources)
+    return [word for word in arguments if word.startswith("--") and word != "--help" and f'"{word}"' not in text]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.py")), ids=lambda path: path.stem)
+def test_the_commands_that_a_recipe_shows_have_options_that_it_has(path: Path) -> None:
+    """Faults, N3."""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    calls = [words_of(line) for line in code_lines(docstring) if line.startswith("lithophone train ")]
+    assert calls
+    assert {words[2] for words in calls} == {path.stem}
+    assert [missing_options(path, words[3:]) for words in calls] == [[]] * len(calls)
 
 
 def python_blocks(text: str) -> list[str]:
@@ -204,6 +229,14 @@ def test_commands_install_from_what_the_reader_has(document: str) -> None:
     """Of a checkout or a wheel: no index has the package."""
     lines = [line for line in code_lines(TEXTS[document]) if line.startswith("pip install") and "lithophone" in line]
     assert [line for line in lines if ".whl" not in line] == []
+
+
+def test_the_environment_is_activated_before_the_first_command_of_the_readme() -> None:
+    """Faults, N5: `make demo` installs into .venv, where no shell looks."""
+    lines = list(code_lines(TEXTS["README.md"]))
+    first = next(i for i, line in enumerate(lines) if re.match(r"(lithophone|python3?)\s", line))
+    assert [line.split()[0] for line in lines[:first]] == ["make", "source"]
+    assert lines[1] == "source .venv/bin/activate"
 
 
 def test_wheels_that_are_named_have_the_version_of_the_project() -> None:

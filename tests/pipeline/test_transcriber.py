@@ -22,10 +22,11 @@ from lithophone.pipeline.options import TranscribeOptions
 from lithophone.pipeline.sources import AudioSource
 from lithophone.pipeline.transcriber import LOOK_AHEAD, LOOK_AHEAD_FULL, Transcriber, load
 from lithophone.pipeline.utterance import Utterance
+from lithophone.text.tokenizer import Tokenizer
 from lithophone.transcript import Segment, Transcript
 from tests.conftest import DEMO
 from tests.detectors import by_loudness
-from tests.sounds import noise, silence, tone, write_container
+from tests.sounds import Pipe, noise, silence, tone, write_container
 from tests.tiny_checkpoint import tiny_checkpoint
 
 RATE_HZ = 16_000
@@ -241,6 +242,44 @@ def test_a_broken_file_takes_its_own_place_only(tiny: Transcriber, tmp_path: Pat
     assert [source for source, _ in results] == [broken, good, missing, good]
     assert [isinstance(result, AudioError) for _, result in results] == [True, False, True, False]
     assert results[1][1] == results[3][1] == tiny.transcribe(good, **SHORT)
+
+
+@pytest.mark.parametrize(("ending", "codec"), [("wav", "pcm_s16le"), ("mp3", "libmp3lame"), ("ogg", "libopus")])
+def test_a_disk_that_fails_while_reading_ends_its_recording_alone(
+    tiny: Transcriber, tmp_path: Path, ending: str, codec: str
+) -> None:
+    """Faults, F7."""
+    data = write_container(tmp_path / f"a.{ending}", np.tile(SAMPLES, 3), 48_000, codec).read_bytes()
+    broken = Pipe(data, fails_at=len(data) // 2)
+    (_, first), (_, second) = tiny.transcribe_many([broken, data], max_new_tokens=2, decode="greedy")
+    assert isinstance(first, AudioError)
+    assert "Input/output error" in str(first)
+    assert isinstance(second, Transcript)
+    assert second.segments
+
+
+@pytest.mark.parametrize("subtype", ["GSM610", "G721_32"])
+def test_a_codec_that_cannot_be_sought_in_stops_no_other_recording(tiny: Transcriber, subtype: str) -> None:
+    """Faults, G2."""
+    file = io.BytesIO()
+    soundfile.write(file, tone(1.5, 8_000), 8_000, subtype, format="WAV")
+    results = [result for _, result in tiny.transcribe_many([file.getvalue(), b"RIFF", file.getvalue()], **SHORT)]
+    assert [type(result) for result in results] == [Transcript, AudioError, Transcript]
+    assert results[0] == results[2]
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [("[Transcription] hello [Translation] bonjour", "bonjour"), ("le mot [Trans", "le mot")],
+)
+def test_tags_of_a_chain_of_thought_are_in_no_segment(
+    tiny: Transcriber, monkeypatch: pytest.MonkeyPatch, reply: str, text: str
+) -> None:
+    """Faults, N8."""
+    monkeypatch.setattr(Tokenizer, "decode", lambda *_, **__: reply)
+    result = tiny.transcribe(tone(0.5), RATE_HZ, task="translate", to="fr", **SHORT)
+    assert [segment.text for segment in result.segments] == [text]
+    assert ("malformed" in [warning.code for warning in result.warnings]) is (text != "bonjour")
 
 
 def test_many_short_recordings_share_batches(tiny: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:

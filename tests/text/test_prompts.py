@@ -252,6 +252,10 @@ def test_plain_and_chained_replies() -> None:
         ("salut [Transcription]", "salut", 1),
         ("[Transcription] cut off here", "cut off here", 1),
         ("[Transcription] hello [Translation] bonjour", "bonjour", 0),
+        ("bonjour [Translation", "bonjour", 1),
+        ("[Transcription] hello [Tran", "hello", 2),
+        ("[Transcription] hello [Translation] le mot [T", "le mot", 1),
+        ("voir [Table] et [Tout ", "voir [Table] et [Tout", 0),
     ],
 )
 def test_no_tag_of_a_chain_of_thought_is_left_in_a_translation(text: str, words: str, malformed: int) -> None:

@@ -22,6 +22,8 @@ SPEAKER_TAG = re.compile(
 )
 TRANSCRIPTION, TRANSLATION = "[Transcription]", "[Translation]"
 CHAIN_TAG = re.compile(r"\[(?:Transcription|Translation)\]")
+CUT_TAG = re.compile(r"\[T(?:r(?:a(?:n(?:s[a-z]*)?)?)?)?\Z")
+"""A chain tag at the end of a cut reply."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,16 @@ def parse_text(text: str) -> ParsedReply:
 def parse_translation(text: str) -> ParsedReply:
     """A translation, or `[Transcription] source text [Translation] translation`.
 
-    The text is what follows the first `[Translation]`, if any; tags in it are removed, misplaced ones counted.
+    The text is what follows the first `[Translation]`, if any; tags in it are removed, misplaced and cut ones counted.
     """
+    text, n_cut = CUT_TAG.subn("", text.rstrip())
     before, tag, after = text.partition(TRANSLATION)
     said = before.partition(TRANSCRIPTION)[2] if TRANSCRIPTION in before else None
     body = after if tag else before
     stray = CHAIN_TAG.findall(body)
     misplaced = len(stray) + bool(tag and not before.lstrip().startswith(TRANSCRIPTION) and before.strip())
     words = " ".join(part.strip() for part in CHAIN_TAG.split(body) if part.strip())
-    return ParsedReply(words if stray else body.strip(), transcription=_said(said, tag), malformed=misplaced)
+    return ParsedReply(words if stray else body.strip(), transcription=_said(said, tag), malformed=misplaced + n_cut)
 
 
 def _said(said: str | None, tag: str) -> str | None:
