@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import lithophone
-from lithophone.server import asr_webservice, chat, pages, realtime, transcriptions
+from lithophone.server import asr_webservice, chat, openapi, pages, realtime, transcriptions
 from lithophone.server.auth import Keys
 from lithophone.server.errors import ApiError, add_error_handlers
 from lithophone.server.fetch import Fetcher
@@ -29,6 +29,16 @@ from lithophone.server.wyoming import WyomingServer
 OPEN_PATHS = frozenset({"/health", "/ready"})
 """Paths that need no API key, besides those of the page."""
 
+STATUS = openapi.record({"status": openapi.text()}, {"version": openapi.text()})
+HEALTH = openapi.operation("The process answers", openapi.as_json(STATUS), (), id="health")
+READY = openapi.operation("Whether requests are accepted", openapi.as_json(STATUS), (), id="ready")
+READY["openapi_extra"]["responses"]["503"] = openapi.answer("Not yet, or no more.", openapi.as_json(STATUS))
+MODELS = openapi.operation("Served models", openapi.as_json(openapi.ref("Models")), (401,), id="models")
+MODEL = openapi.operation("A served model", openapi.as_json(openapi.ref("Model")), (401, 404), id="model")
+METRICS = openapi.operation(
+    "Measures in the text format of Prometheus", {"text/plain": openapi.text()}, (401,), id="metrics"
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -40,6 +50,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
         title="lithophone", version=lithophone.__version__, lifespan=lambda app: _life(app, jobs), redoc_url=None,
         description="Speech recognition and translation with the Granite Speech models, by OpenAI's contract.",
     )  # fmt: skip
+    app.openapi = lambda: openapi.document(app, open_paths=OPEN_PATHS)  # type: ignore[method-assign]
     app.state.jobs, app.state.keys = jobs, keys
     app.state.fetcher = Fetcher(settings)
     app.include_router(transcriptions.router, tags=["audio"])
@@ -86,28 +97,25 @@ def _add_service_routes(app: FastAPI, jobs: Jobs) -> None:
     def described(name: str) -> dict[str, object]:
         return {"id": name, "object": "model", "created": jobs.models.created, "owned_by": "lithophone"}
 
-    @app.get("/v1/models", tags=["models"])
-    async def models() -> dict[str, object]:
-        return {"object": "list", "data": [described(name) for name in jobs.models.names]}
+    @app.get("/v1/models", tags=["models"], **MODELS)
+    async def models() -> JSONResponse:
+        return JSONResponse({"object": "list", "data": [described(name) for name in jobs.models.names]})
 
-    @app.get("/v1/models/{name:path}", tags=["models"])
-    async def model(name: str) -> dict[str, object]:
-        return described(jobs.models.name_of(name))
+    @app.get("/v1/models/{name:path}", tags=["models"], **MODEL)
+    async def model(name: str) -> JSONResponse:
+        return JSONResponse(described(jobs.models.name_of(name)))
 
-    @app.get("/health", tags=["service"])
-    async def health() -> dict[str, str]:
-        """The process answers."""
-        return {"status": "ok", "version": lithophone.__version__}
+    @app.get("/health", tags=["service"], **HEALTH)
+    async def health() -> JSONResponse:
+        return JSONResponse({"status": "ok", "version": lithophone.__version__})
 
-    @app.get("/ready", tags=["service"])
+    @app.get("/ready", tags=["service"], **READY)
     async def ready() -> JSONResponse:
-        """200 where requests are accepted, else 503."""
         accepts = app.state.ready and not jobs.closed
         return JSONResponse({"status": "ready" if accepts else "not ready"}, 200 if accepts else 503)
 
-    @app.get("/metrics", tags=["service"])
+    @app.get("/metrics", tags=["service"], response_class=Response, **METRICS)
     async def metrics(request: Request) -> Response:
-        """In the text format of Prometheus."""
         jobs.metrics.running.set(jobs.running)
         jobs.metrics.waiting.set(jobs.waiting)
         return Response(jobs.metrics.text(), media_type=CONTENT_TYPE)

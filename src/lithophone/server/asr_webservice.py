@@ -17,6 +17,7 @@ from lithophone.formats import render
 from lithophone.languages import SOURCE_LANGUAGES, base_language
 from lithophone.pipeline.assembly import RecordingDone
 from lithophone.pipeline.options import TranscribeOptions
+from lithophone.server import openapi
 from lithophone.server.disconnect import unless_gone
 from lithophone.server.errors import ApiError
 from lithophone.server.forms import Form, Upload, discard_body, read_form
@@ -31,38 +32,32 @@ from lithophone.server.options import (
     words_of_user,
 )
 from lithophone.server.raw import RawFormat
-from lithophone.server.replies import reply, verdict_of
+from lithophone.server.replies import TEXT_TYPES, reply, verdict_of
 from lithophone.transcript import Transcript
 
 router = APIRouter()
 
 OUTPUTS = ("txt", "vtt", "srt", "tsv", "json")
 FIELDS = {
-    "encode": "false: audio_file is raw 16-bit little-endian samples, 16 kHz, one channel, without a header.",
-    "task": "transcribe, or translate into English.",
-    "language": "Language spoken, a code or a name.",
-    "initial_prompt": "Terms to expect, with commas between them; of other texts the names are taken.",
-    "hotwords": "Terms to expect, with commas between them.",
-    "word_timestamps": "json: every word with its start, end and probability.",
-    "diarize": "A segment for each speaker (plus models).",
-    "output": ", ".join(OUTPUTS) + ".",
-    "model": "A served model.",
+    "encode": openapi.flag(
+        "false: audio_file is raw 16-bit little-endian samples, 16 kHz, one channel, without a header."
+    ),
+    "task": openapi.text("transcribe, or translate into English; plus models have further tasks."),
+    "diarize": openapi.flag("A segment for each speaker (plus models)."),
+    "enable_diarization": openapi.flag("As diarize."),
+    "output": openapi.text(enum=list(OUTPUTS)),
 }
-"""Parameters of /asr, beside those of TranscribeOptions."""
+"""Parameters of /asr, beside those of all routes."""
 
-ASR_IGNORED = ("enable_diarization", "min_speakers", "max_speakers", "return_speaker_embeddings", "video_file")
+ASR_IGNORED = ("min_speakers", "max_speakers", "return_speaker_embeddings", "video_file")
 
 CPP_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 CPP_FIELDS = {
-    "language": "Language spoken, or auto.",
-    "translate": "true: into English.",
-    "prompt": "Terms to expect, with commas between them; of other texts the names are taken.",
-    "diarize": "A segment for each speaker (plus models).",
-    "temperature": "Above 0: a sampled transcript.",
-    "response_format": ", ".join(CPP_FORMATS) + ".",
-    "model": "A served model.",
+    "translate": openapi.flag("true: into English."),
+    "diarize": openapi.flag("A segment for each speaker (plus models)."),
+    "response_format": openapi.text(enum=list(CPP_FORMATS)),
 }
-"""Fields of /inference, beside those of TranscribeOptions."""
+"""Fields of /inference, beside those of all routes."""
 
 CPP_IGNORED = (
     "temperature_inc", "max_context", "audio_ctx", "word_thold", "entropy_thold", "logprob_thold", "no_speech_thold",
@@ -76,23 +71,31 @@ CPP_UNSET = {
 }  # fmt: skip
 """Fields that would change the reply, accepted with the value that leaves it as it is."""
 
+CPP_REPLIES = {
+    "application/json": {"anyOf": [openapi.ref("Transcription"), openapi.ref("TranscriptionVerbose")]},
+    **{kind: openapi.text() for kind in TEXT_TYPES.values()},
+}
+
 NAME_LIMIT = 150
 """Characters of a file's name in a header."""
 
 
-def _schema(summary: str, parameters: Mapping[str, str], file: str, fields: Mapping[str, str]) -> dict[str, Any]:
-    """OpenAPI's description: query parameters and a form."""
-    properties: dict[str, Any] = {file: {"type": "string", "format": "binary", "description": "A recording."}}
-    properties |= {name: {"type": "string", "description": text} for name, text in fields.items()}
-    content = {"multipart/form-data": {"schema": {"type": "object", "required": [file], "properties": properties}}}
-    query = [
-        {"name": name, "in": "query", "schema": {"type": "string"}, "description": text}
-        for name, text in parameters.items()
-    ]
-    return {"summary": summary, "parameters": query, "requestBody": {"required": True, "content": content}}
+def _asr_operation() -> dict[str, Any]:
+    fields = openapi.fields_with(FIELDS, ASR_IGNORED)
+    given = {"parameters": openapi.query(fields), "requestBody": openapi.body(openapi.form("audio_file", fields))}
+    summary = "Transcribe as whisper-asr-webservice does"
+    return openapi.operation(summary, {"text/plain": openapi.text()}, openapi.ON_RECORDINGS, id="asr", **given)
 
 
-@router.post("/asr", openapi_extra=_schema("Transcribe as whisper-asr-webservice does", FIELDS, "audio_file", {}))
+def _inference_operation() -> dict[str, Any]:
+    unset = {name: openapi.text(f"{value}, or left out.") for name, value in CPP_UNSET.items()}
+    fields = openapi.fields_with({**CPP_FIELDS, **unset}, CPP_IGNORED)
+    given = {"requestBody": openapi.body(openapi.form("file", fields))}
+    summary = "Transcribe as whisper.cpp's server does"
+    return openapi.operation(summary, CPP_REPLIES, openapi.ON_RECORDINGS, id="inference", **given)
+
+
+@router.post("/asr", response_class=Response, **_asr_operation())
 async def asr(request: Request) -> Response:
     jobs: Jobs = request.app.state.jobs
     form = await read_form(request, jobs.settings.max_upload_mb)
@@ -108,7 +111,11 @@ async def asr(request: Request) -> Response:
     return PlainTextResponse(_text(done, output), headers=headers)
 
 
-@router.post("/detect-language", openapi_extra=_schema("Not available", {"encode": FIELDS["encode"]}, "audio_file", {}))
+@router.post(
+    "/detect-language",
+    response_class=Response,
+    **openapi.operation("Not available", {}, (401, 413, 501), id="detect_language"),
+)
 async def detect_language(request: Request) -> Response:
     """Answered with 501: the models have no language identification."""
     jobs: Jobs = request.app.state.jobs
@@ -121,7 +128,7 @@ async def detect_language(request: Request) -> Response:
     )
 
 
-@router.post("/inference", openapi_extra=_schema("Transcribe as whisper.cpp's server does", {}, "file", CPP_FIELDS))
+@router.post("/inference", response_class=Response, **_inference_operation())
 async def inference(request: Request) -> Response:
     jobs: Jobs = request.app.state.jobs
     form = await read_form(request, jobs.settings.max_upload_mb)

@@ -13,82 +13,55 @@ from starlette.responses import Response
 
 from lithophone.pipeline.assembly import Event
 from lithophone.pipeline.transcriber import Transcriber
+from lithophone.server import openapi
 from lithophone.server.chat_reply import Completion
-from lithophone.server.chat_request import ChatRequest, chat_request
+from lithophone.server.chat_request import ACCEPTED, ROLES, ChatRequest, chat_request
 from lithophone.server.disconnect import unless_gone
 from lithophone.server.errors import ApiError
 from lithophone.server.forms import read_json
 from lithophone.server.jobs import Job, Jobs
 from lithophone.server.models import Models
+from lithophone.server.openapi import flag, nullable, record, several, text, whole
 from lithophone.server.streaming import event_stream
 
 router = APIRouter()
 
-TEXT_PART = {
-    "type": "object",
-    "required": ["type", "text"],
-    "properties": {"type": {"const": "text"}, "text": {"type": "string", "description": "What to do: see the manual."}},
-}
-INPUT_AUDIO = {
-    "type": "object",
-    "required": ["type", "input_audio"],
-    "properties": {
-        "type": {"const": "input_audio"},
-        "input_audio": {
-            "type": "object",
-            "required": ["data"],
-            "properties": {"data": {"type": "string", "format": "byte"}, "format": {"type": "string"}},
-        },
+TEXT_PART = record({"type": {"const": "text"}, "text": text("What to do: see the manual.")})
+INPUT_AUDIO = record(
+    {"type": {"const": "input_audio"}, "input_audio": record({"data": text(format="byte")}, {"format": text()})}
+)
+AUDIO_URL = record({"type": {"const": "audio_url"}, "audio_url": record({"url": text("data: or https:")})})
+CONTENT = {"anyOf": [text(), several({"anyOf": [TEXT_PART, INPUT_AUDIO, AUDIO_URL]}, minItems=1)]}
+BODY = record(
+    {"messages": several(record({"role": text(enum=list(ROLES)), "content": CONTENT}), minItems=1)},
+    {
+        **{name: {"description": openapi.WITHOUT_EFFECT} for name in sorted(ACCEPTED)},
+        **{name: nullable(schema) for name, schema in openapi.option_fields().items()},
+        "model": nullable(openapi.FIELDS["model"]),
+        "stream": nullable(flag("A chunk for each window.")),
+        "stream_options": nullable(record({}, {"include_usage": flag()})),
+        "max_completion_tokens": nullable(whole("Of the whole reply.", minimum=1)),
+        "max_tokens": nullable(whole("As max_completion_tokens.", minimum=1)),
+        "temperature": nullable(openapi.FIELDS["temperature"]),
+        "top_k": nullable(whole("With sampling; -1 and 0: all.", minimum=-1)),
+        "use_beam_search": nullable(openapi.FIELDS["use_beam_search"]),
+        "logprobs": nullable(flag("Of words.")),
+        "n": nullable(whole(minimum=1, maximum=1)),
+        "response_format": nullable(record({"type": text(enum=["text"])})),
+        "modalities": nullable(several(text(enum=["text"]))),
     },
-}
-AUDIO_URL = {
-    "type": "object",
-    "required": ["type", "audio_url"],
-    "properties": {
-        "type": {"const": "audio_url"},
-        "audio_url": {"type": "object", "required": ["url"], "properties": {"url": {"type": "string"}}},
-    },
-}
-SCHEMA = {
-    "type": "object",
-    "required": ["messages"],
-    "properties": {
-        "model": {"type": "string"},
-        "messages": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "required": ["role", "content"],
-                "properties": {
-                    "role": {"enum": ["system", "user", "assistant"]},
-                    "content": {
-                        "oneOf": [
-                            {"type": "string"},
-                            {"type": "array", "items": {"oneOf": [TEXT_PART, INPUT_AUDIO, AUDIO_URL]}},
-                        ]
-                    },
-                },
-            },
-        },
-        "stream": {"type": "boolean"},
-        "stream_options": {"type": "object", "properties": {"include_usage": {"type": "boolean"}}},
-        "max_completion_tokens": {"type": "integer", "minimum": 1},
-        "max_tokens": {"type": "integer", "minimum": 1},
-        "temperature": {"type": "number", "minimum": 0, "maximum": 2},
-        "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-        "top_k": {"type": "integer", "minimum": -1},
-        "seed": {"type": "integer", "minimum": 0},
-        "logprobs": {"type": "boolean"},
-    },
-}
-DESCRIBED = {
-    "summary": "Transcribe or translate the recording of a chat",
-    "requestBody": {"required": True, "content": {"application/json": {"schema": SCHEMA}}},
-}
+    additionalProperties=False,
+)
+OPERATION = openapi.operation(
+    "Transcribe or translate the recording of a chat",
+    {"application/json": openapi.ref("ChatCompletion"), "text/event-stream": text()},
+    [status for status in openapi.ON_RECORDINGS if status != 415],
+    id="chat",
+    requestBody=openapi.body(openapi.as_json(BODY)),
+)
 
 
-@router.post("/v1/chat/completions", openapi_extra=DESCRIBED)
+@router.post("/v1/chat/completions", response_class=Response, **OPERATION)
 async def chat_completions(request: Request) -> Response:
     jobs: Jobs = request.app.state.jobs
     asked = chat_request(await read_json(request, jobs.settings.max_upload_mb))

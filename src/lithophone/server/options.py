@@ -15,14 +15,20 @@ from lithophone.server.errors import ApiError
 
 IGNORED = frozenset(
     {
-        "user", "chunking_strategy", "known_speaker_names", "known_speaker_references", "n", "top_k", "min_p",
+        "user", "chunking_strategy", "known_speaker_names", "known_speaker_references", "n", "min_p",
         "frequency_penalty", "presence_penalty", "repetition_penalty", "without_timestamps", "vad_filter",
-        "stream_include_usage", "stream_continuous_usage_stats", "vllm_xargs", "use_beam_search", "best_of",
+        "stream_include_usage", "stream_continuous_usage_stats", "vllm_xargs", "best_of",
         "beam_size", "condition_on_previous_text", "compression_ratio_threshold", "logprob_threshold",
         "no_speech_threshold", "max_completion_tokens", "encode",
     }
 )  # fmt: skip
 """Fields of OpenAI's, vLLM's and Whisper's servers that mean nothing here, and are accepted."""
+
+COMMON = (
+    "model", "language", "languages", "prompt", "initial_prompt", "hotwords", "to_language", "temperature",
+    "use_beam_search",
+)  # fmt: skip
+"""Fields that mean the same on every route, beside those of TranscribeOptions."""
 
 TERM_WORDS = 4
 """Most words of a term in a prompt that is a list."""
@@ -110,7 +116,7 @@ def _param(message: str, values: Mapping[str, Any]) -> str | None:
 
 def check_known(names: Iterable[str], known: Iterable[str]) -> None:
     """ApiError for a field that nobody knows: a typing error would change the transcript in silence."""
-    allowed = {*known, *OPTION_TYPES, *IGNORED}
+    allowed = {*known, *COMMON, *OPTION_TYPES, *IGNORED}
     for name in names:
         if name.partition("[")[0] not in allowed:
             raise ApiError(400, f"unknown field {name!r:.100}", code="unknown_parameter", param=name[:100])

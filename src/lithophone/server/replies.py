@@ -20,7 +20,6 @@ TEXT_TYPES = {
     "text": "text/plain",
     "srt": "application/x-subrip",
     "vtt": "text/vtt",
-    "tsv": "text/tab-separated-values",
 }
 
 

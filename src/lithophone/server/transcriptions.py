@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from lithophone.pipeline.assembly import Event
-from lithophone.pipeline.options import TranscribeOptions
+from lithophone.server import openapi
 from lithophone.server.disconnect import unless_gone
 from lithophone.server.errors import ApiError
 from lithophone.server.forms import Form, Upload, decoded_base64, read_form, read_json
@@ -27,27 +27,26 @@ from lithophone.server.options import (
     texts_of,
     words_of_user,
 )
-from lithophone.server.replies import RESPONSE_FORMATS, reply, stream
+from lithophone.server.replies import RESPONSE_FORMATS, TEXT_TYPES, reply, stream
 from lithophone.server.streaming import event_stream
 
 router = APIRouter()
 
-FIELDS = {
-    "model": "A served model, or one of OpenAI's names for the default.",
-    "language": "Language spoken: en, fr, de, es, pt, ja; region tags count.",
-    "languages": "Languages that may be spoken; only one of them is of use here.",
-    "prompt": "Terms to expect, with commas between them; of other texts the names are taken.",
-    "hotwords": "As keywords.",
-    "to_language": "As to.",
-    "response_format": ", ".join(RESPONSE_FORMATS) + ".",
-    "temperature": "Above 0: a sampled transcript.",
-    "timestamp_granularities": "word, segment, or both; with verbose_json.",
-    "include": "logprobs: of words, with json.",
-    "stream": "Server-sent events, window by window.",
-}
-"""Fields beside those of TranscribeOptions."""
-
 GRANULARITIES, INCLUDED = ("word", "segment"), ("logprobs",)
+FIELDS = {
+    "response_format": openapi.text(enum=list(RESPONSE_FORMATS)),
+    "timestamp_granularities": openapi.several(openapi.text(enum=list(GRANULARITIES)), "With verbose_json."),
+    "include": openapi.several(openapi.text(enum=list(INCLUDED)), "logprobs: of words, with json."),
+    "stream": openapi.flag("Server-sent events, window by window."),
+}
+"""Fields beside those of all routes."""
+
+REPLIES = {
+    "application/json": {
+        "anyOf": [openapi.ref(f"Transcription{kind}") for kind in ("", "Verbose", "Diarized")],
+    },
+    **{kind: openapi.text() for kind in (*TEXT_TYPES.values(), "text/event-stream")},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,22 +64,24 @@ class _Asked:
         return stream(events, language, self.response_format, self.granularities, logprobs=self.logprobs)
 
 
-def _schema(kind: str) -> dict[str, Any]:
-    """OpenAPI's description of the form."""
-    help_texts = {field.name: field.metadata["help"] for field in dataclasses.fields(TranscribeOptions)}
-    texts = {name: {"type": "string", "description": text} for name, text in {**help_texts, **FIELDS}.items()}
-    properties = {"file": {"type": "string", "format": "binary", "description": "A recording."}, **texts}
-    properties["response_format"]["enum"] = list(RESPONSE_FORMATS)
-    content = {"multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": properties}}}
-    return {"summary": kind, "requestBody": {"required": True, "content": content}}
+def _operation(name: str, summary: str) -> dict[str, Any]:
+    fields = openapi.fields_with(FIELDS)
+    audio = openapi.record({"data": openapi.text("base64", format="byte")}, {"format": openapi.text()})
+    as_json = openapi.as_json(openapi.record({"input_audio": audio}, fields, additionalProperties=False))
+    given = {"requestBody": openapi.body({**openapi.form("file", fields), **as_json})}
+    return openapi.operation(summary, REPLIES, openapi.ON_RECORDINGS, id=name, **given)
 
 
-@router.post("/v1/audio/transcriptions", openapi_extra=_schema("Transcribe a recording"))
+@router.post("/v1/audio/transcriptions", response_class=Response, **_operation("transcribe", "Transcribe a recording"))
 async def transcriptions(request: Request) -> Response:
     return await _answered(request, {})
 
 
-@router.post("/v1/audio/translations", openapi_extra=_schema("Translate a recording into English, or `to`"))
+@router.post(
+    "/v1/audio/translations",
+    response_class=Response,
+    **_operation("translate", "Translate a recording into English, or `to`"),
+)
 async def translations(request: Request) -> Response:
     return await _answered(request, {"task": "translate", "to": "en"})
 

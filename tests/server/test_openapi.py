@@ -1,0 +1,134 @@
+"""The OpenAPI document against the server."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from lithophone.pipeline.transcriber import Transcriber
+from lithophone.server.app import create_app
+from lithophone.server.options import COMMON, IGNORED, OPTION_TYPES
+from lithophone.server.settings import Settings
+from tests.conftest import ROOT
+from tests.server.running import Running, Short, running
+
+CASES = 5_000
+CONFIG = """
+[[operations]]
+include-path = "/detect-language"
+checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 501]
+[[operations]]
+include-path = ["/v1/audio/transcriptions", "/v1/audio/translations", "/asr", "/inference"]
+checks.negative_data_rejection.enabled = false  # in a form everything is a text
+"""
+CHECKS = (
+    "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
+    "response_schema_conformance", "negative_data_rejection", "missing_required_header", "unsupported_method",
+    "allow_header_conformance",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def brief(tiny: Transcriber) -> Iterator[Running]:
+    settings = Settings(model=("tiny",), max_upload_mb=5, max_duration_s=60, request_timeout_s=20)
+    with running(settings, lambda name: cast(Transcriber, Short(tiny))) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    made: dict[str, Any] = create_app(Settings(model=("tiny",))).openapi()
+    return made
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By method and path."""
+    return {f"{method} {path}": one for path, methods in document["paths"].items() for method, one in methods.items()}
+
+
+def test_references_lead_to_schemas_and_every_schema_is_used(document: dict[str, Any]) -> None:
+    named = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
+    assert named == set(document["components"]["schemas"])
+
+
+def test_operations_have_names_of_their_own(document: dict[str, Any]) -> None:
+    names = [one["operationId"] for one in operations(document).values()]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_errors_are_those_of_the_manual(document: dict[str, Any]) -> None:
+    manual = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"^\| (\d{3}) \|", manual, re.MULTILINE))
+    answered = {status for one in operations(document).values() for status in one["responses"]}
+    assert answered - {"200"} == described
+    for name, one in operations(document).items():
+        assert "422" not in one["responses"], name
+        assert ("security" in one) == ("401" in one["responses"]), name
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/audio/translations", "/asr", "/inference"])
+def test_forms_have_every_option(document: dict[str, Any], path: str) -> None:
+    content = document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    fields = {name.removesuffix("[]") for name in content["properties"]}
+    assert {*OPTION_TYPES, *COMMON, *IGNORED} <= fields
+    assert content["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("path", "file"), [("/v1/audio/transcriptions", "file"), ("/asr", "audio_file"), ("/inference", "file")]
+)
+def test_every_field_of_the_document_is_known_to_the_route(
+    brief: Running, document: dict[str, Any], path: str, file: str
+) -> None:
+    """All at once with values that none has: names are looked at before values."""
+    content = document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    fields = {name: "?" for name in content["properties"].keys() - {file}}
+    for more, is_unknown in (({}, False), ({"lanugage": "?"}, True)):
+        reply = brief.post(path, data={**fields, **more}, files={file: b"junk"})
+        assert (reply.json()["error"]["code"] == "unknown_parameter") is is_unknown
+
+
+def test_types_are_those_of_the_options(document: dict[str, Any]) -> None:
+    body = document["paths"]["/v1/audio/transcriptions"]["post"]["requestBody"]["content"]
+    form = body["multipart/form-data"]["schema"]["properties"]
+    kinds = {name: form[name]["type"] for name in ("num_beams", "limit_s", "punctuate", "to", "keywords[]", "stream")}
+    assert list(kinds.values()) == ["integer", "number", "boolean", "string", "array", "boolean"]
+    assert "beam" in form["decode"]["enum"]
+    assert form["num_beams"]["description"]
+    assert "input_audio" in body["application/json"]["schema"]["required"]
+
+
+@pytest.mark.full
+def test_schemathesis_finds_no_fault(brief: Running, tmp_path: Path) -> None:
+    """Requests by the document, and against it; a request without an answer within 30 s fails."""
+    if importlib.util.find_spec("schemathesis") is None:
+        pytest.skip("schemathesis is not installed: pip install -e '.[test-full]'")
+    config, report = tmp_path / "schemathesis.toml", tmp_path / "report.ndjson"
+    config.write_text(CONFIG)
+    command = [
+        sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", f"{brief.url}/openapi.json",
+        "--checks", ",".join(CHECKS), "--seed", "19", "--max-examples", "600", "--request-timeout", "30",
+        "--workers", "2", "--continue-on-failure", "--no-color", "--report", "ndjson",
+        "--report-ndjson-path", str(report),
+    ]  # fmt: skip
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(Path(__file__).parent / "schemathesis_hooks.py")}
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=3600, check=False
+    )
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
+    assert cases(done.stdout) >= CASES
+    assert brief.get("/health").status_code == 200
+
+
+def cases(output: str) -> int:
+    [(count,)] = re.findall(r"([\d,]+) (?:generated|test cases)", output)
+    return int(count.replace(",", ""))
