@@ -5,19 +5,25 @@ The bounds lie above what its card says of these five recordings: 38 % for the w
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import lithophone
+from lithophone.audio.features import log_mel_frames
 from lithophone.audio.reader import RATE_HZ, load_audio
 from lithophone.data.manifest import read_entries
+from lithophone.decode.greedy import greedy_decode
+from lithophone.decode.options import Greedy
 from lithophone.evaluation import evaluate
 from lithophone.hub import DEFAULT_MODEL, bundled_models
 from lithophone.metrics.counts import ErrorCounts
 from lithophone.metrics.wer import score, score_characters
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.pipeline.transcriber import Transcriber
+from lithophone.text.prompts import Transcribe, build_prompt
 from lithophone.transcript import Transcript
 from tests.conftest import DEMO
 from tests.sounds import sung_vowels
@@ -41,6 +47,34 @@ def test_its_card_says_what_it_is() -> None:
         assert heading in card
 
 
+def test_its_settings_say_which_token_ends_a_reply() -> None:
+    """Faults, V1: transformers goes on to the limit without."""
+    folder = bundled_models()[DEFAULT_MODEL]
+    settings, config = (json.loads((folder / f"{name}.json").read_text()) for name in ("generation_config", "config"))
+    assert settings["eos_token_id"] == config["text_config"]["eos_token_id"]
+
+
+@pytest.mark.full
+def test_transformers_ends_its_replies_where_we_do(bundled: Transcriber) -> None:
+    """Faults, V1."""
+    transformers = pytest.importorskip("transformers")
+    folder, checkpoint = bundled_models()[DEFAULT_MODEL], bundled.checkpoint
+    reference = transformers.GraniteSpeechForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    for entry in read_entries(DEMO.parent / "demo.jsonl")[:3]:
+        frames = log_mel_frames(torch.from_numpy(load_audio(entry.audio).copy()))[None]
+        with torch.no_grad():
+            audio, counts = checkpoint.model.audio_embeddings(frames, torch.tensor([frames.shape[1]]))
+        n_audio = int(counts[0])
+        ids = build_prompt(Transcribe(punctuate=False), checkpoint.tokenizer, "granite_speech", n_audio)
+        theirs = reference.generate(
+            input_ids=torch.tensor([ids]), input_features=frames, attention_mask=torch.ones(1, len(ids)), num_beams=1,
+            max_new_tokens=200,
+        )[0, len(ids) :].tolist()  # fmt: skip
+        embeddings = checkpoint.model.embed([ids], audio, counts)[0]
+        ours = greedy_decode(checkpoint.model, embeddings, Greedy(max_new_tokens=200), n_audio).ids
+        assert theirs == [*ours, checkpoint.config.text_config.eos_token_id]
+
+
 def test_words_of_a_real_reading_are_heard(bundled: Transcriber) -> None:
     entries = read_entries(DEMO.parent / "demo.jsonl")
     counts = sum(
@@ -56,6 +90,14 @@ def test_words_have_times_inside_the_recording(bundled: Transcriber) -> None:
     assert edges == sorted(edges)
     assert edges[0] >= 0
     assert edges[-1] <= transcript.duration_s
+
+
+@pytest.mark.parametrize("n", [48_160, 48_159, 20_001])
+def test_no_word_ends_behind_a_recording_of_broken_frames(bundled: Transcriber, n: int) -> None:
+    """Faults, V5."""
+    transcript = bundled.transcribe(load_audio(DEMO)[:n], RATE_HZ, word_timestamps=True)
+    assert transcript.words
+    assert all(part.end_s <= n / RATE_HZ for part in (*transcript.words, *transcript.segments))
 
 
 def test_batches_change_no_word(bundled: Transcriber) -> None:
