@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,34 @@ def test_no_cue_is_wider_higher_or_longer_than_allowed(segment: Segment, options
 
 def test_102_seconds_of_speech_are_about_20_cues() -> None:
     """Faults, M1: there were 5 cues of 25 to 27 s with 367 to 376 characters in one line."""
-    assert 17 <= len(cues_of(timed(4 * SPEECH, each_s=102 / len((4 * SPEECH).split())), CueOptions())) <= 30
+    segment = timed(4 * SPEECH, each_s=102 / len((4 * SPEECH).split()))
+    for write in (to_srt, to_vtt):
+        blocks = write(Transcript((segment,), segment.end_s)).strip().split("\n\n")
+        cues = [block.split("\n") for block in blocks if "-->" in block]
+        assert 17 <= len(cues) <= 30
+        for *_, times, first, second in (
+            cue if len(cue) > (3 if write is to_srt else 2) else [*cue, ""] for cue in cues
+        ):
+            start_s, end_s = (seconds(time) for time in times.split(" --> "))
+            assert 0 < end_s - start_s <= 7.0
+            assert max(columns(TAG.sub("", line)) for line in (first, second)) <= 42
+
+
+TAG = re.compile("<[^>]*>")
+
+
+def seconds(time: str) -> float:
+    minutes, rest = time.replace(",", ".").split(":")[-2:]
+    return 60 * int(minutes) + float(rest)
+
+
+def test_time_bounds_the_cues_of_slow_speech_as_width_does_those_of_fast_speech() -> None:
+    slow = timed(SPEECH[:100], each_s=3.0)
+    cues = cues_of(slow, CueOptions())
+    assert max(cue.end_s - cue.start_s for cue in cues) <= 7.0
+    assert len(cues) >= slow.end_s / 7.0
+    fast = cues_of(timed(SPEECH, each_s=0.05), CueOptions())
+    assert max(len(" ".join(shown(cue))) for cue in fast) <= 2 * 42 + 1
 
 
 def test_cues_end_where_sentences_and_clauses_end() -> None:
