@@ -7,6 +7,7 @@ import dataclasses
 import io
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,16 @@ def running(settings: Settings, load: Callable[[str], Transcriber]) -> Iterator[
         thread.join(timeout=30)
         listener.close()
         assert not thread.is_alive(), "the server ends within 30 s"
+
+
+PATIENCE_S = 20.0
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < ends, f"the condition holds within {PATIENCE_S:g} s"
+        time.sleep(0.01)
 
 
 def _wait_until_ready(server: uvicorn.Server) -> None:

@@ -68,7 +68,7 @@ def test_defaults_are_those_of_the_settings() -> None:
         for option, value in zip(options.split(", "), values.split(", "), strict=True)
     }
     defaults = {one.name: one.default for one in dataclasses.fields(Settings)}
-    assert len(found) == 10
+    assert len(found) == 11
     assert found == {name: defaults[name] for name in found}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,11 +20,10 @@ from lithophone.server.auth import Keys
 from lithophone.server.models import Models
 from lithophone.server.settings import Settings
 from tests.detectors import by_loudness
-from tests.server.running import Running, running, wav
+from tests.server.running import PATIENCE_S, Running, running, wait_until, wav
 
 PATH = "/v1/audio/transcriptions"
 FIELDS = {"max_new_tokens": "12", "decode": "greedy", "batch_size": "1"}
-PATIENCE_S = 20.0
 
 
 class GatedEngine(Engine):
@@ -50,13 +48,6 @@ def gated(tiny: Transcriber) -> tuple[GatedEngine, Callable[[str], Transcriber]]
 
 def send(server: Running, pitch_hz: float = 300.0) -> httpx2.Response:
     return server.post(PATH, data=FIELDS, files={"file": wav(pitch_hz=pitch_hz)})
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < ends, "the condition holds within 20 s"
-        time.sleep(0.01)
 
 
 # --- places

@@ -24,6 +24,7 @@ from lithophone.server.jobs import Jobs
 from lithophone.server.metrics import CONTENT_TYPE, Metrics
 from lithophone.server.models import Models
 from lithophone.server.settings import Settings
+from lithophone.server.uploads import Uploads
 from lithophone.server.wyoming import WyomingServer
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
@@ -59,6 +60,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
     app.include_router(pages.router)
     app.include_router(realtime.router)
     _add_service_routes(app, jobs)
+    app.add_middleware(Uploads, jobs=jobs)
     app.add_middleware(Guard, keys=keys, metrics=metrics)
     if settings.cors_origin:
         app.add_middleware(
@@ -118,6 +120,7 @@ def _add_service_routes(app: FastAPI, jobs: Jobs) -> None:
     async def metrics(request: Request) -> Response:
         jobs.metrics.running.set(jobs.running)
         jobs.metrics.waiting.set(jobs.waiting)
+        jobs.metrics.held.set(jobs.held)
         return Response(jobs.metrics.text(), media_type=CONTENT_TYPE)
 
 

@@ -114,7 +114,7 @@ async def asr(request: Request) -> Response:
 @router.post(
     "/detect-language",
     response_class=Response,
-    **openapi.operation("Not available", {}, (401, 413, 501), id="detect_language"),
+    **openapi.operation("Not available", {}, (401, 408, 413, 429, 501, 503), id="detect_language"),
 )
 async def detect_language(request: Request) -> Response:
     """Answered with 501: the models have no language identification."""

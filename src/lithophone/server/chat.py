@@ -54,7 +54,7 @@ BODY = record(
 )
 OPERATION = openapi.operation(
     "Transcribe or translate the recording of a chat",
-    {"application/json": openapi.ref("ChatCompletion"), "text/event-stream": text()},
+    {"application/json": openapi.ref("ChatCompletion"), "text/event-stream": openapi.EVENT},
     [status for status in openapi.ON_RECORDINGS if status != 415],
     id="chat",
     requestBody=openapi.body(openapi.as_json(BODY)),

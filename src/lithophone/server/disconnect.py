@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
-from lithophone.server.errors import ApiError
+from lithophone.server.errors import client_gone
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise ApiError(499, "the client closed the connection", code="client_closed")
+            raise client_gone()
         return task.result()
     finally:
         for one in (task, gone):

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lithophone.errors import AudioError, LithophoneError, OptionError, PromptError
@@ -66,6 +67,11 @@ def api_error(error: LithophoneError, param: str | None = None) -> ApiError:
     return ApiError(500, str(error), code="model_failed")
 
 
+def client_gone() -> ApiError:
+    """For the measures: nobody reads it."""
+    return ApiError(499, "the client closed the connection", code="client_closed")
+
+
 def internal_error() -> ApiError:
     """What a client is told of a fault of ours; the log has the traceback."""
     return ApiError(500, "the server failed on this request; its log says why", code="internal_error")
@@ -77,6 +83,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(LithophoneError, lambda _, error: _answer(error))
     app.add_exception_handler(HTTPException, lambda _, error: _answer(error))
     app.add_exception_handler(RequestValidationError, lambda _, error: _answer(error))
+    app.add_exception_handler(ClientDisconnect, lambda _, error: _answer(error))
     app.add_middleware(RequestIds)
 
 
@@ -85,6 +92,8 @@ def _answer(error: Exception) -> JSONResponse:
         return error.response()
     if isinstance(error, LithophoneError):
         return api_error(error).response()
+    if isinstance(error, ClientDisconnect):
+        return client_gone().response()
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         return ApiError(400, first["msg"], code="invalid_value", param=".".join(map(str, first["loc"][1:]))).response()

@@ -63,6 +63,10 @@ class Jobs:
     running: int = field(default=0, init=False)
     waiting: int = field(default=0, init=False)
     sessions: int = field(default=0, init=False)
+    uploads: int = field(default=0, init=False)
+    """Requests with a body that are under way."""
+    held: int = field(default=0, init=False)
+    """Bytes of their bodies."""
     closed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -107,8 +111,7 @@ class Jobs:
 
     async def live(self, work: Callable[[], None]) -> None:
         """A live session in a thread of its own, which ends by itself. Raises ApiError beyond `max_live`."""
-        if self.closed:
-            raise self._closing()
+        self.check_open()
         if self.sessions >= self.settings.max_live:
             self.metrics.refused.inc()
             raise ApiError(429, f"{self.sessions} live sessions run, as many as this server allows", code="server_busy")
@@ -138,17 +141,9 @@ class Jobs:
 
     async def _start(self, work: Callable[[], T]) -> Future[T]:
         """Run the work in a thread once there is a place, which is free again when the work ends."""
-        if self.closed:
-            raise self._closing()
+        self.check_open()
         if self._places.locked() and self.waiting >= self.settings.max_waiting:
-            self.metrics.refused.inc()
-            raise ApiError(
-                429,
-                f"{self.running} recordings are transcribed and {self.waiting} wait: try again later",
-                code="server_busy",
-                kind="rate_limit_error",
-                retry_after_s=self._wait_s(),
-            )
+            raise self.busy(f"{self.running} recordings are transcribed and {self.waiting} wait")
         self.waiting += 1
         try:
             await self._places.acquire()
@@ -160,8 +155,17 @@ class Jobs:
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._end, began))
         return future
 
-    def _closing(self) -> ApiError:
-        return ApiError(503, "the server is shutting down", code="shutting_down", retry_after_s=5)
+    def check_open(self) -> None:
+        """Raises ApiError 503 while the server drains."""
+        if self.closed:
+            raise ApiError(503, "the server is shutting down", code="shutting_down", retry_after_s=5)
+
+    def busy(self, why: str) -> ApiError:
+        """The answer to a request that finds no place, which is counted."""
+        self.metrics.refused.inc()
+        return ApiError(
+            429, f"{why}: try again later", code="server_busy", kind="rate_limit_error", retry_after_s=self._wait_s()
+        )
 
     def _end(self, began: float) -> None:
         self.running -= 1

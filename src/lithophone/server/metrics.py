@@ -26,6 +26,7 @@ class Metrics:
         self.cancelled = Counter("lithophone_cancelled", "Requests whose client went away.", registry=registry)
         self.running = Gauge("lithophone_running", "Requests being transcribed.", registry=registry)
         self.waiting = Gauge("lithophone_waiting", "Requests waiting for a place.", registry=registry)
+        self.held = Gauge("lithophone_held_bytes", "Bodies of requests in memory.", registry=registry)
 
     def transcribed(self, model: str, audio_s: float, elapsed_s: float) -> None:
         self.audio.labels(model).inc(audio_s)

@@ -122,6 +122,9 @@ def query(fields: Mapping[str, Schema]) -> list[Schema]:
 
 # --- answers
 
+EVENT = record({"data": text("JSON; [DONE] at the end.")})
+"""A server-sent event."""
+
 SECONDS = number("Seconds.")
 USAGE = record({"type": text(enum=["duration"]), "seconds": whole("Of the recording, rounded up.")})
 WARNING = record({"code": text(), "message": text(), "start": SECONDS, "end": SECONDS})
@@ -210,6 +213,7 @@ ERRORS = {
     400: "A field or the recording is wrong, or is refused.",
     401: "No API key, or one that is not accepted.",
     404: "The model is not served here.",
+    408: "The body did not come in time.",
     413: "The body or the recording is beyond the limits.",
     415: "Neither a form nor JSON.",
     429: "Too many requests wait.",
@@ -218,7 +222,7 @@ ERRORS = {
     503: "The server shuts down, or the Guardian gives no verdict.",
     504: "The recording takes too long.",
 }
-ON_RECORDINGS = (400, 401, 404, 413, 415, 429, 500, 503, 504)
+ON_RECORDINGS = (400, 401, 404, 408, 413, 415, 429, 500, 503, 504)
 """Errors of routes that transcribe."""
 
 REQUEST_ID = {"x-request-id": {"schema": text(), "description": "Finds the request in the log."}}

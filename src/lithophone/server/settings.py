@@ -14,7 +14,7 @@ from lithophone.hub import DEFAULT_MODEL
 
 MEGABYTE = 1_000_000
 POSITIVE = (
-    "max_upload_mb", "max_duration_s", "request_timeout_s", "parse_cpu_s", "parse_memory_mb",
+    "max_upload_mb", "max_held_mb", "max_duration_s", "request_timeout_s", "parse_cpu_s", "parse_memory_mb",
     "fetch_timeout_s", "guardian_timeout_s",
 )  # fmt: skip
 CHOICES = {"guardian_policy": ("flag", "block"), "guardian_failure": ("open", "closed")}
@@ -46,6 +46,9 @@ class Settings:
     allow_anonymous: bool = _setting(False, "Serve without API keys on addresses that other machines reach.")
     cors_origin: tuple[str, ...] = _setting((), "Web origins whose pages may call the server.")
     max_upload_mb: float = _setting(500.0, "Largest request body in megabytes.")
+    max_held_mb: float = _setting(
+        2000.0, "Bodies of all requests together in megabytes; more are answered with status 429, unread."
+    )
     max_duration_s: float = _setting(4 * 3600.0, "Longest recording in seconds.")
     max_running: int = _setting(32, "Requests that are transcribed at once.")
     max_waiting: int = _setting(64, "Further requests that wait; more are answered with status 429.")

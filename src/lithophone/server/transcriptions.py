@@ -45,7 +45,8 @@ REPLIES = {
     "application/json": {
         "anyOf": [openapi.ref(f"Transcription{kind}") for kind in ("", "Verbose", "Diarized")],
     },
-    **{kind: openapi.text() for kind in (*TEXT_TYPES.values(), "text/event-stream")},
+    **{kind: openapi.text() for kind in TEXT_TYPES.values()},
+    "text/event-stream": openapi.EVENT,
 }
 
 
