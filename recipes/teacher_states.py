@@ -2,7 +2,7 @@
 
     lithophone train teacher_states speech/train.jsonl --out data/teacher/train
 
-Writes `OUT.npy`, float16 (total frames, 512) at 50 Hz, and `OUT.json`, {audio path: [first row, rows]}. Clips are
+Writes `OUT.npy`, float16 (total frames, 512) at 50 Hz, and `OUT.json`, {name of the clip: [first row, rows]}. Clips are
 packed into Whisper's windows of 30 s. A clip has `features.frame_count` rows, as its encoder frames.
 """
 
@@ -13,9 +13,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from lithophone.audio.features import FRAME_S, RATE_HZ, frame_count
+from lithophone.audio.reader import load_audio
+from lithophone.data.manifest import read_entries
+from lithophone.languages import is_language
 from lithophone.train.run.arguments import recipe_parser
 from lithophone.train.transplant.whisper_weights import fetch_whisper
 
@@ -40,17 +42,17 @@ def packed(rows: Iterable[tuple[str, np.ndarray]]) -> Iterator[list[tuple[str, n
 
 
 def read_clips(manifest: Path, langs: str | None, corpora: str | None, every: int) -> Iterator[tuple[str, np.ndarray]]:
-    rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+    """Names and samples of one clip in `every`; clips longer than a window are left out."""
     wanted = [
-        row
-        for row in rows
-        if (langs is None or row["lang"] in langs.split(","))
-        and (corpora is None or row["corpus"] in corpora.split(","))
+        entry
+        for entry in read_entries(manifest)
+        if (langs is None or any(is_language(entry.lang, lang) for lang in langs.split(",")))
+        and (corpora is None or entry.corpus in corpora.split(","))
     ]
-    for row in wanted[::every]:
-        samples, _ = soundfile.read(manifest.parent / row["audio"], dtype="float32")
+    for entry in wanted[::every]:
+        samples = load_audio(entry.audio, start_s=entry.start_s, end_s=entry.end_s)
         if len(samples) <= WINDOW:
-            yield row["audio"], samples
+            yield entry.id, samples
 
 
 def states_of(

@@ -389,6 +389,13 @@ def test_json_that_is_too_deep_or_too_long_is_an_error_of_the_file(folder: Path,
         load_checkpoint(folder)
 
 
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja"])
+def test_text_that_is_no_utf_8_is_an_error_of_the_file(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"\xff\xfe" + (folder / name).read_bytes())
+    with pytest.raises(CheckpointError, match=rf"{name} is not UTF-8"):
+        load_checkpoint(folder)
+
+
 @pytest.mark.parametrize("kind", [torch.bool, torch.int64, torch.int8, torch.uint8, torch.complex64])
 def test_weights_of_other_number_types_are_refused(folder: Path, kind: torch.dtype) -> None:
     tensors = load_file(folder / "model.safetensors")
