@@ -214,6 +214,49 @@ def test_windows_of_like_length_are_encoded_together(checkpoint: Checkpoint, mon
     assert batches == [[1.1, 1.0], [3.0, 2.9], [0.6, 0.5]]
 
 
+def test_a_batch_has_little_padding(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[list[float]] = []
+    encode = EncodedBatch.__init__
+
+    def counted(self: EncodedBatch, checkpoint: Checkpoint, some: Sequence[Utterance]) -> None:
+        batches.append([one.duration_s for one in some])
+        encode(self, checkpoint, some)
+
+    monkeypatch.setattr(EncodedBatch, "__init__", counted)
+    request = resolve_request(checkpoint, TranscribeOptions(decode="ctc"))
+    decoded(Engine(checkpoint), [utterance(request, seconds) for seconds in (9.0, 1.0, 8.0, 3.0, 4.5)])
+    assert batches == [[9.0, 8.0], [4.5, 3.0, 1.0]]
+
+
+def test_one_caller_decodes_while_another_encodes(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = resolve_request(checkpoint, TranscribeOptions(decode="greedy", max_new_tokens=30))
+    expected = alone(checkpoint, [utterance(request, 2.0), utterance(request, 0.8, 1)])
+    engine, gate, begun, encode = Engine(checkpoint), threading.Event(), threading.Event(), EncodedBatch.__init__
+    first = engine.submit(utterance(request, 2.0))
+    engine.step()
+
+    def held(*args: Any) -> None:
+        begun.set()
+        assert gate.wait(30)
+        encode(*args)
+
+    monkeypatch.setattr(EncodedBatch, "__init__", held)
+    second = engine.submit(utterance(request, 0.8, 1))
+    encoding = threading.Thread(target=engine.step)
+    encoding.start()
+    assert begun.wait(30)
+    assert_same(finished(engine, [first]), expected[:1])
+    idle = threading.Thread(target=engine.step)
+    idle.start()
+    idle.join(0.2)
+    assert idle.is_alive(), "it waits for the encoder"
+    gate.set()
+    idle.join(30)
+    encoding.join(30)
+    assert_same(finished(engine, [second]), expected[1:])
+    assert not engine.busy
+
+
 def test_a_cancelled_utterance_is_gone_wherever_it_is(checkpoint: Checkpoint) -> None:
     some = utterances(checkpoint, [{"decode": "greedy", "max_new_tokens": 30, "batch_size": 2}] * 6)
     expected = alone(checkpoint, some)

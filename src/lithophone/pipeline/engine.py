@@ -12,11 +12,12 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
+from lithophone.audio.features import HOP_LENGTH
 from lithophone.checkpoint import Checkpoint
 from lithophone.ctc.confidence import confidence_of
 from lithophone.decode.options import token_budget
@@ -29,6 +30,9 @@ from lithophone.pipeline.request import check_positions
 from lithophone.pipeline.utterance import Utterance, WindowResult
 from lithophone.pipeline.word_times import with_words
 from lithophone.text.prompts import parse_reply
+
+PADDING = 1.25
+"""Most samples of a batch for the encoder, with padding, relative to those of its utterances."""
 
 RETRY_BUDGET = 2
 """Factor of the token budget when a cut reply is decoded once more."""
@@ -67,6 +71,16 @@ class _Encoded:
     decode: DecodeRequest
 
 
+@dataclass(eq=False)
+class _Encoding:
+    """A batch in the encoder."""
+
+    chosen: list[Pending]
+    encoded: list[_Encoded] | None = None
+    """None until it has ended without an error."""
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
 @dataclass(frozen=True, eq=False)
 class _Running:
     encoded: _Encoded
@@ -81,7 +95,7 @@ class Engine:
     """Decodes utterances of any requests together; a request's `batch_size` bounds all that are decoded with it.
 
     Recordings take turns, one utterance each (start-time fair queueing), so that a short one does not wait for all of a
-    long one.
+    long one. With several callers on a CPU, one encodes the next batch while another decodes.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -92,15 +106,19 @@ class Engine:
         self._last_turns: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         """Turn of the latest utterance of every recording."""
         self._turns = _Turns()
+        self._least_size = 2 * HOP_LENGTH * checkpoint.config.encoder_config.context_size
+        """Samples of a block of the encoder, which is the least it computes."""
+        self._on_cpu = next(checkpoint.network.parameters()).device.type == "cpu"
         self._arrived: deque[Pending] = deque()
         self._waiting: list[Pending] = []
+        self._encoding: _Encoding | None = None
         self._ready: deque[_Encoded] = deque()
         self._running: list[_Running] = []
         self._scheduler: Scheduler | None = None
 
     @property
     def busy(self) -> bool:
-        return bool(self._arrived or self._waiting or self._ready or self._running)
+        return bool(self._arrived or self._waiting or self._encoding or self._ready or self._running)
 
     def submit(self, utterance: Utterance) -> Pending:
         """Queue an utterance. Raises PromptError where it exceeds the model's positions."""
@@ -120,40 +138,40 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Encode and admit as there is room, make one pass of the language model, retire the finished.
+        """Encode a batch if there is room, make one pass of the language model, retire the finished.
 
-        Where the model raises, running utterances wait again: callers `cancel` their own.
+        Where another caller does all that can be done, wait for it. Where the model raises, its utterances wait again:
+        callers `cancel` their own.
         """
-        self._turns.take()
-        try:
+        with self._turns:
             self._sort_out()
-            self._encode_some()
-            self._admit()
-            if self._scheduler and self._scheduler.busy:
-                self._scheduler.step()
-            self._retire()
-            self._sort_out()
-        except BaseException:
-            self._start_over()
-            raise
-        finally:
-            self._turns.give()
+            encoding = self._begin_encoding()
+            if encoding:
+                with self._turns.lent() if self._on_cpu else contextlib.nullcontext():
+                    self._encode(encoding)
+                self._sort_out()
+            if self._ready or self._running:
+                self._decode()
+                return
+            other = self._encoding
+        if other and not encoding:
+            other.ended.wait()
 
     @contextlib.contextmanager
     def between_steps(self) -> Iterator[None]:
         """Use the model beside the engine: on a GPU no step runs meanwhile, since a capture allows no other work."""
-        if next(self.checkpoint.network.parameters()).device.type == "cpu":
+        with contextlib.nullcontext() if self._on_cpu else self._turns:
             yield
-            return
-        self._turns.take()
-        try:
-            yield
-        finally:
-            self._turns.give()
 
     # --- queue
 
     def _sort_out(self) -> None:
+        if self._encoding and self._encoding.ended.is_set():
+            ended, self._encoding = self._encoding, None
+            if ended.encoded is None:
+                self._waiting += ended.chosen
+            else:
+                self._ready.extend(ended.encoded)
         while self._arrived:
             pending = self._arrived.popleft()
             pending.turn = self._next_turn(pending.utterance.recording)
@@ -184,32 +202,58 @@ class Engine:
 
     # --- encode
 
-    def _encode_some(self) -> None:
-        """Encode the first waiting utterance and those nearest in length, if there is room."""
-        if not self._waiting or self._ready or not self._has_place(self._waiting[0]):
-            return
+    def _begin_encoding(self) -> _Encoding | None:
+        """The first waiting utterance and those nearest in length, if there is room and the encoder is free."""
+        if not self._waiting or self._encoding or self._ready or not self._may_encode(self._waiting[0]):
+            return None
         self._turn = max(self._turn, self._waiting[0].turn)
         chosen = self._batch_of_like_length()
-        batch = EncodedBatch(self.checkpoint, [pending.utterance for pending in chosen])
-        results = {row: self._result(batch, row, text_reply) for row, text_reply in batch.replies().items()}
-        open_rows = [row for row in range(len(chosen)) if row not in results]
-        requests = batch.decode_requests(open_rows)
-        encoded = [_Encoded(chosen[row], batch, row, one) for row, one in zip(open_rows, requests, strict=True)]
-        for row, result in results.items():
-            chosen[row].result = result
-        self._ready.extend(sorted(encoded, key=lambda one: (one.pending.turn, one.pending.number)))
         self._waiting = [pending for pending in self._waiting if pending not in chosen]
+        self._encoding = _Encoding(chosen)
+        return self._encoding
+
+    def _may_encode(self, first: Pending) -> bool:
+        """Whether it has a place, or another caller decodes meanwhile."""
+        return self._has_place(first) or (self._on_cpu and self._turns.wanted)
+
+    def _encode(self, encoding: _Encoding) -> None:
+        chosen = encoding.chosen
+        try:
+            batch = EncodedBatch(self.checkpoint, [pending.utterance for pending in chosen])
+            results = {row: self._result(batch, row, text_reply) for row, text_reply in batch.replies().items()}
+            open_rows = [row for row in range(len(chosen)) if row not in results]
+            requests = batch.decode_requests(open_rows)
+            encoded = [_Encoded(chosen[row], batch, row, one) for row, one in zip(open_rows, requests, strict=True)]
+            encoding.encoded = sorted(encoded, key=lambda one: (one.pending.turn, one.pending.number))
+            for row, result in results.items():
+                chosen[row].result = result
+        finally:
+            encoding.ended.set()
 
     def _batch_of_like_length(self) -> list[Pending]:
-        """Longest first; at most the smallest `batch_size` in it."""
+        """Longest first; at most the smallest `batch_size` in it, and little padding."""
         first = self._waiting[0]
         chosen: list[Pending] = []
         for pending in sorted(self._waiting, key=lambda other: abs(other.size - first.size)):
-            if len(chosen) < min(other.batch_size for other in (pending, *chosen)):
-                chosen.append(pending)
+            more = [*chosen, pending]
+            sizes = [max(other.size, self._least_size) for other in more]
+            if len(more) <= min(other.batch_size for other in more) and max(sizes) * len(sizes) <= PADDING * sum(sizes):
+                chosen = more
         return sorted(chosen, key=lambda pending: -pending.size)
 
     # --- decode
+
+    def _decode(self) -> None:
+        """Admit as there is room, make one pass of the language model, retire the finished."""
+        try:
+            self._admit()
+            if self._scheduler and self._scheduler.busy:
+                self._scheduler.step()
+            self._retire()
+            self._sort_out()
+        except BaseException:
+            self._start_over()
+            raise
 
     def _admit(self) -> None:
         while self._ready and self._has_place(self._ready[0].pending):
@@ -297,6 +341,11 @@ class _Turns:
     def __init__(self) -> None:
         self._next, self._work = threading.Lock(), threading.Lock()
 
+    @property
+    def wanted(self) -> bool:
+        """Whether a thread waits for it."""
+        return self._next.locked()
+
     def take(self, wait: bool = True) -> bool:
         """Whether it is taken; without `wait` only if free."""
         if not wait:
@@ -306,3 +355,18 @@ class _Turns:
 
     def give(self) -> None:
         self._work.release()
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let others take it meanwhile."""
+        self.give()
+        try:
+            yield
+        finally:
+            self.take()
+
+    def __enter__(self) -> None:
+        self.take()
+
+    def __exit__(self, *_: object) -> None:
+        self.give()
