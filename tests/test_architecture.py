@@ -21,6 +21,7 @@ LEVELS = (
     {"data", "checkpoint"},
     {"pipeline", "train"},
     {"evaluation", "server"},
+    {"scale"},
     {"cli", "__init__", "__main__"},
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

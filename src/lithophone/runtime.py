@@ -1,4 +1,4 @@
-"""Devices and dtypes by name; memory of the C library. Imports torch on use."""
+"""Devices and dtypes by name; threads; memory of the C library. Imports torch on use."""
 
 from __future__ import annotations
 
@@ -58,6 +58,16 @@ def training_dtype(name: str | None, device: torch.device) -> torch.dtype:
         return torch.float32 if slow else torch.bfloat16
     assert name in PRECISIONS, name
     return torch_dtype(name, device)
+
+
+# --- threads
+
+SMALL_MODEL = 100_000_000
+"""Parameters below which a second thread gains nothing."""
+
+
+def is_small(network: torch.nn.Module) -> bool:
+    return sum(parameter.numel() for parameter in network.parameters()) < SMALL_MODEL
 
 
 # --- memory

@@ -12,7 +12,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 from lithophone.cli.main import app
-from lithophone.cli.threads import SMALL_MODEL, let_threads_sleep, limit_threads, settle_threads
+from lithophone.cli.threads import let_threads_sleep, limit_threads, settle_threads
+from lithophone.runtime import SMALL_MODEL
 from tests.sounds import tone
 
 SMALL = nn.Linear(2, 2)

@@ -9,13 +9,15 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import yaml
+from prometheus_client import generate_latest
 
 from lithophone.cli.options import NAMES
 from lithophone.pipeline.transcriber import Transcriber
+from lithophone.scale.front import Front
 from lithophone.server import realtime
 from lithophone.server.app import create_app
 from lithophone.server.settings import Settings
@@ -24,6 +26,8 @@ from tests.server.running import Running, Short, running
 
 TEXT = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8000"
+RAYS = {"--head", "--address"}
+"""Options of the command `ray`."""
 CURL = re.findall(r"^curl .*$", TEXT, re.MULTILINE)
 
 
@@ -57,7 +61,7 @@ def test_options_are_all_that_there_are() -> None:
     """Those of settings, by their names on the command line."""
     names = {NAMES.get(one.name, f"--{one.name.replace('_', '-')}") for one in dataclasses.fields(Settings)}
     named = set(re.findall(r"--[a-z][a-z-]+", TEXT))
-    assert (names - named, named - names - {"--threads", "--help"}) == (set(), set())
+    assert (names - named, named - names - {"--threads", "--device", "--help"} - RAYS) == (set(), set())
 
 
 def test_defaults_are_those_of_the_settings() -> None:
@@ -82,7 +86,7 @@ def test_routes_are_those_of_the_server() -> None:
 
 
 def test_metrics_are_those_of_the_server(server: Running) -> None:
-    text = server.get("/metrics").text
+    text = server.get("/metrics").text + generate_latest(Front(Settings(), cast(Any, None)).registry).decode()
     assert [name for name in re.findall(r"`(lithophone_\w+)`", TEXT) if name not in text] == []
 
 

@@ -26,6 +26,13 @@ def serve(
 
     SIGTERM and Ctrl-C finish the accepted requests.
     """
+    if settings.is_scaled:
+        with terminal.needs("ray"):
+            from lithophone.scale.cluster import serve_replicas
+            from lithophone.scale.compute import Compute, share_of_cpus
+
+        serve_replicas(settings, Compute(device, dtype, threads, share_of_cpus(settings.replicas)))
+        return
     with terminal.needs("serve"):
         import uvicorn
 

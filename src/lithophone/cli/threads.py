@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from lithophone.runtime import is_small
+
 if TYPE_CHECKING:
     from torch.nn import Module
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 """Environment variables that set how threads wait."""
-
-SMALL_MODEL = 100_000_000
-"""Parameters below which a second thread gains nothing."""
 
 
 def let_threads_sleep() -> None:
@@ -34,11 +33,7 @@ def limit_threads(asked: int | None) -> None:
 
 def settle_threads(asked: int | None, network: Module) -> None:
     """One thread for a small model, unless --threads or OMP_NUM_THREADS is given."""
-    if asked is None and "OMP_NUM_THREADS" not in os.environ and _is_small(network):
+    if asked is None and "OMP_NUM_THREADS" not in os.environ and is_small(network):
         import torch
 
         torch.set_num_threads(1)
-
-
-def _is_small(network: Module) -> bool:
-    return sum(parameter.numel() for parameter in network.parameters()) < SMALL_MODEL

@@ -11,13 +11,12 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import lithophone
 from lithophone.server import asr_webservice, chat, openapi, pages, realtime, transcriptions
-from lithophone.server.auth import Keys
+from lithophone.server.auth import OPEN_PATHS, Keys
 from lithophone.server.errors import ApiError, add_error_handlers
 from lithophone.server.fetch import Fetcher
 from lithophone.server.jobs import Jobs
@@ -26,9 +25,6 @@ from lithophone.server.models import Models
 from lithophone.server.settings import Settings
 from lithophone.server.uploads import Uploads
 from lithophone.server.wyoming import WyomingServer
-
-OPEN_PATHS = frozenset({"/health", "/ready"})
-"""Paths that need no API key, besides those of the page."""
 
 STATUS = openapi.record({"status": openapi.text()}, {"version": openapi.text()})
 HEALTH = openapi.operation("The process answers", openapi.as_json(STATUS), (), id="health")
@@ -118,10 +114,7 @@ def _add_service_routes(app: FastAPI, jobs: Jobs) -> None:
 
     @app.get("/metrics", tags=["service"], response_class=Response, **METRICS)
     async def metrics(request: Request) -> Response:
-        jobs.metrics.running.set(jobs.running)
-        jobs.metrics.waiting.set(jobs.waiting)
-        jobs.metrics.held.set(jobs.held)
-        return Response(jobs.metrics.text(), media_type=CONTENT_TYPE)
+        return Response(jobs.measured(), media_type=CONTENT_TYPE)
 
 
 class Guard:
@@ -143,9 +136,7 @@ class Guard:
             await send(message)
 
         try:
-            is_open = scope["path"] in OPEN_PATHS or pages.is_page(scope["path"]) or scope["method"] == "OPTIONS"
-            if not is_open:
-                self.keys.check(Headers(scope=scope))
+            self.keys.check_request(scope)
             await self.app(scope, receive, counted)
         except ApiError as error:
             await error.response()(scope, receive, counted)

@@ -8,10 +8,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from lithophone.errors import OptionError
 from lithophone.server.errors import ApiError
+from lithophone.server.pages import is_page
 from lithophone.server.settings import Settings
+
+OPEN_PATHS = frozenset({"/health", "/ready"})
+"""Paths that need no API key, besides those of the page."""
+
+KEY_PROTOCOL = "openai-insecure-api-key."
+"""Subprotocol of browsers' WebSockets, which cannot send headers."""
 
 
 class Keys:
@@ -43,6 +51,17 @@ class Keys:
         """Compares with every key, however early one matches."""
         digest = _digest(key)
         return sum([hmac.compare_digest(digest, known) for known in self._digests]) > 0
+
+    def check_request(self, scope: Scope) -> None:
+        """Raise ApiError 401 unless the HTTP request has an accepted key, or needs none."""
+        if not (scope["path"] in OPEN_PATHS or is_page(scope["path"]) or scope["method"] == "OPTIONS"):
+            self.check(Headers(scope=scope))
+
+    def check_socket(self, scope: Scope) -> None:
+        """Raise ApiError 401 unless the WebSocket has an accepted key."""
+        protocols = scope.get("subprotocols", [])
+        keys = [part.removeprefix(KEY_PROTOCOL) for part in protocols if part.startswith(KEY_PROTOCOL)]
+        self.check(Headers(scope=scope), *keys)
 
     def check(self, headers: Headers, *keys: str) -> None:
         """Raise ApiError 401 unless the request has an accepted key, in its headers or else among `keys`."""

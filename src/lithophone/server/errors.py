@@ -105,7 +105,7 @@ def _answer(error: Exception) -> JSONResponse:
 
 
 class RequestIds:
-    """ASGI middleware: `x-request-id` on every answer, and an answer where a fault of ours gave none."""
+    """ASGI middleware: `x-request-id` on every answer that has none, and an answer where a fault of ours gave none."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -120,7 +120,7 @@ class RequestIds:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)["x-request-id"] = number
+                MutableHeaders(scope=message).setdefault("x-request-id", number)
             await send(message)
 
         try:

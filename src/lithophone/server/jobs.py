@@ -127,6 +127,13 @@ class Jobs:
             return RawStream(job.data, job.raw, job.name, self.settings.max_duration_s)
         return self.media.decode(job.data, job.name, job.channel)
 
+    def measured(self) -> bytes:
+        """In the text format of Prometheus."""
+        self.metrics.running.set(self.running)
+        self.metrics.waiting.set(self.waiting)
+        self.metrics.held.set(self.held)
+        return self.metrics.text()
+
     async def drain(self) -> None:
         """Accept nothing more, and wait up to `drain_s` for what was accepted."""
         self.closed = True

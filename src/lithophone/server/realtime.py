@@ -38,9 +38,6 @@ from lithophone.server.session import Session, SessionConfig
 router = APIRouter()
 
 PATHS = ("/v1/realtime", "/openai/v1/realtime", "/realtime")
-KEY_PROTOCOL = "openai-insecure-api-key."
-"""Subprotocol of browsers, which cannot send headers."""
-
 IDLE_S = 0.1
 """Longest wait of a session's thread for the next message."""
 
@@ -53,14 +50,12 @@ TRANSCRIPTION = "conversation.item.input_audio_transcription"
 async def realtime(socket: WebSocket) -> None:
     """One session. Bad messages have `error` events, and the socket stays open."""
     jobs: Jobs = socket.app.state.jobs
-    protocols = [part.strip() for part in socket.headers.get("sec-websocket-protocol", "").split(",")]
-    keys = [part.removeprefix(KEY_PROTOCOL) for part in protocols if part.startswith(KEY_PROTOCOL)]
     try:
-        socket.app.state.keys.check(socket.headers, *keys)
+        socket.app.state.keys.check_socket(socket.scope)
     except ApiError as error:
         await socket.send_denial_response(error.response())
         return
-    await socket.accept(subprotocol="realtime" if "realtime" in protocols else None)
+    await socket.accept(subprotocol="realtime" if "realtime" in socket.scope["subprotocols"] else None)
     await Connection(socket, jobs).run()
 
 

@@ -22,8 +22,8 @@ CHOICES = {"guardian_policy": ("flag", "block"), "guardian_failure": ("open", "c
 T = TypeVar("T")
 
 
-def _setting(default: T, help: str) -> T:
-    made: T = field(default=default, metadata={"help": help})
+def _setting(default: T, help: str, *, secret: bool = False) -> T:
+    made: T = field(default=default, repr=not secret, metadata={"help": help})
     return made
 
 
@@ -39,9 +39,15 @@ class Settings:
     wyoming_port: int | None = _setting(
         None, "Port of the Wyoming protocol, as for Home Assistant; 0 takes a free one (default: not served)."
     )
+    replicas: int = _setting(1, "Processes that transcribe, by Ray Serve where there are 2 or more.")
+    ray_address: str | None = _setting(
+        None, "Ray cluster to run the replicas on, as HOST:PORT or auto (default: one of this machine alone)."
+    )
     lazy: bool = _setting(False, "Load the default model with the first request, not at the start.")
     max_models: int = _setting(4, "Models in memory; for another, the one used longest ago is unloaded.")
-    api_key: tuple[str, ...] = _setting((), "Accepted API keys; others see a command line, so prefer a file.")
+    api_key: tuple[str, ...] = _setting(
+        (), "Accepted API keys; others see a command line, so prefer a file.", secret=True
+    )
     api_key_file: str | None = _setting(None, "File with an accepted API key on each line.")
     allow_anonymous: bool = _setting(False, "Serve without API keys on addresses that other machines reach.")
     cors_origin: tuple[str, ...] = _setting((), "Web origins whose pages may call the server.")
@@ -66,7 +72,9 @@ class Settings:
         None, "Granite Guardian that judges prompts and transcripts: URL of its OpenAI-compatible API, ending in /v1."
     )
     guardian_model: str = _setting("ibm-granite/granite-guardian-4.1-8b", "Name of the Guardian at its server.")
-    guardian_api_key: str | None = _setting(None, "API key of the Guardian's server; prefer the environment variable.")
+    guardian_api_key: str | None = _setting(
+        None, "API key of the Guardian's server; prefer the environment variable.", secret=True
+    )
     guardian_policy: str = _setting("flag", "flag: replies have the verdict; block: harmful content is refused.")
     guardian_failure: str = _setting(
         "closed", "Where the Guardian does not answer: closed refuses the request, open serves it unjudged."
@@ -82,7 +90,7 @@ class Settings:
         for name in ("port", "wyoming_port"):
             if not 0 <= (getattr(self, name) or 0) <= 65_535:
                 raise OptionError(f"{name} is {getattr(self, name)}: it must be from 0 to 65535")
-        for name in ("max_models", "max_running", "max_live"):
+        for name in ("max_models", "max_running", "max_live", "replicas"):
             check_whole(name, getattr(self, name))
         check_whole("max_waiting", self.max_waiting, least=0)
         for name in POSITIVE:
@@ -101,6 +109,13 @@ class Settings:
             raise OptionError(
                 f"other machines reach {self.host}, and the Wyoming protocol has no keys: give allow_anonymous too"
             )
+        if self.is_scaled and self.wyoming_port is not None:
+            raise OptionError("wyoming is served by one process: give it to a server without replicas")
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether replicas of Ray Serve transcribe, and not this process."""
+        return self.replicas > 1 or self.ray_address is not None
 
 
 def environment_names() -> dict[str, str]:

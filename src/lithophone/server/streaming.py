@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 
 from lithophone.errors import LithophoneError
-from lithophone.pipeline.assembly import Event
 from lithophone.server.disconnect import unless_gone
 from lithophone.server.errors import ApiError, internal_error
+
+if TYPE_CHECKING:
+    from lithophone.pipeline.assembly import Event
 
 DONE = "data: [DONE]\n\n"
 
@@ -39,18 +41,19 @@ async def _lines(documents: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]
     """Errors are events too: the status has been sent."""
     try:
         async for document in documents:
-            yield _data(document)
+            yield data_line(document)
     except ApiError as error:
-        yield _data(error.body())
+        yield data_line(error.body())
     except LithophoneError as error:
-        yield _data(ApiError(500, str(error)).body())
+        yield data_line(ApiError(500, str(error)).body())
     except Exception:
-        yield _data(internal_error().body())
+        yield data_line(internal_error().body())
         raise
     yield DONE
 
 
-def _data(document: dict[str, Any]) -> str:
+def data_line(document: dict[str, Any]) -> str:
+    """A document as a server-sent event."""
     return f"data: {json.dumps(document, ensure_ascii=False)}\n\n"
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lithophone.server.errors import ApiError
-from lithophone.server.jobs import Jobs
-from lithophone.server.settings import MEGABYTE
+from lithophone.server.settings import MEGABYTE, Settings
 
 IDLE_S = 60.0
 """Longest time without a piece of a body."""
@@ -22,13 +22,27 @@ WITHOUT_RECORDING = "/v1/realtime/"
 """Routes whose bodies are small; they need no place."""
 
 
+class Places(Protocol):
+    """Who counts requests with a body: `uploads` of them, which hold `held` bytes."""
+
+    settings: Settings
+    uploads: int
+    held: int
+
+    def check_open(self) -> None:
+        """Raises ApiError 503 while the server drains."""
+
+    def busy(self, why: str) -> ApiError:
+        """The answer to a request that finds no place, which is counted."""
+
+
 class Uploads:
     """ASGI middleware over requests with a body; place and bytes are free when they are answered.
 
     Raises ApiError 429, 503 while the server drains, 408 for a body that does not come.
     """
 
-    def __init__(self, app: ASGIApp, jobs: Jobs) -> None:
+    def __init__(self, app: ASGIApp, jobs: Places) -> None:
         self.app, self.jobs = app, jobs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +69,7 @@ class Uploads:
             check_held(jobs, size)
 
 
-def check_held(jobs: Jobs, size: int) -> None:
+def check_held(jobs: Places, size: int) -> None:
     """Raises ApiError 429 where so many further bytes are too much; the largest allowed body alone never is."""
     most = max(jobs.settings.max_held_mb, jobs.settings.max_upload_mb) * MEGABYTE
     if jobs.held and jobs.held + size > most:
@@ -65,7 +79,7 @@ def check_held(jobs: Jobs, size: int) -> None:
 class _Upload:
     """The body of one request, counted as it comes."""
 
-    def __init__(self, jobs: Jobs, receive: Receive) -> None:
+    def __init__(self, jobs: Places, receive: Receive) -> None:
         self._jobs, self._receive = jobs, receive
         self._ends = time.monotonic() + jobs.settings.request_timeout_s
         self._is_whole = False

@@ -1,0 +1,1 @@
+"""The server on many processes and machines."""

@@ -1,0 +1,130 @@
+"""The server on Ray: a deployment of Ray Serve for the replicas, and an actor for the front.
+
+Ray Serve places replicas, checks their health, starts others for those that end, and picks one for each call. Its own
+HTTP proxy is not used: it answers 500 where a replica ends, and reads bodies ahead of the application without a bound.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import exceptions, serve
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from lithophone.scale.compute import Compute, settings_of_replica
+from lithophone.scale.front import bound_socket
+from lithophone.scale.ray_actors import NAME, FrontActor, ServedReplica
+from lithophone.server.settings import Settings
+
+STORE_BYTES = 200_000_000
+"""Shared memory of a cluster that we start: pieces of bodies on their way."""
+
+CALLS_BESIDE = 64
+"""Calls of a replica besides recordings and live sessions, such as those of the page."""
+
+WAITING_CALLS = 100_000
+"""Calls of replicas that wait at the front for a message: one for each request under way."""
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to others
+    "RAY_worker_niceness": "0",  # by default workers yield to every other process
+}
+"""Settings of Ray, unless the user has set them."""
+
+
+def serve_replicas(settings: Settings, compute: Compute) -> None:
+    """Serve until SIGTERM or SIGINT, and finish what was accepted. Raises OSError where the address is taken."""
+    bound_socket(settings.host, settings.port).close()  # fails before Ray is started
+    _connect(settings, compute)
+    try:
+        front = _front_actor()
+        _result(front.listen.remote(settings.host, settings.port))
+        serve.start(proxy_location="Disabled")
+        serve.run(_application(settings, compute), name=NAME, route_prefix=None)
+        _wait(front, _absolute(settings))
+    finally:
+        _disconnect(settings)
+
+
+def _connect(settings: Settings, compute: Compute) -> None:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if settings.ray_address is not None:
+        ray.init(address=settings.ray_address, namespace=NAME)
+    else:
+        ray.init(
+            address="local", namespace=NAME, include_dashboard=False, object_store_memory=STORE_BYTES,
+            num_cpus=compute.cpus * settings.replicas,
+            _node_ip_address="127.0.0.1",  # the cluster has no other machines
+        )  # fmt: skip
+
+
+def _disconnect(settings: Settings) -> None:
+    if settings.ray_address is None:
+        serve.shutdown()
+    else:
+        serve.delete(NAME)
+    ray.shutdown()
+
+
+def _application(settings: Settings, compute: Compute) -> serve.Application:
+    calls = settings.max_running + settings.max_waiting + settings.max_live + CALLS_BESIDE
+    deployment: Any = serve.deployment(ServedReplica, name="Replica").options(
+        num_replicas=settings.replicas,
+        max_ongoing_requests=calls,
+        ray_actor_options={"num_cpus": compute.cpus, "num_gpus": _gpus(compute.device)},
+        graceful_shutdown_timeout_s=settings.drain_s + 10,
+        logging_config={"enable_access_log": False},
+    )
+    bound: serve.Application = deployment.bind(settings_of_replica(settings), compute)
+    return bound
+
+
+def _gpus(device: str | None) -> int:
+    """GPUs of a replica: one, where the cluster has any and none other is asked for."""
+    wanted = device is None or device.startswith("cuda")
+    return int(wanted and ray.cluster_resources().get("GPU", 0) > 0)
+
+
+def _front_actor() -> Any:
+    """On this machine; started again if it ends."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(FrontActor)
+    return actor.options(
+        num_cpus=0, max_concurrency=WAITING_CALLS, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
+    ).remote()
+
+
+def _absolute(settings: Settings) -> Settings:
+    """The front has another working folder on a cluster that runs already."""
+    if settings.api_key_file is None:
+        return settings
+    return dataclasses.replace(settings, api_key_file=str(Path(settings.api_key_file).absolute()))
+
+
+def _wait(front: Any, settings: Settings) -> None:
+    """Until a signal; then let the front finish. Raises what ends the front."""
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    running = front.run.remote(settings)
+    while not asked.wait(0.5):
+        if ray.wait([running], timeout=0)[0]:
+            break
+    else:
+        ray.get(front.drain.remote())
+    _result(running)
+
+
+def _result(reference: Any) -> Any:
+    """Of a call; errors as they were raised."""
+    try:
+        return ray.get(reference)
+    except exceptions.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, Exception) else error from None
