@@ -23,7 +23,7 @@ from lithophone.model.speech import GraniteSpeech
 from tests.decode.lively import assert_same_replies, decided_model, lively_model, prompts_for
 from tests.tiny import PAD, VOCABULARY
 
-N_PROMPTS, FEW = 200, 16
+MANY, N_PROMPTS, FEW = 200, 64, 16
 BUDGET = 16
 
 
@@ -121,7 +121,19 @@ def long() -> Judged:
 def test_an_exact_reply_is_the_greedy_reply(
     judged: Judged, kind: str, folds: list[str] | None, batch: int, n: int
 ) -> None:
-    rng, judged = random.Random(kind), judged.first(n)
+    check_exact(judged.first(n), kind, folds, batch)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("folds", [None, FOLDS], ids=["ids", "folds"])
+def test_exact_replies_to_many_prompts_are_the_greedy_replies(folds: list[str] | None) -> None:
+    many = judge(lively_model(), MANY)
+    for kind in DRAFTS:
+        check_exact(many, kind, folds, 8)
+
+
+def check_exact(judged: Judged, kind: str, folds: list[str] | None, batch: int) -> None:
+    rng = random.Random(kind)
     drafts = [DRAFTS[kind](list(reply.ids), rng) for reply in judged.replies]
     replies = judged.decode(Speculative(BUDGET, lookahead=rng.choice((1, 3, 16))), drafts, batch, folds)
     assert_same_replies(replies, judged.replies)
