@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import lithophone
-from lithophone.server import asr_webservice, chat, openapi, pages, realtime, transcriptions
+from lithophone.server import asr_webservice, chat, client_secrets, openapi, pages, realtime, transcriptions
 from lithophone.server.auth import OPEN_PATHS, Keys
 from lithophone.server.errors import ApiError, add_error_handlers
 from lithophone.server.fetch import Fetcher
@@ -53,6 +53,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
     app.include_router(transcriptions.router, tags=["audio"])
     app.include_router(chat.router, tags=["chat"])
     app.include_router(asr_webservice.router, tags=["whisper"])
+    app.include_router(client_secrets.router, tags=["realtime"])
     app.include_router(pages.router)
     app.include_router(realtime.router)
     _add_service_routes(app, jobs)

@@ -84,9 +84,11 @@ async def discard_body(request: Request, max_mb: float) -> None:
         pass
 
 
-async def read_json(request: Request, max_mb: float) -> dict[str, Any]:
-    """A body that is one JSON object. Raises ApiError."""
+async def read_json(request: Request, max_mb: float, default: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A body that is one JSON object; `default` for an empty one. Raises ApiError."""
     body = await read_body(request, max_mb)
+    if not body and default is not None:
+        return dict(default)
     try:
         found = json.loads(body)
         if rb"\ud" in body.lower():  # half of a surrogate pair is no text, and could not be sent back

@@ -21,11 +21,15 @@ from lithophone.server.options import check_known, request_options, texts_of
 
 FORMATS = ("audio/pcm", "audio/pcmu", "audio/pcma")
 PCM_RATES_HZ = (8_000, 16_000, 24_000, 44_100, 48_000)
-OLD_FORMATS = {
+OLD_FORMATS: dict[str, dict[str, Any]] = {
     "pcm16": {"type": "audio/pcm", "rate": 24_000},
     "g711_ulaw": {"type": "audio/pcmu"},
     "g711_alaw": {"type": "audio/pcma"},
 }
+OLD_NAMES = {
+    "input_audio_transcription": "transcription", "turn_detection": "turn_detection",
+    "input_audio_noise_reduction": "noise_reduction",
+}  # fmt: skip
 """Names of the beta API."""
 
 DEFAULT_INPUT: dict[str, Any] = {
@@ -60,6 +64,12 @@ class SessionConfig:
             "audio": {"input": self.input}, "include": list(self.include),
         }  # fmt: skip
 
+    def described_by_old_names(self) -> dict[str, Any]:
+        """Fields of the beta API."""
+        kind = self.input["format"]["type"]
+        [form] = [name for name, new in OLD_FORMATS.items() if new["type"] == kind]
+        return {"input_audio_format": form, **{old: self.input[new] for old, new in OLD_NAMES.items()}}
+
     @property
     def model(self) -> str | None:
         return (self.input["transcription"] or {}).get("model")
@@ -67,6 +77,8 @@ class SessionConfig:
     def updated(self, session: Any, *, old_names: bool = False) -> SessionConfig:
         """With the fields of a `session.update`; what is absent stays, null clears. Raises ApiError."""
         session = _object(session, "session")
+        if session.get("type", "transcription") != "transcription":
+            raise _wrong("session.type", "must be transcription: this server has no conversations", "unsupported_value")
         found = (
             _old(session)
             if old_names
@@ -224,11 +236,7 @@ MU_LAW, A_LAW = _mu_law(), _a_law()
 
 def _old(session: dict[str, Any]) -> dict[str, Any]:
     """Fields of the beta API by their names of today."""
-    names = {
-        "input_audio_transcription": "transcription", "turn_detection": "turn_detection",
-        "input_audio_noise_reduction": "noise_reduction",
-    }  # fmt: skip
-    found = {names[name]: value for name, value in session.items() if name in names}
+    found = {OLD_NAMES[name]: value for name, value in session.items() if name in OLD_NAMES}
     if "input_audio_format" in session:
         asked = session["input_audio_format"]
         if not isinstance(asked, str) or asked not in OLD_FORMATS:
