@@ -107,6 +107,27 @@ def test_types_are_those_of_the_options(document: dict[str, Any]) -> None:
     assert "input_audio" in body["application/json"]["schema"]["required"]
 
 
+def test_the_page_of_routes_has_every_field_and_asks_nothing_of_others(
+    brief: Running, document: dict[str, Any]
+) -> None:
+    reply = brief.get("/docs")
+    assert reply.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in reply.headers["content-security-policy"]
+    assert re.findall(r"(?:src|href)=.([^\"]+)", reply.text) == ["openapi.json"]
+    assert "<script" not in reply.text
+    for path, methods in document["paths"].items():
+        assert f" {path}</code>" in reply.text
+        for one in methods.values():
+            for content in one.get("requestBody", {}).get("content", {}).values():
+                assert all(f"<code>{name}</code>" in reply.text for name in content["schema"]["properties"])
+
+
+def test_routes_may_be_read_without_a_key(tiny: Transcriber) -> None:
+    with running(Settings(api_key=("right",)), lambda name: tiny) as server:
+        statuses = [server.get(path).status_code for path in ("/docs", "/openapi.json", "/v1/models")]
+        assert statuses == [200, 200, 401]
+
+
 @pytest.mark.full
 def test_schemathesis_finds_no_fault(brief: Running, tmp_path: Path) -> None:
     """Requests by the document, and against it; a request without an answer within 30 s fails."""

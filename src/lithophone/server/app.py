@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import lithophone
-from lithophone.server import asr_webservice, chat, client_secrets, openapi, pages, realtime, transcriptions
+from lithophone.server import asr_webservice, chat, client_secrets, openapi, pages, realtime, reference, transcriptions
 from lithophone.server.auth import OPEN_PATHS, Keys
 from lithophone.server.errors import ApiError, add_error_handlers
 from lithophone.server.fetch import Fetcher
@@ -44,7 +44,8 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
     metrics, keys = Metrics(), Keys.of(settings)
     jobs = Jobs(settings, models or Models(settings), metrics)
     app = FastAPI(
-        title="lithophone", version=lithophone.__version__, lifespan=lambda app: _life(app, jobs), redoc_url=None,
+        title="lithophone", version=lithophone.__version__, lifespan=lambda app: _life(app, jobs),
+        docs_url=None, redoc_url=None,
         description="Speech recognition and translation with the Granite Speech models, by OpenAI's contract.",
     )  # fmt: skip
     app.openapi = lambda: openapi.document(app, open_paths=OPEN_PATHS)  # type: ignore[method-assign]
@@ -55,6 +56,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
     app.include_router(asr_webservice.router, tags=["whisper"])
     app.include_router(client_secrets.router, tags=["realtime"])
     app.include_router(pages.router)
+    app.include_router(reference.router)
     app.include_router(realtime.router)
     _add_service_routes(app, jobs)
     app.add_middleware(Uploads, jobs=jobs)

@@ -25,7 +25,7 @@ from lithophone.server.errors import ApiError
 from lithophone.server.pages import is_page
 from lithophone.server.settings import Settings
 
-OPEN_PATHS = frozenset({"/health", "/ready"})
+OPEN_PATHS = frozenset({"/health", "/ready", "/docs", "/openapi.json"})
 """Paths that need no API key, besides those of the page."""
 
 KEY_PROTOCOL = "openai-insecure-api-key."
