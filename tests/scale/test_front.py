@@ -16,6 +16,7 @@ from lithophone.pipeline.transcriber import Transcriber
 from lithophone.scale import front as fronts
 from lithophone.scale.compute import settings_of_replica
 from lithophone.server.app import create_app
+from lithophone.server.auth import Keys
 from lithophone.server.models import Models
 from lithophone.server.settings import Settings
 from tests.scale.local import DIES, LocalReplicas, ScriptedReplicas, ask, body, fronted, start
@@ -168,7 +169,8 @@ def test_settings_show_no_keys() -> None:
 
 
 def replica(tiny: Transcriber, settings: Settings) -> Any:
-    return create_app(settings_of_replica(settings), Models(settings, lambda name: tiny))
+    keys = Keys.of(settings).unchecked()
+    return create_app(settings_of_replica(settings), Models(settings, lambda name: tiny), keys)
 
 
 @pytest.fixture(scope="module")
@@ -272,3 +274,15 @@ def test_live_sessions_need_a_key(tiny: Transcriber) -> None:
             assert json.loads(socket.recv(timeout=20))["type"] == "session.created"
         with connect(address, subprotocols=["realtime", "openai-insecure-api-key.secret"]) as socket:  # type: ignore[list-item]
             assert json.loads(socket.recv(timeout=20))["type"] == "session.created"
+
+
+def test_a_client_secret_of_one_replica_opens_a_session_of_another(tiny: Transcriber) -> None:
+    settings = Settings(model=("tiny",), api_key=("secret",))
+    with fronted(settings, LocalReplicas(replica(tiny, settings), replica(tiny, settings))) as url:
+        asked = {"session": {"audio": {"input": {"transcription": {"language": "de"}}}}}
+        key = {"authorization": "Bearer secret"}
+        value = httpx2.post(f"{url}/v1/realtime/client_secrets", json=asked, headers=key).json()["value"]
+        address = f"{url.replace('http', 'ws')}/v1/realtime"
+        with connect(address, additional_headers={"authorization": f"Bearer {value}"}) as socket:
+            session = json.loads(socket.recv(timeout=20))["session"]
+    assert session["audio"]["input"]["transcription"]["language"] == "de"

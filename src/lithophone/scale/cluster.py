@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from lithophone.scale.compute import Compute, settings_of_replica
 from lithophone.scale.front import bound_socket
 from lithophone.scale.ray_actors import NAME, FrontActor, ServedReplica
+from lithophone.server.auth import Keys
 from lithophone.server.settings import Settings
 
 STORE_BYTES = 200_000_000
@@ -82,7 +83,7 @@ def _application(settings: Settings, compute: Compute) -> serve.Application:
         graceful_shutdown_timeout_s=settings.drain_s + 10,
         logging_config={"enable_access_log": False},
     )
-    bound: serve.Application = deployment.bind(settings_of_replica(settings), compute)
+    bound: serve.Application = deployment.bind(settings_of_replica(settings), compute, Keys.of(settings).unchecked())
     return bound
 
 

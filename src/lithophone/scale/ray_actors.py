@@ -15,6 +15,7 @@ from starlette.types import Message
 from lithophone.scale.compute import Compute
 from lithophone.scale.exchange import Call
 from lithophone.scale.front import Front, ReplicaDiedError, bound_socket, front_app
+from lithophone.server.auth import Keys
 from lithophone.server.logs import without_queries
 from lithophone.server.settings import Settings
 
@@ -35,10 +36,10 @@ GONE = (
 class ServedReplica:
     """Replica as a deployment of Ray Serve."""
 
-    def __init__(self, settings: Settings, compute: Compute) -> None:
+    def __init__(self, settings: Settings, compute: Compute, keys: Keys) -> None:
         from lithophone.scale.replica import Replica  # imports torch, which the front has no need of
 
-        self._replica: Replica = Replica(settings, compute)
+        self._replica: Replica = Replica(settings, compute, keys)
         self._start = asyncio.Lock()
         self._has_started = False
 

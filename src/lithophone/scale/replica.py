@@ -11,6 +11,7 @@ from starlette.types import Message
 from lithophone.scale.compute import Compute
 from lithophone.scale.exchange import Call, RemoteReceive, messages_of
 from lithophone.server.app import create_app
+from lithophone.server.auth import Keys
 from lithophone.server.models import Models
 from lithophone.server.settings import Settings
 
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 class Replica:
     """The application, from the start of its lifespan to the end."""
 
-    def __init__(self, settings: Settings, compute: Compute) -> None:
+    def __init__(self, settings: Settings, compute: Compute, keys: Keys) -> None:
         self._compute = compute
-        self.app = create_app(settings, Models(settings, self._loaded))
+        self.app = create_app(settings, Models(settings, self._loaded), keys)
         self._life = contextlib.AsyncExitStack()
 
     async def start(self) -> None:

@@ -39,9 +39,9 @@ METRICS = openapi.operation(
 logger = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
-    """The ASGI application. Raises OptionError for unreadable keys."""
-    metrics, keys = Metrics(), Keys.of(settings)
+def create_app(settings: Settings, models: Models | None = None, keys: Keys | None = None) -> FastAPI:
+    """The ASGI application; `keys` are those of the settings unless given. Raises OptionError for unreadable keys."""
+    metrics, keys = Metrics(), keys or Keys.of(settings)
     jobs = Jobs(settings, models or Models(settings), metrics)
     app = FastAPI(
         title="lithophone", version=lithophone.__version__, lifespan=lambda app: _life(app, jobs),
