@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import httpx2
 import pytest
 
 from lithophone.pipeline.transcriber import Transcriber
@@ -120,6 +121,10 @@ def test_the_page_of_routes_has_every_field_and_asks_nothing_of_others(
         for one in methods.values():
             for content in one.get("requestBody", {}).get("content", {}).values():
                 assert all(f"<code>{name}</code>" in reply.text for name in content["schema"]["properties"])
+
+
+def test_load_balancers_may_ask_with_head(brief: Running) -> None:
+    assert [httpx2.head(f"{brief.url}{path}").status_code for path in ("/health", "/ready")] == [200, 200]
 
 
 def test_routes_may_be_read_without_a_key(tiny: Transcriber) -> None:

@@ -115,6 +115,9 @@ def _add_service_routes(app: FastAPI, jobs: Jobs) -> None:
         accepts = app.state.ready and not jobs.closed
         return JSONResponse({"status": "ready" if accepts else "not ready"}, 200 if accepts else 503)
 
+    for path, route in (("/health", health), ("/ready", ready)):  # load balancers ask so
+        app.add_api_route(path, route, methods=["HEAD"], include_in_schema=False)
+
     @app.get("/metrics", tags=["service"], response_class=Response, **METRICS)
     async def metrics(request: Request) -> Response:
         return Response(jobs.measured(), media_type=CONTENT_TYPE)
