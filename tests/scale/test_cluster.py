@@ -86,8 +86,11 @@ class Scaled:
         return [float(line.split()[-1]) for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
 
     def replicas(self) -> list[int]:
-        """Their processes, those of this server alone."""
-        return [pid for pid in descendants(self.process.pid) if name_of(pid).startswith("ray::ServeReplica")]
+        return self.actors("ServeReplica")
+
+    def actors(self, kind: str) -> list[int]:
+        """Processes of Ray, those of this server alone."""
+        return [pid for pid in descendants(self.process.pid) if name_of(pid).startswith(f"ray::{kind}")]
 
 
 def descendants(parent: int) -> set[int]:
@@ -266,6 +269,25 @@ def test_requests_wait_where_all_replicas_are_killed(server: Scaled, words: dict
         for pid in server.replicas():
             os.kill(pid, signal.SIGKILL)
         check(replies, words)
+
+
+def test_a_front_that_is_killed_is_started_again(server: Scaled, words: dict[str, str]) -> None:
+    [before] = server.actors("FrontActor")
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: before not in server.actors("FrontActor") and is_ready(server))
+    assert server.post("demo").json()["text"] == words["demo"]
+
+
+def test_what_cannot_be_served_is_named_before_ray_starts(tmp_path: Path) -> None:
+    for options, message in (
+        (["--model", "no-such-model"], "no-such-model' is neither a folder"),
+        (["--api-key-file", str(tmp_path / "absent")], "cannot be read"),
+    ):
+        command = [sys.executable, "-m", "lithophone", "serve", "--replicas", "2", "--port", "0", *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        assert done.returncode in (1, 2)
+        assert message in done.stderr
+        assert "Ray" not in done.stderr
 
 
 def test_nothing_of_users_is_in_logs_or_on_the_disk(server: Scaled, words: dict[str, str]) -> None:

@@ -17,6 +17,8 @@ import ray
 from ray import exceptions, serve
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from lithophone.errors import LithophoneError
+from lithophone.hub import resolve
 from lithophone.scale.compute import Compute, settings_of_replica
 from lithophone.scale.front import bound_socket
 from lithophone.scale.ray_actors import NAME, FrontActor, ServedReplica
@@ -39,18 +41,40 @@ ENVIRONMENT = {
 """Settings of Ray, unless the user has set them."""
 
 
+class ReplicaError(LithophoneError):
+    """Replicas that cannot be started."""
+
+
 def serve_replicas(settings: Settings, compute: Compute) -> None:
-    """Serve until SIGTERM or SIGINT, and finish what was accepted. Raises OSError where the address is taken."""
-    bound_socket(settings.host, settings.port).close()  # fails before Ray is started
+    """Serve until SIGTERM or SIGINT, and finish what was accepted.
+
+    Raises OSError where the address is taken, DownloadError for the model, ReplicaError.
+    """
+    _check(settings)
     _connect(settings, compute)
     try:
         front = _front_actor()
         _result(front.listen.remote(settings.host, settings.port))
         serve.start(proxy_location="Disabled")
-        serve.run(_application(settings, compute), name=NAME, route_prefix=None)
+        _deploy(settings, compute)
         _wait(front, _absolute(settings))
     finally:
         _disconnect(settings)
+
+
+def _check(settings: Settings) -> None:
+    """Fail before Ray is started."""
+    bound_socket(settings.host, settings.port).close()
+    Keys.of(settings)
+    if settings.ray_address is None and not settings.lazy:
+        resolve(next(iter(settings.folders.values())))  # downloads it, once for all replicas
+
+
+def _deploy(settings: Settings, compute: Compute) -> None:
+    try:
+        serve.run(_application(settings, compute), name=NAME, route_prefix=None)
+    except RuntimeError as error:
+        raise ReplicaError(f"the replicas cannot be started, as the lines above say ({error})") from error
 
 
 def _connect(settings: Settings, compute: Compute) -> None:

@@ -37,8 +37,10 @@ class ServedReplica:
     """Replica as a deployment of Ray Serve."""
 
     def __init__(self, settings: Settings, compute: Compute, keys: Keys) -> None:
+        from lithophone.runtime import keep_freed_memory
         from lithophone.scale.replica import Replica  # imports torch, which the front has no need of
 
+        keep_freed_memory()
         self._replica: Replica = Replica(settings, compute, keys)
         self._start = asyncio.Lock()
         self._has_started = False

@@ -33,7 +33,7 @@ class Models:
     """Thread-safe. `loader` takes a name or folder."""
 
     def __init__(self, settings: Settings, loader: Callable[[str], Transcriber] = load) -> None:
-        self._folders = dict(_named(model) for model in settings.model)
+        self._folders = settings.folders
         self._max = settings.max_models
         self._load = loader
         self._loaded: dict[str, _Loaded] = {}
@@ -93,9 +93,3 @@ class Models:
                 del self._loaded[min(idle, key=lambda name: self._loaded[name].used_at)]
             else:
                 self._changed.wait()
-
-
-def _named(model: str) -> tuple[str, str]:
-    """`ALIAS=FOLDER` -> name and folder; a bare name or folder is its own name."""
-    name, separator, folder = model.partition("=")
-    return (name, folder) if separator else (model, model)

@@ -113,6 +113,12 @@ class Settings:
             raise OptionError("wyoming is served by one process: give it to a server without replicas")
 
     @property
+    def folders(self) -> dict[str, str]:
+        """Models by name; `NAME=FOLDER`, or a name or folder that is its own name."""
+        parts = (model.partition("=") for model in self.model)
+        return {name: folder if separator else name for name, separator, folder in parts}
+
+    @property
     def is_scaled(self) -> bool:
         """Whether replicas of Ray Serve transcribe, and not this process."""
         return self.replicas > 1 or self.ray_address is not None
