@@ -64,11 +64,12 @@ class ChunkStream:
 class SileroVAD:
     """Silero VAD v6: 400 times real time on one core.
 
-    Loaded on first use. One session per thread: threads may share a detector, not a stream.
+    Loaded on first use. Threads may share a detector, not a stream.
     """
 
     def __init__(self) -> None:
-        self._local = threading.local()
+        self._loading = threading.Lock()
+        self._session: Any = None
 
     def stream(self) -> DetectorStream:
         return _SileroStream(self)
@@ -79,9 +80,10 @@ class SileroVAD:
         return np.concatenate([stream.push(samples), stream.flush()])
 
     def session(self) -> Any:
-        if not hasattr(self._local, "session"):
-            self._local.session = _new_session()
-        return self._local.session
+        with self._loading:
+            if self._session is None:
+                self._session = _new_session()
+        return self._session
 
 
 class _SileroStream(ChunkStream):
