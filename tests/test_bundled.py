@@ -100,6 +100,7 @@ def test_no_word_ends_behind_a_recording_of_broken_frames(bundled: Transcriber, 
     assert all(part.end_s <= n / RATE_HZ for part in (*transcript.words, *transcript.segments))
 
 
+@pytest.mark.full
 def test_batches_change_no_word(bundled: Transcriber) -> None:
     entries = read_entries(DEMO.parent / "demo.jsonl")
     files: list[Path] = [entry.audio for entry in entries]

@@ -141,7 +141,13 @@ def long_prompts(checkpoint: Checkpoint) -> list[list[int]]:
 
 @pytest.mark.parametrize(
     ("kind", "nested"),
-    [("base-yarn", False), ("plus-yarn", True), ("base-small", True), ("base-small", False), ("plus-small", False)],
+    [
+        ("base-yarn", False),
+        ("plus-yarn", True),
+        pytest.param("base-small", True, marks=pytest.mark.full),
+        pytest.param("base-small", False, marks=pytest.mark.full),
+        pytest.param("plus-small", False, marks=pytest.mark.full),
+    ],
 )
 def test_yarn_is_that_of_transformers_below_and_above_the_original_positions(
     tmp_path: Path, kind: str, nested: bool

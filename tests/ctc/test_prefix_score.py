@@ -121,7 +121,7 @@ def decode(model: GraniteSpeech, heard: torch.Tensor, weight: float) -> Reply:
     return reply
 
 
-@pytest.mark.parametrize("eos", [AUDIO - 1, AUDIO - 2])
+@pytest.mark.parametrize("eos", [AUDIO - 1, pytest.param(AUDIO - 2, marks=pytest.mark.full)])
 def test_confident_posteriors_are_decoded_and_then_the_reply_ends(eos: int) -> None:
     model = with_end(lively_model(), eos)
     heard = confident([3, 1, 4, 1, 5], model.config.text_config.vocab_size)

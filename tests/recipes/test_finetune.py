@@ -103,6 +103,7 @@ def test_peft_reads_the_adapters_into_transformers(finetune: ModuleType, folder:
     assert (plain - wanted).abs().max() > 1e-3
 
 
+@pytest.mark.full
 def test_a_resumed_run_equals_an_unbroken_one(finetune: ModuleType, folder: Path, tmp_path: Path) -> None:
     run(finetune, folder, tmp_path / "whole", "--steps 6 --cooldown 1 --lr 1e-3 --evaluate-every 3 --save-every 2")
     run(finetune, folder, tmp_path / "parts", "--steps 4 --cooldown 1 --lr 1e-3 --evaluate-every 3 --save-every 2")

@@ -137,6 +137,7 @@ def test_eight_clips_by_heart(plus: ModuleType, speech: Path, tmp_path: Path, to
         assert [word.end_s for word in heard.words] == pytest.approx(wanted, abs=FRAME_S + 0.005)
 
 
+@pytest.mark.full
 def test_conversations_are_learned_too(plus: ModuleType, manifest: Path, base: Checkpoint, tmp_path: Path) -> None:
     length = "--steps 30 --warmup 5 --cooldown 5 --lr 4e-3 --batch-seconds 9 --row-frames 150 --dev-clips 4"
     mix = "--mix raw=0.2 times=0.2 speakers=0.5 keywords=0.1 clustered=0.5"

@@ -150,6 +150,7 @@ def test_a_table_of_sentences(translate: ModuleType, tmp_path: Path) -> None:
         run(translate, source, out, *two(tmp_path), "--pairs", f"en:fr={tmp_path / 'en-fr.tsv'}")
 
 
+@pytest.mark.full
 def test_a_killed_run_goes_on_where_it_was(translate: ModuleType, manifest: Path, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole.jsonl", tmp_path / "broken" / "out.jsonl"
     options = [*two(tmp_path), "--corpora", "cased"]

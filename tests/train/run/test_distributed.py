@@ -95,6 +95,7 @@ def test_counting_leaves_statistics_alone(tmp_path: Path) -> None:
         assert torch.equal(tensor, found[1][name]), name
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("case", ["plain", "accumulated", "sharded"])
 def test_two_ranks_equal_one_process(two_ranks: Path, tmp_path: Path, case: str) -> None:
     found, expected = result(two_ranks / case), one_process(tmp_path)
@@ -102,12 +103,14 @@ def test_two_ranks_equal_one_process(two_ranks: Path, tmp_path: Path, case: str)
     assert found["seconds"] == pytest.approx(expected["seconds"])
 
 
+@pytest.mark.full
 def test_slices_equal_copies_with_statistics_and_layers_computed_again(two_ranks: Path) -> None:
     whole, sharded = (result(two_ranks / case) for case in ("statistics", "sharded_statistics"))
     assert_same(sharded, whole)
     assert sharded["values"] == pytest.approx(whole["values"], abs=1e-5)
 
 
+@pytest.mark.full
 def test_slices_equal_copies_in_bfloat16(two_ranks: Path) -> None:
     """As far as sums in bfloat16 are equal in another order."""
     whole, sharded = (result(two_ranks / case) for case in ("bfloat16", "sharded_bfloat16"))
@@ -116,16 +119,19 @@ def test_slices_equal_copies_in_bfloat16(two_ranks: Path) -> None:
     assert sharded["values"] == pytest.approx(whole["values"], rel=0.02)
 
 
+@pytest.mark.full
 def test_all_ranks_stop_when_the_first_one_says_so(two_ranks: Path) -> None:
     assert [torch.load(two_ranks / f"stopped_{rank}.pt", weights_only=True) for rank in (0, 1)] == [4, 4]
 
 
+@pytest.mark.full
 def test_two_ranks_go_on_from_the_slices_of_one(two_ranks: Path, tmp_path: Path) -> None:
     found, whole = result(two_ranks / "from_one"), one_process(tmp_path)
     assert found["step"] == 4
     assert_same(found, {**whole, "told": whole["told"][2:]})
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("shard", [True, False], ids=["sharded", "not sharded"])
 def test_one_rank_goes_on_from_the_slices_of_two(two_ranks: Path, tmp_path: Path, one_rank: None, shard: bool) -> None:
     (tmp_path / "run").mkdir()
