@@ -173,3 +173,11 @@ def test_japanese_is_raw_unless_punctuation_is_asked_for(bundled: Transcriber) -
     as_it_comes, raw = bundled.transcribe(file, language="ja"), bundled.transcribe(file, language="ja", punctuate=False)
     assert as_it_comes == raw
     assert as_it_comes != bundled.transcribe(file, language="ja", punctuate=True)
+
+
+def test_japanese_is_raw_where_no_language_is_given(bundled: Transcriber) -> None:
+    file = DEMO.parent / "ja.flac"
+    as_it_comes = bundled.transcribe(file)
+    assert as_it_comes == bundled.transcribe(file, punctuate=False)
+    assert as_it_comes != bundled.transcribe(file, punctuate=True)
+    assert bundled.transcribe(DEMO).text.endswith(".")

@@ -76,10 +76,8 @@ class EncodedBatch:
         audio, counts = model.project(rows_of(self.output, rows))
         n_audio: list[int] = counts.tolist()
         slot = self.checkpoint.tokenizer.audio_id
-        prompts = [
-            (*self.requests[row].before, *[slot] * n, *self.requests[row].behind)
-            for row, n in zip(rows, n_audio, strict=True)
-        ]
+        texts = [self.requests[row].prompt_for(self.character_text(row)) for row in rows]
+        prompts = [(*before, *[slot] * n, *behind) for (before, behind), n in zip(texts, n_audio, strict=True)]
         return list(zip(model.embed(prompts, audio, counts), n_audio, strict=True))
 
     def character_text(self, row: int) -> str:

@@ -7,7 +7,7 @@ Modules behind this one read no options.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lithophone.audio.features import FRAME_S, audio_embedding_count, frame_count
@@ -36,6 +36,8 @@ class Request:
     """Prompt ids before the audio; none in a nar model."""
     behind: tuple[int, ...]
     """Prompt ids behind the audio."""
+    kana_prompt: tuple[tuple[int, ...], tuple[int, ...]] | None
+    """Instead of `before` and `behind` where the encoder's characters are kana."""
     bias: EncoderBias | None
     """Language conditioning of the encoder, (1, 1, labels)."""
     text_language: str | None
@@ -51,6 +53,12 @@ class Request:
     limit_s: float
     min_confidence: float
     """Mean posterior of the character head's best path below which a window has a warning."""
+
+    def prompt_for(self, characters: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Prompt ids before and behind audio with these characters."""
+        if self.kana_prompt is not None and japanese.is_mostly_kana(characters):
+            return self.kana_prompt
+        return self.before, self.behind
 
     @property
     def task_name(self) -> str:
@@ -69,6 +77,7 @@ def resolve_request(checkpoint: Checkpoint, options: TranscribeOptions) -> Reque
         decoder=decoder,
         before=before,
         behind=behind,
+        kana_prompt=_kana_prompt(checkpoint, options, task),
         bias=_encoder_bias(checkpoint, options, task),
         text_language=options.text_language,
         word_times=options.word_timestamps or isinstance(task, WordTimes),
@@ -169,6 +178,16 @@ def _prompt(checkpoint: Checkpoint, task: Task) -> tuple[tuple[int, ...], tuple[
         raise OptionError(f"the prompt takes {len(ids)} positions, the model has {limit}: name fewer keywords")
     at = ids.index(checkpoint.tokenizer.audio_id)
     return tuple(ids[:at]), tuple(ids[at + 1 :])
+
+
+def _kana_prompt(
+    checkpoint: Checkpoint, options: TranscribeOptions, task: Task
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """The raw prompt, where Japanese is raw by default and no language is given; the others share their letters."""
+    given = options.text_language is not None or options.punctuate is not None
+    if given or not isinstance(task, Transcribe) or "ja" not in checkpoint.raw_languages:
+        return None
+    return _prompt(checkpoint, replace(task, punctuate=False)) if "characters" in ctc_heads(checkpoint) else None
 
 
 def _keyword_trie(task: Task) -> KeywordTrie:

@@ -25,6 +25,11 @@ def is_japanese(text: str, language: str | None = None) -> bool:
     return bool(KANA.search(text) or (language == "ja" and _HAN.search(text)))
 
 
+def is_mostly_kana(text: str) -> bool:
+    """Whether more than half of the text is kana, without spaces."""
+    return 2 * sum(map(len, KANA.findall(text))) > len("".join(text.split()))
+
+
 def can_read() -> bool:
     """Whether library and dictionary are installed."""
     return all(importlib.util.find_spec(name) for name in ("sudachipy", "sudachidict_small"))
