@@ -501,7 +501,9 @@ def load_checkpoint_of(folder: Path, penalty: float) -> Checkpoint:
 
 def test_a_penalty_that_cannot_be_is_refused(folder: Path) -> None:
     (folder / "generation_config.json").write_text(json.dumps({"foreign_penalty": "much"}))
-    with pytest.raises(ConfigError, match=r"generation_config.json: foreign_penalty is 'much': it must be 0 nats"):
+    with pytest.raises(
+        ConfigError, match=r"generation_config.json: foreign_penalty is 'much': it must be from 0 to 100 nats"
+    ):
         load_checkpoint(folder)
 
 

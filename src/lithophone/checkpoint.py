@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lithophone.audio import features
-from lithophone.decode.options import MAX_BEAMS, BeamSearch, check_number, check_whole
+from lithophone.decode.options import MAX_BEAMS, BeamSearch, check_nats, check_number, check_whole
 from lithophone.errors import CheckpointError, ConfigError, OptionError
 from lithophone.files import write_json
 from lithophone.languages import LANGUAGES
@@ -80,7 +80,7 @@ class GenerationSettings:
         asked = {name: values[name] for name in BEAM_SETTINGS if values.get(name) is not None}
         beams, nats = asked.setdefault("num_beams", 1), values.get("foreign_penalty") or 0.0
         check_whole("num_beams", beams, most=MAX_BEAMS)
-        check_number("foreign_penalty", nats, lambda value: 0 <= value < math.inf, "0 nats or more")
+        check_nats("foreign_penalty", nats)
         ids = values.get("language_ids") or False
         if not isinstance(ids, bool):
             raise OptionError(f"language_ids is {ids!r}: it must be true or false")

@@ -11,10 +11,12 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import yaml
 from prometheus_client import generate_latest
 
+import lithophone
 from lithophone.cli.options import NAMES
 from lithophone.pipeline.transcriber import Transcriber
 from lithophone.scale.front import Front
@@ -23,6 +25,7 @@ from lithophone.server.app import create_app
 from lithophone.server.settings import Settings
 from tests.conftest import ROOT
 from tests.server.running import Running, Short, running
+from tests.sounds import silence, tone
 
 TEXT = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8000"
@@ -111,3 +114,18 @@ def test_javascript_is_javascript() -> None:
 def test_the_error_body_is_the_one_that_is_described(server: Running) -> None:
     reply = server.post("/v1/audio/transcriptions", data={"lanugage": "de"}, files={"file": b"x"})
     assert set(json.loads(reply.content)["error"]) == {"message", "type", "param", "code"}
+
+
+def test_the_lines_of_live_captions_run(
+    tiny: Transcriber, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "docs" / "captions.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    monkeypatch.setattr(lithophone, "load", lambda: tiny)
+    short = block.replace('language="en"', 'language="en", max_new_tokens=5, decode="greedy"')
+    assert short != block
+    speech = np.concatenate([silence(0.6), tone(0.8, frequency_hz=320), silence(1.2)])
+    ran: dict[str, Any] = {"blocks": np.array_split(speech, 40)}
+    exec(short, ran)
+    assert capsys.readouterr().out.strip()
+    assert isinstance(ran["events"], list)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,7 +16,7 @@ from lithophone.errors import OptionError
 SMOOTHING = 9
 """Chunks (0.3 s) averaged around a cut."""
 
-MIN_LIMIT_S = 1.0
+MIN_LIMIT_S, MAX_LIMIT_S = 1.0, 86_400.0
 
 UNDECIDED_S = 60.0
 """Seconds buffered at most, or 1.3 limits; then a run counts as speech."""
@@ -81,8 +80,10 @@ class Segmenter:
 
     def change(self, limit_s: float, detection: Detection) -> None:
         """New settings from here on, for the stretch under way too."""
-        if not MIN_LIMIT_S <= limit_s < math.inf:
-            raise OptionError(f"limit_s is {limit_s!r}: windows are {MIN_LIMIT_S} s or longer, 30 s are usual")
+        if not MIN_LIMIT_S <= limit_s <= MAX_LIMIT_S:
+            raise OptionError(
+                f"limit_s is {limit_s!r}: windows are {MIN_LIMIT_S:g} to {MAX_LIMIT_S:g} s long, 30 s are usual"
+            )
         self._limit = int(limit_s * RATE_HZ)
         self._max_held = int(max(UNDECIDED_S, 1.3 * limit_s) * RATE_HZ)
         self._detection, self._padding = detection, min(PADDING, detection.silence)

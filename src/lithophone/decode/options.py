@@ -64,7 +64,7 @@ class Speculative(Budget):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tau_ctc is not None:
-            check_number("tau_ctc", self.tau_ctc, _is_nats, f"from 0 to {MAX_NATS:g} nats, or None")
+            check_nats("tau_ctc", self.tau_ctc, ", or None")
         if self.tau_slm is not None:
             check_number("tau_slm", self.tau_slm, _is_share, "above 0 and at most 1, or None")
         check_whole("lookahead", self.lookahead)
@@ -123,7 +123,7 @@ class BeamSearch(Budget):
         check_number("length_penalty", self.length_penalty, lambda value: -10 <= value <= 10, "from -10 to 10")
         check_number("ctc_weight", self.ctc_weight, lambda value: 0 <= value < 1, "from 0 to below 1")
         for name, reason in NEED_CTC.items():
-            check_number(name, getattr(self, name), _is_nats, f"from 0 to {MAX_NATS:g} nats")
+            check_nats(name, getattr(self, name))
             if getattr(self, name) and not self.ctc_weight:
                 raise OptionError(
                     f"{name} is {getattr(self, name)!r} and ctc_weight 0: {reason}, so ctc_weight has to be above 0 "
@@ -196,6 +196,11 @@ def _is_finite(value: object) -> TypeGuard[float]:
 
 def _is_share(value: float) -> bool:
     return 0 < value <= 1
+
+
+def check_nats(name: str, value: object, more: str = "") -> None:
+    """OptionError unless a weight or penalty in nats is usual; `more` is allowed as well."""
+    check_number(name, value, _is_nats, f"from 0 to {MAX_NATS:g} nats{more}")
 
 
 def _is_nats(value: float) -> bool:

@@ -7,13 +7,12 @@ A decoder field that is None comes from the checkpoint's `generation_config.json
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from lithophone.audio.segmenter import MIN_LIMIT_S
+from lithophone.audio.segmenter import MAX_LIMIT_S, MIN_LIMIT_S
 from lithophone.decode.options import (
     CTC,
     BeamSearch,
@@ -22,6 +21,7 @@ from lithophone.decode.options import (
     Greedy,
     Sampling,
     Speculative,
+    check_nats,
     check_number,
     check_whole,
 )
@@ -110,11 +110,11 @@ class TranscribeOptions:
             _check_kind(name, getattr(self, name), kinds)
         object.__setattr__(self, "keywords", clean_keywords(_words(self.keywords)))
         check_whole("batch_size", self.batch_size)
-        check_number("limit_s", self.limit_s, _is_length, f"finite and at least {MIN_LIMIT_S:g} s; 30 are usual")
+        check_number("limit_s", self.limit_s, _is_length, f"from {MIN_LIMIT_S:g} to {MAX_LIMIT_S:g} s; 30 are usual")
         if self.max_new_tokens is not None:
             check_whole("max_new_tokens", self.max_new_tokens)
         if self.foreign_penalty is not None:
-            check_number("foreign_penalty", self.foreign_penalty, lambda nats: 0 <= nats < math.inf, "0 nats or more")
+            check_nats("foreign_penalty", self.foreign_penalty)
         if self.task != "translate" and self.to is not None:
             raise OptionError(f"to={self.to!r} goes with task 'translate', and the task is {self.task!r}")
         if self.task == "translate" and self.word_timestamps:
@@ -182,7 +182,7 @@ def options_with(options: TranscribeOptions | None, changes: dict[str, Any]) -> 
 
 
 def _is_length(seconds: float) -> bool:
-    return MIN_LIMIT_S <= seconds < math.inf
+    return MIN_LIMIT_S <= seconds <= MAX_LIMIT_S
 
 
 def fields_of(kind: type[Any]) -> frozenset[str]:
