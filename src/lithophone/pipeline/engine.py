@@ -204,7 +204,7 @@ class Engine:
 
     def _begin_encoding(self) -> _Encoding | None:
         """The first waiting utterance and those nearest in length, if there is room and the encoder is free."""
-        if not self._waiting or self._encoding or self._ready or not self._may_encode(self._waiting[0]):
+        if not self._waiting or self._encoding or not self._may_encode(self._waiting[0]):
             return None
         self._turn = max(self._turn, self._waiting[0].turn)
         chosen = self._batch_of_like_length()
@@ -213,8 +213,10 @@ class Engine:
         return self._encoding
 
     def _may_encode(self, first: Pending) -> bool:
-        """Whether it has a place, or another caller decodes meanwhile."""
-        return self._has_place(first) or (self._on_cpu and self._turns.wanted)
+        """Whether it has a place, or another caller decodes meanwhile and less than a batch is ready."""
+        if not self._ready and self._has_place(first):
+            return True
+        return self._on_cpu and self._turns.wanted and len(self._ready) < first.batch_size
 
     def _encode(self, encoding: _Encoding) -> None:
         chosen = encoding.chosen
