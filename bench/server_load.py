@@ -1,13 +1,16 @@
 """Many clients of a server at once, against the same requests one at a time: words, throughput, latency, memory.
 
-    python bench/server_load.py --clients 50 --seconds 60 --manifest ../shared/speech/dev.jsonl
+    python bench/server_load.py --clients 50 --seconds 60 --rounds 10 --manifest ../shared/speech/dev.jsonl
 
-Clips are short and of mixed languages; routes are mixed. Words must equal those of single requests.
+Clips are short and of mixed languages; routes are mixed. Words must equal those of single requests. At last a clip is
+sent while ten long recordings are under way.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import itertools
 import json
 import random
@@ -17,14 +20,20 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
+import soundfile
 
+from lithophone.audio.reader import load_audio
+from lithophone.audio.samples import RATE_HZ
 from lithophone.data.manifest import read_entries
 
 ROUTES = ("transcriptions", "stream", "asr")
+LONG_S = 300.0
 
 
 def main() -> None:
@@ -33,6 +42,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=24)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--rounds", type=int, default=2, help="of that many seconds, with all clients")
     parser.add_argument("--decode", default="greedy")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -41,16 +51,18 @@ def main() -> None:
         port = free.getsockname()[1]
     server = subprocess.Popen(
         [sys.executable, "-m", "lithophone", "serve", "--port", str(port), "--max-waiting", str(args.clients)],
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
         load = Load(f"http://127.0.0.1:{port}", clips, args.decode)
         load.wait()
-        found = {"single": load.run(1, args.seconds), "memory_mb": [memory_mb(server.pid)]}
-        found |= {f"{args.clients} clients": load.run(args.clients, args.seconds)}
-        found["memory_mb"].append(memory_mb(server.pid))
-        found |= {f"{args.clients} clients again": load.run(args.clients, args.seconds)}
-        found["memory_mb"].append(memory_mb(server.pid))
+        found: dict[str, Any] = {"single": load.run(1, args.seconds), "memory_mb": [memory_mb(server.pid)]}
+        found["rounds"] = []
+        for _ in range(args.rounds):
+            found["rounds"].append(load.run(args.clients, args.seconds))
+            found["memory_mb"].append(memory_mb(server.pid))
+        found["beside_long"] = load.beside_long()
     finally:
         server.terminate()
         server.wait(timeout=90)
@@ -119,6 +131,32 @@ class Load:
             "p95_s": round(sorted(times)[int(0.95 * (len(times) - 1))], 2),
         }  # fmt: skip
 
+    def beside_long(self) -> dict[str, float]:
+        """Seconds for a clip on an idle server, and beside ten recordings of `LONG_S`; medians."""
+        recording = joined([data for data, _, _ in self.clips], LONG_S)
+        lang = self.clips[0][1]
+
+        def long() -> None:
+            with contextlib.suppress(httpx2.TransportError):  # the server ends
+                httpx2.post(f"{self.url}/asr", params={"language": lang, "decode": self.decode},
+                            files={"audio_file": recording}, timeout=600)  # fmt: skip
+
+        idle_s = self._clip_s()
+        for _ in range(10):
+            threading.Thread(target=long, daemon=True).start()
+        time.sleep(5.0)
+        busy_s = self._clip_s()
+        return {"idle_s": round(idle_s, 2), "busy_s": round(busy_s, 2), "ratio": round(busy_s / idle_s, 2)}
+
+    def _clip_s(self) -> float:
+        times = []
+        with httpx2.Client(timeout=600) as http:
+            for _ in range(5):
+                began = time.monotonic()
+                assert self.request(http, 0, "transcriptions") is not None
+                times.append(time.monotonic() - began)
+        return statistics.median(times)
+
     def request(self, http: httpx2.Client, clip: int, route: str) -> str | None:
         data, lang, _ = self.clips[clip]
         fields = {"language": lang, "decode": self.decode}
@@ -134,6 +172,14 @@ class Load:
         lines = [line.removeprefix("data: ") for line in reply.text.splitlines() if line.startswith("data: {")]
         done = [event for event in map(json.loads, lines) if event["type"] == "transcript.text.done"]
         return str(done[0]["text"]) if done else None
+
+
+def joined(clips: Iterable[bytes], seconds: float) -> bytes:
+    """A WAV file of clips, again and again."""
+    samples = np.concatenate([load_audio(io.BytesIO(data)) for data in clips])
+    file = io.BytesIO()
+    soundfile.write(file, np.resize(samples, round(seconds * RATE_HZ)), RATE_HZ, format="WAV")
+    return file.getvalue()
 
 
 def memory_mb(process: int) -> int:

@@ -12,6 +12,7 @@ from lithophone.runtime import training_dtype
 
 PROGRAM = """
 import sys
+import threading
 from lithophone.runtime import keep_freed_memory
 
 def resident_mib():
@@ -20,8 +21,25 @@ def resident_mib():
 
 before = resident_mib()
 kept = sys.argv[1] == "keep" and keep_freed_memory()
-blocks = [bytearray(b"x") * (64 << 20) for _ in range(2)]
-del blocks
+if sys.argv[2] == "threads":
+    together = threading.Barrier(8)
+    one_by_one = threading.Lock()
+
+    def work():
+        together.wait()
+        with one_by_one:
+            blocks = [bytearray(b"x") * (1 << 20) for _ in range(32)]
+            del blocks
+        together.wait()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+else:
+    blocks = [bytearray(b"x") * (64 << 20) for _ in range(2)]
+    del blocks
 print(int(kept), resident_mib() - before)
 """
 
@@ -29,10 +47,22 @@ print(int(kept), resident_mib() - before)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a setting of glibc")
 @pytest.mark.parametrize("asked", ["keep", "leave"])
 def test_what_is_freed_is_kept_when_asked_for(asked: str) -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM, asked], capture_output=True, text=True, check=True)
+    kept, grown_mib = measured(asked, "blocks")
+    assert kept == (grown_mib > 100)
+    assert asked == "keep" or not kept
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a setting of glibc")
+def test_threads_share_what_is_kept() -> None:
+    kept, grown_mib = measured("keep", "threads")
+    assert kept == (30 < grown_mib < 100)
+
+
+def measured(asked: str, what: str) -> tuple[bool, float]:
+    """Whether memory is kept, and MiB that the process has grown by."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM, asked, what], capture_output=True, text=True, check=True)
     kept, grown_mib = done.stdout.split()
-    assert bool(int(kept)) == (float(grown_mib) > 100)
-    assert asked == "keep" or kept == "0"
+    return bool(int(kept)), float(grown_mib)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def is_small(network: torch.nn.Module) -> bool:
 
 # --- memory
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 """glibc's `malloc.h`."""
 WHOLE = 2**31 - 1
 
@@ -80,12 +80,14 @@ WHOLE = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Make glibc keep freed memory until the process ends; False without glibc.
 
-    Otherwise the kernel maps and zeroes pages for every large tensor (`docs/performance.md`). For commands only:
-    libraries must not change it unasked.
+    Otherwise the kernel maps and zeroes pages for every large tensor (`docs/performance.md`). All threads share one
+    arena: each would keep the memory of the largest batch it ever computed. For commands only: libraries must not
+    change it unasked.
     """
     if not sys.platform.startswith("linux"):
         return False
     libc = ctypes.CDLL(None)
     if not (hasattr(libc, "gnu_get_libc_version") and hasattr(libc, "mallopt")):
         return False
-    return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, WHOLE))
+    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, WHOLE), (M_ARENA_MAX, 1))
+    return all(libc.mallopt(name, value) for name, value in settings)
