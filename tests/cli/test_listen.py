@@ -119,8 +119,12 @@ def test_a_second_interrupt_is_not_caught() -> None:
             assert stopped == [1]
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupt_twice()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupt_twice()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert stopped == [1]
 
 
