@@ -200,29 +200,27 @@ def test_no_more_are_decoded_together_than_any_of_them_allows(
     assert max(size for size, _ in sizes) > 2
 
 
-def test_windows_of_like_length_are_encoded_together(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    batches: list[list[float]] = []
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[list[float]]:
+    """Seconds of the windows in each batch of the encoder, as they come."""
+    found: list[list[float]] = []
     whole = EncodedBatch.__init__
 
     def counted(self: EncodedBatch, checkpoint: Checkpoint, some: Sequence[Utterance]) -> None:
-        batches.append([one.duration_s for one in some])
+        found.append([one.duration_s for one in some])
         whole(self, checkpoint, some)
 
     monkeypatch.setattr(EncodedBatch, "__init__", counted)
+    return found
+
+
+def test_windows_of_like_length_are_encoded_together(checkpoint: Checkpoint, batches: list[list[float]]) -> None:
     request = resolve_request(checkpoint, TranscribeOptions(decode="ctc", batch_size=2))
     decoded(Engine(checkpoint), [utterance(request, seconds) for seconds in (1.0, 3.0, 0.5, 2.9, 1.1, 0.6)])
     assert batches == [[1.1, 1.0], [3.0, 2.9], [0.6, 0.5]]
 
 
-def test_a_batch_has_little_padding(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    batches: list[list[float]] = []
-    encode = EncodedBatch.__init__
-
-    def counted(self: EncodedBatch, checkpoint: Checkpoint, some: Sequence[Utterance]) -> None:
-        batches.append([one.duration_s for one in some])
-        encode(self, checkpoint, some)
-
-    monkeypatch.setattr(EncodedBatch, "__init__", counted)
+def test_a_batch_has_little_padding(checkpoint: Checkpoint, batches: list[list[float]]) -> None:
     request = resolve_request(checkpoint, TranscribeOptions(decode="ctc"))
     decoded(Engine(checkpoint), [utterance(request, seconds) for seconds in (9.0, 1.0, 8.0, 3.0, 4.5)])
     assert batches == [[9.0, 8.0], [4.5, 3.0, 1.0]]
