@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -177,7 +177,10 @@ def replica(tiny: Transcriber, settings: Settings) -> Any:
 def two(tiny: Transcriber) -> Iterator[str]:
     """Every fourth call loses its replica, at once or after the first message."""
     settings = Settings(model=("tiny", "other=elsewhere"), max_upload_mb=5, cors_origin=("https://a.example",))
-    dies: Callable[[int], int | None] = lambda number: {1: 0, 3: 1}.get(number % 8)  # noqa: E731
+
+    def dies(number: int) -> int | None:
+        return {1: 0, 3: 1}.get(number % 8)
+
     with fronted(settings, LocalReplicas(replica(tiny, settings), replica(tiny, settings), dies=dies)) as url:
         yield url
 
@@ -209,10 +212,11 @@ def test_answers_are_those_of_one_process(two: str, server: Running, given: dict
 def test_many_requests_at_once_get_their_own_words(two: str, tiny: Transcriber) -> None:
     pitches = [200.0 + 60 * n for n in range(12)]
     expected = [tiny.transcribe(wav(pitch_hz=p), max_new_tokens=6, decode="greedy").text for p in pitches]
+
+    def sent(pitch_hz: float) -> httpx2.Response:
+        return httpx2.post(f"{two}{PATH}", data=FIELDS, files={"file": wav(pitch_hz=pitch_hz)}, timeout=60)
+
     with ThreadPoolExecutor(12) as threads:
-        sent = lambda p: httpx2.post(  # noqa: E731
-            f"{two}{PATH}", data=FIELDS, files={"file": wav(pitch_hz=p)}, timeout=60
-        )
         replies = list(threads.map(sent, pitches))
     assert [reply.json()["text"] for reply in replies] == expected
 
