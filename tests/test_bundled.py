@@ -168,6 +168,13 @@ def test_speech_of_another_language_than_the_one_given_has_a_warning(bundled: Tr
         assert codes(bundled.transcribe(DEMO.parent / name, language=language)) & UNRELIABLE, name
 
 
+def test_text_of_another_language_than_the_one_given_has_a_warning(bundled: Transcriber) -> None:
+    for decode in (None, "ctc"):
+        assert "other_language" in codes(bundled.transcribe(DEMO, language="fr", decode=decode))
+    for entry in read_entries(DEMO.parent / "languages.jsonl"):
+        assert "other_language" not in codes(bundled.transcribe(entry.audio, language=entry.lang))
+
+
 def test_japanese_is_raw_unless_punctuation_is_asked_for(bundled: Transcriber) -> None:
     file = DEMO.parent / "ja.flac"
     as_it_comes, raw = bundled.transcribe(file, language="ja"), bundled.transcribe(file, language="ja", punctuate=False)

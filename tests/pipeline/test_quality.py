@@ -33,6 +33,7 @@ def silent(n: int) -> tuple[Word, ...]:
     return tuple(Word(f"w{i}", float(i), i + 1.0, 1e-4) for i in range(n))
 
 
+FRENCH = "le bac part à neuf heures"
 SPELLED = {"text": "A stone that sings.", "ctc_text": "a stone that sings"}
 
 
@@ -54,6 +55,15 @@ SPELLED = {"text": "A stone that sings.", "ctc_text": "a stone that sings"}
         ({**SPELLED, "ctc_confidence": 0.8, "min_confidence": 0.75}, []),
         ({**SPELLED, "ctc_confidence": 0.1}, []),
         ({**SPELLED, "ctc_confidence": None, "min_confidence": 0.75}, []),
+        ({"text": FRENCH, "language": "en"}, ["other_language"]),
+        ({"text": FRENCH.upper(), "language": "en_GB"}, ["other_language"]),
+        ({"text": "el barco sale a las nueve", "language": "de"}, ["other_language"]),
+        ({"text": "潮が満ちると船は九時に出ます。", "language": "zh-CN"}, ["other_language"]),
+        ({"text": FRENCH, "language": "fr"}, []),
+        ({"text": FRENCH, "language": "fr-CA"}, []),
+        ({"text": FRENCH, "language": None}, []),
+        ({"text": "oui merci", "language": "en"}, []),
+        ({"text": "Mister Jahn Dash would had then leasure.", "language": "en"}, []),
         ({"text": "Yes.", "ctc_text": "yes", "ctc_confidence": 0.7, "min_confidence": 0.75}, []),
         ({"aligned": silent(4)}, ["text_without_speech"]),
         ({"has_speech": False, "aligned": silent(4)}, ["text_without_speech"]),
@@ -61,6 +71,12 @@ SPELLED = {"text": "A stone that sings.", "ctc_text": "a stone that sings"}
 )
 def test_every_finding_has_a_code(values: dict[str, Any], expected: list[str]) -> None:
     assert codes(**values) == expected
+
+
+def test_the_message_names_both_languages() -> None:
+    result = WindowResult(1.0, 2.0, Reply((1,), True, (0.0,)), ParsedReply(FRENCH), has_speech=True, language="en")
+    (warning,) = warnings_of(result)
+    assert warning.message == "the text is French, not English"
 
 
 def test_messages_have_numbers() -> None:

@@ -326,6 +326,7 @@ class Engine:
             ctc_text=ctc_text if request.is_spelled else None,
             ctc_confidence=confidence_of(log_prob for _, log_prob in path),
             min_confidence=request.min_confidence,
+            language=request.text_language,
         )
         if not request.word_times:
             return result

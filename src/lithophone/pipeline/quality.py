@@ -8,6 +8,7 @@
                          words with very low acoustic confidence (the times are theirs)
     disagreement         the reply differs from the character head's best path
     low_confidence       the mean posterior of that path is below the checkpoint's `min_confidence`
+    other_language       the text is in another language of the family than the one given
     speech_without_text  labels on that path, but an empty reply
     malformed            tags of the reply could not be parsed
     no_word_times        word times were requested, and the words have none
@@ -24,7 +25,9 @@ from itertools import groupby
 from lithophone.ctc.characters import character_labels
 from lithophone.ctc.forced_alignment import edit_distance
 from lithophone.ctc.pronunciation import spoken_text
+from lithophone.languages import LANGUAGES, base_language
 from lithophone.pipeline.utterance import WindowResult
+from lithophone.text.language_identification import language_probabilities
 from lithophone.text.replies import ParsedReply
 from lithophone.transcript import Segment, TranscriptWarning, Word
 
@@ -44,6 +47,9 @@ most.
 
 SHORTEST_TEXT = 12
 """Characters: in shorter texts one word can be most of them, and the mean posterior is unsteady."""
+
+OTHER_LANGUAGE = 0.01
+"""Probability of the language given below which a text of `SHORTEST_TEXT` characters or more is in another one."""
 
 LOW_CONFIDENCE = 0.01
 LOW_CONFIDENCE_WORDS = 4
@@ -92,6 +98,8 @@ def _findings(result: WindowResult) -> Iterator[tuple[str, str]]:
     if text and result.ctc_text and len(result.ctc_text) >= SHORTEST_TEXT and _is_unsure(result):
         mean = f"the mean posterior of the character head is {result.ctc_confidence:.2f}"
         yield "low_confidence", f"{mean}: many words may be wrong, or the spoken language is not the one given"
+    if found := _other_language(result):
+        yield "other_language", f"the text is {LANGUAGES[found]}, not {LANGUAGES[base_language(result.language)]}"
     if result.has_speech and not text:
         yield "speech_without_text", "there is speech, but the reply is empty"
     if result.parsed.malformed:
@@ -102,6 +110,15 @@ def _findings(result: WindowResult) -> Iterator[tuple[str, str]]:
 
 def _is_unsure(result: WindowResult) -> bool:
     return result.ctc_confidence is not None and result.ctc_confidence < result.min_confidence
+
+
+def _other_language(result: WindowResult) -> str | None:
+    """Code of the text's language where it is not the one given."""
+    given = base_language(result.language)
+    if given not in LANGUAGES or len(result.parsed.text) < SHORTEST_TEXT:
+        return None
+    probabilities = language_probabilities(result.parsed.text)
+    return next(iter(probabilities)) if probabilities[given] < OTHER_LANGUAGE else None
 
 
 def loops(ids: Sequence[int]) -> bool:

@@ -54,6 +54,8 @@ class WindowResult:
     """Geometric mean posterior of that path's labels; None without `ctc_text`."""
     min_confidence: float = 0.0
     """Of the request."""
+    language: str | None = None
+    """Of the text, as the request gives it."""
     aligned: tuple[Word, ...] = ()
     """Timed words with acoustic confidence."""
     untimed: str = ""
