@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from lithophone.audio.features import HOP_LENGTH
+from lithophone.audio.samples import RATE_HZ
 from lithophone.checkpoint import Checkpoint
 from lithophone.ctc.confidence import confidence_of
 from lithophone.decode.options import token_budget
@@ -31,8 +32,17 @@ from lithophone.pipeline.utterance import Utterance, WindowResult
 from lithophone.pipeline.word_times import with_words
 from lithophone.text.prompts import parse_reply
 
+ENCODED_S = 16.0
+"""Seconds of a batch for the encoder on a CPU, padding included, unless a window is longer.
+
+A CPU gains nothing from more, and what arrives meanwhile waits for less.
+"""
+
 PADDING = 1.25
 """Most samples of a batch for the encoder, with padding, relative to those of its utterances."""
+
+FIRST_WEIGHT = 8.0
+"""A recording's first utterance counts as an eighth: it goes in front, but not before all that wait for long."""
 
 RETRY_BUDGET = 2
 """Factor of the token budget when a cut reply is decoded once more."""
@@ -43,14 +53,21 @@ class Pending:
 
     def __init__(self, utterance: Utterance, number: int) -> None:
         self.utterance, self.number = utterance, number
-        self.turn = 0
-        """Place in line, shared by recordings: lower first."""
+        self.turn = 0.0
+        """In seconds of audio: lower first."""
+        self.is_first = True
+        """Whether it is its recording's first."""
         self.result: WindowResult | None = None
         self.cancelled = False
 
     @property
     def done(self) -> bool:
         return self.result is not None
+
+    @property
+    def order(self) -> tuple[float, bool, int]:
+        """Place in line."""
+        return self.turn, not self.is_first, self.number
 
     @property
     def batch_size(self) -> int:
@@ -94,16 +111,16 @@ class _Running:
 class Engine:
     """Decodes utterances of any requests together; a request's `batch_size` bounds all that are decoded with it.
 
-    Recordings take turns, one utterance each (start-time fair queueing), so that a short one does not wait for all of a
-    long one. With several callers on a CPU, one encodes the next batch while another decodes.
+    Recordings take turns by seconds of audio (self-clocked fair queueing, Golestani 1994), so that a short one does not
+    wait for a long one. With several callers on a CPU, one encodes the next batch while another decodes.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self._numbers = itertools.count()
-        self._turn = 0
-        """Of the utterance encoded last."""
-        self._last_turns: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._turn = 0.0
+        """Of the next recording: the lowest of those that wait for a place, or behind other recordings' first."""
+        self._last_turns: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
         """Turn of the latest utterance of every recording."""
         self._turns = _Turns()
         self._least_size = 2 * HOP_LENGTH * checkpoint.config.encoder_config.context_size
@@ -112,13 +129,18 @@ class Engine:
         self._arrived: deque[Pending] = deque()
         self._waiting: list[Pending] = []
         self._encoding: _Encoding | None = None
-        self._ready: deque[_Encoded] = deque()
+        self._ready: list[_Encoded] = []
         self._running: list[_Running] = []
         self._scheduler: Scheduler | None = None
 
     @property
     def busy(self) -> bool:
         return bool(self._arrived or self._waiting or self._encoding or self._ready or self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Utterances of all callers that are not in the encoder yet."""
+        return len(self._arrived) + len(self._waiting)
 
     def submit(self, utterance: Utterance) -> Pending:
         """Queue an utterance. Raises PromptError where it exceeds the model's positions."""
@@ -171,25 +193,39 @@ class Engine:
             if ended.encoded is None:
                 self._waiting += ended.chosen
             else:
-                self._ready.extend(ended.encoded)
+                self._make_ready(ended.encoded)
+        self._turn = max(self._turn, min(self._open_turns(), default=0.0))
         while self._arrived:
             pending = self._arrived.popleft()
-            pending.turn = self._next_turn(pending.utterance.recording)
+            self._place_in_line(pending)
             self._waiting.append(pending)
         self._waiting = _in_turn(pending for pending in self._waiting if not pending.cancelled)
-        self._ready = deque(encoded for encoded in self._ready if not encoded.pending.cancelled)
+        self._ready = [encoded for encoded in self._ready if not encoded.pending.cancelled]
         for running in [running for running in self._running if running.pending.cancelled]:
             assert self._scheduler is not None, "what runs is in the scheduler"
             self._scheduler.cancel(running.group)
             self._running.remove(running)
 
-    def _next_turn(self, recording: Any) -> int:
-        """One behind the recording's latest utterance, or behind the utterance encoded last."""
-        if recording is None:
-            return self._turn + 1
-        turn = max(self._turn, self._last_turns.get(recording, 0)) + 1
-        self._last_turns[recording] = turn
-        return turn
+    def _place_in_line(self, pending: Pending) -> None:
+        """Its seconds behind its recording's latest utterance, or in front where it is the first."""
+        recording, seconds = pending.utterance.recording, pending.utterance.duration_s
+        before = None if recording is None else self._last_turns.get(recording)
+        pending.is_first = before is None
+        if before is None:
+            pending.turn = self._turn
+            self._turn += seconds / FIRST_WEIGHT
+        else:
+            pending.turn = max(self._turn, before) + seconds
+        if recording is not None:
+            self._last_turns[recording] = pending.turn
+
+    def _open_turns(self) -> Iterator[float]:
+        """Turns of those that have neither a place nor a result."""
+        waiting = [*self._waiting, *(self._encoding.chosen if self._encoding else ())]
+        return (pending.turn for pending in (*waiting, *(one.pending for one in self._ready)) if not pending.done)
+
+    def _make_ready(self, encoded: Iterable[_Encoded]) -> None:
+        self._ready = sorted((*self._ready, *encoded), key=lambda one: one.pending.order)
 
     def _start_over(self) -> None:
         """Requeue all that is not done, and drop the scheduler, whose state is undefined."""
@@ -206,17 +242,17 @@ class Engine:
         """The first waiting utterance and those nearest in length, if there is room and the encoder is free."""
         if not self._waiting or self._encoding or not self._may_encode(self._waiting[0]):
             return None
-        self._turn = max(self._turn, self._waiting[0].turn)
         chosen = self._batch_of_like_length()
         self._waiting = [pending for pending in self._waiting if pending not in chosen]
         self._encoding = _Encoding(chosen)
         return self._encoding
 
     def _may_encode(self, first: Pending) -> bool:
-        """Whether it has a place, or another caller decodes meanwhile and less than a batch is ready."""
+        """Whether it has a place, or another caller decodes meanwhile and less than a batch precedes it."""
         if not self._ready and self._has_place(first):
             return True
-        return self._on_cpu and self._turns.wanted and len(self._ready) < first.batch_size
+        before = sum(one.pending.order < first.order for one in self._ready)
+        return self._on_cpu and self._turns.wanted and before < first.batch_size
 
     def _encode(self, encoding: _Encoding) -> None:
         chosen = encoding.chosen
@@ -226,22 +262,30 @@ class Engine:
             open_rows = [row for row in range(len(chosen)) if row not in results]
             requests = batch.decode_requests(open_rows)
             encoded = [_Encoded(chosen[row], batch, row, one) for row, one in zip(open_rows, requests, strict=True)]
-            encoding.encoded = sorted(encoded, key=lambda one: (one.pending.turn, one.pending.number))
+            encoding.encoded = encoded
             for row, result in results.items():
                 chosen[row].result = result
         finally:
             encoding.ended.set()
 
     def _batch_of_like_length(self) -> list[Pending]:
-        """Longest first; at most the smallest `batch_size` in it, and little padding."""
+        """Longest first; at most the smallest `batch_size` in it, little padding, and nothing that can wait beside a
+        recording's first.
+        """
         first = self._waiting[0]
-        chosen: list[Pending] = []
-        for pending in sorted(self._waiting, key=lambda other: abs(other.size - first.size)):
+        chosen = [first]
+        alike = [pending for pending in self._waiting[1:] if pending.is_first == first.is_first]
+        for pending in sorted(alike, key=lambda other: abs(other.size - first.size)):
             more = [*chosen, pending]
-            sizes = [max(other.size, self._least_size) for other in more]
-            if len(more) <= min(other.batch_size for other in more) and max(sizes) * len(sizes) <= PADDING * sum(sizes):
+            if len(more) <= min(other.batch_size for other in more) and self._is_batch(more):
                 chosen = more
         return sorted(chosen, key=lambda pending: -pending.size)
+
+    def _is_batch(self, chosen: list[Pending]) -> bool:
+        """Whether there is little padding and, on a CPU, not too much to encode at once."""
+        sizes = [max(pending.size, self._least_size) for pending in chosen]
+        padded = max(sizes) * len(sizes)
+        return padded <= PADDING * sum(sizes) and not (self._on_cpu and padded > ENCODED_S * RATE_HZ)
 
     # --- decode
 
@@ -264,7 +308,7 @@ class Engine:
             if scheduler is None:
                 return
             self._running.append(_Running(encoded, scheduler.submit(encoded.decode)))
-            self._ready.popleft()
+            self._ready.pop(0)
 
     def _has_place(self, pending: Pending) -> bool:
         together = [pending, *(running.pending for running in self._running)]
@@ -294,7 +338,7 @@ class Engine:
             encoded, reply = running.encoded, running.group.reply()
             retry = self._retry(encoded, reply)
             if retry is not None:
-                self._ready.appendleft(retry)
+                self._make_ready([retry])
                 continue
             text_reply = self.checkpoint.tokenizer.decode(reply.ids), reply
             running.pending.result = self._result(encoded.batch, encoded.row, text_reply)
@@ -335,7 +379,7 @@ class Engine:
 
 
 def _in_turn(pending: Iterable[Pending]) -> list[Pending]:
-    return sorted(pending, key=lambda one: (one.turn, one.number))
+    return sorted(pending, key=lambda one: one.order)
 
 
 class _Turns:

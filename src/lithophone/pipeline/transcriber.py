@@ -174,7 +174,7 @@ class Transcriber:
         batches = 1
         try:
             while True:
-                _fill(queue, items, batches)
+                self._fill(queue, items, batches)
                 if not queue:
                     return
                 while not queue[0].done:
@@ -189,6 +189,25 @@ class Transcriber:
             for item in queue:
                 if isinstance(item, _Window):
                     self.engine.cancel(item.pending)
+
+    def _fill(self, queue: deque[_Item], items: Iterator[_Item], batches: int) -> None:
+        """Read ahead `batches` of windows."""
+        own = [item.pending.utterance for item in queue if isinstance(item, _Window)]
+        while not self._is_enough(own, batches):
+            item = next(items, None)
+            if item is None:
+                return
+            queue.append(item)
+            own += [item.pending.utterance] if isinstance(item, _Window) else []
+
+    def _is_enough(self, own: list[Utterance], batches: int) -> bool:
+        """Whether `batches` wait, of all callers, or this one has as much as `LOOK_AHEAD_FULL` of full windows."""
+        if not own:
+            return False
+        request = own[-1].request
+        full_s = LOOK_AHEAD_FULL * request.batch_size * request.limit_s
+        waiting = max(len(own), self.engine.waiting)
+        return waiting >= batches * request.batch_size or sum(one.duration_s for one in own) >= full_s
 
 
 # --- items: read, in order, until their event is due
@@ -230,26 +249,6 @@ class _Failed:
 
 
 _Item: TypeAlias = _Window | _End | _Failed
-
-
-def _fill(queue: deque[_Item], items: Iterator[_Item], batches: int) -> None:
-    """Read ahead `batches` of windows."""
-    waiting = [item.pending.utterance for item in queue if isinstance(item, _Window)]
-    while not _is_enough(waiting, batches):
-        item = next(items, None)
-        if item is None:
-            return
-        queue.append(item)
-        waiting += [item.pending.utterance] if isinstance(item, _Window) else []
-
-
-def _is_enough(waiting: list[Utterance], batches: int) -> bool:
-    """Whether there are `batches`, or as many samples as `LOOK_AHEAD_FULL` of full windows."""
-    if not waiting:
-        return False
-    request = waiting[-1].request
-    full_s = LOOK_AHEAD_FULL * request.batch_size * request.limit_s
-    return len(waiting) >= batches * request.batch_size or sum(one.duration_s for one in waiting) >= full_s
 
 
 # --- folds and checks
