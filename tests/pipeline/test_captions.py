@@ -26,7 +26,9 @@ from lithophone.pipeline.captions import (
 )
 from lithophone.pipeline.engine import Engine
 from lithophone.pipeline.options import TranscribeOptions
+from lithophone.pipeline.request import resolve_request
 from lithophone.pipeline.transcriber import Transcriber, load
+from lithophone.pipeline.utterance import Utterance
 from tests.conftest import DEMO
 from tests.detectors import by_loudness
 from tests.sounds import noise, silence, tone
@@ -69,6 +71,26 @@ def finals(events: Sequence[CaptionEvent]) -> list[Final]:
 
 
 # --- events
+
+
+class Key:
+    """Of a recording."""
+
+
+def test_windows_do_not_wait_for_a_long_recording(wide: Transcriber) -> None:
+    engine, request = (
+        Engine(wide.checkpoint),
+        resolve_request(wide.checkpoint, TranscribeOptions(**SHORT, batch_size=1)),
+    )
+    captions = Captions(Transcriber(wide.checkpoint, detector=by_loudness(), engine=engine), **SHORT, batch_size=1)
+    key, second = Key(), torch.from_numpy(tone(1.0))
+    long = [engine.submit(Utterance(second, n, request, key)) for n in range(20)]
+    events = events_of(captions, talk(0.8, 0.8, 0.8))
+    assert len(finals(events)) == 3
+    # One for each that was under way, and those of the pushes without speech.
+    assert not all(pending.done for pending in long)
+    for pending in long:
+        engine.cancel(pending)
 
 
 def test_an_item_starts_is_partial_stops_and_is_final(wide: Transcriber) -> None:

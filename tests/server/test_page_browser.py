@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
-import shutil
-import time
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,18 +15,13 @@ import pytest
 
 from lithophone.formats import render
 from lithophone.transcript import Segment, Transcript, Word
+from tests.server.chromium import NEEDS_CHROMIUM, chromium, pages_of, transcribed, until
 from tests.server.stand_in import StandIn, problem, reply, served
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-playwright = pytest.importorskip("playwright.sync_api", reason="the page's browser tests need `pip install playwright`")
-pytestmark = [
-    pytest.mark.full,
-    pytest.mark.skipif(CHROMIUM is None, reason="the page's browser tests need Chromium, which is not installed"),
-]
+pytestmark = [pytest.mark.full, *NEEDS_CHROMIUM]
 
 RATE_HZ = 16000
 TONE_HZ = 1000
-WAIT_MS = 8000
 
 
 def write_tone(path: Path, seconds: float, rate_hz: int = RATE_HZ) -> Path:
@@ -51,20 +43,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Chromium whose microphone plays a tone."""
-    tone = write_tone(tmp_path_factory.mktemp("microphone") / "tone.wav", 10, 48000)
-    arguments = [
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        f"--use-file-for-fake-audio-capture={tone}",
-        "--autoplay-policy=no-user-gesture-required",
-        "--mute-audio",
-    ]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        arguments.append("--no-sandbox")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
+    with chromium(write_tone(tmp_path_factory.mktemp("microphone") / "tone.wav", 10, 48000)) as started:
+        yield started
 
 
 @pytest.fixture
@@ -76,52 +56,14 @@ def server() -> Iterator[StandIn]:
 @pytest.fixture
 def opened(browser: Any, server: StandIn) -> Iterator[Callable[..., Any]]:
     """Opens the page; at the end there was no console error and no request to another origin."""
-    faults: list[str] = []
-    contexts = []
+    with pages_of(browser, server.address) as open_page:
 
-    def open_page(*, models: int = 2, **settings: Any) -> Any:
-        context = browser.new_context(permissions=["microphone", "clipboard-read", "clipboard-write"], **settings)
-        context.set_default_timeout(WAIT_MS)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda message: faults.append(message.text) if is_fault(message) else None)
-        page.on("request", lambda request: faults.append(request.url) if is_foreign(request.url, server) else None)
-        page.on("websocket", lambda socket: faults.append(socket.url) if is_foreign(socket.url, server) else None)
-        page.goto(server.address)
-        until(page, f"document.getElementById('model').options.length === {models}")
-        return page
+        def loaded(*, models: int = 2, **settings: Any) -> Any:
+            page = open_page(**settings)
+            until(page, f"document.getElementById('model').options.length === {models}")
+            return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert faults == []
-
-
-def until(page: Any, expression: str) -> None:
-    """Waits for a JavaScript expression to be true; playwright's own way is not allowed by the page's policy."""
-    end = time.monotonic() + WAIT_MS / 1000
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, f"in vain: {expression}"
-        page.wait_for_timeout(30)
-
-
-def is_fault(message: Any) -> bool:
-    """Chromium itself reports refusals by the server."""
-    refusals = ("Failed to load resource", "WebSocket connection to")
-    return message.type in ("error", "warning") and not message.text.startswith(refusals)
-
-
-def is_foreign(url: str, server: StandIn) -> bool:
-    own = server.address.removeprefix("http")
-    return not url.startswith((f"http{own}", f"ws{own}", "blob:http" + own, "data:"))
-
-
-def transcribed(page: Any, recording: Path) -> Any:
-    page.focus("#file")
-    page.set_input_files("#file", recording)
-    page.wait_for_selector("#result:not([hidden])")
-    return page
+        yield loaded
 
 
 # --- recordings

@@ -247,10 +247,10 @@ class Captions:
         self._waiting.append(_Waiting(item.number, window.start_s, window.end_s, self._submitted(window)))
 
     def _submitted(self, window: Window) -> Pending | None:
-        """None for a window below a frame."""
+        """None for a window below a frame. Each is a recording of its own, and so goes in front."""
         if not frames_of(self.checkpoint, len(window.samples)):
             return None
-        return self.engine.submit(Utterance(torch.from_numpy(window.samples), window.start, self.request, self))
+        return self.engine.submit(Utterance(torch.from_numpy(window.samples), window.start, self.request))
 
     # --- partial text
 
