@@ -142,7 +142,7 @@ def test_schemathesis_finds_no_fault(brief: Running, tmp_path: Path) -> None:
     config.write_text(CONFIG)
     command = [
         sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", f"{brief.url}/openapi.json",
-        "--checks", ",".join(CHECKS), "--seed", "19", "--max-examples", "100", "--request-timeout", "120",
+        "--checks", ",".join(CHECKS), "--seed", "19", "--max-examples", "110", "--request-timeout", "120",
         "--workers", "2", "--continue-on-failure", "--no-color",
     ]  # fmt: skip
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(Path(__file__).parent / "schemathesis_hooks.py")}

@@ -62,7 +62,7 @@ OLD = _operation(
 async def client_secrets(request: Request) -> JSONResponse:
     body = await read_json(request, BODY_MB, default={})
     _check_names(body, ("expires_after", "session"))
-    config = _config(request, body.get("session") or {})
+    config = _config(request, _given(body, "session"))
     expires_at = _expires_at(body.get("expires_after"), "expires_after")
     session = {**config.described(), "expires_at": expires_at}
     return JSONResponse({**_secret(request, config, expires_at), "session": session})
@@ -72,9 +72,10 @@ async def client_secrets(request: Request) -> JSONResponse:
 async def transcription_sessions(request: Request) -> JSONResponse:
     body = await read_json(request, BODY_MB, default={})
     _check_names(body, ("client_secret", "input_audio_format", *OLD_NAMES, "include", "modalities"))
-    asked = body.pop("client_secret", None) or {}
+    asked = _given(body, "client_secret")
     if not isinstance(asked, dict):
         raise _wrong("client_secret", "must be an object")
+    body.pop("client_secret", None)
     name = next((name for name in ("expires_at", "expires_after") if asked.get(name) is not None), "expires_at")
     expires_at = _expires_at(asked.get(name), f"client_secret.{name}")
     config = _config(request, body, old_names=True)
@@ -83,6 +84,12 @@ async def transcription_sessions(request: Request) -> JSONResponse:
         "modalities": ["text"], "include": list(config.include), **config.described_by_old_names(),
     }  # fmt: skip
     return JSONResponse({**document, "client_secret": _secret(request, config, expires_at)})
+
+
+def _given(body: dict[str, Any], name: str) -> Any:
+    """An empty object where the field is absent or null."""
+    value = body.get(name)
+    return {} if value is None else value
 
 
 def _config(request: Request, session: Any, *, old_names: bool = False) -> SessionConfig:

@@ -38,6 +38,7 @@ DEFAULT_INPUT: dict[str, Any] = {
     "transcription": {"model": None, "language": None, "prompt": None, "keywords": None},
     "turn_detection": {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 500},
 }
+NOISE_REDUCTIONS = ("near_field", "far_field")
 TEXTS, LISTS = ("model", "language", "prompt", "delay"), ("languages", "keywords")
 """Fields of `transcription` in OpenAI's API; those of TranscribeOptions stand beside them."""
 EAGERNESS_MS = {"low": 1_000, "medium": 700, "high": 300, "auto": 500}
@@ -88,15 +89,18 @@ class SessionConfig:
         for name, value in found.items():
             if name not in DEFAULT_INPUT:
                 raise _wrong(f"session.audio.input.{name}", "is unknown", "unknown_parameter")
-            if isinstance(value, dict) and isinstance(values[name], dict) and name == "transcription":
+            if value is not None:
+                _object(value, f"session.audio.input.{name}")
+            if name == "transcription" and value is not None and values[name] is not None:
                 values[name] = {**values[name], **value}
             else:
                 values[name] = value
-        include = session.get("include", list(self.include)) or []
+        include = session.get("include", list(self.include))
         if not _is_texts(include):
             raise _wrong("session.include", "must be a list of texts")
-        config = SessionConfig(self.id, values, tuple(include))
+        config = SessionConfig(self.id, values, tuple(include or ()))
         config.pcm()
+        config.check_noise_reduction()
         config.options()
         config.detection()
         return config
@@ -138,6 +142,12 @@ class SessionConfig:
             return Detection(**given)
         except OptionError as error:
             raise ApiError(400, str(error), code="invalid_value", param="session.audio.input.turn_detection") from error
+
+    def check_noise_reduction(self) -> None:
+        """Known kinds are accepted, and have no effect. Raises ApiError."""
+        kind = (self.input["noise_reduction"] or {}).get("type")
+        if kind is not None and kind not in NOISE_REDUCTIONS:
+            raise _wrong("noise_reduction.type", f"must be one of {', '.join(NOISE_REDUCTIONS)}")
 
     def pcm(self) -> _Decoder:
         """A new decoder of the audio format. Raises ApiError."""
