@@ -163,5 +163,5 @@ def test_schemathesis_finds_no_fault(brief: Running, tmp_path: Path) -> None:
 
 
 def cases(output: str) -> int:
-    [(count,)] = re.findall(r"([\d,]+) generated", output)
+    [count] = re.findall(r"Test cases:\s+([\d,]+) generated", output)
     return int(count.replace(",", ""))
