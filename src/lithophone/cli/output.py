@@ -12,25 +12,40 @@ from lithophone.cli import terminal
 from lithophone.cli.sources import InputFile, Unreadable
 from lithophone.errors import OptionError
 from lithophone.files import check_writable, write_whole
-from lithophone.formats import DEFAULT_CUES, CueOptions, render, vtt_time
+from lithophone.formats import (
+    BINARY,
+    DEFAULT_CUES,
+    FILE_FORMATS,
+    LISTS_RECORDINGS,
+    SUBTITLES,
+    WITH_WORDS,
+    CueOptions,
+    encode,
+    format_named,
+    render,
+    vtt_time,
+)
+from lithophone.pipeline.options import TranscribeOptions
 from lithophone.transcript import Segment, Transcript, Word
 
-FILE_FORMATS = ("txt", "srt", "vtt", "tsv", "json")
-"""Formats by file suffix."""
-
-SUBTITLES = ("srt", "vtt", "all")
-"""Formats that use `CueOptions`."""
-
+ALL = "all"
 STDOUT = "-"
 
 
 def chosen_formats(name: str) -> tuple[str, ...]:
     """Formats of a name or of `all`; OptionError for an unknown one."""
-    if name == "all":
-        return FILE_FORMATS
-    if name not in FILE_FORMATS:
-        raise OptionError(f"unknown output format {name!r}; allowed are {', '.join(FILE_FORMATS)} and all")
-    return (name,)
+    return FILE_FORMATS if name == ALL else (format_named(name),)
+
+
+def with_word_times(output_format: str | None, options: TranscribeOptions) -> TranscribeOptions:
+    """The options, with word times where the format is made of them; OptionError for the ctm of a translation."""
+    if output_format is None or not set(chosen_formats(output_format)) & set(WITH_WORDS):
+        return options
+    if options.task != "translate":
+        return dataclasses.replace(options, word_timestamps=True)
+    if output_format != ALL and format_named(output_format) == "ctm":
+        raise OptionError("--output-format ctm is made of word times, which translations lack: choose vtt or TextGrid")
+    return options
 
 
 # --- sinks
@@ -59,14 +74,16 @@ def make_sink(
     formats = chosen_formats(output_format)
     if len(formats) > 1:
         raise OptionError("--output-format all writes several files: name a folder with --output-dir")
+    if formats[0] in BINARY:
+        raise OptionError(f"--output-format {formats[0]} is no text: name a folder with --output-dir")
     return Sink(recording=_documents(formats[0], several, cues))
 
 
 def check_cues(output_format: str | None, cues: CueOptions, timed: bool) -> None:
     """OptionError for cue options without effect."""
-    if cues != DEFAULT_CUES and output_format not in SUBTITLES:
+    if cues != DEFAULT_CUES and not set(chosen_formats(output_format or "txt")) & set(SUBTITLES):
         names = ", ".join(f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(cues))
-        raise OptionError(f"{names} lay out subtitles: they need --output-format {' or '.join(SUBTITLES)}")
+        raise OptionError(f"{names} lay out subtitles: they need --output-format {' or '.join((*SUBTITLES, ALL))}")
     if cues.highlight_words and not timed:
         raise OptionError("--highlight-words needs --word-timestamps")
 
@@ -86,13 +103,13 @@ def _lines(several: bool) -> Callable[[InputFile, Sequence[Segment]], None]:
 
 
 def _documents(format: str, several: bool, cues: CueOptions) -> Callable[[InputFile, Transcript], None]:
-    """Transcripts; of several, JSON has the key `file`, other formats a heading."""
+    """Transcripts; of several, JSON has the key `file`, other formats a heading, but for those that name it."""
 
     def recording(file: InputFile, transcript: Transcript) -> None:
-        text = render(format, transcript, cues)
+        text = render(format, transcript, cues, recording_name(file))
         if format == "json":
             text = _json_document(text, {"file": file.label} if several else {})
-        elif several:
+        elif several and format not in LISTS_RECORDINGS:
             terminal.print_text(f"# {file.label}\n", exact=False)
         terminal.print_text(text if text.endswith("\n") else text + "\n")
 
@@ -113,7 +130,7 @@ def _files_in(
         for format in formats:
             path = output_path(folder, file, format)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, render(format, transcript, cues))
+            write_whole(path, encode(format, transcript, cues, recording_name(file)))
             on_written(path)
 
     return recording
@@ -125,6 +142,11 @@ def _files_in(
 def output_path(folder: Path, file: InputFile, format: str) -> Path:
     """`folder/name.format`, with subfolders of an input folder."""
     return folder / file.output.with_name(f"{file.output.name}.{format}")
+
+
+def recording_name(file: InputFile) -> str:
+    """Name of the recording inside a file: that of its files, with subfolders."""
+    return file.output.as_posix()
 
 
 def check_outputs(

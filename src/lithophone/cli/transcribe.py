@@ -13,12 +13,12 @@ import typer
 
 from lithophone.cli import terminal
 from lithophone.cli.options import takes
-from lithophone.cli.output import STDOUT, Sink, check_cues, check_outputs, make_sink
+from lithophone.cli.output import STDOUT, Sink, check_cues, check_outputs, make_sink, with_word_times
 from lithophone.cli.progress import AudioProgress, summary
 from lithophone.cli.sources import InputFile, find_inputs
 from lithophone.cli.threads import limit_threads, settle_threads
 from lithophone.errors import LithophoneError
-from lithophone.formats import CueOptions
+from lithophone.formats import FILE_FORMATS, CueOptions
 from lithophone.hub import DEFAULT_MODEL
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.transcript import Transcript, TranscriptWarning
@@ -54,7 +54,7 @@ def transcribe(
     model: terminal.Model = DEFAULT_MODEL,
     output_format: Annotated[
         str | None,
-        typer.Option("--output-format", "-f", help="txt, srt, vtt, tsv, json or all (default: txt in a folder)"),
+        typer.Option("--output-format", "-f", help=f"{', '.join(FILE_FORMATS)} or all (default: txt in a folder)"),
     ] = None,
     output_dir: Annotated[
         str, typer.Option("--output-dir", "-o", help="Folder for the files; - is the terminal.")
@@ -72,6 +72,7 @@ def transcribe(
 ) -> None:
     """Transcribe or translate recordings of any length."""
     inputs, unreadable = find_inputs(files)
+    options = with_word_times(output_format, options)
     check_cues(output_format, cues, options.word_timestamps)
     written: Callable[[Path], None] = (lambda path: None) if quiet else (lambda path: terminal.say(f"wrote {path}"))
     sink = make_sink(

@@ -1,6 +1,6 @@
-"""Segment -> cues of limited line width, line count and duration.
+"""Transcript -> cues of limited line width, line count, duration and reading speed, none overlapping.
 
-Dynamic programming over the segment: few cues, ended at sentence ends, pauses (of timed words) or commas. Without
+Dynamic programming over each segment: few cues, ended at sentence ends, pauses (of timed words) or commas. Without
 timed words, time is shared by characters.
 """
 
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lithophone.errors import OptionError
-from lithophone.transcript import Segment, Word
+from lithophone.formats.spans import Span, apart, milliseconds
+from lithophone.formats.turns import PlacedWord, name_of, place, segments_of
+from lithophone.transcript import Segment, Transcript
 
 SENTENCE_END, CLAUSE_END = ".?!…。？！", ",;:—–、，；："
 CLOSING = "\"'”’»)]}」』）】〉》"
@@ -35,6 +38,9 @@ SHORT_S = 1.0
 TICK_S = 0.001
 """Minimum duration of a cue in WebVTT."""
 
+USUAL_CPS = 20.0
+"""Characters a second at which two cues of speakers that overlap share their time, without `max_cps`."""
+
 
 @dataclass(frozen=True)
 class CueOptions:
@@ -43,6 +49,12 @@ class CueOptions:
     max_line_width: int = field(default=42, metadata={"help": "srt, vtt: columns of a line at most."})
     max_line_count: int = field(default=2, metadata={"help": "srt, vtt: lines of a cue at most."})
     max_cue_s: float = field(default=7.0, metadata={"help": "srt, vtt: seconds of a cue at most."})
+    max_cps: float | None = field(
+        default=None,
+        metadata={
+            "help": "srt, vtt: characters a second; faster cues stay on in the pause behind (default: no limit)."
+        },
+    )
     highlight_words: bool = field(
         default=False, metadata={"help": "srt: repeat a cue with every timed word underlined while it is said."}
     )
@@ -52,23 +64,19 @@ class CueOptions:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise OptionError(f"{name} {value!r}: it must be a whole number of 1 or more")
-        seconds = self.max_cue_s
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-            raise OptionError(f"max_cue_s {seconds!r}: it must be seconds above 0")
+        if not _is_positive(self.max_cue_s):
+            raise OptionError(f"max_cue_s {self.max_cue_s!r}: it must be seconds above 0")
+        if self.max_cps is not None and not _is_positive(self.max_cps):
+            raise OptionError(f"max_cps {self.max_cps!r}: it must be characters a second above 0, or None")
         if not isinstance(self.highlight_words, bool):
             raise OptionError(f"highlight_words {self.highlight_words!r}: it must be True or False")
 
 
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
 DEFAULT_CUES = CueOptions()
-
-
-@dataclass(frozen=True)
-class PlacedWord:
-    """A timed word and its span in the segment's text."""
-
-    word: Word
-    start: int
-    end: int
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,34 @@ class Cue:
         return escape(self.label) + "\n".join(lines)
 
 
+def all_cues(transcript: Transcript, options: CueOptions, guard: Callable[[str], str] = str) -> list[Cue]:
+    """Cues of all segments, by start, none overlapping, each of 1 ms or more; times are whole milliseconds.
+
+    Where speakers overlap, a cue gives way to the next (`apart`).
+    """
+    found = [cue for segment in segments_of(transcript) for cue in cues_of(segment, options, guard)]
+    found.sort(key=lambda cue: milliseconds(cue.start_s))
+    spans = apart(_span(cue, options.max_cps or USUAL_CPS) for cue in found)
+    if options.max_cps is not None:
+        spans = _slowed(spans, options, milliseconds(transcript.duration_s))
+    return [
+        replace(cue, start_s=span.start / 1000, end_s=span.end / 1000) for cue, span in zip(found, spans, strict=True)
+    ]
+
+
+def _span(cue: Cue, cps: float) -> Span:
+    """`need` is the time that the cue takes to read."""
+    return Span(milliseconds(cue.start_s), milliseconds(cue.end_s), math.ceil(1000 * len(cue.render()) / cps))
+
+
+def _slowed(spans: Sequence[Span], options: CueOptions, duration: int) -> list[Span]:
+    """Spans that end late enough to be read, but before the next one, within `max_cue_s` and the recording."""
+    nexts = [*(span.start for span in spans[1:]), duration]
+    longest = milliseconds(options.max_cue_s)
+    latest = (min(span.start + min(span.need, longest), end) for span, end in zip(spans, nexts, strict=True))
+    return [replace(span, end=max(span.end, end)) for span, end in zip(spans, latest, strict=True)]
+
+
 def cues_of(segment: Segment, options: CueOptions, guard: Callable[[str], str] = str) -> list[Cue]:
     """Cues of a segment, in order; none without text.
 
@@ -110,7 +146,7 @@ def cues_of(segment: Segment, options: CueOptions, guard: Callable[[str], str] =
     assert len(shown) == len(text), "a guard replaces characters one by one"
     words = list(place(segment.words, text))
     units = _timed(list(_units(shown, options.max_line_width)), segment, words, len(text))
-    layout = _Layout(shown, columns(label), options)
+    layout = _Layout(shown, label, options)
     cut = _cut(units, layout, bool(words))
     times = list(_times(units, cut, segment, options.max_cue_s))
     return [
@@ -121,18 +157,8 @@ def cues_of(segment: Segment, options: CueOptions, guard: Callable[[str], str] =
 
 def label_of(speaker: str | None) -> str:
     """`[Speaker 1]: ` or `[Ann]: `; brackets in a name become round."""
-    name = "" if speaker is None else " ".join(speaker.split()).translate({ord("["): "(", ord("]"): ")"})
-    return f"[{f'Speaker {name}' if name.isdigit() else name}]: " if name else ""
-
-
-def place(words: Sequence[Word], text: str) -> Iterator[PlacedWord]:
-    """Words found in the text, in order."""
-    at = 0
-    for word in words:
-        start = text.find(word.text, at) if word.text else -1
-        if start >= 0:
-            at = start + len(word.text)
-            yield PlacedWord(word, start, at)
+    name = name_of(speaker).translate({ord("["): "(", ord("]"): ")"})
+    return f"[{name}]: " if name else ""
 
 
 def columns(text: str) -> int:
@@ -233,8 +259,9 @@ def _ends(placed: PlacedWord) -> tuple[tuple[int, float], tuple[int, float]]:
 class _Layout:
     """Lines of a cue: at most `max_line_count`, of even widths."""
 
-    def __init__(self, text: str, label_columns: int, options: CueOptions) -> None:
-        self.text, self.label_columns, self.options = text, label_columns, options
+    def __init__(self, text: str, label: str, options: CueOptions) -> None:
+        self.text, self.label, self.options = text, label, options
+        self.label_columns = columns(label)
         self._columns = [0, *itertools.accumulate(_columns_of(character) for character in text)]
 
     def fits(self, units: Sequence[_Unit]) -> bool:
@@ -242,6 +269,14 @@ class _Layout:
         width, count = self.options.max_line_width, self.options.max_line_count
         taken = self.label_columns + self._columns[units[-1].end] - self._columns[units[0].start]
         return len(units) == 1 or taken <= width or (taken <= width * count + count and self._count(units) <= count)
+
+    def lacking_s(self, first: _Unit, last: _Unit, until_s: float) -> float:
+        """Seconds that a cue is too short to be read at `max_cps`."""
+        cps, longest_s = self.options.max_cps, self.options.max_cue_s
+        if cps is None:
+            return 0.0
+        needed_s = (len(self.label) + last.end - first.start) / cps
+        return max(needed_s - min(until_s - first.start_s, longest_s), 0.0)
 
     def _count(self, units: Sequence[_Unit]) -> int:
         return len(self._wrapped(units, self.options.max_line_width))
@@ -279,13 +314,16 @@ def _cut(units: Sequence[_Unit], layout: _Layout, is_timed: bool) -> list[tuple[
 def _starts(units: Sequence[_Unit], end: int, layout: _Layout, is_timed: bool) -> Iterator[tuple[int, float]]:
     """Possible starts of a cue that ends before unit `end`, with costs."""
     at_end = _cost_of_end(units, end, layout.text, is_timed)
+    last = units[end - 1]
+    until_s = units[end].start_s if end < len(units) else last.end_s
     pauses = 0
     for start in range(end - 1, -1, -1):
         pauses += is_timed and start < end - 1 and units[start + 1].start_s - units[start].end_s >= LONG_PAUSE_S
-        lasts_s = units[end - 1].end_s - units[start].start_s
+        lasts_s = last.end_s - units[start].start_s
         if start < end - 1 and (lasts_s > layout.options.max_cue_s or not layout.fits(units[start:end])):
             return
-        yield start, 1 + at_end + 2 * pauses + (0.5 if lasts_s < SHORT_S else 0.0)
+        too_fast = 2 * layout.lacking_s(units[start], last, until_s)
+        yield start, 1 + at_end + 2 * pauses + (0.5 if lasts_s < SHORT_S else 0.0) + too_fast
 
 
 def _cost_of_end(units: Sequence[_Unit], end: int, text: str, is_timed: bool) -> float:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from lithophone.formats.cues import DEFAULT_CUES, CueOptions, label_of
-from lithophone.formats.subtitles import milliseconds
+from lithophone.formats.spans import milliseconds
+from lithophone.formats.turns import one_line, segments_of, written
 from lithophone.languages import TABLE, base_language
 from lithophone.transcript import Segment, Transcript, Word
 
@@ -25,7 +26,7 @@ def to_txt(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
 def to_tsv(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
     """Columns start, end (milliseconds), text."""
     rows = (
-        f"{milliseconds(segment.start_s)}\t{milliseconds(segment.end_s)}\t{' '.join(text.split())}\n"
+        f"{milliseconds(segment.start_s)}\t{milliseconds(segment.end_s)}\t{one_line(text)}\n"
         for segment, text in _texts(transcript)
     )
     return "start\tend\ttext\n" + "".join(rows)
@@ -63,10 +64,10 @@ def verbose_dict(transcript: Transcript) -> dict[str, Any]:
 
 def _texts(transcript: Transcript) -> Iterator[tuple[Segment, str]]:
     """Segments with text, and text with speaker, without blank lines."""
-    for segment in transcript.segments:
+    for segment in segments_of(transcript):
         lines = [line.strip() for line in segment.text.splitlines() if line.strip()]
         if lines:
-            yield segment, label_of(segment.speaker) + "\n".join(lines)
+            yield segment, written(label_of(segment.speaker) + "\n".join(lines))
 
 
 # --- json

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from lithophone.formats.cues import DEFAULT_CUES, Cue, CueOptions, cues_of
+from lithophone.formats.cues import DEFAULT_CUES, Cue, CueOptions, all_cues
+from lithophone.formats.spans import milliseconds
+from lithophone.formats.turns import written
 from lithophone.transcript import Transcript
 
 ARROW = re.compile(r"(--+)>")
@@ -26,7 +28,7 @@ def to_srt(transcript: Transcript, cues: CueOptions = DEFAULT_CUES) -> str:
 
     There are no escapes: arrows, and `<` or `{` of apparent tags, become full-width.
     """
-    shown = (one for segment in transcript.segments for one in cues_of(segment, cues, _srt_guard))
+    shown = all_cues(transcript, cues, _srt_guard)
     timed = (part for cue in shown for part in (_word_cues(cue) if cues.highlight_words else [_whole(cue)]))
     return "".join(
         f"{number}\n{_srt_time(start_s)} --> {_srt_time(end_s)}\n{text}\n\n"
@@ -36,9 +38,9 @@ def to_srt(transcript: Transcript, cues: CueOptions = DEFAULT_CUES) -> str:
 
 def to_vtt(transcript: Transcript, cues: CueOptions = DEFAULT_CUES) -> str:
     """WebVTT: `00:01.000 --> 00:02.500`, hours if any; `&`, `<` and `>` escaped (4.2.2)."""
-    shown = (one for segment in transcript.segments for one in cues_of(segment, cues, _guard))
     return "WEBVTT\n\n" + "".join(
-        f"{vtt_time(cue.start_s)} --> {vtt_time(cue.end_s)}\n{_stamped(cue)}\n\n" for cue in shown
+        f"{vtt_time(cue.start_s)} --> {vtt_time(cue.end_s)}\n{_stamped(cue)}\n\n"
+        for cue in all_cues(transcript, cues, _guard)
     )
 
 
@@ -47,7 +49,8 @@ def _srt_guard(text: str) -> str:
 
 
 def _guard(text: str) -> str:
-    """Replace what readers take for a style override or a speaker label."""
+    """Replace control characters, and what readers take for a style override or a speaker label."""
+    text = written(text)
     return OVERRIDE.sub("｛", text if text.endswith("]: ") else NAME_LIKE.sub("［", text))
 
 
@@ -83,11 +86,6 @@ def _stamped(cue: Cue) -> str:
 
 
 # --- times
-
-
-def milliseconds(time_s: float) -> int:
-    assert time_s >= 0, f"times start at 0, this one is {time_s} s"
-    return round(time_s * 1000)
 
 
 def lasts(start_s: float, end_s: float) -> bool:

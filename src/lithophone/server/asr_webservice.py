@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 from starlette.responses import Response
 
-from lithophone.formats import render
+from lithophone.formats import CueOptions, render
 from lithophone.languages import SOURCE_LANGUAGES, base_language
 from lithophone.pipeline.assembly import RecordingDone
 from lithophone.pipeline.options import TranscribeOptions
@@ -25,6 +25,7 @@ from lithophone.server.jobs import Job, Jobs
 from lithophone.server.options import (
     check_known,
     choice,
+    cue_options,
     flag,
     language_of,
     last,
@@ -46,6 +47,7 @@ FIELDS = {
     "diarize": openapi.flag("A segment for each speaker (plus models)."),
     "enable_diarization": openapi.flag("As diarize."),
     "output": openapi.text(enum=list(OUTPUTS)),
+    **openapi.cue_fields(),
 }
 """Parameters of /asr, beside those of all routes."""
 
@@ -56,6 +58,7 @@ CPP_FIELDS = {
     "translate": openapi.flag("true: into English."),
     "diarize": openapi.flag("A segment for each speaker (plus models)."),
     "response_format": openapi.text(enum=list(CPP_FORMATS)),
+    **openapi.cue_fields(),
 }
 """Fields of /inference, beside those of all routes."""
 
@@ -104,11 +107,12 @@ async def asr(request: Request) -> Response:
     check_known(form.files, ("audio_file",))
     output = choice(fields, "output", OUTPUTS, "txt")
     speakers = flag(fields, "diarize") or flag(fields, "enable_diarization")
-    options = _options(fields, speakers=speakers)
+    cues = cue_options(fields, output)
+    options = _options(fields, speakers=speakers, timed=cues.highlight_words)
     job = _job(jobs, fields, form.file("audio_file"), options, raw=not flag(fields, "encode", default=True))
     done = await unless_gone(request, jobs.done(job))
     headers = {"asr-engine": "lithophone", "content-disposition": attachment(f"{job.name[:NAME_LIMIT]}.{output}")}
-    return PlainTextResponse(_text(done, output), headers=headers)
+    return PlainTextResponse(_text(done, output, cues), headers=headers)
 
 
 @router.post(
@@ -139,16 +143,17 @@ async def inference(request: Request) -> Response:
     response_format = choice(fields, "response_format", CPP_FORMATS, "json")
     if flag(fields, "translate"):
         fields["task"] = ["translate"]
-    options = _options(fields, speakers=flag(fields, "diarize"))
+    cues = cue_options(fields, response_format)
+    options = _options(fields, speakers=flag(fields, "diarize"), timed=cues.highlight_words)
     job = _job(jobs, fields, form.file("file"), options)
     done = await unless_gone(request, jobs.done(job))
-    return reply(done, response_format, ("segment",))
+    return reply(done, response_format, ("segment",), cues)
 
 
-def _text(done: RecordingDone, output: str) -> str:
+def _text(done: RecordingDone, output: str, cues: CueOptions) -> str:
     """The transcript in one of OUTPUTS; json has the verdict of a Guardian as well."""
     assert isinstance(done.result, Transcript), "errors are raised"
-    text, verdict = render(output, done.result), verdict_of(done)
+    text, verdict = render(output, done.result, cues), verdict_of(done)
     return json.dumps(json.loads(text) | verdict, ensure_ascii=False) if verdict and output == "json" else text
 
 
@@ -169,7 +174,7 @@ def _job(
     return Job(file.data, file.name, model, options, raw=RawFormat() if raw else None, prompt=prompt)
 
 
-def _options(fields: Mapping[str, list[str]], *, speakers: bool) -> TranscribeOptions:
+def _options(fields: Mapping[str, list[str]], *, speakers: bool, timed: bool) -> TranscribeOptions:
     """Options of a request. Whisper translates into English only, and English into English is transcribed."""
     left = dict(fields)
     if last(fields, "task") == "translate":
@@ -178,7 +183,7 @@ def _options(fields: Mapping[str, list[str]], *, speakers: bool) -> TranscribeOp
         left.setdefault("to", ["en"])
         if base_language(language_of(fields)) == base_language(left["to"][-1]):
             del left["task"], left["to"]
-    return request_options(left, task="speakers" if speakers else None)
+    return request_options(left, task="speakers" if speakers else None, word_timestamps=timed or None)
 
 
 def _check_unset(fields: Mapping[str, list[str]]) -> None:

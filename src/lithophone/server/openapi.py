@@ -10,8 +10,9 @@ from typing import Any, Union, get_args, get_origin
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from lithophone.formats import CueOptions
 from lithophone.pipeline.options import DECODERS, TranscribeOptions
-from lithophone.server.options import COMMON, IGNORED, OPTION_TYPES
+from lithophone.server.options import COMMON, CUE_TYPES, IGNORED, OPTION_TYPES
 
 Schema = dict[str, Any]
 
@@ -82,11 +83,15 @@ WITHOUT_EFFECT = "Accepted, without effect."
 def option_fields() -> dict[str, Schema]:
     """Fields of TranscribeOptions, with their help texts."""
     helps = {field.name: field.metadata["help"] for field in dataclasses.fields(TranscribeOptions)}
-    return {name: FIELDS.get(name, _option(name, text)) for name, text in helps.items()}
+    return {name: FIELDS.get(name, _option(name, text, OPTION_TYPES[name])) for name, text in helps.items()}
 
 
-def _option(name: str, description: str) -> Schema:
-    kind = OPTION_TYPES[name]
+def cue_fields() -> dict[str, Schema]:
+    """Fields of CueOptions, of routes that answer with subtitles."""
+    return {f.name: _option(f.name, f.metadata["help"], CUE_TYPES[f.name]) for f in dataclasses.fields(CueOptions)}
+
+
+def _option(name: str, description: str, kind: Any) -> Schema:
     if get_origin(kind) is tuple:
         return several(text(), description)
     kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)

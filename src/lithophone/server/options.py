@@ -9,6 +9,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from lithophone.decode.options import Sampling
 from lithophone.errors import OptionError
+from lithophone.formats import SUBTITLES, CueOptions
 from lithophone.languages import TABLE
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.server.errors import ApiError
@@ -34,6 +35,7 @@ TERM_WORDS = 4
 """Most words of a term in a prompt that is a list."""
 
 OPTION_TYPES = get_type_hints(TranscribeOptions)
+CUE_TYPES = get_type_hints(CueOptions)
 SAMPLING = ("top_p", "top_k", "seed")
 _COMBINED = {"language", "keywords", "decode", "temperature", "length_penalty", *SAMPLING}
 """Options that depend on several fields."""
@@ -71,6 +73,21 @@ def request_options(
         raise ApiError(
             400, str(error), code="unsupported_value", param=named[0] if named else _param(str(error), values)
         ) from error
+
+
+def cue_options(fields: Mapping[str, Sequence[str]], kind: str) -> CueOptions:
+    """CueOptions of the fields of a route that answers with subtitles. Raises ApiError with the field as param.
+
+    kind: the format of the reply; fields of cues are refused where they would change nothing.
+    """
+    given = {name: typed(name, texts, CUE_TYPES[name]) for name, texts in fields.items() if name in CUE_TYPES}
+    if given and kind not in SUBTITLES:
+        message = f"{', '.join(given)}: these lay out {' and '.join(SUBTITLES)}, and the reply is {kind}"
+        raise ApiError(400, message, code="unsupported_value", param=next(iter(given)))
+    try:
+        return CueOptions(**given)
+    except OptionError as error:
+        raise ApiError(400, str(error), code="unsupported_value", param=str(error).partition(" ")[0]) from error
 
 
 def _keywords(fields: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.responses import Response
 
-from lithophone.formats import render, verbose_dict
+from lithophone.formats import DEFAULT_CUES, CueOptions, render, verbose_dict
 from lithophone.languages import UNSPACED_LANGUAGES, base_language
 from lithophone.pipeline.assembly import Event, RecordingDone, WindowDone
 from lithophone.server.guardian import Judged
@@ -24,7 +24,12 @@ TEXT_TYPES = {
 
 
 def reply(
-    done: RecordingDone, response_format: str, granularities: Collection[str], *, logprobs: bool = False
+    done: RecordingDone,
+    response_format: str,
+    granularities: Collection[str],
+    cues: CueOptions = DEFAULT_CUES,
+    *,
+    logprobs: bool = False,
 ) -> Response:
     """The transcript in one of RESPONSE_FORMATS. Formats of text have no place for a Guardian's verdict."""
     transcript = done.result
@@ -35,7 +40,7 @@ def reply(
         return JSONResponse({**_diarized(transcript), **verdict_of(done)})
     if response_format == "json":
         return JSONResponse({**_json(transcript, logprobs), **verdict_of(done)})
-    text = f"{transcript.text}\n" if response_format == "text" else render(response_format, transcript)
+    text = f"{transcript.text}\n" if response_format == "text" else render(response_format, transcript, cues)
     return PlainTextResponse(text, media_type=TEXT_TYPES[response_format])
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from lithophone.formats import CueOptions
 from lithophone.pipeline.assembly import Event
 from lithophone.server import openapi
 from lithophone.server.disconnect import unless_gone
@@ -21,6 +22,7 @@ from lithophone.server.jobs import Job, Jobs
 from lithophone.server.options import (
     check_known,
     choice,
+    cue_options,
     flag,
     last,
     request_options,
@@ -38,6 +40,7 @@ FIELDS = {
     "timestamp_granularities": openapi.several(openapi.text(enum=list(GRANULARITIES)), "With verbose_json."),
     "include": openapi.several(openapi.text(enum=list(INCLUDED)), "logprobs: of words, with json."),
     "stream": openapi.flag("Server-sent events, window by window."),
+    **openapi.cue_fields(),
 }
 """Fields beside those of all routes."""
 
@@ -59,6 +62,7 @@ class _Asked:
     granularities: tuple[str, ...]
     logprobs: bool
     stream: bool
+    cues: CueOptions
 
     def streamed(self, events: AsyncIterator[Event]) -> AsyncIterator[dict[str, Any]]:
         language = self.job.options.text_language
@@ -94,7 +98,7 @@ async def _answered(request: Request, defaults: dict[str, str]) -> Response:
     if asked.stream:
         return await event_stream(request, jobs.events(asked.job), asked.streamed)
     done = await unless_gone(request, jobs.done(asked.job))
-    return reply(done, asked.response_format, asked.granularities, logprobs=asked.logprobs)
+    return reply(done, asked.response_format, asked.granularities, asked.cues, logprobs=asked.logprobs)
 
 
 async def _form(request: Request, max_mb: float) -> Form:
@@ -122,9 +126,11 @@ def _asked(jobs: Jobs, form: Form, defaults: dict[str, str]) -> _Asked:
     model = jobs.models.name_of(last(fields, "model"))
     file = form.file("file")
     task = "speakers" if response_format == "diarized_json" else None
-    options = request_options(fields, defaults, task=task, word_timestamps=timed or logprobs or None)
+    cues = cue_options(fields, response_format)
+    timed = timed or logprobs or cues.highlight_words
+    options = request_options(fields, defaults, task=task, word_timestamps=timed or None)
     job = Job(file.data, file.name, model, options, prompt=words_of_user(fields))
-    return _Asked(job, response_format, granularities, logprobs, flag(fields, "stream"))
+    return _Asked(job, response_format, granularities, logprobs, flag(fields, "stream"), cues)
 
 
 def _choices(fields: dict[str, list[str]], name: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
