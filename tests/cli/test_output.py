@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from lithophone.cli import terminal
-from lithophone.cli.output import check_cues, check_outputs, make_sink, output_path
+from lithophone.cli.output import check_cues, check_outputs, make_sink, output_path, with_word_times
 from lithophone.cli.sources import InputFile
 from lithophone.errors import OptionError
-from lithophone.formats import CueOptions
+from lithophone.formats import FILE_FORMATS, CueOptions
+from lithophone.pipeline.options import TranscribeOptions
 from lithophone.transcript import Segment, Transcript
 from tests.conftest import DEMO
 
@@ -92,6 +93,47 @@ def test_highlighted_words_need_times() -> None:
     with pytest.raises(OptionError, match="needs --word-timestamps"):
         check_cues("srt", CueOptions(highlight_words=True), timed=False)
     check_cues("srt", CueOptions(highlight_words=True), timed=True)
+
+
+@pytest.mark.parametrize("output_format", ["ctm", "TextGrid", "textgrid", "html", "all"])
+def test_formats_made_of_words_ask_for_their_times(output_format: str) -> None:
+    assert with_word_times(output_format, TranscribeOptions()).word_timestamps
+    assert with_word_times(output_format, TranscribeOptions(word_timestamps=True)).word_timestamps
+
+
+@pytest.mark.parametrize("output_format", [None, "txt", "srt", "vtt", "tsv", "json", "rttm", "docx"])
+def test_other_formats_do_not(output_format: str | None) -> None:
+    assert with_word_times(output_format, TranscribeOptions()) == TranscribeOptions()
+
+
+def test_a_translation_has_no_word_times() -> None:
+    options = TranscribeOptions(task="translate", language="fr", to="en")
+    with pytest.raises(OptionError, match=r"ctm is made of word times, which translations lack: choose vtt or"):
+        with_word_times("CTM", options)
+    assert with_word_times("all", options) == with_word_times("TextGrid", options) == options
+
+
+def test_all_formats_are_written_with_the_name_of_the_recording(tmp_path: Path) -> None:
+    named = InputFile("talks/a b.wav", Path("talks/a b.wav"), Path("talks/a b"))
+    written: list[Path] = []
+    make_sink(str(tmp_path), "all", several=False, on_written=written.append).recording(named, transcript("one"))
+    assert [path.relative_to(tmp_path).as_posix() for path in written] == [f"talks/a b.{f}" for f in FILE_FORMATS]
+    assert (tmp_path / "talks" / "a b.ctm").read_text() == "talks/a_b 1 0.000 1.000 one\n"
+    assert (tmp_path / "talks" / "a b.rttm").read_text().startswith("SPEAKER talks/a_b 1 ")
+    assert "<h1>talks/a b</h1>" in (tmp_path / "talks" / "a b.html").read_text()
+    assert (tmp_path / "talks" / "a b.docx").read_bytes().startswith(b"PK")
+
+
+def test_a_binary_format_is_not_printed() -> None:
+    with pytest.raises(OptionError, match="docx is no text: name a folder with --output-dir"):
+        make_sink("-", "docx", several=False)
+
+
+def test_lines_that_name_their_recording_need_no_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    sink = make_sink("-", "ctm", several=True)
+    for name in ("a", "b"):
+        sink.recording(file(name), transcript(name))
+    assert capsys.readouterr().out == "a 1 0.000 1.000 a\nb 1 0.000 1.000 b\n"
 
 
 def test_a_name_of_240_bytes_is_written(tmp_path: Path) -> None:

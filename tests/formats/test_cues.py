@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from lithophone.data.subtitles import read_subtitles
 from lithophone.errors import OptionError
 from lithophone.formats import CueOptions, to_srt, to_vtt
-from lithophone.formats.cues import Cue, columns, cues_of
+from lithophone.formats.cues import Cue, all_cues, columns, cues_of
 from lithophone.transcript import Segment, Transcript, Word
 
 SPEECH = (
@@ -151,12 +152,92 @@ def test_no_line_but_the_first_is_a_number_alone() -> None:
     "wrong",
     [
         {"max_line_width": 0}, {"max_line_width": 4.5}, {"max_line_count": -1}, {"max_line_count": True},
-        {"max_cue_s": 0}, {"max_cue_s": float("nan")}, {"max_cue_s": "7"}, {"highlight_words": 1},
+        {"max_cue_s": 0}, {"max_cue_s": float("nan")}, {"max_cue_s": "7"}, {"max_cue_s": None}, {"highlight_words": 1},
+        {"max_cps": 0}, {"max_cps": -17.0}, {"max_cps": float("inf")}, {"max_cps": "17"}, {"max_cps": True},
     ],
 )  # fmt: skip
 def test_impossible_layouts_are_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=rf"{next(iter(wrong))} .*: it must be"):
         CueOptions(**wrong)
+
+
+# --- reading speed, and cues of several speakers
+
+
+def speed(cue: Cue) -> float:
+    return len(cue.render()) / (cue.end_s - cue.start_s)
+
+
+FAST = "It rained all day, and we stayed at home. Then we read."
+
+
+def test_a_cue_that_is_too_fast_stays_on_in_the_pause_behind_it() -> None:
+    talk = Transcript((timed(FAST[:41], 1.0, 0.1), timed(FAST[42:], 6.0, 0.5)), 9.0)
+    fast, slow = all_cues(talk, CueOptions())
+    assert (fast.start_s, fast.end_s, slow.start_s) == pytest.approx((1.0, 1.9, 6.0))
+    assert speed(fast) > 40
+    longer, same = all_cues(talk, CueOptions(max_cps=15.0))
+    assert longer.end_s == pytest.approx(1.0 + 41 / 15, abs=0.001)
+    assert same == slow
+
+
+@pytest.mark.parametrize(
+    ("next_s", "duration_s", "max_cue_s", "end_s"),
+    [(2.5, 9.0, 7.0, 2.5), (6.0, 9.0, 2.0, 3.0), (None, 2.2, 7.0, 2.2)],
+    ids=["next cue", "max_cue_s", "end of the recording"],
+)
+def test_it_stays_on_no_longer_than_it_may(
+    next_s: float | None, duration_s: float, max_cue_s: float, end_s: float
+) -> None:
+    behind = () if next_s is None else (timed("Then we read.", next_s),)
+    talk = Transcript((timed(FAST[:41], 1.0, 0.1), *behind), duration_s)
+    assert all_cues(talk, CueOptions(max_cps=15.0, max_cue_s=max_cue_s))[0].end_s == end_s
+
+
+def test_fast_speech_is_joined_with_slow_speech_where_both_can_be_read_then() -> None:
+    text = "We came home late. And slept."
+    words = (
+        Word("We", 0.0, 0.1), Word("came", 0.1, 0.2), Word("home", 0.2, 0.3), Word("late.", 0.3, 0.4),
+        Word("And", 1.0, 1.5), Word("slept.", 1.5, 3.0),
+    )  # fmt: skip
+    talk = Transcript((Segment(text, 0.0, 3.0, words),), 3.0)
+    assert [shown(cue) for cue in all_cues(talk, CueOptions(max_line_count=1))] == [[text]]
+    cut = CueOptions(max_line_width=18, max_line_count=1)
+    assert [speed(cue) > 15 for cue in all_cues(talk, cut)] == [True, False]
+    (whole,) = all_cues(talk, CueOptions(max_cps=15.0))
+    assert speed(whole) < 15
+
+
+@pytest.mark.parametrize("cps", [None, 5.0, 15.0])
+def test_no_text_is_lost_and_times_stay_in_order_at_any_speed(cps: float | None) -> None:
+    talk = Transcript((timed(2 * SPEECH, 0.0, 0.2), Segment(JAPANESE, 30.0, 45.0), timed(SPEECH, 44.0)), 100.0)
+    cues = all_cues(talk, CueOptions(max_cps=cps))
+    assert {a.start_s < a.end_s <= b.start_s for a, b in itertools.pairwise(cues)} == {True}
+    said = "".join("".join(shown(cue)) for cue in cues).replace(" ", "")
+    assert sorted(said) == sorted("".join(segment.text for segment in talk.segments).replace(" ", ""))
+
+
+def test_who_speaks_in_between_is_shown_in_order_of_time() -> None:
+    long = timed(SPEECH[:80], 0.0, 0.5)
+    talk = Transcript((replace(long, speaker="A"), Segment("Yes.", 4.0, 4.4, speaker="B")), 10.0)
+    cues = all_cues(talk, CueOptions())
+    assert [cue.label for cue in cues] == ["[A]: ", "[B]: ", "[A]: "]
+    assert cues[1].start_s == 4.0
+    assert cues[0].end_s == 4.0
+
+
+def test_words_of_several_speakers_in_a_segment_are_cues_of_their_own() -> None:
+    words = (Word("Yes.", 0.0, 0.5, speaker="1"), Word("No.", 0.6, 1.0, speaker="2"))
+    talk = Transcript((Segment("Yes. No.", 0.0, 1.0, words, "1"),), 1.0)
+    assert [cue.render() for cue in all_cues(talk, CueOptions())] == ["[Speaker 1]: Yes.", "[Speaker 2]: No."]
+
+
+@pytest.mark.parametrize("write", [to_srt, to_vtt])
+@pytest.mark.parametrize("code", [0, 7, 0x1B, 0x85, 0x9F, 0xD800, 0xFFFE])
+def test_characters_that_files_should_not_have_are_replaced(write: Any, code: int) -> None:
+    text = write(Transcript((Segment(f"a{chr(code)}b", 0, 1, speaker=f"A{chr(code)}"),), 1.0))
+    assert chr(code) not in text
+    assert "a\ufffdb" in text or "a b" in text
 
 
 # --- markup

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from lithophone.formats import render
+from lithophone.formats import CueOptions, render
 from lithophone.pipeline.assembly import Event, RecordingDone
 from lithophone.pipeline.transcriber import Transcriber
 from lithophone.server.asr_webservice import attachment
@@ -225,6 +225,17 @@ def test_whisper_cpp_gives_its_formats(server: Running, tiny: Transcriber, respo
     reply = server.post("/inference", data=fields, files={"file": ("a.wav", WAV)})
     expected = tiny.transcribe(WAV, **SHORT)
     assert reply.text == (f"{expected.text}\n" if response_format == "text" else render(response_format, expected))
+
+
+@pytest.mark.parametrize(
+    ("route", "file", "kind"), [("/inference", "file", "response_format"), ("/asr", "audio_file", "output")]
+)
+def test_options_of_cues_are_fields(server: Running, tiny: Transcriber, route: str, file: str, kind: str) -> None:
+    fields = {kind: "srt", "max_line_width": "9", "max_line_count": "1", "max_cps": "12", **SHORT}
+    reply = server.post(route, data=fields, files={file: ("a.wav", WAV)})
+    assert reply.text == render("srt", tiny.transcribe(WAV, **SHORT), CueOptions(9, 1, max_cps=12.0))
+    refused = server.post(route, data={**fields, kind: "json"}, files={file: ("a.wav", WAV)})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "max_line_width")
 
 
 def test_whisper_cpp_translates_into_english(server: Running, tiny: Transcriber) -> None:

@@ -7,6 +7,7 @@ import random
 import re
 import wave
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -507,6 +508,7 @@ def test_a_phone_needs_no_sideways_scrolling_and_has_large_targets(
 def test_subtitles_are_those_of_the_command_line(opened: Callable[..., Any]) -> None:
     page = opened()
     transcripts = [random_transcript(random.Random(seed)) for seed in range(150)]
+    transcripts += [overlapping(random.Random(seed)) for seed in range(150)]
     replies = [verbose(transcript) for transcript in transcripts]
     written = page.evaluate(
         """async (replies) => {
@@ -548,6 +550,18 @@ def random_segment(chance: random.Random, start_s: float) -> Segment:
     speaker = chance.choice((None, None, "1", "Ann [B]"))
     timed = tuple(word for word in words if word.text) if is_timed else ()
     return Segment(("" if is_wide else " ").join(texts), start_s, round(at, 3), timed, speaker)
+
+
+def overlapping(chance: random.Random) -> Transcript:
+    """Segments that overlap or have no length, without words: a reply lists these by time, whose they are."""
+    segments: list[Segment] = []
+    for _ in range(chance.randint(2, 5)):
+        last = segments[-1] if segments else Segment("", 0.0, 0.0)
+        start_s = round(chance.choice((last.start_s, last.start_s + 0.2, last.end_s)), 3)
+        one = random_segment(chance, start_s)
+        end_s = chance.choice((one.end_s, start_s, start_s + 0.3))
+        segments.append(replace(one, text=one.text + chance.choice(("", "\x00", "\x07x")), end_s=end_s, words=()))
+    return Transcript(tuple(segments), max(segment.end_s for segment in segments))
 
 
 def verbose(transcript: Transcript) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import openai
 import pytest
 from openai.types.audio import TranscriptionVerbose
 
-from lithophone.formats import render
+from lithophone.formats import CueOptions, render
 from lithophone.pipeline.transcriber import Transcriber
 from tests.server.running import Running, wav
 
@@ -52,6 +52,20 @@ def test_text_is_the_text_alone(client: openai.OpenAI, expected: str) -> None:
 def test_subtitles_are_those_of_the_command_line(client: openai.OpenAI, tiny: Transcriber, kind: Any) -> None:
     reply = client.audio.transcriptions.create(model="tiny", file=WAV, response_format=kind, extra_body=SHORT)
     assert reply == render(kind, tiny.transcribe(WAV, **SHORT))
+
+
+@pytest.mark.parametrize("kind", ["srt", "vtt"])
+def test_options_of_cues_are_fields(server: Running, tiny: Transcriber, kind: str) -> None:
+    fields = {"max_line_width": "9", "max_line_count": "1", "max_cue_s": "2.5", "max_cps": "12", **SHORT}
+    reply = server.post("/v1/audio/transcriptions", data={"response_format": kind, **fields}, files=upload())
+    assert reply.text == render(kind, tiny.transcribe(WAV, **SHORT), CueOptions(9, 1, 2.5, 12.0))
+
+
+def test_highlighted_words_ask_for_their_times(server: Running, tiny: Transcriber) -> None:
+    fields = {"response_format": "srt", "highlight_words": "true", **SPELLED}
+    reply = server.post("/v1/audio/transcriptions", data=fields, files=upload())
+    timed = tiny.transcribe(WAV, word_timestamps=True, **SPELLED)
+    assert reply.text == render("srt", timed, CueOptions(highlight_words=True))
 
 
 @pytest.mark.parametrize(
@@ -174,6 +188,11 @@ def test_the_file_may_come_in_chunks_and_of_any_type(server: Running, expected: 
         ({"num_beams": "two"}, "num_beams", "invalid_value"),
         ({"num_beams": "1000000000", "decode": "beam"}, "num_beams", "unsupported_value"),
         ({"lanugage": "de"}, "lanugage", "unknown_parameter"),
+        ({"max_cps": "17"}, "max_cps", "unsupported_value"),
+        ({"max_line_width": "30", "response_format": "verbose_json"}, "max_line_width", "unsupported_value"),
+        ({"max_line_width": "wide", "response_format": "srt"}, "max_line_width", "invalid_value"),
+        ({"max_cps": "0", "response_format": "vtt"}, "max_cps", "unsupported_value"),
+        ({"max_cps": "nan", "response_format": "vtt"}, "max_cps", "unsupported_value"),
         ({"response_format": "diarized_json"}, None, "unsupported_value"),
     ],
 )

@@ -128,7 +128,7 @@ def _span(cue: Cue, cps: float) -> Span:
 
 def _slowed(spans: Sequence[Span], options: CueOptions, duration: int) -> list[Span]:
     """Spans that end late enough to be read, but before the next one, within `max_cue_s` and the recording."""
-    nexts = [*(span.start for span in spans[1:]), duration]
+    nexts = [*(span.start for span in spans), duration][1:]
     longest = milliseconds(options.max_cue_s)
     latest = (min(span.start + min(span.need, longest), end) for span, end in zip(spans, nexts, strict=True))
     return [replace(span, end=max(span.end, end)) for span, end in zip(spans, latest, strict=True)]

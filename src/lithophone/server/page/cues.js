@@ -3,6 +3,7 @@ import { count, speakerName } from "./turns.js";
 
 const [WIDTH, LINES, LONGEST] = [42, 2, 7];
 const [PAUSE, LONG_PAUSE, SHORT, TICK] = [0.5, 1, 1, 0.001];
+const USUAL_CPS = 20;
 const SENTENCE_END = ".?!…。？！";
 const CLAUSE_END = ",;:—–、，；：";
 const CLOSING = "\"'”’»)]}」』）】〉》";
@@ -20,8 +21,44 @@ export function labelOf(speaker) {
 	return name && `[${name}]: `;
 }
 
+// Half to even, as Python.
+export function milliseconds(seconds) {
+	const near = Math.round(seconds * 1000);
+	return near - seconds * 1000 === 0.5 ? 2 * Math.floor(near / 2) : near;
+}
+
+// Cues of all turns by start, none overlapping, each of 1 ms or more, as src/lithophone/formats/spans.py.
+export function allCues(turns, guard) {
+	const cues = turns.flatMap((turn) => cuesOf(turn, guard));
+	cues.sort((one, other) => milliseconds(one.start) - milliseconds(other.start));
+	const spans = apart(cues.map((cue) => ({ start: milliseconds(cue.start), end: milliseconds(cue.end), need: needOf(cue) })));
+	return cues.map((cue, i) => ({ ...cue, start: spans[i].start / 1000, end: spans[i].end / 1000 }));
+}
+
+function needOf({ label, lines }) {
+	const length = lines.reduce((sum, [from, to]) => sum + to - from, [...label].length + lines.length - 1);
+	return Math.ceil((1000 * length) / USUAL_CPS);
+}
+
+function apart(spans) {
+	const kept = [];
+	for (let { start, end, need } of spans) {
+		const first = kept.at(-1);
+		if (first && start < first.end) {
+			const share = Math.floor(((Math.max(first.end, end) - first.start) * first.need) / (first.need + need));
+			const wanted = Math.max(start, first.start + Math.min(first.need, share));
+			const met = Math.max(Math.min(wanted, first.end), first.start + 1);
+			first.end = met;
+			if (met > start) end = Math.max(end, met + need);
+			start = met;
+		}
+		kept.push({ start, end: Math.max(end, start + 1), need });
+	}
+	return kept;
+}
+
 // [{start, end, chars, lines: [[from, to]], label, words: [{start, end, from, to}]}]; guard replaces characters one by one.
-export function cuesOf(turn, guard) {
+function cuesOf(turn, guard) {
 	const [chars, label] = [[...guard(turn.text)], guard(labelOf(turn.speaker))];
 	const words = placed(turn);
 	const units = timed(unitsOf(chars), turn, words, chars.length);

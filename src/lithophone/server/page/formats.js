@@ -1,25 +1,27 @@
 // A reply -> txt, srt, vtt, json, as src/lithophone/formats.
-import { cuesOf, labelOf } from "./cues.js";
+import { allCues, labelOf, milliseconds } from "./cues.js";
 import { turnsOf } from "./turns.js";
 
 export const FORMATS = {
-	txt: { type: "text/plain", write: (reply) => turnsOf(reply).map((turn) => `${labelOf(turn.speaker)}${turn.text}\n`).join("") },
+	txt: { type: "text/plain", write: (reply) => turnsOf(reply).map((turn) => written(`${labelOf(turn.speaker)}${turn.text}\n`)).join("") },
 	srt: { type: "application/x-subrip", write: srt },
 	vtt: { type: "text/vtt", write: vtt },
 	json: { type: "application/json", write: (reply) => `${JSON.stringify(reply, null, 2)}\n` },
 };
 
+const UNWRITABLE = /[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\p{Cs}\ufffe\uffff]/gu;
+const written = (text) => text.replace(UNWRITABLE, "\ufffd");
 const VTT_ESCAPES = { "&": "&amp;", "<": "&lt;", ">": "&gt;" };
 const escaped = (text) => text.replace(/[&<>]/g, (one) => VTT_ESCAPES[one]);
 
 // SubRip has no escapes: arrows, and `<` or `{` of apparent tags, become full-width.
 function srt(reply) {
-	const cues = turnsOf(reply).flatMap((turn) => cuesOf(turn, srtGuard));
+	const cues = allCues(turnsOf(reply), srtGuard);
 	return cues.map((cue, i) => `${i + 1}\n${srtTime(cue.start)} --> ${srtTime(cue.end)}\n${cue.label}${lines(cue)}\n\n`).join("");
 }
 
 function vtt(reply) {
-	const cues = turnsOf(reply).flatMap((turn) => cuesOf(turn, guard));
+	const cues = allCues(turnsOf(reply), guard);
 	const shown = cues.map((cue) => `${vttTime(cue.start)} --> ${vttTime(cue.end)}\n${escaped(cue.label)}${stamped(cue)}\n\n`);
 	return `WEBVTT\n\n${shown.join("")}`;
 }
@@ -40,18 +42,13 @@ function stamped(cue) {
 	return lines(cue, stamps, escaped);
 }
 
-// What readers take for a style override or a speaker label is replaced.
+// Control characters, and what readers take for a style override or a speaker label, are replaced.
 function guard(text) {
-	const named = text.endsWith("]: ") ? text : text.replace(/^\[(?=[^\]]+\]: .)/, "［");
+	const named = text.endsWith("]: ") ? written(text) : written(text).replace(/^\[(?=[^\]]+\]: .)/, "［");
 	return named.replace(/\{(?=\\)/g, "｛");
 }
 const srtGuard = (text) => guard(text).replace(/(--+)>/g, "$1＞").replace(/<(?=[^>]*>)/g, "＜");
 
-// Half to even, as Python.
-function milliseconds(seconds) {
-	const near = Math.round(seconds * 1000);
-	return near - seconds * 1000 === 0.5 ? 2 * Math.floor(near / 2) : near;
-}
 const lasts = (start, end) => milliseconds(start) < milliseconds(end);
 const srtTime = (seconds) => new Date(milliseconds(seconds)).toISOString().slice(11, 23).replace(".", ",");
 const vttTime = (seconds) => new Date(milliseconds(seconds)).toISOString().slice(11, 23).replace(/^00:/, "");

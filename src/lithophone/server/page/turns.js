@@ -4,7 +4,8 @@
 export function turnsOf(reply) {
 	const segments = (reply.segments ?? []).map((segment) => ({ ...segment, text: segment.text.trim().split(/\s+/).join(" ") }));
 	const rest = (reply.words ?? segments.flatMap((segment) => segment.words ?? [])).toReversed();
-	return segments.filter((segment) => segment.text).flatMap((segment, i, all) => bySpeaker(segment, take(rest, segment, all[i + 1])));
+	const turns = segments.filter((segment) => segment.text).flatMap((segment, i, all) => bySpeaker(segment, take(rest, segment, all[i + 1])));
+	return turns.toSorted((one, other) => one.start - other.start);
 }
 
 // Words of a segment, removed from the end of `rest`. A word that its segment's text lacks is left out.
