@@ -26,7 +26,7 @@ def to_txt(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
 def to_tsv(transcript: Transcript, _: CueOptions = DEFAULT_CUES) -> str:
     """Columns start, end (milliseconds), text."""
     rows = (
-        f"{milliseconds(segment.start_s)}\t{milliseconds(segment.end_s)}\t{one_line(text)}\n"
+        f"{milliseconds(segment.start_s)}\t{milliseconds(segment.end_s)}\t{one_line(written(text))}\n"
         for segment, text in _texts(transcript)
     )
     return "start\tend\ttext\n" + "".join(rows)
@@ -67,7 +67,7 @@ def _texts(transcript: Transcript) -> Iterator[tuple[Segment, str]]:
     for segment in segments_of(transcript):
         lines = [line.strip() for line in segment.text.splitlines() if line.strip()]
         if lines:
-            yield segment, written(label_of(segment.speaker) + "\n".join(lines))
+            yield segment, label_of(segment.speaker) + "\n".join(lines)
 
 
 # --- json

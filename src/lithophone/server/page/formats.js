@@ -3,7 +3,7 @@ import { allCues, labelOf, milliseconds } from "./cues.js";
 import { turnsOf } from "./turns.js";
 
 export const FORMATS = {
-	txt: { type: "text/plain", write: (reply) => turnsOf(reply).map((turn) => written(`${labelOf(turn.speaker)}${turn.text}\n`)).join("") },
+	txt: { type: "text/plain", write: (reply) => turnsOf(reply).map((turn) => `${labelOf(turn.speaker)}${turn.text}\n`).join("") },
 	srt: { type: "application/x-subrip", write: srt },
 	vtt: { type: "text/vtt", write: vtt },
 	json: { type: "application/json", write: (reply) => `${JSON.stringify(reply, null, 2)}\n` },
