@@ -47,6 +47,13 @@ def spelling_checkpoint() -> Checkpoint:
     return replace(made, network=randomise(model, 3), config=config, foreign_penalty=4.0, language_ids=True)
 
 
+def spelling_plus(seed: int = 3) -> Checkpoint:
+    """A random plus model with the family's characters."""
+    made = tiny_checkpoint("plus")
+    config = replace(made.config, encoder_config=replace(made.config.encoder_config, output_dim=N_LABELS))
+    return replace(made, network=randomise(GraniteSpeech(config), seed), config=config)
+
+
 def tiny_nar_checkpoint(generation: Generation, seed: int = SEED) -> Checkpoint:
     """A random model that edits, with its tokenizer, which has no chat template."""
     config, tokenizer = tiny_nar_config(generation), tiny_tokenizer(None)

@@ -28,14 +28,14 @@ def result(text: str, start_s: float, end_s: float, *words: Word, finished: bool
 
 def test_times_of_a_window_become_those_of_the_recording() -> None:
     word = Word("one", 0.0, 0.5, 0.9, "1")
-    moved = shift(Segment("one", 0.0, 1.0, (word,), "1"), 30.0, 31.0)
+    moved = shift(Segment("one", 0.0, 1.0, (word,), "1"), result("one", 30.0, 31.0))
     assert moved == Segment("one", 30.0, 31.0, (Word("one", 30.0, 30.5, 0.9, "1"),), "1")
 
 
 def test_no_time_lies_behind_the_end_of_its_window() -> None:
     start_s, end_s = 1 / 3, 48_160 / RATE_HZ
     word = Word("last", 1.0, end_s - start_s + 1e-15)
-    moved = shift(Segment("last", 0.0, 3.0, (word, Word("late", 4.0, 5.0))), start_s, end_s)
+    moved = shift(Segment("last", 0.0, 3.0, (word, Word("late", 4.0, 5.0))), result("last", start_s, end_s))
     assert moved.end_s == end_s
     assert [w.end_s for w in moved.words] == [end_s, end_s]
     assert moved.words[1].start_s == end_s

@@ -27,6 +27,8 @@ from lithophone.text.prompts import Transcribe, Translate
         ({"max_new_tokens": -1}, "max_new_tokens is -1"),
         ({"limit_s": 0.5}, "limit_s is 0.5"),
         ({"limit_s": float("nan")}, "limit_s is nan"),
+        ({"timestamps": "clock"}, "unknown timestamps 'clock'; there are tags, aligned"),
+        ({"timestamps": "aligned"}, "goes with word_timestamps or task 'word-times'"),
         ({"foreign_penalty": -1.0}, "foreign_penalty is -1.0: it must be from 0 to 100 nats"),
         ({"foreign_penalty": 1e308}, r"foreign_penalty is 1e\+308: it must be from 0 to 100 nats"),
         ({"keywords": "one, two"}, "not one string"),

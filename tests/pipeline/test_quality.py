@@ -18,12 +18,13 @@ from lithophone.pipeline.quality import (
 )
 from lithophone.pipeline.utterance import WindowResult
 from lithophone.text.replies import ParsedReply, Turn
+from lithophone.text.tags import TagFaults
 from lithophone.text.tokenizer import Tokenizer
 from lithophone.transcript import Segment, Word
 
 
 def codes(text: str = "word", ids: tuple[int, ...] = (1, 2, 3), finished: bool = True, **more: Any) -> list[str]:
-    parsed = ParsedReply(text, malformed=more.pop("malformed", 0))
+    parsed = ParsedReply(text, faults=more.pop("faults", TagFaults()))
     values = {"has_speech": True} | more
     result = WindowResult(1.0, 2.0, Reply(ids, finished, (0.0,) * len(ids)), parsed, **values)
     return [warning.code for warning in warnings_of(result)]
@@ -46,7 +47,7 @@ SPELLED = {"text": "A stone that sings.", "ctc_text": "a stone that sings"}
         ({"has_speech": False}, ["text_without_speech"]),
         ({"text": "", "ids": ()}, ["speech_without_text"]),
         ({"text": "", "ids": (), "has_speech": False}, []),
-        ({"malformed": 2}, ["malformed"]),
+        ({"faults": TagFaults(stray=2)}, ["malformed"]),
         ({"untimed": "for a reason"}, ["no_word_times"]),
         ({"text": "A stone that sings.", "ctc_text": "wholly other words"}, ["disagreement"]),
         ({"text": "A stone that sings.", "ctc_text": "a ston tat singz"}, []),
@@ -80,10 +81,11 @@ def test_the_message_names_both_languages() -> None:
 
 
 def test_messages_have_numbers() -> None:
-    result = WindowResult(1.0, 2.0, Reply((1, 2), False, (0.0, 0.0)), ParsedReply("w", malformed=3), has_speech=True)
+    parsed = ParsedReply("w", faults=TagFaults(unreadable=1, stray=2))
+    result = WindowResult(1.0, 2.0, Reply((1, 2), False, (0.0, 0.0)), parsed, has_speech=True)
     cut, malformed = warnings_of(result)
     assert "after 2 tokens" in cut.message
-    assert malformed.message.startswith("3 tags")
+    assert malformed.message == "tags of the reply: 1 unreadable, 2 out of place"
     assert {(w.start_s, w.end_s) for w in (cut, malformed)} == {(1.0, 2.0)}
 
 

@@ -14,10 +14,10 @@ from lithophone.errors import OptionError, PromptError
 from lithophone.languages import TABLE
 from lithophone.model.speech import GraniteSpeech
 from lithophone.pipeline.options import TranscribeOptions
-from lithophone.pipeline.request import check_positions, ctc_heads, possible_decoders, resolve_request
+from lithophone.pipeline.request import POSITIONS_PER_S, check_positions, ctc_heads, possible_decoders, resolve_request
 from lithophone.text.prompts import Transcribe, build_prompt
 from tests.tiny import randomise
-from tests.tiny_checkpoint import tiny_checkpoint, tiny_nar_checkpoint
+from tests.tiny_checkpoint import spelling_plus, tiny_checkpoint, tiny_nar_checkpoint
 
 OWN = BeamSearch(num_beams=3, length_penalty=0.5, ctc_weight=0.3, keyword_boost=0.25, future_cost=0.8)
 
@@ -199,3 +199,63 @@ def test_a_window_must_leave_room_for_a_reply(kind: str, checkpoint: Checkpoint)
     check_positions(model, request, 16_000 * 10)
     with pytest.raises(PromptError, match=r"a window of 60\.0 s and its prompt take \d+ positions, the model has 512"):
         check_positions(model, request, 16_000 * 60)
+
+
+@pytest.fixture(scope="module")
+def plus() -> Checkpoint:
+    return spelling_plus()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"language": "ja", "task": "word-times"}, r"knows no Japanese; allowed are en"),
+        ({"language": "ja"}, r"knows no Japanese"),
+        (TRANSLATE, "does not translate"),
+        ({"task": "word-times", "limit_s": 211.0}, "limit_s is 211: .* at most 210 s long with task 'word-times'"),
+        ({"task": "speakers", "limit_s": 541.0}, "limit_s is 541: .* at most 540 s long with task 'speakers'"),
+        ({"limit_s": 600.0}, "at most 540 s long with task 'transcribe'"),
+        ({"timestamps": "tags", "word_timestamps": True}, "timestamps='tags' goes with task 'word-times'"),
+        ({"task": "speakers", "timestamps": "tags"}, "timestamps='tags' goes with task 'word-times'"),
+    ],
+)
+def test_what_a_plus_model_cannot_do_is_refused(plus: Checkpoint, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        resolve_request(plus, TranscribeOptions(**options))
+
+
+def test_more_audio_than_positions_is_refused(plus: Checkpoint) -> None:
+    request = resolve_request(plus, TranscribeOptions(task="speakers", limit_s=540.0))
+    with pytest.raises(PromptError, match=r"a window of 540\.0 s and its prompt take \d+ positions, the model has 512"):
+        check_positions(plus, request, 16_000 * 540)
+
+
+def test_windows_of_speakers_are_as_long_as_the_model_allows(plus: Checkpoint) -> None:
+    """A window keeps the numbers of the speakers."""
+    text = plus.config.text_config
+    for positions, limit_s in ((512, None), (4096, None), (16_384, 540.0)):
+        config = replace(plus.config, text_config=replace(text, max_position_embeddings=positions))
+        request = resolve_request(replace(plus, config=config), TranscribeOptions(task="speakers"))
+        room_s = (positions - len(request.before) - len(request.behind)) / POSITIONS_PER_S
+        assert request.limit_s == (limit_s or room_s)
+        assert request.joins_windows
+    for options in (TranscribeOptions(), TranscribeOptions(task="word-times")):
+        assert resolve_request(plus, options).limit_s == 30.0
+    assert not resolve_request(plus, TranscribeOptions()).joins_windows
+    assert resolve_request(plus, TranscribeOptions(task="word-times", limit_s=210.0)).limit_s == 210.0
+
+
+def test_word_times_are_of_tags_where_there_are_tags(plus: Checkpoint, checkpoint: Checkpoint) -> None:
+    def source(**options: Any) -> str:
+        return resolve_request(plus, TranscribeOptions(**options)).timestamps
+
+    assert source(task="word-times") == source(task="word-times", timestamps="tags") == "tags"
+    assert source(task="word-times", timestamps="aligned") == source(word_timestamps=True) == "aligned"
+    assert source(task="speakers") == "aligned"
+    with pytest.raises(OptionError, match="timestamps='aligned' needs the family's character head"):
+        resolve_request(checkpoint, TranscribeOptions(word_timestamps=True, timestamps="aligned"))
+
+
+def test_a_budget_is_given_by_the_caller_alone(plus: Checkpoint) -> None:
+    assert not resolve_request(plus, TranscribeOptions(task="speakers")).is_budget_given
+    assert resolve_request(plus, TranscribeOptions(task="speakers", max_new_tokens=9)).is_budget_given

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from lithophone.audio.cuts import Cut
+from lithophone.audio.reader import RATE_HZ
 from lithophone.ctc.word_alignment import timed_words
 from lithophone.decode.reply import Reply
 from lithophone.pipeline.quality import segments_of
 from lithophone.pipeline.utterance import WindowResult
-from lithophone.pipeline.word_times import with_words
+from lithophone.pipeline.word_times import TAG_TOLERANCE_S, check_tags, with_words
 from lithophone.text import japanese
 from lithophone.text.replies import ParsedReply, parse_turns, parse_word_times
 from lithophone.transcript import Word
@@ -74,8 +77,64 @@ def test_no_aligned_word_ends_behind_a_window_of_broken_frames(cut_s: float) -> 
 
 def test_times_that_a_reply_states_behind_its_window_end_with_it() -> None:
     parsed = parse_word_times("ab [T:7] cd [T:80] ef [T:95]")
-    words = with_words(result_of(parsed, (), (), 0.5), posteriors("ab cd"), decode).parsed.words
-    assert times(words) == [(0.0, 0.07), (0.07, 0.5), (0.5, 0.5)]
+    result = with_words(result_of(parsed, (), (), 0.5), posteriors("a")[:1], decode)
+    assert times(result.parsed.words) == [(0.0, 0.07), (0.07, 0.5), (0.5, 0.5)]
+    assert "cannot align" in result.unchecked
+
+
+def test_alignment_decides_where_a_tag_differs_from_it() -> None:
+    said = "ab cd ef gh"
+    aligned = timed_words(said, posteriors(said), 5.0)
+    tags = parse_word_times("ab [T:10] cd [T:150] ef [T:160] gh [T:290]")
+    result = with_words(result_of(tags, (), ()), posteriors(said), decode)
+    assert times(result.parsed.words) == [(0.0, 0.1), *times(aligned[1:])]
+    assert result.retimed == aligned[1:]
+    assert result.largest_shift_s == pytest.approx(2.9 - aligned[-1].end_s)
+    assert result.unchecked == ""
+
+
+def test_a_single_wrong_tag_does_not_change_words_far_from_it() -> None:
+    said = "ab cd ef gh ij kl"
+    aligned = timed_words(said, posteriors(said), 5.0)
+    ends = [round(100 * word.end_s) for word in aligned]
+    ends[3] = ends[4] = ends[4] + 60
+    tags = parse_word_times(" ".join(f"{w.text} [T:{end}]" for w, end in zip(aligned, ends, strict=True)))
+    checked = check_tags(tags.words, aligned)
+    assert checked.retimed == aligned[3:]
+    assert times(checked.words[:3]) == times(tags.words[:3])
+    assert times(checked.words[3:]) == times(aligned[3:])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_words_of_tags_and_of_the_alignment_stay_in_order(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    edges = [np.sort(rng.uniform(0, 6, 41)) for _ in range(2)]
+    # Tags that agree for a while, and then do not.
+    edges[0][:20] = edges[1][:20] + rng.uniform(-0.1, 0.1)
+    edges[0] = np.maximum.accumulate(np.maximum(edges[0], 0))
+    tagged, aligned = (tuple(Word(f"w{i}", row[i], row[i + 1], 0.5) for i in range(40)) for row in edges)
+    words = check_tags(tagged, aligned).words
+    flat = [edge for word in words for edge in (word.start_s, word.end_s)]
+    assert flat == sorted(flat)
+    for word, tag, ours in zip(words, tagged, aligned, strict=True):
+        assert word == ours or max(abs(tag.start_s - ours.start_s), abs(tag.end_s - ours.end_s)) <= TAG_TOLERANCE_S
+
+
+def test_aligned_times_are_those_of_the_alignment_without_a_warning() -> None:
+    parsed = parse_word_times("ab [T:7] cd [T:900]")
+    result = with_words(result_of(parsed, (), ()), posteriors("ab cd"), decode, timestamps="aligned")
+    assert times(result.parsed.words) == times(timed_words("ab cd", posteriors("ab cd"), 5.0))
+    assert (result.retimed, result.unchecked) == ((), "")
+    unfit = with_words(result_of(parsed, (), ()), posteriors("a")[:1], decode, timestamps="aligned")
+    assert times(unfit.parsed.words) == [(0.0, 0.07), (0.07, 5.0)]
+    assert "those of the tags alone" in unfit.unchecked
+
+
+def test_no_word_goes_on_through_a_silence_that_was_left_out() -> None:
+    parsed = parse_word_times("ab [T:7] cd [T:21]")
+    cut = Cut(int(0.12 * RATE_HZ), 8 * RATE_HZ)
+    result = with_words(replace(result_of(parsed, (), (), 8.5), cuts=(cut,)), posteriors("a")[:1], decode)
+    assert times(result.parsed.words) == [(0.0, 0.07), (0.12, 0.21)]
 
 
 def test_turns_within_a_window_end_with_it() -> None:

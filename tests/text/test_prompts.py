@@ -25,7 +25,8 @@ from lithophone.text.prompts import (
     prompt_text,
     task_named,
 )
-from lithophone.text.replies import Turn, unwrap
+from lithophone.text.replies import Turn
+from lithophone.text.tags import unwrap
 from tests.tiny_tokenizer import BASE_TEMPLATE, PLUS_TEMPLATE, tiny_tokenizer
 
 BASE: Any = "granite_speech"
@@ -273,7 +274,7 @@ def test_turns() -> None:
 def test_turns_without_or_with_broken_tags_keep_their_words() -> None:
     assert parse_reply(SpeakerTurns(), "just words").turns == (Turn(None, "just words"),)
     reply = parse_reply(SpeakerTurns(), "so [Speaker 1]: a [Speaker X]: b [Speaker 2 c [Speaker 2] d [Speaker 2]: e")
-    assert reply.turns == (Turn(None, "so"), Turn("1", "a b c"), Turn("2", "d e"))
+    assert reply.turns == (Turn(None, "so"), Turn("1", "a b"), Turn("2", "c d e"))
     assert reply.malformed == 2
     assert parse_reply(SpeakerTurns(), "").turns == ()
 

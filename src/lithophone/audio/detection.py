@@ -20,6 +20,9 @@ PADDING_MS = round(PADDING_S * 1000)
 JOINING_S = 1.0
 """Shorter silences do not end a stretch of speech of a recording."""
 
+LONG_SILENCE_S = 3.0
+"""Silences of a plus model's window that are left out of its samples: time tags are unique within 10 s alone."""
+
 MAX_MS = 10_000
 
 
@@ -67,6 +70,9 @@ def _check_ms(name: str, value: object, usual: int) -> None:
 
 RECORDINGS = Detection(silence_duration_ms=round(JOINING_S * 1000))
 """For recordings: few and long windows."""
+
+DIALOGUES = Detection(silence_duration_ms=round(LONG_SILENCE_S * 1000))
+"""For speaker turns and time tags: pauses within a window, long silences between windows, which are joined."""
 
 EVERYTHING = Detection(0.0, 0, MAX_MS)
 """All samples are speech."""

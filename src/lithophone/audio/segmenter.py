@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from lithophone.audio.cuts import Cut
 from lithophone.audio.detection import EVERYTHING, PADDING_S, RECORDINGS, Detection
 from lithophone.audio.samples import RATE_HZ, Samples
 from lithophone.audio.vad import CHUNK, SpeechDetector, bundled_detector
@@ -17,6 +18,9 @@ SMOOTHING = 9
 """Chunks (0.3 s) averaged around a cut."""
 
 MIN_LIMIT_S, MAX_LIMIT_S = 1.0, 86_400.0
+
+LIMIT_S = 30.0
+"""Usual length of the longest window."""
 
 UNDECIDED_S = 60.0
 """Seconds buffered at most, or 1.3 limits; then a run counts as speech."""
@@ -29,11 +33,12 @@ PART = 128 * CHUNK
 
 @dataclass(frozen=True)
 class Window:
-    """Samples [start, end) of the recording, 16 kHz, copied."""
+    """Samples [start, end) of the recording, 16 kHz, copied, without those of its cuts."""
 
     start: int
     end: int
     samples: Samples = field(compare=False, repr=False)
+    cuts: tuple[Cut, ...] = ()
 
     @property
     def start_s(self) -> float:
@@ -44,7 +49,9 @@ class Window:
         return self.end / RATE_HZ
 
 
-def speech_windows(samples: Samples, limit_s: float = 30.0, *, detector: SpeechDetector | None = None) -> list[Window]:
+def speech_windows(
+    samples: Samples, limit_s: float = LIMIT_S, *, detector: SpeechDetector | None = None
+) -> list[Window]:
     """All windows of samples (n,), 16 kHz: the fold of `Segmenter`."""
     segmenter = Segmenter(limit_s, detector)
     return segmenter.push(samples) + segmenter.flush()
@@ -62,7 +69,7 @@ class Segmenter:
     """
 
     def __init__(
-        self, limit_s: float = 30.0, detector: SpeechDetector | None = None, detection: Detection = RECORDINGS
+        self, limit_s: float = LIMIT_S, detector: SpeechDetector | None = None, detection: Detection = RECORDINGS
     ) -> None:
         self._detector = (detector or bundled_detector()).stream()
         self._samples = _Tail()
@@ -82,7 +89,8 @@ class Segmenter:
         """New settings from here on, for the stretch under way too."""
         if not MIN_LIMIT_S <= limit_s <= MAX_LIMIT_S:
             raise OptionError(
-                f"limit_s is {limit_s!r}: windows are {MIN_LIMIT_S:g} to {MAX_LIMIT_S:g} s long, 30 s are usual"
+                f"limit_s is {limit_s!r}: windows are {MIN_LIMIT_S:g} to {MAX_LIMIT_S:g} s long, {LIMIT_S:g} s "
+                "are usual"
             )
         self._limit = int(limit_s * RATE_HZ)
         self._max_held = int(max(UNDECIDED_S, 1.3 * limit_s) * RATE_HZ)

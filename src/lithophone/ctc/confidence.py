@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from lithophone.text.replies import SPEAKER_TAG, TIME_TAG
+from lithophone.text.tags import SPEAKER_TAG, TIME_TAG
 from lithophone.transcript import Word
 
 HALF_A_CHARACTER = "\ufffd"

@@ -5,10 +5,12 @@ WindowDone(source, segments, ...) ... RecordingDone(source, transcript or error)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any, TypeAlias, TypeVar
 
+from lithophone.audio.cuts import Cut, stretch_of
 from lithophone.errors import LithophoneError
 from lithophone.pipeline.quality import no_speech, segments_of, warnings_of
 from lithophone.pipeline.request import Request
@@ -73,14 +75,27 @@ class Assembly:
 
 def segments_in_time(result: WindowResult) -> tuple[Segment, ...]:
     """Segments of a window with times of the recording."""
-    return tuple(shift(s, result.start_s, result.end_s) for s in segments_of(result.parsed, result.duration_s))
+    whole = segments_of(result.parsed, result.duration_s)
+    return tuple(shift(part, result) for segment in whole for part in _split(segment, result.cuts))
 
 
-def shift(segment: Segment, start_s: float, end_s: float) -> Segment:
-    """The segment with times of the recording, at most `end_s`, its window's end."""
+def _split(segment: Segment, cuts: Sequence[Cut]) -> Iterator[Segment]:
+    """A timed segment, in the time of its window, in parts between the silences that were left out."""
+    if not cuts or not segment.words:
+        yield segment
+        return
+    for _, group in groupby(segment.words, key=lambda word: stretch_of(word.start_s, cuts)):
+        words = tuple(group)
+        text = " ".join(word.text for word in words)
+        yield Segment(text, words[0].start_s, words[-1].end_s, words, segment.speaker)
+
+
+def shift(segment: Segment, result: WindowResult) -> Segment:
+    """The segment of a window with times of the recording, at most the window's end."""
 
     def moved(part: Timed) -> Timed:
-        return replace(part, start_s=min(part.start_s + start_s, end_s), end_s=min(part.end_s + start_s, end_s))
+        start_s, end_s = result.in_recording(part.start_s, part.end_s)
+        return replace(part, start_s=start_s, end_s=end_s)
 
     return replace(moved(segment), words=tuple(moved(word) for word in segment.words))
 

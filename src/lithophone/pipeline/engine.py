@@ -348,8 +348,8 @@ class Engine:
 
         None for a loop, a given budget, a second retry, or no positions left.
         """
-        decode = encoded.decode
-        if reply.finished or decode.options.max_new_tokens is not None or loops(reply.ids):
+        decode, request = encoded.decode, encoded.pending.utterance.request
+        if reply.finished or request.is_budget_given or decode.options is not request.decoder or loops(reply.ids):
             return None
         budget = RETRY_BUDGET * token_budget(decode.options, decode.n_audio, decode.expected_labels)
         options = replace(decode.options, max_new_tokens=budget)
@@ -365,17 +365,19 @@ class Engine:
             utterance.start_s,
             utterance.end_s,
             reply,
-            parse_reply(request.task, text, utterance.duration_s),
+            parse_reply(request.task, text, utterance.duration_s, self.checkpoint.config.variant),
             has_speech=bool(ctc_text),
             ctc_text=ctc_text if request.is_spelled else None,
             ctc_confidence=confidence_of(log_prob for _, log_prob in path),
             min_confidence=request.min_confidence,
             language=request.text_language,
+            cuts=utterance.cuts,
         )
         if not request.word_times:
             return result
         log_probs = batch.characters[row].log_probs.float().numpy()
-        return with_words(result, log_probs, self.checkpoint.tokenizer.decode, request.text_language)
+        decode, language = self.checkpoint.tokenizer.decode, request.text_language
+        return with_words(result, log_probs, decode, language, timestamps=request.timestamps)
 
 
 def _in_turn(pending: Iterable[Pending]) -> list[Pending]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from lithophone.audio.segmenter import MAX_LIMIT_S, MIN_LIMIT_S
+from lithophone.audio.segmenter import LIMIT_S, MAX_LIMIT_S, MIN_LIMIT_S
 from lithophone.decode.options import (
     CTC,
     BeamSearch,
@@ -42,6 +42,9 @@ DECODERS: dict[str, type[Decoder]] = {
 }  # fmt: skip
 """Decoders by name; `pipeline/request.py` has those of a model."""
 
+TIMESTAMPS = ("tags", "aligned")
+"""Sources of word times."""
+
 T = TypeVar("T")
 
 
@@ -70,7 +73,14 @@ class TranscribeOptions:
     keywords: tuple[str, ...] = _option((), "Words to expect, separated by commas.")
     word_timestamps: bool = _option(False, "Give every word its start, end and confidence.")
     batch_size: int = _option(8, "Windows decoded together.")
-    limit_s: float = _option(30.0, "Longest window in seconds.")
+    timestamps: str | None = _option(
+        None,
+        "Source of word times: tags (task word-times, checked by the alignment) or aligned (default: tags where the "
+        "task has them).",
+    )
+    limit_s: float | None = _option(
+        None, f"Longest window in seconds (default: {LIMIT_S:g}; speakers: as long as the model allows)."
+    )
     max_new_tokens: int | None = _option(
         None, "Maximum number of tokens per window (default: 200 per 30 s, more if needed)."
     )
@@ -110,7 +120,15 @@ class TranscribeOptions:
             _check_kind(name, getattr(self, name), kinds)
         object.__setattr__(self, "keywords", clean_keywords(_words(self.keywords)))
         check_whole("batch_size", self.batch_size)
-        check_number("limit_s", self.limit_s, _is_length, f"from {MIN_LIMIT_S:g} to {MAX_LIMIT_S:g} s; 30 are usual")
+        if self.limit_s is not None:
+            usual = f"from {MIN_LIMIT_S:g} to {MAX_LIMIT_S:g} s; {LIMIT_S:g} are usual"
+            check_number("limit_s", self.limit_s, _is_length, usual)
+        if self.timestamps not in (None, *TIMESTAMPS):
+            raise OptionError(f"unknown timestamps {self.timestamps!r}; there are {', '.join(TIMESTAMPS)}")
+        if self.timestamps and not (self.word_timestamps or self.task in ("word-times", "speakers")):
+            raise OptionError(
+                f"timestamps={self.timestamps!r} is about word times: it goes with word_timestamps or task 'word-times'"
+            )
         if self.max_new_tokens is not None:
             check_whole("max_new_tokens", self.max_new_tokens)
         if self.foreign_penalty is not None:

@@ -10,7 +10,9 @@
     low_confidence       the mean posterior of that path is below the checkpoint's `min_confidence`
     other_language       the text is in another language of the family than the one given
     speech_without_text  labels on that path, but an empty reply
-    malformed            tags of the reply could not be parsed
+    malformed            tags of the reply could not be parsed, or are missing
+    time_tags            time tags differ from the alignment, which decides, or could not be compared with it; or the
+                         last one is far from the end of the window
     no_word_times        word times were requested, and the words have none
 
 Warnings never remove text.
@@ -51,6 +53,9 @@ SHORTEST_TEXT = 12
 OTHER_LANGUAGE = 0.01
 """Probability of the language given below which a text of `SHORTEST_TEXT` characters or more is in another one."""
 
+LAST_TAG_S = 4.0
+"""The last time tag is at most this far before the end of its window: longer silences are no part of one."""
+
 LOW_CONFIDENCE = 0.01
 LOW_CONFIDENCE_WORDS = 4
 """4 words or more with a geometric mean posterior below 1 %.
@@ -78,7 +83,7 @@ def segments_of(parsed: ParsedReply, duration_s: float) -> tuple[Segment, ...]:
 def warnings_of(result: WindowResult) -> tuple[TranscriptWarning, ...]:
     """Warnings of a window, in times of the recording."""
     whole = (TranscriptWarning(code, message, result.start_s, result.end_s) for code, message in _findings(result))
-    return (*whole, *(_confidence_warnings(result.aligned, result.start_s) if result.has_speech else ()))
+    return (*whole, *_tag_warnings(result), *(_confidence_warnings(result) if result.has_speech else ()))
 
 
 def no_speech(duration_s: float) -> TranscriptWarning:
@@ -103,7 +108,7 @@ def _findings(result: WindowResult) -> Iterator[tuple[str, str]]:
     if result.has_speech and not text:
         yield "speech_without_text", "there is speech, but the reply is empty"
     if result.parsed.malformed:
-        yield "malformed", f"{result.parsed.malformed} tags of the reply could not be read"
+        yield "malformed", f"tags of the reply: {result.parsed.faults}"
     if result.untimed:
         yield "no_word_times", result.untimed
 
@@ -169,9 +174,28 @@ def _low_part(logs: Sequence[float], start: int) -> range:
     return range(low[0], low[-1] + 1)
 
 
-def _confidence_warnings(words: Sequence[Word], start_s: float) -> Iterator[TranscriptWarning]:
-    for stretch in low_acoustic_confidence(words):
+def _tag_warnings(result: WindowResult) -> Iterator[TranscriptWarning]:
+    """Time tags that differ from the alignment, and a last tag far before the window's end, where speech ends."""
+    if result.retimed:
+        message = (
+            f"{len(result.retimed)} of {len(result.parsed.words)} words have the times of the alignment: their time "
+            f"tags differ from it, by up to {result.largest_shift_s:.1f} s"
+        )
+        yield _warning_at(result, "time_tags", message, result.retimed[0].start_s, result.retimed[-1].end_s)
+    if result.unchecked:
+        yield _warning_at(result, "time_tags", result.unchecked, 0.0, result.duration_s)
+    last_s = result.parsed.last_tag_s
+    if result.reply.finished and last_s is not None and result.duration_s - last_s > LAST_TAG_S:
+        message = f"the last time tag is {result.duration_s - last_s:.1f} s before the end of the window"
+        yield _warning_at(result, "time_tags", message, last_s, result.duration_s)
+
+
+def _warning_at(result: WindowResult, code: str, message: str, start_s: float, end_s: float) -> TranscriptWarning:
+    return TranscriptWarning(code, message, *result.in_recording(start_s, end_s))
+
+
+def _confidence_warnings(result: WindowResult) -> Iterator[TranscriptWarning]:
+    for stretch in low_acoustic_confidence(result.aligned):
         text = " ".join(word.text for word in stretch)
         message = f"the character head has next to nothing of {len(stretch)} words: {text}"
-        first_s, last_s = start_s + stretch[0].start_s, start_s + stretch[-1].end_s
-        yield TranscriptWarning("text_without_speech", message, first_s, last_s)
+        yield _warning_at(result, "text_without_speech", message, stretch[0].start_s, stretch[-1].end_s)

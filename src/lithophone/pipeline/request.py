@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lithophone.audio.features import FRAME_S, audio_embedding_count, frame_count
+from lithophone.audio.segmenter import LIMIT_S, MIN_LIMIT_S
 from lithophone.checkpoint import Checkpoint
 from lithophone.ctc.characters import N_LABELS
 from lithophone.ctc.language_conditioning import language_bias
@@ -23,7 +24,20 @@ from lithophone.model.nar import GraniteSpeechNar
 from lithophone.model.nar_config import NarConfig
 from lithophone.pipeline.options import DECODERS, TranscribeOptions, fields_of
 from lithophone.text import japanese
-from lithophone.text.prompts import TASKS, Task, Transcribe, Translate, WordTimes, build_prompt, max_new_tokens
+from lithophone.text.prompts import (
+    TASKS,
+    SpeakerTurns,
+    Task,
+    Transcribe,
+    Translate,
+    WordTimes,
+    build_prompt,
+    longest_window_s,
+    max_new_tokens,
+)
+
+POSITIONS_PER_S = 15.0
+"""Positions that a second of speech takes: 10 audio embeddings, and 5 tokens of the reply."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +57,8 @@ class Request:
     text_language: str | None
     """Code of the transcript's language; None where unknown."""
     word_times: bool
+    timestamps: str
+    """tags or aligned, of word times."""
     is_spelled: bool
     """Whether the character head spells the words of the reply."""
     keywords: KeywordTrie | None
@@ -51,8 +67,15 @@ class Request:
     """CTC head of drafts and of CTC decoding: bpe or characters."""
     batch_size: int
     limit_s: float
+    is_budget_given: bool
+    """Whether the caller gave `max_new_tokens`."""
     min_confidence: float
     """Mean posterior of the character head's best path below which a window has a warning."""
+
+    @property
+    def joins_windows(self) -> bool:
+        """Whether windows go on through long silences, which are left out: speakers keep their numbers."""
+        return isinstance(self.task, SpeakerTurns | WordTimes)
 
     def prompt_for(self, characters: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Prompt ids before and behind audio with these characters."""
@@ -80,14 +103,47 @@ def resolve_request(checkpoint: Checkpoint, options: TranscribeOptions) -> Reque
         kana_prompt=_kana_prompt(checkpoint, options, task),
         bias=_encoder_bias(checkpoint, options, task),
         text_language=options.text_language,
-        word_times=options.word_timestamps or isinstance(task, WordTimes),
+        word_times=options.word_timestamps or isinstance(task, SpeakerTurns | WordTimes),
+        timestamps=_timestamps(options, task, heads),
         is_spelled=not isinstance(task, Translate) and "characters" in heads,
         keywords=_keyword_trie(task) if boosted else None,
         head=(isinstance(decoder, CTC) and decoder.ctc_head) or (heads[0] if heads else None),
         batch_size=options.batch_size,
-        limit_s=options.limit_s,
+        limit_s=_limit_s(checkpoint, options, task, len(before) + len(behind)),
+        is_budget_given=options.max_new_tokens is not None,
         min_confidence=checkpoint.min_confidence,
     )
+
+
+def _timestamps(options: TranscribeOptions, task: Task, heads: tuple[str, ...]) -> str:
+    """The source of word times: by default the tags of a reply that has them."""
+    if options.timestamps == "tags" and not isinstance(task, WordTimes):
+        raise OptionError("timestamps='tags' goes with task 'word-times', whose replies have time tags")
+    if options.timestamps == "aligned" and "characters" not in heads:
+        raise OptionError(
+            "timestamps='aligned' needs the family's character head, which this model's encoder does not have"
+        )
+    return options.timestamps or ("tags" if isinstance(task, WordTimes) else "aligned")
+
+
+def _limit_s(checkpoint: Checkpoint, options: TranscribeOptions, task: Task, prompt_length: int) -> float:
+    """The longest window: as given, 30 s, or for speaker turns what the model was trained for and has positions for.
+
+    OptionError beyond what the model was trained for.
+    """
+    longest_s = longest_window_s(task, checkpoint.config.variant)
+    if options.limit_s is not None:
+        if options.limit_s > longest_s:
+            name = next(name for name, kind in TASKS.items() if kind is type(task))
+            raise OptionError(
+                f"limit_s is {options.limit_s:g}: windows of a {checkpoint.config.variant} model are at most "
+                f"{longest_s:g} s long with task {name!r}"
+            )
+        return options.limit_s
+    if not isinstance(task, SpeakerTurns):
+        return LIMIT_S
+    room_s = (checkpoint.config.text_config.max_position_embeddings - prompt_length) / POSITIONS_PER_S
+    return min(longest_s, max(room_s, MIN_LIMIT_S))
 
 
 def possible_decoders(checkpoint: Checkpoint) -> tuple[str, ...]:

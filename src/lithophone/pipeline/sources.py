@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from lithophone.audio.detection import DIALOGUES, RECORDINGS
+from lithophone.audio.joining import joined_windows
 from lithophone.audio.reader import RATE_HZ, BlockStream, Samples, open_audio
 from lithophone.audio.segmenter import PART, Segmenter, Window
 from lithophone.audio.vad import SpeechDetector
@@ -32,10 +34,15 @@ class AudioSource:
 
 
 class Reading:
-    """Windows of a source, read in blocks; memory holds little more than a window."""
+    """Windows of a source, read in blocks; memory holds little more than a window.
 
-    def __init__(self, source: AudioSource, limit_s: float, detector: SpeechDetector | None = None) -> None:
-        self.source, self.limit_s, self.detector = source, limit_s, detector
+    `joined`: windows are as long as the limit allows, without the long silences in them.
+    """
+
+    def __init__(
+        self, source: AudioSource, limit_s: float, detector: SpeechDetector | None = None, *, joined: bool = False
+    ) -> None:
+        self.source, self.limit_s, self.detector, self.joined = source, limit_s, detector, joined
         self.duration_s: float | None = None
         """As the file states it; exact once read."""
         self.warnings: list[str] = []
@@ -43,8 +50,11 @@ class Reading:
 
     def windows(self) -> Iterator[Window]:
         """Windows of speech in order. Raises AudioError."""
+        return joined_windows(self._stretches(), self.limit_s) if self.joined else self._stretches()
+
+    def _stretches(self) -> Iterator[Window]:
         source, n = self.source, 0
-        segmenter = Segmenter(self.limit_s, self.detector)
+        segmenter = Segmenter(self.limit_s, self.detector, DIALOGUES if self.joined else RECORDINGS)
         with contextlib.closing(_opened(source)) as stream:
             self.warnings, self.duration_s = stream.warnings, stream.duration_s
             for part in _joined(stream):

@@ -154,14 +154,15 @@ class Transcriber:
             except LithophoneError as error:
                 yield _Failed(RecordingDone(given, error))
                 continue
-            yield from self._windows(Assembly(given, request), Reading(source, request.limit_s, self.detector))
+            reading = Reading(source, request.limit_s, self.detector, joined=request.joins_windows)
+            yield from self._windows(Assembly(given, request), reading)
 
     def _windows(self, assembly: Assembly, reading: Reading) -> Iterator[_Item]:
         try:
             for window in reading.windows():
                 if frames_of(self.checkpoint, len(window.samples)):
                     samples = torch.from_numpy(window.samples)
-                    utterance = Utterance(samples, window.start, assembly.request, assembly)
+                    utterance = Utterance(samples, window.start, assembly.request, assembly, window.cuts)
                     yield _Window(assembly, self.engine.submit(utterance), reading)
         except LithophoneError as error:
             yield _Failed(RecordingDone(assembly.source, error))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lithophone.audio.cuts import Cut, cut_s, restored
 from lithophone.audio.reader import RATE_HZ
 from lithophone.decode.reply import Reply
 from lithophone.pipeline.request import Request
@@ -24,6 +25,8 @@ class Utterance:
     request: Request
     recording: object = None
     """The caller's object for the recording, which the engine refers to weakly; None: a recording of its own."""
+    cuts: tuple[Cut, ...] = ()
+    """Silences that are not in `samples`."""
 
     @property
     def start_s(self) -> float:
@@ -35,7 +38,7 @@ class Utterance:
 
     @property
     def end_s(self) -> float:
-        return (self.start + len(self.samples)) / RATE_HZ
+        return (self.start + len(self.samples) + sum(cut.length for cut in self.cuts)) / RATE_HZ
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,21 @@ class WindowResult:
     """Timed words with acoustic confidence."""
     untimed: str = ""
     """Why words lack times."""
+    cuts: tuple[Cut, ...] = ()
+    """Silences that are not in the window's samples, and not in the times of `parsed` and `aligned`."""
+    retimed: tuple[Word, ...] = ()
+    """Words whose time tags differ from the alignment, with the times of the alignment."""
+    unchecked: str = ""
+    """Why time tags could not be compared with the alignment."""
+    largest_shift_s: float = 0.0
+    """Largest difference between a time tag and the alignment."""
 
     @property
     def duration_s(self) -> float:
-        return self.end_s - self.start_s
+        """Of the samples."""
+        return self.end_s - self.start_s - cut_s(self.cuts)
+
+    def in_recording(self, start_s: float, end_s: float) -> tuple[float, float]:
+        """A span of the window's samples in times of the recording, not behind the window's end."""
+        start_s, end_s = restored(start_s, end_s, self.cuts)
+        return min(self.start_s + start_s, self.end_s), min(self.start_s + end_s, self.end_s)

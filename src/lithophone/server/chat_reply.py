@@ -18,7 +18,8 @@ from lithophone.pipeline.request import resolve_request
 from lithophone.pipeline.transcriber import Transcriber
 from lithophone.server.chat_request import ChatRequest
 from lithophone.server.replies import logprob, separator_of, verdict_of
-from lithophone.text.replies import SILENCE, WRAP_S
+from lithophone.text.replies import SILENCE
+from lithophone.text.tags import WRAP_S
 from lithophone.text.tokenizer import Tokenizer
 from lithophone.transcript import Segment, Transcript, Word
 

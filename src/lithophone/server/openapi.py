@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from lithophone.formats import CueOptions
-from lithophone.pipeline.options import DECODERS, TranscribeOptions
+from lithophone.pipeline.options import DECODERS, TIMESTAMPS, TranscribeOptions
 from lithophone.server.options import COMMON, CUE_TYPES, IGNORED, OPTION_TYPES
 
 Schema = dict[str, Any]
@@ -76,6 +76,7 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
     "task": ("transcribe", "translate", "speakers", "word-times"),
     "decode": tuple(DECODERS),
     "ctc_head": ("bpe", "characters"),
+    "timestamps": TIMESTAMPS,
 }
 WITHOUT_EFFECT = "Accepted, without effect."
 

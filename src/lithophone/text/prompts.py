@@ -6,6 +6,7 @@ Prompts of the model cards of 4.1-2b and 4.1-2b-plus; for granite-speech-5.0-2b,
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -258,10 +259,21 @@ def max_new_tokens(task: Task, variant: Variant | ModelType) -> int | None:
     return 10_000 if isinstance(task, WordTimes) else 2_000
 
 
-def parse_reply(task: Task, text: str, duration_s: float | None = None) -> ParsedReply:
-    """`duration_s` of the recording ends words without a time tag."""
+def longest_window_s(task: Task, variant: Variant | ModelType) -> float:
+    """Longest window that plus was trained for; infinite for others."""
+    if variant != "granite_speech_plus":
+        return math.inf
+    return 210.0 if isinstance(task, WordTimes) else 540.0
+
+
+def parse_reply(
+    task: Task, text: str, duration_s: float | None = None, variant: Variant | ModelType = "granite_speech"
+) -> ParsedReply:
+    """`duration_s` of the window bounds word times; a plus model may write tags that the task did not ask for."""
     if isinstance(task, WordTimes):
         return parse_word_times(text, duration_s)
     if isinstance(task, SpeakerTurns):
         return parse_turns(text)
-    return parse_translation(text) if isinstance(task, Translate) else parse_text(text)
+    if isinstance(task, Translate):
+        return parse_translation(text)
+    return parse_text(text, tagged=variant == "granite_speech_plus")

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from lithophone.text.tags import (
+    BEYOND_S,
+    LONGEST_WORD_S,
+    SPEAKER_TAG,
+    TIME_TAG,
+    TagFaults,
+    is_well_formed,
+    pieces,
+    speaker_of,
+    unwrap,
+    without_tags,
+)
 from lithophone.transcript import Word
 
 SILENCE = "_"
-WRAP_S = 10.0
-"""Time tags are centiseconds modulo 1000."""
-
-TIME_TAG = re.compile(r"\[T:\s*(?P<value>\d{1,3})\s*\]|\[T(?![a-zA-Z])[^\[\]\s]*\]?")
-SPEAKER_TAG = re.compile(
-    r"\[Speaker\s*(?P<value>\d+)(?:\s+cluster\s+\d+)?\s*\]\s*:?"  # clusters matter in training only
-    r"|\[Speaker\b(?:[^\[\]\n:]{0,12}(?:\]\s*:?|:)|\s*\d*)"
-)
 TRANSCRIPTION, TRANSLATION = "[Transcription]", "[Translation]"
 CHAIN_TAG = re.compile(r"\[(?:Transcription|Translation)\]")
 CUT_TAG = re.compile(r"\[T(?:r(?:a(?:n(?:s[a-z]*)?)?)?)?\Z")
@@ -43,12 +47,22 @@ class ParsedReply:
     turns: tuple[Turn, ...] = ()
     transcription: str | None = None
     """The source text of a translation."""
-    malformed: int = 0
-    """Malformed tags, and words without their own tag."""
+    faults: TagFaults = field(default_factory=TagFaults)
+    last_tag_s: float | None = None
+    """The last time tag, unwrapped; None without any."""
+
+    @property
+    def malformed(self) -> int:
+        """Malformed tags, and words without their own tag."""
+        return self.faults.total
 
 
-def parse_text(text: str) -> ParsedReply:
-    return ParsedReply(text.strip())
+def parse_text(text: str, *, tagged: bool = False) -> ParsedReply:
+    """Plain text; tags of the `tagged` family of models, which are out of place here, are removed."""
+    if not tagged:
+        return ParsedReply(text.strip())
+    text, stray = without_tags(text, TIME_TAG, SPEAKER_TAG)
+    return ParsedReply(text.strip(), faults=TagFaults(stray=stray))
 
 
 def parse_translation(text: str) -> ParsedReply:
@@ -63,7 +77,8 @@ def parse_translation(text: str) -> ParsedReply:
     stray = CHAIN_TAG.findall(body)
     misplaced = len(stray) + bool(tag and not before.lstrip().startswith(TRANSCRIPTION) and before.strip())
     words = " ".join(part.strip() for part in CHAIN_TAG.split(body) if part.strip())
-    return ParsedReply(words if stray else body.strip(), transcription=_said(said, tag), malformed=misplaced + n_cut)
+    faults = TagFaults(unreadable=n_cut, stray=misplaced)
+    return ParsedReply(words if stray else body.strip(), transcription=_said(said, tag), faults=faults)
 
 
 def _said(said: str | None, tag: str) -> str | None:
@@ -71,16 +86,21 @@ def _said(said: str | None, tag: str) -> str | None:
 
 
 def parse_turns(text: str) -> ParsedReply:
-    """`[Speaker 1]: words [Speaker 2]: words`; speakers are "1", "2", ... as tagged."""
+    """`[Speaker 1]: words [Speaker 2]: words`; speakers are "1", "2", ... as tagged.
+
+    Words behind a tag without a number are the last speaker's.
+    """
+    text, stray = without_tags(text, TIME_TAG)
     turns: list[Turn] = []
-    speaker, malformed = None, 0
-    for words, tag in _pieces(SPEAKER_TAG, text):
+    speaker, unreadable = None, 0
+    for words, tag in pieces(SPEAKER_TAG, text):
         if words:
             turns = _with_turn(turns, Turn(speaker, words))
         if tag is not None:
-            malformed += tag["value"] is None
-            speaker = tag["value"] or speaker
-    return ParsedReply(" ".join(turn.text for turn in turns), turns=tuple(turns), malformed=malformed)
+            unreadable += not is_well_formed(tag)
+            speaker = speaker_of(tag) or speaker
+    faults = TagFaults(unreadable=unreadable, stray=stray)
+    return ParsedReply(" ".join(turn.text for turn in turns), turns=tuple(turns), faults=faults)
 
 
 def _with_turn(turns: list[Turn], turn: Turn) -> list[Turn]:
@@ -94,40 +114,56 @@ def parse_word_times(text: str, duration_s: float | None = None) -> ParsedReply:
     """`hello [T:45] world [T:82]` -> words with times in seconds; spaces around tags are optional.
 
     A word starts at the tag before it, also that of the pseudo-word `_` (silence). Words before one tag share its time
-    by letters; words after the last tag end at `duration_s`, or have no length.
+    by letters, and so do words whose tag goes back in time or beyond `duration_s` of the window. Words after the last
+    tag end at `duration_s`, or have no length. Times rise, from 0 to `duration_s`.
     """
-    words: list[Word] = []
-    waiting: list[str] = []
-    last, malformed = 0.0, 0
-    for chunk, tag in _pieces(TIME_TAG, text):
-        waiting += chunk.split()
-        if tag is None or tag["value"] is None:
-            malformed += tag is not None
-            continue
-        end = unwrap(int(tag["value"]) / 100, last)
-        words += _share(waiting, last, end)
-        malformed += len(waiting) != 1
-        waiting, last = [], end
-    words += _share(waiting, last, max(last, duration_s or last))
-    malformed += bool(_spoken(waiting))
-    return ParsedReply(" ".join(word.text for word in words), words=tuple(words), malformed=malformed)
+    text, stray = without_tags(text, SPEAKER_TAG)
+    return _TimedWords(duration_s, stray).parsed(text)
 
 
-def unwrap(time_s: float, last_s: float) -> float:
-    """The first of `time_s` + n * 10 s not before `last_s`."""
-    turns = 0
-    while time_s + turns * WRAP_S < last_s:
-        turns += 1
-    return round(time_s + turns * WRAP_S, 2)
+class _TimedWords:
+    """The state of parsing time tags."""
 
+    def __init__(self, duration_s: float | None, stray: int) -> None:
+        self.duration_s = duration_s
+        self.words: list[Word] = []
+        self.waiting: list[str] = []
+        """Since the last tag."""
+        self.last_s = 0.0
+        self.last_tag_s: float | None = None
+        self.counts = {"unreadable": 0, "stray": stray, "untagged": 0, "backward": 0, "beyond": 0}
 
-def _pieces(pattern: re.Pattern[str], text: str) -> Iterator[tuple[str, re.Match[str] | None]]:
-    """Text between tags, with the tag after it or None."""
-    start = 0
-    for tag in pattern.finditer(text):
-        yield text[start : tag.start()].strip(), tag
-        start = tag.end()
-    yield text[start:].strip(), None
+    def parsed(self, text: str) -> ParsedReply:
+        for chunk, tag in pieces(TIME_TAG, text):
+            self.waiting += chunk.split()
+            if tag is not None:
+                self._take(tag)
+        self.counts["untagged"] += len(_spoken(self.waiting))
+        self._end_words(max(self.last_s, self.duration_s or 0.0))
+        said = " ".join(word.text for word in self.words)
+        return ParsedReply(said, words=tuple(self.words), faults=TagFaults(**self.counts), last_tag_s=self.last_tag_s)
+
+    def _take(self, tag: re.Match[str]) -> None:
+        fault = None if is_well_formed(tag) else "unreadable"
+        end_s = unwrap(int(tag["value"]) / 100, self.last_s) if fault is None else 0.0
+        fault = fault or self._fault(end_s)
+        if fault:
+            self.counts[fault] += 1
+            return
+        self.counts["stray"] += not self.waiting
+        self.counts["untagged"] += max(0, len(self.waiting) - 1)
+        self.last_tag_s = end_s
+        self._end_words(end_s if self.duration_s is None else min(end_s, self.duration_s))
+
+    def _fault(self, end_s: float) -> str | None:
+        is_silence = bool(self.waiting) and not _spoken(self.waiting)
+        if not is_silence and end_s - self.last_s > LONGEST_WORD_S:
+            return "backward"
+        return "beyond" if self.duration_s is not None and end_s > self.duration_s + BEYOND_S else None
+
+    def _end_words(self, end_s: float) -> None:
+        self.words += _share(self.waiting, self.last_s, end_s)
+        self.waiting, self.last_s = [], end_s
 
 
 def _spoken(words: list[str]) -> list[str]:
@@ -137,8 +173,9 @@ def _spoken(words: list[str]) -> list[str]:
 def _share(words: list[str], start_s: float, end_s: float) -> Iterator[Word]:
     words = _spoken(words)
     letters = sum(map(len, words))
-    done = 0
+    done, begin_s = 0, start_s
     for word in words:
-        begin = start_s + (end_s - start_s) * done / letters
         done += len(word)
-        yield Word(word, begin, start_s + (end_s - start_s) * done / letters)
+        until_s = min(start_s + (end_s - start_s) * done / letters, end_s)
+        yield Word(word, begin_s, until_s)
+        begin_s = until_s

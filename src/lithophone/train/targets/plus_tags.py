@@ -15,7 +15,8 @@ from lithophone.ctc.characters import raw_text
 from lithophone.errors import ManifestError
 from lithophone.model.config import ModelType
 from lithophone.text.prompts import SPEAKERS, SpeakerTurns, prompt_text
-from lithophone.text.replies import SILENCE, WRAP_S, Turn
+from lithophone.text.replies import SILENCE, Turn
+from lithophone.text.tags import WRAP_S
 from lithophone.text.tokenizer import Tokenizer
 from lithophone.train.targets.prompt_reply import Example, TaskTarget, make_example
 from lithophone.transcript import Word
