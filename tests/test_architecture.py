@@ -12,7 +12,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 LEVELS = (
-    {"errors", "languages"},
+    {"errors", "languages", "version"},
     {"files"},
     {"transcript", "model", "runtime"},
     {"formats", "audio", "text", "hub"},

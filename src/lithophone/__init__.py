@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from lithophone.errors import LithophoneError
 from lithophone.transcript import Segment, Transcript, TranscriptWarning, Word
+from lithophone.version import __version__
 
 if TYPE_CHECKING:
     from lithophone.pipeline.assembly import RecordingDone, WindowDone
+    from lithophone.pipeline.journal import Journal
     from lithophone.pipeline.options import TranscribeOptions
     from lithophone.pipeline.sources import AudioSource
     from lithophone.pipeline.transcriber import Transcriber, load
 
-__version__ = "0.2.0"
-
 __all__ = [
     "AudioSource",
+    "Journal",
     "LithophoneError",
     "RecordingDone",
     "Segment",
@@ -34,11 +35,13 @@ __all__ = [
     "TranscriptWarning",
     "WindowDone",
     "Word",
+    "__version__",
     "load",
 ]
 
 _LAZY = {
     "AudioSource": "lithophone.pipeline.sources",
+    "Journal": "lithophone.pipeline.journal",
     "RecordingDone": "lithophone.pipeline.assembly",
     "TranscribeOptions": "lithophone.pipeline.options",
     "Transcriber": "lithophone.pipeline.transcriber",

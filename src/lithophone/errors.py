@@ -35,5 +35,13 @@ class ManifestError(LithophoneError, ValueError):
     """Manifest lines that are not JSON, lack a key, or name a missing file."""
 
 
+class JournalError(LithophoneError, ValueError):
+    """Journals of another run or file, in use, or of another version."""
+
+
+class JournalWriteError(LithophoneError, OSError):
+    """Journals on a disk that fails or is full."""
+
+
 class CancelledError(LithophoneError):
     """The caller cancelled the work."""

@@ -31,6 +31,10 @@ class WindowDone:
     end_s: float
     duration_s: float | None
     """Of the recording; None while unknown."""
+    compute_s: float = 0.0
+    """The window's share of the time of the model."""
+    is_known: bool = False
+    """Whether a journal had it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ class RecordingDone:
     result: Transcript | LithophoneError
     warnings: tuple[TranscriptWarning, ...] = ()
     """Of the recording, without those of its windows."""
+    compute_s: float = 0.0
+    """Sum of its windows."""
+    is_known: bool = False
+    """Whether a journal had all of it."""
 
 
 Event: TypeAlias = WindowDone | RecordingDone
@@ -54,12 +62,17 @@ class Assembly:
     request: Request
     windows: list[WindowDone] = field(default_factory=list)
 
-    def add(self, result: WindowResult, duration_s: float | None) -> WindowDone:
-        done = WindowDone(self.source, segments_in_time(result), warnings_of(result), result.end_s, duration_s)
+    def add(self, result: WindowResult, duration_s: float | None, compute_s: float = 0.0) -> WindowDone:
+        segments, warnings = segments_in_time(result), warnings_of(result)
+        return self.add_done(WindowDone(self.source, segments, warnings, result.end_s, duration_s, compute_s))
+
+    def add_done(self, done: WindowDone) -> WindowDone:
         self.windows.append(done)
         return done
 
-    def finish(self, duration_s: float, reader_warnings: Iterable[str] = ()) -> RecordingDone:
+    def finish(
+        self, duration_s: float, reader_warnings: Iterable[str] = (), *, is_known: bool = False
+    ) -> RecordingDone:
         """The event of the recording; `reader_warnings` come first."""
         damaged = tuple(TranscriptWarning("damaged", message, 0.0, duration_s) for message in reader_warnings)
         whole = damaged if self.windows else (*damaged, no_speech(duration_s))
@@ -70,7 +83,7 @@ class Assembly:
             task=self.request.task_name,
             warnings=(*whole, *(warning for window in self.windows for warning in window.warnings)),
         )
-        return RecordingDone(self.source, transcript, whole)
+        return RecordingDone(self.source, transcript, whole, sum(w.compute_s for w in self.windows), is_known)
 
 
 def segments_in_time(result: WindowResult) -> tuple[Segment, ...]:

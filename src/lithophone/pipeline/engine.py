@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -58,6 +59,8 @@ class Pending:
         self.is_first = True
         """Whether it is its recording's first."""
         self.result: WindowResult | None = None
+        self.compute_s = 0.0
+        """Share of the time of its batches."""
         self.cancelled = False
 
     @property
@@ -117,6 +120,8 @@ class Engine:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
+        self.compute_s = 0.0
+        """Seconds of all batches so far."""
         self._numbers = itertools.count()
         self._turn = 0.0
         """Of the next recording: the lowest of those that wait for a place, or behind other recordings' first."""
@@ -236,6 +241,13 @@ class Engine:
         self._running.clear()
         self._scheduler = None
 
+    def _count(self, pending: Sequence[Pending], began: float) -> None:
+        """Share the time since `began` among utterances by their length."""
+        seconds, total = time.perf_counter() - began, sum(one.size for one in pending)
+        self.compute_s += seconds
+        for one in pending:
+            one.compute_s += seconds * one.size / total
+
     # --- encode
 
     def _begin_encoding(self) -> _Encoding | None:
@@ -255,7 +267,7 @@ class Engine:
         return self._on_cpu and self._turns.wanted and before < first.batch_size
 
     def _encode(self, encoding: _Encoding) -> None:
-        chosen = encoding.chosen
+        chosen, began = encoding.chosen, time.perf_counter()
         try:
             batch = EncodedBatch(self.checkpoint, [pending.utterance for pending in chosen])
             results = {row: self._result(batch, row, text_reply) for row, text_reply in batch.replies().items()}
@@ -263,6 +275,7 @@ class Engine:
             requests = batch.decode_requests(open_rows)
             encoded = [_Encoded(chosen[row], batch, row, one) for row, one in zip(open_rows, requests, strict=True)]
             encoding.encoded = encoded
+            self._count(chosen, began)
             for row, result in results.items():
                 chosen[row].result = result
         finally:
@@ -293,8 +306,10 @@ class Engine:
         """Admit as there is room, make one pass of the language model, retire the finished."""
         try:
             self._admit()
+            began = time.perf_counter()
             if self._scheduler and self._scheduler.busy:
                 self._scheduler.step()
+            self._count([running.pending for running in self._running], began)
             self._retire()
             self._sort_out()
         except BaseException:

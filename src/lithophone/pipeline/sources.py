@@ -47,6 +47,8 @@ class Reading:
         """As the file states it; exact once read."""
         self.warnings: list[str] = []
         """What could not be read; complete once read."""
+        self.stopped = False
+        """Set by another thread to end the reading."""
 
     def windows(self) -> Iterator[Window]:
         """Windows of speech in order. Raises AudioError."""
@@ -58,6 +60,8 @@ class Reading:
         with contextlib.closing(_opened(source)) as stream:
             self.warnings, self.duration_s = stream.warnings, stream.duration_s
             for part in _joined(stream):
+                if self.stopped:
+                    return
                 n += len(part)
                 yield from segmenter.push(part)
         self.duration_s = n / RATE_HZ

@@ -9,21 +9,26 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 
+from lithophone.audio.segmenter import Window
 from lithophone.audio.vad import SpeechDetector
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, suits_int8
-from lithophone.errors import CancelledError, LithophoneError, OptionError
+from lithophone.errors import CancelledError, JournalWriteError, LithophoneError, OptionError
 from lithophone.hub import DEFAULT_MODEL, resolve
 from lithophone.pipeline.assembly import Assembly, Event, RecordingDone, WindowDone, results_of
-from lithophone.pipeline.engine import Engine, Pending
+from lithophone.pipeline.engine import Engine
+from lithophone.pipeline.groups import Groups
+from lithophone.pipeline.items import End, Failed, Item, KnownWindow, NewWindow
+from lithophone.pipeline.journal import Journal, Record
 from lithophone.pipeline.options import TranscribeOptions, options_with
-from lithophone.pipeline.request import Request, frames_of, resolve_request
+from lithophone.pipeline.read_ahead import ReadAhead
+from lithophone.pipeline.request import Request, check_positions, frames_of, resolve_request
 from lithophone.pipeline.sources import AudioSource, Reading
 from lithophone.pipeline.utterance import Utterance
 from lithophone.runtime import torch_device, torch_dtype
@@ -36,6 +41,8 @@ LOOK_AHEAD_FULL = 2
 """The same for windows of full length, which are alike: bounds the samples held."""
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 OnWarning: TypeAlias = Callable[[TranscriptWarning], None]
 
@@ -99,13 +106,14 @@ class Transcriber:
         rate_hz: float | None = None,
         *,
         options: TranscribeOptions | None = None,
+        journal: Journal | None = None,
         **changes: Any,
     ) -> Iterator[tuple[Any, Transcript | LithophoneError]]:
         """Transcribe recordings in shared batches, in order; an error takes the place of one transcript.
 
-        Raises OptionError for the options, at once.
+        With a `journal` a killed run continues (`pipeline/journal.py`). Raises OptionError for the options, at once.
         """
-        return results_of(self.events(sources, rate_hz, options=options, **changes))
+        return results_of(self.events(sources, rate_hz, options=options, journal=journal, **changes))
 
     def stream(
         self,
@@ -130,6 +138,7 @@ class Transcriber:
         *,
         options: TranscribeOptions | None = None,
         cancelled: threading.Event | None = None,
+        journal: Journal | None = None,
         **changes: Any,
     ) -> Iterator[Event]:
         """WindowDone for every window and RecordingDone for every source, in order.
@@ -137,41 +146,84 @@ class Transcriber:
         An AudioSource may have its own options. An error of one source is its RecordingDone's result. `cancelled`, set
         by any thread, ends the events with CancelledError after the current step. Raises OptionError for the options,
         at once.
+
+        `journal` keeps what is finished and gives it again; a resumed run has the results of an unbroken one, provided
+        that the engine has no other caller. Raises JournalError for a journal of another run, at once, and
+        JournalWriteError for a full disk.
         """
-        request = resolve_request(self.checkpoint, options_with(options, changes))
-        return self._in_order(self._items(_checked_sources(sources), rate_hz, request), cancelled or threading.Event())
+        options = options_with(options, changes)
+        request = resolve_request(self.checkpoint, options)
+        if journal is not None:
+            journal.begin(self.checkpoint, options)
+        items = self._items(_checked_sources(sources), rate_hz, request, journal)
+        cancelled = cancelled or threading.Event()
+        if journal is not None:
+            return Groups(self.engine, journal, request, cancelled).events(items)
+        return self._in_order(items, cancelled)
 
     def save(self, folder: str | Path) -> None:
         """Write the model to a folder for `load`; CheckpointError where it cannot be written."""
         save_checkpoint(self.checkpoint, folder)
 
-    def _items(self, sources: Iterable[Any], rate_hz: float | None, default: Request) -> Generator[_Item, None, None]:
-        """Windows of all sources, submitted to the engine as read, and each source's end."""
-        for given in sources:
-            source = given if isinstance(given, AudioSource) else AudioSource(given, rate_hz)
-            try:
-                request = default if source.options is None else resolve_request(self.checkpoint, source.options)
-            except LithophoneError as error:
-                yield _Failed(RecordingDone(given, error))
-                continue
-            reading = Reading(source, request.limit_s, self.detector, joined=request.joins_windows)
-            yield from self._windows(Assembly(given, request), reading)
+    def _items(
+        self, sources: Iterable[Any], rate_hz: float | None, default: Request, journal: Journal | None
+    ) -> Generator[Item, None, None]:
+        """Windows of all sources as they are read, and each source's end."""
+        with ReadAhead(default.batch_size * default.limit_s) as ahead:
+            opened = (self._opened(given, rate_hz, default, journal, ahead) for given in sources)
+            # Sources that are yet to come are not waited for.
+            n_ahead = LOOK_AHEAD * default.batch_size if isinstance(sources, Sequence) else 0
+            for one in _in_advance(opened, n_ahead):
+                yield from [Failed(one)] if isinstance(one, RecordingDone) else self._windows(one)
 
-    def _windows(self, assembly: Assembly, reading: Reading) -> Iterator[_Item]:
+    def _opened(
+        self, given: Any, rate_hz: float | None, default: Request, journal: Journal | None, ahead: ReadAhead
+    ) -> _Opened | RecordingDone:
+        """A source that is being read, or its error."""
+        source = given if isinstance(given, AudioSource) else AudioSource(given, rate_hz)
         try:
-            for window in reading.windows():
-                if frames_of(self.checkpoint, len(window.samples)):
-                    samples = torch.from_numpy(window.samples)
-                    utterance = Utterance(samples, window.start, assembly.request, assembly, window.cuts)
-                    yield _Window(assembly, self.engine.submit(utterance), reading)
+            request = default if source.options is None else resolve_request(self.checkpoint, source.options)
+            record = None if journal is None else journal.record(source)
+        except JournalWriteError:
+            raise
         except LithophoneError as error:
-            yield _Failed(RecordingDone(assembly.source, error))
-        else:
-            yield _End(assembly, reading)
+            return RecordingDone(given, error)
+        reading = Reading(source, request.limit_s, self.detector, joined=request.joins_windows)
+        if record is not None and record.is_done:
+            return _Opened(Assembly(given, request), reading, record, None)
+        windows = ahead.windows(reading) if _is_regular(source.file) else reading.windows()
+        return _Opened(Assembly(given, request), reading, record, windows)
 
-    def _in_order(self, items: Generator[_Item, None, None], cancelled: threading.Event) -> Iterator[Event]:
+    def _windows(self, opened: _Opened) -> Iterator[Item]:
+        """Items of one source."""
+        assembly, reading, record = opened.assembly, opened.reading, opened.record
+        if opened.windows is None:
+            assert record is not None, "what is not read is in the journal"
+            reading.duration_s, reading.warnings = record.ending()
+            yield from (KnownWindow(assembly, record, start) for start in sorted(record.windows))
+            yield End(assembly, reading, record, is_known=True)
+            return
+        try:
+            for window in opened.windows:
+                if frames_of(self.checkpoint, len(window.samples)):
+                    check_positions(self.checkpoint, assembly.request, len(window.samples))
+                    yield self._item(opened, window)
+        except LithophoneError as error:
+            yield Failed(RecordingDone(assembly.source, error))
+        else:
+            yield End(assembly, reading, record)
+
+    def _item(self, opened: _Opened, window: Window) -> Item:
+        assembly, record = opened.assembly, opened.record
+        if record is not None and record.has(window.start, len(window.samples)):
+            return KnownWindow(assembly, record, window.start)
+        samples = torch.from_numpy(window.samples)
+        utterance = Utterance(samples, window.start, assembly.request, assembly, window.cuts)
+        return NewWindow(assembly, opened.reading, record, utterance)
+
+    def _in_order(self, items: Generator[Item, None, None], cancelled: threading.Event) -> Iterator[Event]:
         """Events in order. At first one batch is read ahead, so that a stream begins early."""
-        queue: deque[_Item] = deque()
+        queue: deque[Item] = deque()
         batches = 1
         try:
             while True:
@@ -188,18 +240,20 @@ class Transcriber:
         finally:
             items.close()
             for item in queue:
-                if isinstance(item, _Window):
-                    self.engine.cancel(item.pending)
+                if isinstance(item, NewWindow):
+                    item.cancel(self.engine)
 
-    def _fill(self, queue: deque[_Item], items: Iterator[_Item], batches: int) -> None:
+    def _fill(self, queue: deque[Item], items: Iterator[Item], batches: int) -> None:
         """Read ahead `batches` of windows."""
-        own = [item.pending.utterance for item in queue if isinstance(item, _Window)]
+        own = [item.utterance for item in queue if isinstance(item, NewWindow)]
         while not self._is_enough(own, batches):
             item = next(items, None)
             if item is None:
                 return
+            if isinstance(item, NewWindow):
+                item.submit(self.engine)
+                own.append(item.utterance)
             queue.append(item)
-            own += [item.pending.utterance] if isinstance(item, _Window) else []
 
     def _is_enough(self, own: list[Utterance], batches: int) -> bool:
         """Whether `batches` wait, of all callers, or this one has as much as `LOOK_AHEAD_FULL` of full windows."""
@@ -211,45 +265,29 @@ class Transcriber:
         return waiting >= batches * request.batch_size or sum(one.duration_s for one in own) >= full_s
 
 
-# --- items: read, in order, until their event is due
-
-
 @dataclass(frozen=True)
-class _Window:
-    assembly: Assembly
-    pending: Pending
-    reading: Reading
+class _Opened:
+    """A source that is being read; `windows` is None for one that its journal has finished."""
 
-    @property
-    def done(self) -> bool:
-        return self.pending.done
-
-    def event(self) -> WindowDone:
-        assert self.pending.result is not None, "a window has an event when it is done"
-        return self.assembly.add(self.pending.result, self.reading.duration_s)
-
-
-@dataclass(frozen=True)
-class _End:
     assembly: Assembly
     reading: Reading
-    done = True
-
-    def event(self) -> RecordingDone:
-        assert self.reading.duration_s is not None, "a source has a length when all of it is read"
-        return self.assembly.finish(self.reading.duration_s, self.reading.warnings)
+    record: Record | None
+    windows: Iterator[Window] | None
 
 
-@dataclass(frozen=True)
-class _Failed:
-    error: RecordingDone
-    done = True
+def _in_advance(values: Iterator[T], n: int) -> Iterator[T]:
+    """The same values, of which `n` are taken in advance."""
+    waiting: deque[T] = deque()
+    for value in values:
+        waiting.append(value)
+        if len(waiting) > n:
+            yield waiting.popleft()
+    yield from waiting
 
-    def event(self) -> RecordingDone:
-        return self.error
 
-
-_Item: TypeAlias = _Window | _End | _Failed
+def _is_regular(file: Any) -> bool:
+    """Whether reading it neither waits for another process, nor moves a caller's file object."""
+    return isinstance(file, bytes) or (isinstance(file, str | os.PathLike) and os.path.isfile(file))
 
 
 # --- folds and checks

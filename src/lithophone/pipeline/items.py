@@ -1,0 +1,94 @@
+"""What is read of the sources, in order, until its event is due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from lithophone.audio.samples import RATE_HZ
+from lithophone.pipeline.assembly import Assembly, RecordingDone, WindowDone
+from lithophone.pipeline.engine import Engine, Pending
+from lithophone.pipeline.journal import Record
+from lithophone.pipeline.sources import Reading
+from lithophone.pipeline.utterance import Utterance
+
+
+@dataclass(eq=False)
+class NewWindow:
+    """A window for the engine."""
+
+    assembly: Assembly
+    reading: Reading
+    record: Record | None
+    utterance: Utterance
+    pending: Pending | None = None
+
+    @property
+    def duration_s(self) -> float:
+        return self.utterance.duration_s
+
+    @property
+    def done(self) -> bool:
+        return self.pending is not None and self.pending.done
+
+    def submit(self, engine: Engine) -> None:
+        self.pending = engine.submit(self.utterance)
+
+    def cancel(self, engine: Engine) -> None:
+        if self.pending is not None:
+            engine.cancel(self.pending)
+
+    def event(self) -> WindowDone:
+        assert self.pending is not None, "a window has an event when it is done"
+        assert self.pending.result is not None, "a window has an event when it is done"
+        done = self.assembly.add(self.pending.result, self.reading.duration_s, self.pending.compute_s)
+        if self.record is not None:
+            self.record.add(self.utterance.start, len(self.utterance.samples), done)
+        return done
+
+
+@dataclass(frozen=True)
+class KnownWindow:
+    """A window that the journal has."""
+
+    assembly: Assembly
+    record: Record
+    start: int
+    done = True
+
+    @property
+    def duration_s(self) -> float:
+        return self.record.windows[self.start].n / RATE_HZ
+
+    def event(self) -> WindowDone:
+        return self.assembly.add_done(self.record.window(self.assembly.source, self.start))
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a source; `is_known` where the journal has it."""
+
+    assembly: Assembly
+    reading: Reading
+    record: Record | None
+    is_known: bool = False
+    done = True
+
+    def event(self) -> RecordingDone:
+        duration_s, damage = self.reading.duration_s, self.reading.warnings
+        assert duration_s is not None, "a source has a length when all of it is read"
+        if self.record is not None and not self.is_known:
+            self.record.finish(duration_s, damage, len(self.assembly.windows))
+        return self.assembly.finish(duration_s, damage, is_known=self.is_known)
+
+
+@dataclass(frozen=True)
+class Failed:
+    error: RecordingDone
+    done = True
+
+    def event(self) -> RecordingDone:
+        return self.error
+
+
+Item: TypeAlias = NewWindow | KnownWindow | End | Failed
