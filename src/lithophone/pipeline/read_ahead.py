@@ -6,7 +6,6 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Iterator
-from types import TracebackType
 
 from lithophone.audio.samples import RATE_HZ
 from lithophone.audio.segmenter import Window
@@ -16,7 +15,7 @@ from lithophone.pipeline.sources import Reading
 class ReadAhead:
     """A thread that reads recordings in the order in which they are added, windows of at most `ahead_s` in advance.
 
-    A context: its end ends the thread. The thread starts with the first recording.
+    The thread starts with the first recording and ends with `close`.
     """
 
     def __init__(self, ahead_s: float) -> None:
@@ -28,14 +27,6 @@ class ReadAhead:
         self._closed = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-
-    def __enter__(self) -> ReadAhead:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the thread within a block of samples."""

@@ -5,6 +5,7 @@ source -> blocks -> windows of speech -> engine -> results, in order -> events -
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -169,7 +170,7 @@ class Transcriber:
         self, sources: Iterable[Any], rate_hz: float | None, default: Request, journal: Journal | None
     ) -> Generator[Item, None, None]:
         """Windows of all sources as they are read, and each source's end."""
-        with ReadAhead(default.batch_size * default.limit_s) as ahead:
+        with contextlib.closing(ReadAhead(default.batch_size * default.limit_s)) as ahead:
             opened = (self._opened(given, rate_hz, default, journal, ahead) for given in sources)
             # Sources that are yet to come are not waited for.
             n_ahead = LOOK_AHEAD * default.batch_size if isinstance(sources, Sequence) else 0
