@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
 
+from lithophone.ctc import forced_alignment
 from lithophone.ctc.forced_alignment import BLANK, WILDCARD, align, collapse, edit_distance, label_scores, runs
 
 
@@ -61,6 +63,29 @@ def test_spans_are_monotone_and_inside(seed: int) -> None:
     assert edges[0] >= 0
     assert edges[-1] <= 40
     assert all(first < end for first, end in spans)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_blocks_of_frames_change_no_span(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(seed)
+    labels = [int(label) for label in rng.choice([1, 2, 3, 4, WILDCARD], size=int(rng.integers(1, 12)))]
+    log_probs = random_log_probs(40, seed)
+    whole = align(log_probs, labels)
+    for cells in (1, 100, 333):
+        monkeypatch.setattr(forced_alignment, "MAX_CELLS", cells)
+        assert align(log_probs, labels) == whole
+
+
+def test_memory_of_a_long_alignment_is_that_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,500 frames and 1,001 states: 13 MiB in one block."""
+    monkeypatch.setattr(forced_alignment, "MAX_CELLS", 100_000)
+    log_probs = random_log_probs(1500, 0).astype(np.float32)
+    tracemalloc.start()
+    spans = align(log_probs, [1, 2, 3, 4] * 125)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert spans is not None
+    assert peak < 4 << 20
 
 
 def spoken(path: list[int], size: int = 6) -> np.ndarray:

@@ -13,6 +13,9 @@ BLANK = 0
 WILDCARD = -1
 """A spoken part whose labels, and their number, are unknown."""
 
+MAX_CELLS = 1 << 22
+"""Frames times states of a block of the Viterbi recursion: 36 MiB."""
+
 Scores = npt.NDArray[np.floating[Any]]
 Span = tuple[int, int]
 """First frame, and last frame + 1."""
@@ -52,12 +55,11 @@ def align(log_probs: Scores, labels: Sequence[int]) -> list[Span] | None:
     states[1::2] = labels
     skips = np.zeros(len(states), bool)
     skips[3::2] = states[3::2] != states[1:-2:2]
-    best, came_from = _forward(_emissions(log_probs, states), skips)
-    last = len(states) - 1 if best[-1] >= best[-2] else len(states) - 2
-    if not np.isfinite(best[last]):
+    path = _best_states(log_probs, states, skips)
+    if path is None:
         return None
     voiced = log_probs.argmax(1) != BLANK
-    spans = _spans(came_from, last, len(labels))
+    spans = _spans(path, len(labels))
     return [_without_blanks(span, voiced) if i == WILDCARD else span for i, span in zip(labels, spans, strict=True)]
 
 
@@ -84,6 +86,32 @@ def edit_distance(path: Sequence[int], labels: Sequence[int]) -> int:
     return int(row[-1])
 
 
+def _best_states(
+    log_probs: Scores, states: npt.NDArray[np.int_], skips: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int_] | None:
+    """The state of every frame (T,) on the best path; None without any path.
+
+    Blocks of frames bound the memory: steps back are computed a second time, block by block from the end.
+    """
+    size = max(1, MAX_CELLS // len(states))
+    blocks = [log_probs[first : first + size] for first in range(0, len(log_probs), size)]
+    befores = [np.where(np.arange(len(states)) == 0, 0.0, -np.inf)]
+    for block in blocks:
+        best, came_from = _forward(_emissions(block, states), skips, befores[-1])
+        befores.append(best)
+    state = len(states) - 1 if best[-1] >= best[-2] else len(states) - 2
+    if not np.isfinite(best[state]):
+        return None
+    path: list[int] = []
+    for number in reversed(range(len(blocks))):
+        if number < len(blocks) - 1:
+            _, came_from = _forward(_emissions(blocks[number], states), skips, befores[number])
+        for steps in came_from[::-1]:
+            path.append(state)
+            state -= int(steps[state])
+    return np.array(path[::-1])
+
+
 def _emissions(log_probs: Scores, states: npt.NDArray[np.int_]) -> npt.NDArray[np.float64]:
     """(T, V) and states (S,) -> log posteriors (T, S); a wildcard has the best label's."""
     emitted = np.asarray(log_probs, np.float64)[:, np.maximum(states, 0)]
@@ -92,16 +120,16 @@ def _emissions(log_probs: Scores, states: npt.NDArray[np.int_]) -> npt.NDArray[n
 
 
 def _forward(
-    emitted: npt.NDArray[np.float64], skips: npt.NDArray[np.bool_]
+    emitted: npt.NDArray[np.float64], skips: npt.NDArray[np.bool_], before: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int8]]:
-    """Final score of every state, and the steps back to each predecessor (T, S)."""
+    """Scores of every state before and after these frames, and the steps back to each predecessor (T, S)."""
     frames, states = emitted.shape
     no_skip = np.where(skips, 0.0, -np.inf)
     padded = np.full(states + 2, -np.inf)
     best = padded[2:]
-    best[:2] = emitted[0, :2]
+    best[:] = before
     came_from = np.zeros((frames, states), np.int8)
-    for t in range(1, frames):
+    for t in range(frames):
         step, skip = padded[1:-1], padded[:-2] + no_skip
         moved = np.maximum(step, skip)
         came_from[t] = (moved > best).view(np.int8) * ((skip > step).view(np.int8) + np.int8(1))
@@ -109,17 +137,11 @@ def _forward(
     return best, came_from
 
 
-def _spans(came_from: npt.NDArray[np.int8], state: int, n_labels: int) -> list[Span]:
-    """Backtrace; odd states are labels."""
-    first = [0] * n_labels
-    end = [0] * n_labels
-    for t in range(len(came_from) - 1, -1, -1):
-        if state % 2:
-            label = state // 2
-            first[label] = t
-            end[label] = end[label] or t + 1
-        state -= int(came_from[t, state])
-    return list(zip(first, end, strict=True))
+def _spans(path: npt.NDArray[np.int_], n_labels: int) -> list[Span]:
+    """Frames of every label; odd states are labels, all of them on the path."""
+    labels = 2 * np.arange(n_labels) + 1
+    first, end = np.searchsorted(path, labels), np.searchsorted(path, labels, side="right")
+    return list(zip(first.tolist(), end.tolist(), strict=True))
 
 
 def _without_blanks(span: Span, voiced: npt.NDArray[np.bool_]) -> Span:
