@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from lithophone.formats import FORMATS, CueOptions, render
+from lithophone.errors import OptionError
+from lithophone.formats import FORMATS, CueOptions, encode, render
 from lithophone.transcript import Segment, Transcript, TranscriptWarning, Word
 
 WORDS = (Word("Hello", 0.0, 0.5, 0.5), Word("there.", 0.5, 1.2345, 1.0))
@@ -208,6 +209,15 @@ def test_verbose_json_of_nothing() -> None:
 def test_repeating_text_compresses_well() -> None:
     looping = json.loads(FORMATS["verbose_json"](Transcript((Segment("no " * 200, 0, 1),), 1.0)))
     assert looping["segments"][0]["compression_ratio"] > 2.4
+
+
+def test_an_unknown_format_and_bytes_in_the_place_of_text_are_named() -> None:
+    with pytest.raises(OptionError, match=r"unknown format 'doc'; allowed are txt, srt"):
+        render("doc", EMPTY)
+    with pytest.raises(OptionError, match=r"unknown format 'doc'"):
+        encode("doc", EMPTY)
+    with pytest.raises(OptionError, match=r"docx is no text: lithophone.formats.encode"):
+        render("docx", EMPTY)
 
 
 def test_json_is_read_again() -> None:

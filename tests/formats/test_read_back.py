@@ -295,6 +295,14 @@ def test_python_docx_reads_speakers_times_and_texts() -> None:
     assert paragraphs(TRANSCRIPTS["hours"])[-1] == ("Normal", "2:59:59 End.")
 
 
+@pytest.mark.parametrize("language", ["de", "pt-BR", None])
+def test_a_document_names_its_language(language: str | None) -> None:
+    docx = pytest.importorskip("docx")
+    document = docx.Document(io.BytesIO(encode("docx", Transcript((), 1.0, language))))
+    named = document.styles.element.xpath("//w:lang/@w:val")
+    assert named == ([] if language is None else [language])
+
+
 def test_every_talk_is_a_document(talk: Transcript) -> None:
     said = [text for style, text in paragraphs(talk) if style == "Normal"]
     assert len(said) >= len([s for s in talk.segments if s.text.strip()])

@@ -58,11 +58,13 @@ def render(name: str, transcript: Transcript, cues: CueOptions = DEFAULT_CUES, r
     """The transcript in a format of text; `cues` apply to srt and vtt, `recording` names it in NAMED."""
     if name in BINARY:
         raise OptionError(f"{name} is no text: lithophone.formats.encode gives its bytes")
+    if name not in FORMATS:
+        raise OptionError(f"unknown format {name!r}; allowed are {', '.join(FORMATS)}")
     return FORMATS[name](transcript, cues, **({"recording": recording} if name in NAMED else {}))
 
 
 def encode(name: str, transcript: Transcript, cues: CueOptions = DEFAULT_CUES, recording: str = RECORDING) -> bytes:
-    """The bytes of a file in a format: UTF-8, with lone surrogates escaped (`\\\\udc80`), or docx."""
+    """The bytes of a file in a format: UTF-8, with lone surrogates escaped (`\\udc80`), or docx. As `render`."""
     if name in BINARY:
         return BINARY[name](transcript, cues, recording)
     return render(name, transcript, cues, recording).encode(errors="backslashreplace")

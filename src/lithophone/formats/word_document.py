@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 from lithophone.formats.cues import DEFAULT_CUES, CueOptions
 from lithophone.formats.page import facts
@@ -28,7 +28,7 @@ TYPES = f"""{XML}<Types xmlns="{OFFICE}/package/2006/content-types">
 STYLES = f"""{XML}<w:styles {WORDS}>
 <w:docDefaults>
 <w:rPrDefault><w:rPr><w:rFonts w:ascii="Calibri" w:hAnsi="Calibri" w:eastAsia="Yu Gothic" w:cs="Calibri"/>
-<w:sz w:val="22"/></w:rPr></w:rPrDefault>
+<w:sz w:val="22"/>%s</w:rPr></w:rPrDefault>
 <w:pPrDefault><w:pPr><w:spacing w:after="120" w:line="276" w:lineRule="auto"/></w:pPr></w:pPrDefault>
 </w:docDefaults>
 <w:style w:type="paragraph" w:default="1" w:styleId="Normal"><w:name w:val="Normal"/></w:style>
@@ -42,6 +42,8 @@ STYLES = f"""{XML}<w:styles {WORDS}>
 <w:style w:type="character" w:styleId="Time"><w:name w:val="Time"/>
 <w:rPr><w:color w:val="595959"/><w:sz w:val="18"/></w:rPr></w:style>
 </w:styles>"""
+
+"""With a place for the language."""
 
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)
 """Of all parts, so that equal transcripts are equal bytes."""
@@ -59,7 +61,7 @@ def to_docx(transcript: Transcript, _: CueOptions = DEFAULT_CUES, recording: str
         "word/_rels/document.xml.rels": _relations(
             ("styles", f"{OFFICE}/officeDocument/2006/relationships/styles", "styles.xml")
         ),
-        "word/styles.xml": STYLES,
+        "word/styles.xml": STYLES % _language(transcript.language),
         "word/document.xml": _document(transcript, recording),
     }
     file = io.BytesIO()
@@ -72,6 +74,12 @@ def to_docx(transcript: Transcript, _: CueOptions = DEFAULT_CUES, recording: str
 def _relations(*relations: tuple[str, str, str]) -> str:
     rows = (f'<Relationship Id="{id}" Type="{kind}" Target="{target}"/>' for id, kind, target in relations)
     return f'{XML}<Relationships xmlns="{OFFICE}/package/2006/relationships">{"".join(rows)}</Relationships>'
+
+
+def _language(language: str | None) -> str:
+    """Of the spelling checker; none where it is unknown."""
+    code = quoteattr(written(language or ""))
+    return f"<w:lang w:val={code} w:eastAsia={code}/>" if language else ""
 
 
 def _core(title: str) -> str:
