@@ -18,7 +18,8 @@ import soundfile
 from typer.testing import CliRunner, Result
 
 from lithophone.cli.main import app
-from lithophone.cli.progress import progress_text, summary
+from lithophone.cli.progress import progress_text
+from lithophone.cli.tally import summary
 from lithophone.formats import vtt_time
 from lithophone.model.speech import GraniteSpeech
 from lithophone.text.tokenizer import Tokenizer
@@ -52,6 +53,11 @@ def call(*arguments: object, model: Path | None = None, stdin: bytes | None = No
     return CliRunner().invoke(app, [*map(str, arguments), *chosen], input=stdin)
 
 
+def written(folder: Path) -> list[str]:
+    """Outputs in a folder, without the journal."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
 def test_lines_with_times_are_printed(talk: Path, tiny_folder: Path) -> None:
     done = call("transcribe", talk, model=tiny_folder)
     assert done.exit_code == 0, done.output
@@ -69,7 +75,7 @@ def test_one_broken_file_does_not_stop_the_others(talk: Path, broken: Path, tiny
     out = tmp_path / "out"
     done = call("transcribe", broken, tmp_path / "missing.wav", talk, "-o", out, model=tiny_folder)
     assert done.exit_code == 1
-    assert [path.name for path in out.iterdir()] == ["talk.txt"]
+    assert written(out) == ["talk.txt"]
     assert str(broken) in done.stderr
     assert "missing.wav" in done.stderr
 
@@ -85,7 +91,7 @@ def test_a_bad_pipe_does_not_stop_the_others(talk: Path, tiny_folder: Path, tmp_
     done = call("transcribe", "-", talk, "-o", tmp_path / "out", model=tiny_folder, stdin=sent)
     assert done.exit_code == 1
     assert "error: stdin: " in done.stderr
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["talk.txt"]
+    assert written(tmp_path / "out") == ["talk.txt"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
@@ -105,8 +111,8 @@ def test_a_folder_is_walked_and_names_that_clash_keep_their_folders(tiny_folder:
         soundfile.write(tmp_path / "in" / name, tone(1.0), 16_000)
     done = call("transcribe", tmp_path / "in", "-o", tmp_path / "out", model=tiny_folder)
     assert done.exit_code == 0, done.output
-    written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.txt"))
-    assert written == ["one/talk.txt", "two/talk.txt"]
+    names = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.txt"))
+    assert names == ["one/talk.txt", "two/talk.txt"]
 
 
 def test_what_is_missing_is_reported_before_a_model_is_loaded(tmp_path: Path) -> None:
@@ -129,7 +135,7 @@ def test_all_formats_are_written(talk: Path, tiny_folder: Path, tmp_path: Path) 
     done = call("transcribe", talk, "-f", "all", "-o", out, model=tiny_folder)
     assert done.exit_code == 0, done.output
     assert done.stdout == ""
-    assert sorted(path.name for path in out.iterdir()) == [f"talk.{e}" for e in ("json", "srt", "tsv", "txt", "vtt")]
+    assert written(out) == [f"talk.{e}" for e in ("json", "srt", "tsv", "txt", "vtt")]
     assert json.loads((out / "talk.json").read_text(encoding="utf-8"))["duration"] == 1.0
 
 
@@ -258,7 +264,7 @@ def test_an_interrupt_keeps_what_is_finished(
     out = tmp_path / "out"
     done = call("transcribe", talk, second, "-o", out, "--batch-size", 1, model=tiny_folder)
     assert done.exit_code == 130
-    assert [path.name for path in out.iterdir()] == ["talk.txt"]
+    assert written(out) == ["talk.txt"]
 
 
 @pytest.mark.full
@@ -283,10 +289,10 @@ def test_ctrl_c_in_a_terminal(tiny_folder: Path, tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
-    written = sorted(path.name for path in out.iterdir())
-    assert 0 < len(written) < len(files)
-    assert written == [f"{i:03d}.txt" for i in range(len(written))]
-    assert all((out / name).read_text(encoding="utf-8").endswith("\n") for name in written)
+    names = written(out)
+    assert 0 < len(names) < len(files)
+    assert names == [f"{i:03d}.txt" for i in range(len(names))]
+    assert all((out / name).read_text(encoding="utf-8").endswith("\n") for name in names)
 
 
 def test_a_recipe_runs_with_its_arguments(tmp_path: Path) -> None:
@@ -344,7 +350,7 @@ def test_a_recording_that_failed_has_no_speed(tmp_path: Path, tiny_folder: Path)
 def test_files_that_are_written_are_named_unless_quiet(talk: Path, tmp_path: Path, tiny_folder: Path) -> None:
     command = ("transcribe", talk, "-f", "all", "-o", tmp_path / "out")
     named = re.findall(r"^wrote (.*)$", call(*command, model=tiny_folder).stderr, re.MULTILINE)
-    assert sorted(map(Path, named)) == sorted((tmp_path / "out").iterdir())
+    assert sorted(Path(name).name for name in named) == written(tmp_path / "out")
     assert "wrote" not in call(*command, "--quiet", model=tiny_folder).stderr
 
 

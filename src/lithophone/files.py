@@ -23,6 +23,16 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
         partial.write_bytes(data)
 
 
+def write_changed(path: str | Path, content: str | bytes) -> bool:
+    """As `write_whole`, where the file has other content; whether it was written."""
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    with contextlib.suppress(OSError):
+        if Path(path).read_bytes() == data:
+            return False
+    write_whole(path, data)
+    return True
+
+
 def write_json(path: str | Path, values: Mapping[str, Any]) -> None:
     """Write indented JSON atomically."""
     write_whole(path, json.dumps(values, indent=2) + "\n")

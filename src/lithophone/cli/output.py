@@ -11,7 +11,7 @@ from pathlib import Path
 from lithophone.cli import terminal
 from lithophone.cli.sources import InputFile, Unreadable
 from lithophone.errors import OptionError
-from lithophone.files import check_writable, write_whole
+from lithophone.files import check_writable, write_changed
 from lithophone.formats import (
     BINARY,
     DEFAULT_CUES,
@@ -124,14 +124,14 @@ def _json_document(text: str, named: dict[str, str]) -> str:
 def _files_in(
     folder: Path, formats: Sequence[str], cues: CueOptions, on_written: Callable[[Path], None]
 ) -> Callable[[InputFile, Transcript], None]:
-    """A file per format, written when the recording is done."""
+    """A file per format, written when the recording is done, unless it is there already."""
 
     def recording(file: InputFile, transcript: Transcript) -> None:
         for format in formats:
             path = output_path(folder, file, format)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, encode(format, transcript, cues, recording_name(file)))
-            on_written(path)
+            if write_changed(path, encode(format, transcript, cues, recording_name(file))):
+                on_written(path)
 
     return recording
 

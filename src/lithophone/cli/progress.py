@@ -8,6 +8,7 @@ from types import TracebackType
 
 from rich.progress import BarColumn, Progress, TextColumn
 
+from lithophone.cli.tally import time_text
 from lithophone.cli.terminal import stderr
 from lithophone.formats import vtt_time
 
@@ -44,11 +45,26 @@ class AudioProgress:
         self._began = time.perf_counter()
         self._bar.update(self._task, description=name, state="reading")
 
-    def show(self, name: str, done_s: float, duration_s: float | None) -> None:
-        """`done_s` of `duration_s` seconds (None: unknown) of the recording `name` are done."""
-        speed = (self._before_s + done_s) / max(self.elapsed_s, 1e-9)
-        state = progress_text(done_s, duration_s, speed)
+    def show(
+        self,
+        name: str,
+        done_s: float,
+        duration_s: float | None,
+        speed: float | None = None,
+        left_s: float | None = None,
+    ) -> None:
+        """`done_s` of `duration_s` seconds (None: unknown) of the recording `name` are done.
+
+        `speed`: seconds of audio a second (None: of what was shown). `left_s`: seconds to the end of the run (None: to
+        the end of the recording).
+        """
+        speed = (self._before_s + done_s) / max(self.elapsed_s, 1e-9) if speed is None else speed
+        state = progress_text(done_s, duration_s, speed, left_s)
         self._bar.update(self._task, description=name, completed=done_s, total=duration_s, state=state)
+
+    @property
+    def is_visible(self) -> bool:
+        return not self._bar.disable
 
     def finish(self, duration_s: float) -> None:
         self._before_s += duration_s
@@ -62,14 +78,10 @@ class AudioProgress:
         return time.perf_counter() - self._began
 
 
-def progress_text(done_s: float, duration_s: float | None, speed: float) -> str:
-    """`00:30.0 of 01:00.0, RTFx 12.0, 2.5 s left`; shorter without a duration."""
+def progress_text(done_s: float, duration_s: float | None, speed: float, left_s: float | None = None) -> str:
+    """`00:30.0 of 01:00.0, RTFx 12.0, 2 s left`; shorter without a duration."""
     if duration_s is None:
-        return f"{vtt_time(done_s)[:-2]}, RTFx {speed:.1f}"
-    left = f"{(duration_s - done_s) / speed:.0f} s left" if speed else "waiting"
+        return f"{vtt_time(done_s)[:-2]}, RTFx {speed:.1f}" + ("" if left_s is None else f", {time_text(left_s)} left")
+    left_s = (duration_s - done_s) / speed if left_s is None and speed else left_s
+    left = "waiting" if left_s is None else f"{time_text(left_s)} left"
     return f"{vtt_time(done_s)[:-2]} of {vtt_time(duration_s)[:-2]}, RTFx {speed:.1f}, {left}"
-
-
-def summary(audio_s: float, elapsed_s: float, load_s: float) -> str:
-    speed = audio_s / max(elapsed_s, 1e-9)
-    return f"{audio_s:.1f} s of audio in {elapsed_s:.1f} s: RTFx {speed:.1f} (model loaded in {load_s:.1f} s)"

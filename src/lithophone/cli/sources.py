@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 import re
@@ -13,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import BinaryIO
+
+from lithophone.errors import OptionError
 
 STDIN = "-"
 URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
@@ -56,6 +59,25 @@ def find_inputs(arguments: Sequence[str]) -> tuple[list[InputFile], list[Unreada
     inputs = {_identity(one): one for one in reversed(found) if isinstance(one, InputFile)}
     kept = list(reversed(inputs.values()))
     return _apart(kept), [one for one in found if isinstance(one, Unreadable)]
+
+
+def listed(path: str) -> list[str]:
+    """Arguments of a list, one a line or separated by NUL (`find -print0`); - is standard input. Raises OptionError."""
+    try:
+        data = _piped_list() if path == STDIN else Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise OptionError(f"--from-list {path} cannot be read ({error}): give a text file, or - for a pipe") from error
+    lines = data.removeprefix(codecs.BOM_UTF8).split(b"\0") if b"\0" in data else data.splitlines()
+    names = [os.fsdecode(line.removeprefix(codecs.BOM_UTF8)) for line in lines if line.strip()]
+    if not names:
+        raise OptionError(f"--from-list {path} names no recording: give one file, folder or pattern a line")
+    return names
+
+
+def _piped_list() -> bytes:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise OptionError("--from-list - is standard input, and nothing is piped into it: find . | lithophone ...")
+    return sys.stdin.buffer.read()
 
 
 def _inputs_of(argument: str) -> Iterator[InputFile | Unreadable]:

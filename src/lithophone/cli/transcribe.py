@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,19 +13,23 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from lithophone.cli import terminal
+from lithophone.cli.durations import expected_durations
 from lithophone.cli.options import takes
 from lithophone.cli.output import STDOUT, Sink, check_cues, check_outputs, make_sink, with_word_times
-from lithophone.cli.progress import AudioProgress, summary
-from lithophone.cli.sources import InputFile, find_inputs
+from lithophone.cli.progress import AudioProgress
+from lithophone.cli.resume import check_resume, open_journal
+from lithophone.cli.sources import STDIN, InputFile, find_inputs, listed
+from lithophone.cli.tally import Tally, recording_line, total_line
 from lithophone.cli.threads import limit_threads, settle_threads
-from lithophone.errors import LithophoneError
+from lithophone.errors import LithophoneError, OptionError
 from lithophone.formats import FILE_FORMATS, CueOptions
 from lithophone.hub import DEFAULT_MODEL
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.transcript import Transcript, TranscriptWarning
 
 if TYPE_CHECKING:
-    from lithophone.pipeline.assembly import Event, WindowDone
+    from lithophone.pipeline.assembly import Event, RecordingDone, WindowDone
+    from lithophone.pipeline.journal import Journal
     from lithophone.pipeline.transcriber import Transcriber
 
 
@@ -48,9 +53,13 @@ class ModelChoice:
 @takes("cues", CueOptions)
 def transcribe(
     files: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="FILE", help="Audio or video files, folders or patterns; - is standard input."),
-    ],
+    ] = None,
+    from_list: Annotated[
+        str | None,
+        typer.Option("--from-list", metavar="FILE", help="Text with a file, folder or pattern a line; - is a pipe."),
+    ] = None,
     model: terminal.Model = DEFAULT_MODEL,
     output_format: Annotated[
         str | None,
@@ -62,6 +71,9 @@ def transcribe(
     channels: Annotated[
         Channels, typer.Option(help="split: transcribe every channel by itself, as a speaker of its own.")
     ] = Channels.MIX,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue in --output-dir where a run of the same model and options ended.")
+    ] = False,
     device: terminal.Device = None,
     dtype: terminal.Dtype = None,
     threads: terminal.Threads = None,
@@ -71,7 +83,8 @@ def transcribe(
     cues: CueOptions,
 ) -> None:
     """Transcribe or translate recordings of any length."""
-    inputs, unreadable = find_inputs(files)
+    check_resume(resume, output_dir)
+    inputs, unreadable = find_inputs(named_inputs(files or [], from_list))
     options = with_word_times(output_format, options)
     check_cues(output_format, cues, options.word_timestamps)
     written: Callable[[Path], None] = (lambda path: None) if quiet else (lambda path: terminal.say(f"wrote {path}"))
@@ -81,11 +94,24 @@ def transcribe(
     inputs, unwritable = check_outputs(output_dir, output_format, inputs)
     for refused in (*unreadable, *unwritable):
         terminal.say_error(refused)
-    delivery = Delivery(sink, failed=len(unreadable) + len(unwritable))
+    delivery = Delivery(sink, quiet or output_dir == STDOUT, failed=len(unreadable) + len(unwritable))
     if inputs:
-        run(inputs, options, delivery, ModelChoice(model, device, dtype, threads), quiet, channels)
+        with contextlib.ExitStack() as stack:
+            journal = open_journal(output_dir, resume)
+            if journal is not None:
+                stack.enter_context(journal)
+            run(inputs, options, delivery, ModelChoice(model, device, dtype, threads), quiet, channels, journal)
     if delivery.failed:
         raise typer.Exit(terminal.FAILED)
+
+
+def named_inputs(files: Sequence[str], from_list: str | None) -> list[str]:
+    """Arguments and those of a list; OptionError for none, and where both are standard input."""
+    if from_list is None and not files:
+        raise OptionError("no recording is named: give files, folders or patterns, or --from-list FILE")
+    if from_list == STDIN and STDIN in files:
+        raise OptionError("standard input is a recording or a list: give - once")
+    return [*files, *(listed(from_list) if from_list is not None else ())]
 
 
 @dataclass
@@ -93,6 +119,8 @@ class Delivery:
     """Passes results to a sink, warnings and errors to stderr, and counts failed recordings."""
 
     sink: Sink
+    brief: bool = True
+    """Whether recordings have no line of their own on stderr."""
     failed: int = 0
     _problem: Exception | None = field(default=None, init=False)
 
@@ -102,14 +130,17 @@ class Delivery:
         except terminal.UnprintableTextError as error:
             self._problem = error
 
-    def recording(self, file: InputFile, result: Transcript | LithophoneError) -> None:
+    def recording(self, file: InputFile, event: RecordingDone) -> None:
         """A transcript, or the error of a recording."""
+        result = event.result
         try:
             if isinstance(result, LithophoneError):
                 raise result
             self.sink.recording(file, result)
             if self._problem is not None:
                 raise self._problem
+            if not self.brief and not event.is_known:
+                terminal.say(recording_line(file.label, event))
         except terminal.StdoutError:
             raise
         except BrokenPipeError:
@@ -130,6 +161,7 @@ def run(
     choice: ModelChoice,
     quiet: bool,
     channels: Channels = Channels.MIX,
+    journal: Journal | None = None,
 ) -> None:
     from lithophone.pipeline.assembly import WindowDone
 
@@ -137,31 +169,38 @@ def run(
     with AudioProgress(quiet) as progress:
         transcriber = load_model(choice)
         load_s = time.perf_counter() - began
+        expected = expected_durations(inputs) if progress.is_visible else [None] * len(inputs)
+        tally = Tally(expected, lambda: transcriber.engine.compute_s)
         progress.start(inputs[0].label)
         files = {id(one.source): one for one in inputs}
-        for event in _events(transcriber, [one.source for one in inputs], options, channels):
+        for event in _events(transcriber, [one.source for one in inputs], options, channels, journal):
             file = files[id(event.source)]
             if isinstance(event, WindowDone):
                 delivery.window(file, event)
-                progress.show(file.label, event.end_s, event.duration_s)
+                tally.window(event)
+                progress.show(file.label, event.end_s, event.duration_s, tally.speed, tally.left_s())
             else:
-                delivery.recording(file, event.result)
-                progress.finish(0.0 if isinstance(event.result, LithophoneError) else event.result.duration_s)
-    if not quiet and progress.audio_s:
-        terminal.say(summary(progress.audio_s, progress.elapsed_s, load_s))
+                tally.recording(event)
+                delivery.recording(file, event)
+    if not quiet and (tally.n_new or tally.n_known):
+        terminal.say(total_line(tally, load_s, delivery.failed))
 
 
 def _events(
-    transcriber: Transcriber, sources: Sequence[Path | BinaryIO], options: TranscribeOptions, channels: Channels
+    transcriber: Transcriber,
+    sources: Sequence[Path | BinaryIO],
+    options: TranscribeOptions,
+    channels: Channels,
+    journal: Journal | None,
 ) -> Iterator[Event]:
     """Events in order; with split channels a single WindowDone has all segments of a recording."""
     if channels is Channels.MIX:
-        yield from transcriber.events(sources, options=options)
+        yield from transcriber.events(sources, options=options, journal=journal)
         return
     from lithophone.pipeline.assembly import RecordingDone, WindowDone
     from lithophone.pipeline.channels import transcribe_channels
 
-    for source, result in transcribe_channels(transcriber, sources, options):
+    for source, result in transcribe_channels(transcriber, sources, options, journal):
         if isinstance(result, Transcript):
             yield WindowDone(source, result.segments, result.warnings, result.duration_s, result.duration_s)
         yield RecordingDone(source, result)

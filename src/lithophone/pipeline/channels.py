@@ -12,6 +12,7 @@ from typing import Any
 
 from lithophone.audio.reader import open_audio
 from lithophone.errors import AudioError, LithophoneError
+from lithophone.pipeline.journal import Journal
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.pipeline.sources import AudioSource
 from lithophone.pipeline.transcriber import Transcriber
@@ -19,7 +20,10 @@ from lithophone.transcript import Segment, Transcript, TranscriptWarning
 
 
 def transcribe_channels(
-    transcriber: Transcriber, sources: Iterable[Any], options: TranscribeOptions | None = None
+    transcriber: Transcriber,
+    sources: Iterable[Any],
+    options: TranscribeOptions | None = None,
+    journal: Journal | None = None,
 ) -> Iterator[tuple[Any, Transcript | LithophoneError]]:
     """Source and merged transcript of each recording, in order; an error takes the place of one transcript.
 
@@ -35,7 +39,7 @@ def transcribe_channels(
             yield from parts
 
     results: list[Transcript | LithophoneError] = []
-    for _, result in transcriber.transcribe_many(channels(), options=options):
+    for _, result in transcriber.transcribe_many(channels(), options=options, journal=journal):
         results.append(result)
         source, n = under_way[0]
         if len(results) == n:

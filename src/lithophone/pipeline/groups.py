@@ -9,16 +9,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 
 from lithophone.errors import CancelledError
 from lithophone.pipeline.assembly import Event
 from lithophone.pipeline.engine import Engine
-from lithophone.pipeline.items import End, Failed, Item, KnownWindow, NewWindow
+from lithophone.pipeline.items import Item, KnownWindow, NewWindow
 from lithophone.pipeline.journal import Journal
 from lithophone.pipeline.request import Request
 
-GROUP = 8
+GROUP = 4
 """Batches of a group, so that similar lengths are encoded together and few places are empty at its end."""
 
 GROUP_FULL = 2
@@ -35,7 +34,7 @@ class Groups:
     cancelled: threading.Event
 
     def events(self, items: Generator[Item, None, None]) -> Iterator[Event]:
-        """Events in order; a recording's end comes when its group is in the journal."""
+        """Events in order; those of a group are in the journal when the next group begins."""
         try:
             while group := self._read(items):
                 yield from self._events_of(group)
@@ -58,21 +57,17 @@ class Groups:
             for window in new:
                 window.utterance = replace(window.utterance, recording=None)  # turns depend on what came before
                 window.submit(self.engine)
-            early = list(takewhile(lambda item: not isinstance(item, End | Failed), group))
-            for item in early:
-                self._step_until([item])
+            for item in group:
+                self._step_until_done(item)
                 yield item.event()
-            self._step_until(new)
-            rest = [item.event() for item in group[len(early) :]]
             self.journal.commit()
         finally:
             for window in new:
                 window.cancel(self.engine)
             self.journal.discard()
-        yield from rest
 
-    def _step_until(self, items: Sequence[Item]) -> None:
-        while not all(item.done for item in items):
+    def _step_until_done(self, item: Item) -> None:
+        while not item.done:
             if self.cancelled.is_set():
                 raise CancelledError("the caller cancelled the transcription")
             self.engine.step()
