@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from lithophone.cli.main import app
 from lithophone.cli.progress import progress_text
 from lithophone.cli.tally import summary
-from lithophone.formats import vtt_time
+from lithophone.formats import FILE_FORMATS, vtt_time
 from lithophone.model.speech import GraniteSpeech
 from lithophone.text.tokenizer import Tokenizer
 from tests.conftest import DEMO
@@ -135,7 +135,7 @@ def test_all_formats_are_written(talk: Path, tiny_folder: Path, tmp_path: Path) 
     done = call("transcribe", talk, "-f", "all", "-o", out, model=tiny_folder)
     assert done.exit_code == 0, done.output
     assert done.stdout == ""
-    assert written(out) == [f"talk.{e}" for e in ("json", "srt", "tsv", "txt", "vtt")]
+    assert written(out) == sorted(f"talk.{e}" for e in FILE_FORMATS)
     assert json.loads((out / "talk.json").read_text(encoding="utf-8"))["duration"] == 1.0
 
 
@@ -198,8 +198,10 @@ def test_silence_is_no_failure_but_told(tiny_folder: Path, tmp_path: Path) -> No
         (["--task", "translate"], "needs the option 'to'"),
         (["--task", "translate", "--language", "fr", "--to", "de"], "no translation from fr to de"),
         (["--to", "de"], "goes with task 'translate'"),
-        (["--output-format", "doc"], "unknown output format 'doc'; allowed are txt, srt, vtt, tsv, json and all"),
+        (["--output-format", "doc"], f"unknown output format 'doc'; allowed are {', '.join(FILE_FORMATS)} and all"),
         (["--output-format", "all"], "name a folder with --output-dir"),
+        (["--output-format", "docx"], "docx is no text: name a folder with --output-dir"),
+        (["--output-format", "srt", "--max-cps", "0"], "max_cps 0.0: it must be characters a second above 0, or None"),
         (["--max-line-width", "30"], "need --output-format srt or vtt or all"),
         (["--batch-size", "0"], "batch_size is 0"),
         (["--limit-s", "inf"], "limit_s is inf: it must be from 1 to 86400 s"),

@@ -165,6 +165,7 @@ def test_impossible_layouts_are_refused_by_name(wrong: dict[str, Any]) -> None:
 
 
 def speed(cue: Cue) -> float:
+    assert cue.length == len(cue.render())
     return len(cue.render()) / (cue.end_s - cue.start_s)
 
 

@@ -73,7 +73,7 @@ def test_pysubs2_and_webvtt_read_the_cues(name: str) -> None:
     assert vtt_cues(render("vtt", case.transcript)) == list(case.cues)
 
 
-@pytest.mark.parametrize("cues", [CueOptions(), CueOptions(12, 1, 2.0), CueOptions(max_cps=12.0)])
+@pytest.mark.parametrize("cues", [CueOptions(), CueOptions(12, 1, 2.0, highlight_words=True), CueOptions(max_cps=12.0)])
 @pytest.mark.parametrize("format", ["srt", "vtt"])
 def test_no_cue_overlaps_the_next_or_has_no_duration(talk: Transcript, format: str, cues: CueOptions) -> None:
     read = (srt_cues if format == "srt" else vtt_cues)(render(format, talk, cues))

@@ -91,6 +91,11 @@ class Cue:
     """`[Ann]: `, if the speaker is known."""
     words: tuple[PlacedWord, ...] = ()
 
+    @property
+    def length(self) -> int:
+        """Characters of `render()` without markup."""
+        return len(self.label) + sum(end - start for start, end in self.lines) + len(self.lines) - 1
+
     def render(
         self,
         before: Mapping[int, str] | None = None,
@@ -123,7 +128,7 @@ def all_cues(transcript: Transcript, options: CueOptions, guard: Callable[[str],
 
 def _span(cue: Cue, cps: float) -> Span:
     """`need` is the time that the cue takes to read."""
-    return Span(milliseconds(cue.start_s), milliseconds(cue.end_s), math.ceil(1000 * len(cue.render()) / cps))
+    return Span(milliseconds(cue.start_s), milliseconds(cue.end_s), math.ceil(1000 * cue.length / cps))
 
 
 def _slowed(spans: Sequence[Span], options: CueOptions, duration: int) -> list[Span]:

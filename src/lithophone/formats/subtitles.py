@@ -60,16 +60,15 @@ def _whole(cue: Cue) -> tuple[float, float, str]:
 
 def _word_cues(cue: Cue) -> Iterator[tuple[float, float, str]]:
     """Start, end, text: a cue per word, underlined, and per pause."""
-    last_s, written = cue.start_s, False
+    last_s = cue.start_s
     for placed in cue.words:
         start_s, end_s = max(placed.word.start_s, last_s), min(placed.word.end_s, cue.end_s)
-        if lasts(last_s, start_s):
-            yield last_s, start_s, cue.render()
         if lasts(start_s, end_s):
+            if lasts(last_s, start_s):
+                yield last_s, start_s, cue.render()
             yield start_s, end_s, cue.render({placed.start: "<u>"}, {placed.end - 1: "</u>"})
-            written = True
-        last_s = max(last_s, end_s)
-    if lasts(last_s, cue.end_s) or not written:
+            last_s = end_s
+    if lasts(last_s, cue.end_s):
         yield last_s, cue.end_s, cue.render()
 
 
