@@ -12,6 +12,7 @@ a folder of its own in OUT; a run resumes in the phase where it was stopped:
     blocks   all mapped blocks, each on Whisper's own states
     joint    all mapped blocks, each on the output of the one before
     heads    the last block and both CTC heads, the rest frozen
+    decoder  the whole encoder, with CTC, distillation, and the text that Whisper's decoder reads in it
     ctc      the whole encoder, with CTC and distillation
 
 Before them, statistics of Whisper's states on `--measured` windows are written to `OUT/statistics.safetensors`. A
@@ -56,6 +57,7 @@ from lithophone.train.transplant.distillation import Distillation, StudentTask
 from lithophone.train.transplant.statistics import Statistics, measure, reorder_units
 from lithophone.train.transplant.weights import distillation_config, student_config, transplant
 from lithophone.train.transplant.whisper import WINDOW_S, WhisperEncoder
+from lithophone.train.transplant.whisper_decoder import TextTeacher
 from lithophone.train.transplant.whisper_weights import fetch_whisper
 from lithophone.train.transplant.windows import ROW_FRAMES, WindowBatch, Windows
 
@@ -64,8 +66,14 @@ DEFAULT_WHISPER = Path("data/whisper-base")
 NO_MASKS = Augment(room_p=0.15, noise_p=0.3, microphone_p=0.3, babble_p=0.04, codec_p=0.1, spec_p=0.0)
 """For `joint`: mild, and without SpecAugment, since the targets of masked frames cannot be predicted."""
 
+TEXT_WEIGHTS = {"text": 0.3, "teacher_text": 0.7}
+"""In `decoder`: the transcript, and the teacher's next-token probabilities."""
+CTC_FACTOR = 0.5
+"""Of the weights of CTC in `decoder`."""
 BLOCK_WEIGHT = 0.3
 """Weight of a block's distance beside CTC."""
+DECODER_BLOCK_WEIGHT = 0.05
+"""The same in `decoder`."""
 LAST_FACTOR = 3.0
 """Factor of that weight for the last mapped block."""
 SECOND_WEIGHT = 3.0
@@ -89,6 +97,12 @@ class Phase:
     average_decay: float
     factors: Mapping[str, float] = field(default_factory=dict)
     """Of the learning rate, for parameters whose names start so."""
+    batch_norm: bool = True
+    """Whether batch normalisation is trained and updates its statistics."""
+
+    def trains(self, name: str) -> bool:
+        """Whether the parameter of this name is trained."""
+        return name.startswith(self.trained) and (self.batch_norm or ".batch_norm." not in name)
 
 
 def phases(args: argparse.Namespace, mapped: int, returned: Sequence[int]) -> list[Phase]:
@@ -97,12 +111,15 @@ def phases(args: argparse.Namespace, mapped: int, returned: Sequence[int]) -> li
     stem = ("encoder.input_linear.", layers[0])
     heads = (f"encoder.layers.{mapped}.", "encoder.out.", "encoder.out_mid.", "bpe_head.")
     even = {f"block_{n}": 1.0 for n in range(1, mapped + 1)}
+    decoder_weights = {name: CTC_FACTOR * weight for name, weight in CTC_WEIGHTS.items()} | TEXT_WEIGHTS
+    decoder_weights |= {f"block_{n}": DECODER_BLOCK_WEIGHT for n in returned}
     beside_ctc = {f"block_{n}": BLOCK_WEIGHT * (LAST_FACTOR if n == mapped else 1.0) for n in returned}
     first = decaying(args.stem_lr, args.stem_steps, 20)
     second = decaying(args.second_lr, args.second_steps, 20)
     alone = decaying(args.lr, args.block_steps, 10)
     together = decaying(args.lr, args.joint_steps, 20)
     new = decaying(args.heads_lr, args.heads_steps, 20)
+    read = decaying(args.decoder_lr, args.decoder_steps, 30)
     ctc = Schedule(args.ctc_lr, args.steps, args.warmup, args.cooldown)
     return [
         Phase("stem", stem, Distillation.stem, {"block_1": 1.0}, first, Augment.none(), 0.98),
@@ -111,6 +128,8 @@ def phases(args: argparse.Namespace, mapped: int, returned: Sequence[int]) -> li
         Phase("joint", (*stem, *layers[1:]), Distillation.joint, even | {"block_2": SECOND_WEIGHT}, together, NO_MASKS,
               0.97),
         Phase("heads", heads, Distillation.heads, CTC_WEIGHTS, new, Augment(), 0.97),
+        Phase("decoder", ("",), Distillation.decoder, decoder_weights, read, NO_MASKS, 0.98,
+              dict.fromkeys((*stem, *layers), args.decoder_factor), batch_norm=False),
         Phase("ctc", ("",), Distillation.ctc, CTC_WEIGHTS | beside_ctc, ctc, Augment(), args.average_decay,
               dict.fromkeys((*stem, *layers), args.mapped_factor)),
     ]  # fmt: skip
@@ -131,11 +150,13 @@ class Run:
     teacher: WhisperEncoder
     statistics: Statistics
     tokenizer: Tokenizer
+    text: TextTeacher
     dev: DevWindows
 
     def student(self, state: Mapping[str, Tensor] | None = None) -> StudentTask:
         """A new student, with the weights `state`."""
-        task = StudentTask(distillation_config(student_config(self.teacher)), len(self.tokenizer), 0)
+        config = distillation_config(student_config(self.teacher))
+        task = StudentTask(config, len(self.tokenizer), self.teacher, self.statistics)
         if state is not None:
             task.load_state_dict(state)
         return task
@@ -152,12 +173,12 @@ class Run:
         folder = self.args.out / phase.name
         path = folder / "weights.safetensors"
         if path.is_file() and phase.name != "ctc":
-            return load_file(path)
+            return dict(state) | load_file(path)
         task = self.student(state)
         for name, parameter in task.named_parameters():
-            parameter.requires_grad_(name.startswith(phase.trained))
+            parameter.requires_grad_(phase.trains(name))
         teacher, statistics = self.teacher.to(self.ranks.device), self.statistics.to(self.ranks.device)
-        student = Distillation(task, teacher, statistics, self.tokenizer)
+        student = Distillation(task, teacher, statistics, self.tokenizer, self.text.to(self.ranks.device))
         options = replace(
             loop_options(self.args, phase.schedule, self.ranks), folder=folder, average_decay=phase.average_decay,
             factors=phase.factors,
@@ -229,10 +250,11 @@ def prepare(args: argparse.Namespace) -> Run:
     tokenizer = Tokenizer.from_folder(args.tokenizer)
     folder = whisper_folder(args.whisper, ranks)
     teacher = WhisperEncoder.from_folder(folder)
+    text = TextTeacher.from_folder(folder)
     data = Data.read(args, ranks)
     statistics = read_statistics(args.out / "statistics.safetensors", folder, args.measured, data, ranks)
     reorder_units(teacher, statistics.unit_order)
-    return Run(args, data, ranks, teacher, statistics, tokenizer, DevWindows(args, tokenizer))
+    return Run(args, data, ranks, teacher, statistics, tokenizer, text, DevWindows(args, tokenizer))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -250,6 +272,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--stem-lr", type=float, default=2e-3)
     parser.add_argument("--second-lr", type=float, default=1e-3)
     parser.add_argument("--heads-lr", type=float, default=1.5e-3)
+    parser.add_argument("--decoder-steps", type=int, default=400)
+    parser.add_argument("--decoder-lr", type=float, default=5e-4)
+    parser.add_argument(
+        "--decoder-factor", type=float, default=0.4, help="of decoder's learning rate, for weights mapped from Whisper"
+    )
     parser.add_argument("--ctc-lr", type=float, default=5e-4)
     parser.add_argument(
         "--mapped-factor", type=float, default=0.1, help="of ctc's learning rate, for weights mapped from Whisper"

@@ -23,14 +23,14 @@ from tests.recipes.spoken import SENTENCES, write_songs
 from tests.tiny_tokenizer import tiny_tokenizer
 from tests.train.transplant.tiny_whisper import LAYERS, SIZE, tiny_whisper, write_transformers
 
-PHASES = ("stem", "second", "blocks", "joint", "heads", "ctc")
+PHASES = ("stem", "second", "blocks", "joint", "heads", "decoder", "ctc")
 SHORT = (
-    "--stem-steps 2 --second-steps 2 --block-steps 2 --joint-steps 2 --heads-steps 2 --steps 2 --cooldown 1 --warmup 1 "
-    "--measured 6"
+    "--stem-steps 2 --second-steps 2 --block-steps 2 --joint-steps 2 --heads-steps 2 --decoder-steps 2 "
+    "--steps 2 --cooldown 1 --warmup 1 --measured 6"
 )
 LONG = (
-    "--stem-steps 6 --second-steps 6 --block-steps 6 --joint-steps 4 --heads-steps 4 --steps 6 --cooldown 2 --warmup 2 "
-    "--second-lr 2e-4 --lr 2e-4 --save-every 3 --evaluate-every 2 --measured 6"
+    "--stem-steps 6 --second-steps 6 --block-steps 6 --joint-steps 4 --heads-steps 4 --decoder-steps 4 "
+    "--steps 6 --cooldown 2 --warmup 2 --second-lr 2e-4 --lr 2e-4 --save-every 3 --evaluate-every 2 --measured 6"
 )
 
 
@@ -93,7 +93,7 @@ def test_weights_that_a_phase_does_not_train_stay_exact(
     command[command.index("float32")] = "bfloat16"
     recipe.main([*command, "--accumulate", "2"])
     before, after = (load_file(tmp_path / phase / "weights.safetensors") for phase in ("joint", "heads"))
-    frozen = ("encoder.input_linear.", *(f"encoder.layers.{n}." for n in range(LAYERS + 1)), "to_teacher.")
+    frozen = ("encoder.input_linear.", *(f"encoder.layers.{n}." for n in range(LAYERS + 1)), "to_teacher.", "to_decoder.")
     for name, tensor in before.items():
         assert torch.equal(tensor, after[name]) == name.startswith(frozen), name
         assert tensor.dtype in (torch.float32, torch.int64)
@@ -108,11 +108,13 @@ def grown(recipe: ModuleType, folder: Path, tokenizer: Path, whisper: Path, tmp_
     return out
 
 
-@pytest.mark.parametrize("phase", ["stem", "joint", "heads", "ctc"])
+@pytest.mark.parametrize("phase", ["stem", "joint", "heads", "decoder", "ctc"])
 def test_phases_lower_their_losses(grown: Path, phase: str) -> None:
     """On the development windows, from the second step to the last. The others begin close to their targets."""
     rows = [row for row in log_of(grown / phase) if row["kind"] == "dev"]
-    losses = [sum(row[name] for name in row if name.startswith(("block_", "ctc"))) for row in rows]
+    losses = [
+        sum(row[name] for name in row if name.startswith(("block_", "ctc", "text", "teacher_text"))) for row in rows
+    ]
     assert losses[-1] < losses[0]
 
 

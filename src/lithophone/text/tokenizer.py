@@ -42,6 +42,11 @@ class Tokenizer:
         settings = read_json(folder / SETTINGS)
         return cls(_read_core(folder / "tokenizer.json"), settings, _read_template(folder, settings))
 
+    @classmethod
+    def from_file(cls, path: Path) -> Tokenizer:
+        """Of a `tokenizer.json` alone. Raises CheckpointError if it is missing or unreadable."""
+        return cls(_read_core(path), {}, None)
+
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; nothing is added, special tokens in it become their ids."""
         return list(self._core.encode(text, add_special_tokens=False).ids)

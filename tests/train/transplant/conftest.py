@@ -8,6 +8,7 @@ import pytest
 
 from lithophone.train.transplant.statistics import Statistics, measure
 from lithophone.train.transplant.whisper import WhisperEncoder
+from lithophone.train.transplant.whisper_decoder import TextTeacher
 from tests.train.transplant.tiny_whisper import noise_windows, tiny_whisper, write_transformers
 
 
@@ -19,6 +20,11 @@ def whisper_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def teacher(whisper_folder: Path) -> WhisperEncoder:
     return WhisperEncoder.from_folder(whisper_folder)
+
+
+@pytest.fixture(scope="session")
+def text_teacher(whisper_folder: Path) -> TextTeacher:
+    return TextTeacher.from_folder(whisper_folder)
 
 
 @pytest.fixture

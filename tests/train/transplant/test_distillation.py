@@ -17,6 +17,7 @@ from lithophone.train.transplant.distillation import Distillation, StudentTask
 from lithophone.train.transplant.statistics import Statistics
 from lithophone.train.transplant.weights import conformer_blocks, distillation_config, student_config, transplant
 from lithophone.train.transplant.whisper import WhisperEncoder
+from lithophone.train.transplant.whisper_decoder import TextTeacher
 from lithophone.train.transplant.windows import WindowBatch, Windows
 from tests.recipes.spoken import SENTENCES, write_songs
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -27,6 +28,7 @@ PHASES: dict[str, tuple[Callable[[Distillation, WindowBatch, int], Mapping[str, 
     "blocks": (Distillation.blocks, {"block_2", "block_3"}),
     "joint": (Distillation.joint, {"block_1", "block_2", "block_3"}),
     "heads": (Distillation.heads, {"ctc", "ctc_mid", "ctc_bpe"}),
+    "decoder": (Distillation.decoder, {"ctc", "ctc_mid", "ctc_bpe", "block_1", "block_3", "text", "teacher_text"}),
     "ctc": (Distillation.ctc, {"ctc", "ctc_mid", "ctc_bpe", "block_1", "block_3"}),
 }
 
@@ -40,12 +42,12 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> WindowBatch:
 
 
 @pytest.fixture
-def student(teacher: WhisperEncoder, statistics: Statistics) -> Distillation:
+def student(teacher: WhisperEncoder, statistics: Statistics, text_teacher: TextTeacher) -> Distillation:
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer()
-    task = StudentTask(distillation_config(student_config(teacher)), len(tokenizer), 0)
+    task = StudentTask(distillation_config(student_config(teacher)), len(tokenizer), teacher, statistics)
     transplant(teacher, task.encoder, statistics)
-    return Distillation(task, teacher, statistics, tokenizer)
+    return Distillation(task, teacher, statistics, tokenizer, text_teacher)
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import tokenizers
 import torch
+from tokenizers import decoders, models, pre_tokenizers
 from torch import Tensor
 
 from lithophone.train.transplant.whisper import WINDOW_SAMPLES
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 
 SIZE, LAYERS, HEADS = 32, 2, 2
 UNITS = 4 * SIZE
+SPECIAL = ("<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|transcribe|>", "<|notimestamps|>")
+N_TOKENS = 256 + len(SPECIAL)
+POSITIONS = 60
+"""Of the decoder."""
 TYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
 """By CTranslate2's numbers."""
 
@@ -27,21 +33,23 @@ def tiny_whisper(n_mels: int = 80) -> WhisperModel:
     torch.manual_seed(5)
     config = WhisperConfig(
         d_model=SIZE, encoder_layers=LAYERS, decoder_layers=1, encoder_attention_heads=HEADS,
-        decoder_attention_heads=HEADS, encoder_ffn_dim=UNITS, decoder_ffn_dim=SIZE, num_mel_bins=n_mels, vocab_size=50,
+        decoder_attention_heads=HEADS, encoder_ffn_dim=UNITS, decoder_ffn_dim=SIZE, num_mel_bins=n_mels,
+        vocab_size=N_TOKENS, max_target_positions=POSITIONS,
         pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, begin_suppress_tokens=None,
     )  # fmt: skip
     model = WhisperModel(config).eval()
     with torch.no_grad():
-        for name, parameter in model.encoder.named_parameters():
+        for name, parameter in model.named_parameters():
             if "norm.weight" in name:
                 parameter.uniform_(0.5, 1.5)
-            elif "positions" not in name:
+            elif "encoder.embed_positions" not in name:
                 parameter.normal_(std=0.15)
     return model
 
 
 def write_transformers(model: WhisperModel, folder: Path, shard_size: str = "1GB") -> Path:
     model.save_pretrained(folder, max_shard_size=shard_size)
+    _write_tokenizer(folder)
     return folder
 
 
@@ -58,7 +66,18 @@ def write_ctranslate2(model: WhisperModel, folder: Path, kind: torch.dtype = tor
             file.write(struct.pack(f"<{tensor.ndim}I", *tensor.shape) + struct.pack("<B", TYPES.index(tensor.dtype)))
             file.write(struct.pack("<I", len(data)) + data)
         file.write(struct.pack("<I", 0))
+    _write_tokenizer(folder)
     return folder
+
+
+def _write_tokenizer(folder: Path) -> None:
+    """A token for each byte, and the special ones."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = tokenizers.Tokenizer(models.BPE({token: n for n, token in enumerate(alphabet)}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(list(SPECIAL))
+    core.save(str(folder / "tokenizer.json"))
 
 
 def _name(text: str) -> bytes:
@@ -74,7 +93,7 @@ def _tensors(model: WhisperModel, kind: torch.dtype) -> dict[str, Tensor]:
     floats = kind if kind.is_floating_point else torch.float32
     found = {name: tensor.to(floats) if tensor.is_floating_point() else tensor for name, tensor in found.items()}
     heads, other = torch.tensor(HEADS, dtype=torch.int16), torch.tensor(1, dtype=torch.int8)
-    return {**found, "encoder/num_heads": heads, "decoder/scale_embeddings": other}
+    return {**found, "encoder/num_heads": heads, "decoder/num_heads": heads, "decoder/scale_embeddings": other}
 
 
 def _quantised(weight: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -92,17 +111,37 @@ def _named(model: WhisperModel) -> dict[str, Tensor]:
         found |= {f"encoder/{name}/weight": layer.weight, f"encoder/{name}/bias": layer.bias}
     found |= _norm("encoder/layer_norm", encoder.layer_norm)
     for number, layer in enumerate(encoder.layers):
-        prefix, attention = f"encoder/layer_{number}", layer.self_attn
-        joined = [attention.q_proj, attention.k_proj, attention.v_proj]
-        bias = torch.cat([attention.q_proj.bias, torch.zeros(SIZE), attention.v_proj.bias])
-        found |= _norm(f"{prefix}/self_attention/layer_norm", layer.self_attn_layer_norm)
-        found |= {f"{prefix}/self_attention/linear_0/weight": torch.cat([one.weight for one in joined])}
-        found |= {f"{prefix}/self_attention/linear_0/bias": bias}
-        found |= _norm(f"{prefix}/ffn/layer_norm", layer.final_layer_norm)
-        linear = {"self_attention/linear_1": attention.out_proj, "ffn/linear_0": layer.fc1, "ffn/linear_1": layer.fc2}
-        for part, one in linear.items():
-            found |= {f"{prefix}/{part}/weight": one.weight, f"{prefix}/{part}/bias": one.bias}
+        found |= _layer(f"encoder/layer_{number}", layer)
+    decoder = model.decoder
+    found |= {"decoder/embeddings/weight": decoder.embed_tokens.weight}
+    found |= {"decoder/position_encodings/encodings": decoder.embed_positions.weight}
+    found |= _norm("decoder/layer_norm", decoder.layer_norm)
+    for number, layer in enumerate(decoder.layers):
+        found |= _layer(f"decoder/layer_{number}", layer) | _cross_attention(f"decoder/layer_{number}", layer)
     return found
+
+
+def _layer(prefix: str, layer: Any) -> dict[str, Tensor]:
+    attention = layer.self_attn
+    found = _norm(f"{prefix}/self_attention/layer_norm", layer.self_attn_layer_norm)
+    found |= _linear(f"{prefix}/self_attention/linear_0", [attention.q_proj, attention.k_proj, attention.v_proj])
+    found |= _norm(f"{prefix}/ffn/layer_norm", layer.final_layer_norm)
+    found |= _linear(f"{prefix}/self_attention/linear_1", [attention.out_proj])
+    return found | _linear(f"{prefix}/ffn/linear_0", [layer.fc1]) | _linear(f"{prefix}/ffn/linear_1", [layer.fc2])
+
+
+def _cross_attention(prefix: str, layer: Any) -> dict[str, Tensor]:
+    attention = layer.encoder_attn
+    found = _norm(f"{prefix}/attention/layer_norm", layer.encoder_attn_layer_norm)
+    for number, joined in enumerate(([attention.q_proj], [attention.k_proj, attention.v_proj], [attention.out_proj])):
+        found |= _linear(f"{prefix}/attention/linear_{number}", joined)
+    return found
+
+
+def _linear(name: str, joined: list[torch.nn.Linear]) -> dict[str, Tensor]:
+    """Layers as one; keys have no bias, zero stands for it."""
+    biases = [torch.zeros(one.out_features) if one.bias is None else one.bias for one in joined]
+    return {f"{name}/weight": torch.cat([one.weight for one in joined]), f"{name}/bias": torch.cat(biases)}
 
 
 def _norm(name: str, norm: torch.nn.LayerNorm) -> dict[str, Tensor]:

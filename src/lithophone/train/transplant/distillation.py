@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lithophone.model.config import EncoderConfig
 from lithophone.model.gradient_checkpointing import run_layer
 from lithophone.text.tokenizer import Tokenizer
 from lithophone.train.encoder_task import EncoderTask, ctc_losses, training_bias
@@ -15,11 +16,16 @@ from lithophone.train.targets.losses import Loss
 from lithophone.train.transplant.statistics import Statistics
 from lithophone.train.transplant.weights import conformer_blocks
 from lithophone.train.transplant.whisper import WhisperEncoder
+from lithophone.train.transplant.whisper_decoder import DecoderInput, TextTeacher
 from lithophone.train.transplant.windows import WindowBatch, rows_of
 
 
 class StudentTask(EncoderTask):
     """An encoder in training; batch normalisation with frozen weights keeps its statistics, too."""
+
+    def __init__(self, config: EncoderConfig, n_tokens: int, teacher: WhisperEncoder, statistics: Statistics) -> None:
+        super().__init__(config, n_tokens, 0)
+        self.to_decoder = DecoderInput(teacher, statistics)
 
     def train(self, mode: bool = True) -> StudentTask:
         super().train(mode)
@@ -37,6 +43,7 @@ class Distillation:
     teacher: WhisperEncoder
     statistics: Statistics
     tokenizer: Tokenizer
+    text: TextTeacher
 
     def stem(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
         """The first block."""
@@ -63,13 +70,27 @@ class Distillation:
         output = self.task.encoder(self._frames(batch), batch.lengths, training_bias(batch, step))
         return ctc_losses(self.task, self.tokenizer, output, batch)
 
+    def decoder(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
+        """CTC, the blocks that `distillation_config` returns, and the text by Whisper's decoder."""
+        stem = self.teacher.stem(batch.clean)
+        layers = self.teacher.run_layers(stem)
+        found, outputs = self._encoded(batch, step)
+        heard = rows_of(self.teacher.norm(layers[-1].output), len(batch.frames))
+        states = self.task.to_decoder(outputs[len(layers) + 1])
+        found |= self._distances(batch, self.statistics.targets([stem, *(one.tap for one in layers)]), outputs)
+        return found | self.text.losses(states, heard, batch.valid, batch.texts, batch.langs)
+
     def ctc(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
         """CTC, and the blocks that `distillation_config` returns."""
+        found, outputs = self._encoded(batch, step)
+        return found | self._distances(batch, self._targets(batch), outputs)
+
+    def _encoded(self, batch: WindowBatch, step: int) -> tuple[dict[str, Loss], dict[int, Tensor]]:
+        """CTC losses, and outputs (B, T, D) by the number of their block."""
         output = self.task.encoder(self._frames(batch), batch.lengths, training_bias(batch, step))
         numbers = self.task.encoder.config.cat_hidden_layers
         outputs = dict(zip(numbers, output.states.split(self.teacher.size, -1), strict=False))
-        found = ctc_losses(self.task, self.tokenizer, output, batch)
-        return found | self._distances(batch, self._targets(batch), outputs)
+        return ctc_losses(self.task, self.tokenizer, output, batch), outputs
 
     def _frames(self, batch: WindowBatch) -> Tensor:
         return batch.frames.to(self.task.to_teacher.weight.dtype)

