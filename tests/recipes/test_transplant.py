@@ -93,7 +93,8 @@ def test_weights_that_a_phase_does_not_train_stay_exact(
     command[command.index("float32")] = "bfloat16"
     recipe.main([*command, "--accumulate", "2"])
     before, after = (load_file(tmp_path / phase / "weights.safetensors") for phase in ("joint", "heads"))
-    frozen = ("encoder.input_linear.", *(f"encoder.layers.{n}." for n in range(LAYERS + 1)), "to_teacher.", "to_decoder.")
+    blocks = (f"encoder.layers.{n}." for n in range(LAYERS + 1))
+    frozen = ("encoder.input_linear.", *blocks, "to_teacher.", "to_decoder.")
     for name, tensor in before.items():
         assert torch.equal(tensor, after[name]) == name.startswith(frozen), name
         assert tensor.dtype in (torch.float32, torch.int64)

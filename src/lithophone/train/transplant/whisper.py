@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lithophone.audio.features import FRAME_S, RATE_HZ
-from lithophone.errors import CheckpointError
-from lithophone.train.transplant.whisper_weights import read_encoder
+from lithophone.train.transplant.whisper_weights import complete, read_encoder
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
@@ -109,12 +106,8 @@ class WhisperEncoder(nn.Module):
 
         Raises CheckpointError where there is none, or it is incomplete.
         """
-        try:
+        with complete(folder):
             return cls._with_weights(*read_encoder(folder))
-        except CheckpointError:
-            raise
-        except (OSError, ValueError, KeyError, IndexError, RuntimeError, struct.error, SafetensorError) as error:
-            raise CheckpointError(f"{folder} has no complete Whisper model ({error!r}): get its files again") from error
 
     @classmethod
     def _with_weights(cls, weights: Mapping[str, Tensor], num_heads: int) -> Self:

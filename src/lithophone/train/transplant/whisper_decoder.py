@@ -6,7 +6,6 @@ between states does not. Source: Radford et al. 2022, "Robust Speech Recognition
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +13,13 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from lithophone.errors import CheckpointError
 from lithophone.text.tokenizer import Tokenizer
 from lithophone.train.targets.losses import Loss, next_token
 from lithophone.train.transplant.statistics import Statistics, whisper_layers
 from lithophone.train.transplant.whisper import WhisperEncoder
-from lithophone.train.transplant.whisper_weights import read_decoder
+from lithophone.train.transplant.whisper_weights import complete, read_decoder
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -86,12 +83,8 @@ class WhisperDecoder(nn.Module):
 
         Raises CheckpointError where there is none, or it is incomplete.
         """
-        try:
+        with complete(folder):
             return cls._with_weights(*read_decoder(folder))
-        except CheckpointError:
-            raise
-        except (OSError, ValueError, KeyError, IndexError, RuntimeError, struct.error, SafetensorError) as error:
-            raise CheckpointError(f"{folder} has no complete Whisper model ({error!r}): get its files again") from error
 
     @classmethod
     def _with_weights(cls, weights: Mapping[str, Tensor], num_heads: int) -> Self:

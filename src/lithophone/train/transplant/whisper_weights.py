@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lithophone.errors import CheckpointError
@@ -49,6 +50,17 @@ def fetch_whisper(folder: Path) -> Path:
                         (folder / Path(name).name).write_bytes(archive.read(name))
         (folder / CTRANSLATE2).write_bytes(model)
     return folder
+
+
+@contextlib.contextmanager
+def complete(folder: Path) -> Iterator[None]:
+    """Turns what goes wrong with an incomplete model into a CheckpointError."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, KeyError, IndexError, RuntimeError, struct.error, SafetensorError) as error:
+        raise CheckpointError(f"{folder} has no complete Whisper model ({error!r}): get its files again") from error
 
 
 def read_encoder(folder: Path) -> tuple[dict[str, Tensor], int]:
