@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lithophone.decode.reply import Reply
-from lithophone.decode.sequences import SingleSequence
 from lithophone.pipeline import engine
 from lithophone.pipeline.transcriber import Transcriber
 from lithophone.text.prompts import PLUS_SYSTEM, RAW, SPEAKERS, WORD_TIMES
 from lithophone.transcript import Transcript
 from tests.detectors import by_loudness
+from tests.pipeline.scripted import scripted_replies, seen_prompts
 from tests.pipeline.voices import posteriors
 from tests.sounds import silence, tone
 from tests.tiny_checkpoint import spelling_plus, tiny_checkpoint
@@ -30,22 +28,7 @@ def plus() -> Transcriber:
 @pytest.fixture
 def script(plus: Transcriber, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Replies of the language model, in order; "[cut]" behind one leaves it unfinished."""
-    replies: list[str] = []
-
-    def reply(self: SingleSequence) -> Reply:
-        text = replies.pop(0)
-        ids = tuple(plus.checkpoint.tokenizer.encode(text.removesuffix("[cut]")))
-        return Reply(ids, not text.endswith("[cut]"), (-0.1,) * len(ids))
-
-    append = SingleSequence.append
-
-    def append_and_end(self: SingleSequence, tokens: Any) -> None:
-        append(self, tokens)
-        self.finished = True
-
-    monkeypatch.setattr(SingleSequence, "reply", reply)
-    monkeypatch.setattr(SingleSequence, "append", append_and_end)
-    return replies
+    return scripted_replies(plus.checkpoint.tokenizer, monkeypatch)
 
 
 @pytest.fixture
@@ -86,14 +69,7 @@ def spans(transcript: Transcript) -> list[tuple[str, float, float]]:
 def test_the_language_model_gets_the_exact_prompt(
     plus: Transcriber, options: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[int, ...]] = []
-    embed = type(plus.checkpoint.model).embed
-
-    def spied(self: Any, prompts: Sequence[Sequence[int]], *rest: Any) -> Any:
-        seen.extend(tuple(ids) for ids in prompts)
-        return embed(self, prompts, *rest)
-
-    monkeypatch.setattr(type(plus.checkpoint.model), "embed", spied)
+    seen = seen_prompts(monkeypatch)
     plus.transcribe(tone(1.0), RATE_HZ, max_new_tokens=1, **options)
     tokenizer = plus.checkpoint.tokenizer
     n_audio = seen[0].count(tokenizer.audio_id)
@@ -103,7 +79,7 @@ def test_the_language_model_gets_the_exact_prompt(
         f"<|start_of_role|>user<|end_of_role|>{'<|audio|>' * n_audio} {words}<|end_of_text|>\n"
         "<|start_of_role|>assistant<|end_of_role|>"
     )
-    assert seen[0] == tuple(tokenizer.encode(expected))
+    assert seen[0] == tokenizer.encode(expected)
 
 
 TALK = np.concatenate([silence(2.0), tone(1.0), silence(25.0), tone(1.0), silence(60.0), tone(1.0)])

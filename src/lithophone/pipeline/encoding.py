@@ -32,6 +32,7 @@ from lithophone.decode.scheduler import DecodeRequest
 from lithophone.decode.speculative import confident
 from lithophone.model.conformer import EncoderBias, EncoderOutput
 from lithophone.pipeline.ctc_greedy import ctc_replies
+from lithophone.pipeline.incremental import Context, context_of
 from lithophone.pipeline.request import Request
 from lithophone.pipeline.utterance import Utterance
 
@@ -45,13 +46,15 @@ class EncodedBatch:
     def __init__(self, checkpoint: Checkpoint, utterances: Sequence[Utterance]) -> None:
         self.checkpoint, self.utterances = checkpoint, list(utterances)
         self.requests = [utterance.request for utterance in utterances]
-        self.output = _encode(checkpoint, utterances)
-        self.characters = CTCPosteriors(self.output.logits, self.output.lengths)
+        self.contexts = [context_of(checkpoint, utterance) for utterance in utterances]
+        self.output = _encode(checkpoint, utterances, self.contexts)
+        self.characters = _own_posteriors(self.output, [context.frames for context in self.contexts])
+        """Of the utterances, without what precedes them."""
         self.head_replies: dict[int, TextReply] = {}
         """Row -> reply of the request's CTC head, for the decoders ctc and speculative."""
         self._sure: set[int] = set()
         for row, request in enumerate(self.requests):
-            if isinstance(request.decoder, CTC | Speculative):
+            if isinstance(request.decoder, CTC | Speculative) and self.contexts[row].is_empty:
                 self._read_head(row, request)
 
     def replies(self) -> dict[int, TextReply]:
@@ -77,7 +80,11 @@ class EncodedBatch:
         n_audio: list[int] = counts.tolist()
         slot = self.checkpoint.tokenizer.audio_id
         texts = [self.requests[row].prompt_for(self.character_text(row)) for row in rows]
-        prompts = [(*before, *[slot] * n, *behind) for (before, behind), n in zip(texts, n_audio, strict=True)]
+        prefixes = [self.contexts[row].prefix for row in rows]
+        prompts = [
+            (*before, *[slot] * n, *behind, *prefix)
+            for (before, behind), n, prefix in zip(texts, n_audio, prefixes, strict=True)
+        ]
         return list(zip(model.embed(prompts, audio, counts), n_audio, strict=True))
 
     def character_text(self, row: int) -> str:
@@ -86,7 +93,7 @@ class EncodedBatch:
 
     def draft(self, row: int) -> Sequence[int]:
         """Token ids for the decoder speculative, of the BPE head or else of the characters."""
-        if not isinstance(self.requests[row].decoder, Speculative):
+        if row not in self.head_replies or not isinstance(self.requests[row].decoder, Speculative):
             return ()
         text, reply = self.head_replies[row]
         return reply.ids or self.checkpoint.tokenizer.encode(text.strip())
@@ -145,11 +152,20 @@ def _options(request: Request) -> Greedy | Speculative | Sampling | BeamSearch:
     return decoder
 
 
-def _encode(checkpoint: Checkpoint, utterances: Sequence[Utterance]) -> EncoderOutput:
+def _own_posteriors(output: EncoderOutput, skipped: Sequence[int]) -> CTCPosteriors:
+    """Character posteriors without the first `skipped` frames of every row."""
+    if not any(skipped):
+        return CTCPosteriors(output.logits, output.lengths)
+    rolled = [logits.roll(-n, 0) for logits, n in zip(output.logits, skipped, strict=True)]
+    return CTCPosteriors(torch.stack(rolled), output.lengths - torch.tensor(skipped, device=output.lengths.device))
+
+
+def _encode(checkpoint: Checkpoint, utterances: Sequence[Utterance], contexts: Sequence[Context]) -> EncoderOutput:
     network = checkpoint.network
     weight = next(network.parameters())
     whole = checkpoint.config.whole_frames
-    frames, lengths = batch_frames([log_mel_frames(u.samples.to(weight.device), whole) for u in utterances])
+    samples = [torch.cat([c.samples, u.samples]).to(weight.device) for u, c in zip(utterances, contexts, strict=True)]
+    frames, lengths = batch_frames([log_mel_frames(one, whole) for one in samples])
     return network.encode(frames.to(weight.dtype), lengths, batch_bias([u.request.bias for u in utterances]))
 
 

@@ -78,7 +78,19 @@ class Pending:
 
     @property
     def size(self) -> int:
-        return len(self.utterance.samples)
+        """Samples to encode."""
+        previous = None if self.utterance.previous is None else self.utterance.previous.samples
+        return len(self.utterance.samples) + (0 if previous is None else len(previous))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be encoded: the window that it continues is decoded."""
+        return self.utterance.previous is None or self.utterance.previous.done
+
+    def end(self, result: WindowResult) -> None:
+        """Set the result, and forget the window before, which would keep all earlier ones."""
+        self.utterance = replace(self.utterance, previous=None)
+        self.result = result
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,9 +264,10 @@ class Engine:
 
     def _begin_encoding(self) -> _Encoding | None:
         """The first waiting utterance and those nearest in length, if there is room and the encoder is free."""
-        if not self._waiting or self._encoding or not self._may_encode(self._waiting[0]):
+        waiting = [pending for pending in self._waiting if pending.is_open]
+        if not waiting or self._encoding or not self._may_encode(waiting[0]):
             return None
-        chosen = self._batch_of_like_length()
+        chosen = self._batch_of_like_length(waiting)
         self._waiting = [pending for pending in self._waiting if pending not in chosen]
         self._encoding = _Encoding(chosen)
         return self._encoding
@@ -277,17 +290,17 @@ class Engine:
             encoding.encoded = encoded
             self._count(chosen, began)
             for row, result in results.items():
-                chosen[row].result = result
+                chosen[row].end(result)
         finally:
             encoding.ended.set()
 
-    def _batch_of_like_length(self) -> list[Pending]:
+    def _batch_of_like_length(self, waiting: list[Pending]) -> list[Pending]:
         """Longest first; at most the smallest `batch_size` in it, little padding, and nothing that can wait beside a
         recording's first.
         """
-        first = self._waiting[0]
+        first = waiting[0]
         chosen = [first]
-        alike = [pending for pending in self._waiting[1:] if pending.is_first == first.is_first]
+        alike = [pending for pending in waiting[1:] if pending.is_first == first.is_first]
         for pending in sorted(alike, key=lambda other: abs(other.size - first.size)):
             more = [*chosen, pending]
             if len(more) <= min(other.batch_size for other in more) and self._is_batch(more):
@@ -356,7 +369,7 @@ class Engine:
                 self._make_ready([retry])
                 continue
             text_reply = self.checkpoint.tokenizer.decode(reply.ids), reply
-            running.pending.result = self._result(encoded.batch, encoded.row, text_reply)
+            running.pending.end(self._result(encoded.batch, encoded.row, text_reply))
 
     def _retry(self, encoded: _Encoded, reply: Reply) -> _Encoded | None:
         """The window with a larger budget where its reply was cut.
@@ -374,19 +387,20 @@ class Engine:
 
     def _result(self, batch: EncodedBatch, row: int, text_reply: TextReply) -> WindowResult:
         utterance, (text, reply) = batch.utterances[row], text_reply
-        request, ctc_text = utterance.request, batch.character_text(row)
+        request, ctc_text, context = utterance.request, batch.character_text(row), batch.contexts[row]
         path = batch.characters[row].path if request.is_spelled else []
         result = WindowResult(
             utterance.start_s,
             utterance.end_s,
             reply,
-            parse_reply(request.task, text, utterance.duration_s, self.checkpoint.config.variant),
+            parse_reply(request.task, text, utterance.duration_s, self.checkpoint.config.variant, context.speaker),
             has_speech=bool(ctc_text),
             ctc_text=ctc_text if request.is_spelled else None,
             ctc_confidence=confidence_of(log_prob for _, log_prob in path),
             min_confidence=request.min_confidence,
             language=request.text_language,
             cuts=utterance.cuts,
+            renumbered=utterance.previous is not None and context.is_empty,
         )
         if not request.word_times:
             return result

@@ -44,7 +44,7 @@ class Groups:
     def _read(self, items: Iterator[Item]) -> list[Item]:
         """Items up to a number of windows, or of seconds."""
         group: list[Item] = []
-        windows, seconds = GROUP * self.request.batch_size, GROUP_FULL * self.request.batch_size * self.request.limit_s
+        windows, seconds = GROUP * self.request.batch_size, GROUP_FULL * self.request.batch_size * self.request.ahead_s
         while windows > 0 and seconds > 0 and (item := next(items, None)) is not None:
             group.append(item)
             if isinstance(item, NewWindow | KnownWindow):

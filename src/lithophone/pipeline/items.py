@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TypeAlias
 
+from torch import Tensor
+
 from lithophone.audio.samples import RATE_HZ
-from lithophone.pipeline.assembly import Assembly, RecordingDone, WindowDone
+from lithophone.pipeline.assembly import Assembly, RecordingDone, WindowDone, segments_in_time
 from lithophone.pipeline.engine import Engine, Pending
 from lithophone.pipeline.journal import Record
+from lithophone.pipeline.quality import loops
 from lithophone.pipeline.sources import Reading
 from lithophone.pipeline.utterance import Utterance
+from lithophone.text.replies import Turn
+from lithophone.transcript import Segment
 
 
 @dataclass(eq=False)
@@ -31,6 +38,18 @@ class NewWindow:
     def done(self) -> bool:
         return self.pending is not None and self.pending.done
 
+    @property
+    def samples(self) -> Tensor:
+        return self.utterance.samples
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        assert self.pending is not None, "a window has text when it is done"
+        assert self.pending.result is not None, "a window has text when it is done"
+        result = self.pending.result
+        is_whole = result.reply.finished and not loops(result.reply.ids)
+        return merged_turns(segments_in_time(result)) if is_whole else ()
+
     def submit(self, engine: Engine) -> None:
         self.pending = engine.submit(self.utterance)
 
@@ -44,6 +63,7 @@ class NewWindow:
         done = self.assembly.add(self.pending.result, self.reading.duration_s, self.pending.compute_s)
         if self.record is not None:
             self.record.add(self.utterance.start, len(self.utterance.samples), done)
+        self.utterance = replace(self.utterance, previous=None)  # or all windows before would be kept
         return done
 
 
@@ -54,7 +74,15 @@ class KnownWindow:
     assembly: Assembly
     record: Record
     start: int
+    samples: Tensor | None = None
+    """Where the next window continues it."""
     done = True
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        event = self.record.window(self.assembly.source, self.start)
+        is_whole = not any(warning.code in ("cut", "loop") for warning in event.warnings)
+        return merged_turns(event.segments) if is_whole else ()
 
     @property
     def duration_s(self) -> float:
@@ -89,6 +117,13 @@ class Failed:
 
     def event(self) -> RecordingDone:
         return self.error
+
+
+def merged_turns(segments: Iterable[Segment]) -> tuple[Turn, ...]:
+    return tuple(
+        Turn(speaker, " ".join(" ".join(segment.text for segment in group).split()))
+        for speaker, group in groupby(segments, key=lambda segment: segment.speaker)
+    )
 
 
 Item: TypeAlias = NewWindow | KnownWindow | End | Failed

@@ -13,6 +13,7 @@
     malformed            tags of the reply could not be parsed, or are missing
     time_tags            time tags differ from the alignment, which decides, or could not be compared with it; or the
                          last one is far from the end of the window
+    renumbered           speakers are numbered anew from this window on
     no_word_times        word times were requested, and the words have none
 
 Warnings never remove text.
@@ -109,6 +110,8 @@ def _findings(result: WindowResult) -> Iterator[tuple[str, str]]:
         yield "speech_without_text", "there is speech, but the reply is empty"
     if result.parsed.malformed:
         yield "malformed", f"tags of the reply: {result.parsed.faults}"
+    if result.renumbered:
+        yield "renumbered", "speakers are numbered anew from here: the window before could not be continued"
     if result.untimed:
         yield "no_word_times", result.untimed
 

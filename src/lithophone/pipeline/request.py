@@ -36,8 +36,11 @@ from lithophone.text.prompts import (
     max_new_tokens,
 )
 
-POSITIONS_PER_S = 15.0
-"""Positions that a second of speech takes: 10 audio embeddings, and 5 tokens of the reply."""
+REPLY_TOKENS_PER_S = 5.0
+"""Tokens of a transcript with speakers for a second of speech."""
+
+POSITIONS_PER_S = 10.0 + REPLY_TOKENS_PER_S
+"""Positions that a second of speech takes: audio embeddings, and tokens of the reply."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +79,21 @@ class Request:
     def joins_windows(self) -> bool:
         """Whether windows go on through long silences, which are left out: speakers keep their numbers."""
         return isinstance(self.task, SpeakerTurns | WordTimes)
+
+    @property
+    def continues(self) -> bool:
+        """Whether windows continue the one before (incremental decoding)."""
+        return isinstance(self.task, SpeakerTurns)
+
+    @property
+    def window_s(self) -> float:
+        """Longest window; one that continues another takes half of the limit."""
+        return max(self.limit_s / 2, MIN_LIMIT_S) if self.continues else self.limit_s
+
+    @property
+    def ahead_s(self) -> float:
+        """Seconds to read ahead for a place in a batch; windows that continue each other wait in any case."""
+        return min(self.limit_s, LIMIT_S) if self.continues else self.limit_s
 
     def prompt_for(self, characters: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Prompt ids before and behind audio with these characters."""

@@ -170,7 +170,7 @@ class Transcriber:
         self, sources: Iterable[Any], rate_hz: float | None, default: Request, journal: Journal | None
     ) -> Generator[Item, None, None]:
         """Windows of all sources as they are read, and each source's end."""
-        with contextlib.closing(ReadAhead(default.batch_size * default.limit_s)) as ahead:
+        with contextlib.closing(ReadAhead(default.batch_size * default.ahead_s)) as ahead:
             opened = (self._opened(given, rate_hz, default, journal, ahead) for given in sources)
             # Sources that are yet to come are not waited for.
             n_ahead = LOOK_AHEAD * default.batch_size if isinstance(sources, Sequence) else 0
@@ -189,7 +189,7 @@ class Transcriber:
             raise
         except LithophoneError as error:
             return RecordingDone(given, error)
-        reading = Reading(source, request.limit_s, self.detector, joined=request.joins_windows)
+        reading = Reading(source, request.window_s, self.detector, joined=request.joins_windows)
         if record is not None and record.is_done:
             return _Opened(Assembly(given, request), reading, record, None)
         windows = ahead.windows(reading) if _is_regular(source.file) else reading.windows()
@@ -204,22 +204,26 @@ class Transcriber:
             yield from (KnownWindow(assembly, record, start) for start in sorted(record.windows))
             yield End(assembly, reading, record, is_known=True)
             return
+        item: KnownWindow | NewWindow | None = None
         try:
             for window in opened.windows:
                 if frames_of(self.checkpoint, len(window.samples)):
                     check_positions(self.checkpoint, assembly.request, len(window.samples))
-                    yield self._item(opened, window)
+                    item = self._item(opened, window, item if assembly.request.continues else None)
+                    yield item
         except LithophoneError as error:
             yield Failed(RecordingDone(assembly.source, error))
         else:
             yield End(assembly, reading, record)
 
-    def _item(self, opened: _Opened, window: Window) -> Item:
+    def _item(
+        self, opened: _Opened, window: Window, previous: KnownWindow | NewWindow | None
+    ) -> KnownWindow | NewWindow:
         assembly, record = opened.assembly, opened.record
-        if record is not None and record.has(window.start, len(window.samples)):
-            return KnownWindow(assembly, record, window.start)
         samples = torch.from_numpy(window.samples)
-        utterance = Utterance(samples, window.start, assembly.request, assembly, window.cuts)
+        if record is not None and record.has(window.start, len(window.samples)):
+            return KnownWindow(assembly, record, window.start, samples if assembly.request.continues else None)
+        utterance = Utterance(samples, window.start, assembly.request, assembly, window.cuts, previous)
         return NewWindow(assembly, opened.reading, record, utterance)
 
     def _in_order(self, items: Generator[Item, None, None], cancelled: threading.Event) -> Iterator[Event]:
@@ -261,7 +265,7 @@ class Transcriber:
         if not own:
             return False
         request = own[-1].request
-        full_s = LOOK_AHEAD_FULL * request.batch_size * request.limit_s
+        full_s = LOOK_AHEAD_FULL * request.batch_size * request.ahead_s
         waiting = max(len(own), self.engine.waiting)
         return waiting >= batches * request.batch_size or sum(one.duration_s for one in own) >= full_s
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -10,8 +11,23 @@ from lithophone.audio.cuts import Cut, cut_s, restored
 from lithophone.audio.reader import RATE_HZ
 from lithophone.decode.reply import Reply
 from lithophone.pipeline.request import Request
-from lithophone.text.replies import ParsedReply
+from lithophone.text.replies import ParsedReply, Turn
 from lithophone.transcript import Word
+
+
+class Previous(Protocol):
+    """A window that the next one continues, once it is decoded."""
+
+    @property
+    def samples(self) -> Tensor | None: ...
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """Its text once done; empty where it is not to be continued."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +43,8 @@ class Utterance:
     """The caller's object for the recording, which the engine refers to weakly; None: a recording of its own."""
     cuts: tuple[Cut, ...] = ()
     """Silences that are not in `samples`."""
+    previous: Previous | None = None
+    """The window before, to be continued (incremental decoding)."""
 
     @property
     def start_s(self) -> float:
@@ -65,6 +83,8 @@ class WindowResult:
     """Why words lack times."""
     cuts: tuple[Cut, ...] = ()
     """Silences that are not in the window's samples, and not in the times of `parsed` and `aligned`."""
+    renumbered: bool = False
+    """Whether speakers are numbered anew, since the window before could not be continued."""
     retimed: tuple[Word, ...] = ()
     """Words whose time tags differ from the alignment, with the times of the alignment."""
     unchecked: str = ""

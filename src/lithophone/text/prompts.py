@@ -267,13 +267,20 @@ def longest_window_s(task: Task, variant: Variant | ModelType) -> float:
 
 
 def parse_reply(
-    task: Task, text: str, duration_s: float | None = None, variant: Variant | ModelType = "granite_speech"
+    task: Task,
+    text: str,
+    duration_s: float | None = None,
+    variant: Variant | ModelType = "granite_speech",
+    speaker: str | None = None,
 ) -> ParsedReply:
-    """`duration_s` of the window bounds word times; a plus model may write tags that the task did not ask for."""
+    """`duration_s` of the window bounds word times; a plus model may write tags that the task did not ask for.
+
+    `speaker` is that of the words before the first tag.
+    """
     if isinstance(task, WordTimes):
         return parse_word_times(text, duration_s)
     if isinstance(task, SpeakerTurns):
-        return parse_turns(text)
+        return parse_turns(text, speaker)
     if isinstance(task, Translate):
         return parse_translation(text)
     return parse_text(text, tagged=variant == "granite_speech_plus")

@@ -6,7 +6,7 @@ Malformed tags are counted and removed, the words around them kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from lithophone.text.tags import (
@@ -85,14 +85,19 @@ def _said(said: str | None, tag: str) -> str | None:
     return CHAIN_TAG.sub("", said).strip() if said is not None and tag else None
 
 
-def parse_turns(text: str) -> ParsedReply:
+def tagged_text(turns: Iterable[Turn]) -> str:
+    """Turns as a plus model writes them."""
+    return " ".join(turn.text if turn.speaker is None else f"[Speaker {turn.speaker}]: {turn.text}" for turn in turns)
+
+
+def parse_turns(text: str, speaker: str | None = None) -> ParsedReply:
     """`[Speaker 1]: words [Speaker 2]: words`; speakers are "1", "2", ... as tagged.
 
-    Words behind a tag without a number are the last speaker's.
+    Words behind a tag without a number are the last speaker's; those before the first tag are `speaker`'s.
     """
     text, stray = without_tags(text, TIME_TAG)
     turns: list[Turn] = []
-    speaker, unreadable = None, 0
+    unreadable = 0
     for words, tag in pieces(SPEAKER_TAG, text):
         if words:
             turns = _with_turn(turns, Turn(speaker, words))
