@@ -462,7 +462,8 @@ def six_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def with_budget(checkpoint: Checkpoint, decode: str, **budget: int) -> Utterance:
     request = resolve_request(checkpoint, TranscribeOptions(decode=decode, seed=4 if decode == "sample" else None))
-    return utterance(replace(request, decoder=replace(request.decoder, **budget)), 1.0)  # type: ignore[arg-type]
+    decoder = replace(request.decoder, **budget)  # type: ignore[arg-type]
+    return utterance(replace(request, decoder=decoder, is_budget_given="max_new_tokens" in budget), 1.0)
 
 
 @pytest.mark.usefixtures("six_tokens")
