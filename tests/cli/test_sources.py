@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lithophone.cli.sources import InputFile, find_inputs
+from lithophone.cli.sources import InputFile, find_inputs, listed
+from lithophone.errors import OptionError
 
 
 def made(folder: Path, *names: str) -> list[str]:
@@ -136,3 +137,22 @@ def test_a_dash_is_standard_input_unless_that_is_a_terminal(monkeypatch: pytest.
     assert (one.label, one.source, one.output.name) == ("stdin", stdin.buffer, "stdin")
     stdin.terminal = True
     assert "nothing is piped into it" in reasons("-")[0]
+
+
+@pytest.mark.parametrize("content", [b"a.wav\nb c.wav\n", b"\xef\xbb\xbfa.wav\r\n\r\nb c.wav", b"a.wav\0b c.wav\0"])
+def test_a_list_has_a_recording_a_line_or_between_nul(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "list").write_bytes(content)
+    assert listed(str(tmp_path / "list")) == ["a.wav", "b c.wav"]
+
+
+def test_a_list_may_come_by_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("é.wav\n".encode())))
+    assert listed("-") == ["é.wav"]
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "cannot be read"), (b"\n\n", "names no recording")])
+def test_a_list_that_is_missing_or_empty_is_refused(tmp_path: Path, content: bytes | None, words: str) -> None:
+    if content is not None:
+        (tmp_path / "list").write_bytes(content)
+    with pytest.raises(OptionError, match=words):
+        listed(str(tmp_path / "list"))

@@ -79,7 +79,9 @@ def recording_line(label: str, event: RecordingDone) -> str:
     """Audio, time, speed and warnings of a transcribed recording."""
     assert isinstance(event.result, Transcript), "a failed recording has its error"
     duration_s, n = event.result.duration_s, len(event.result.warnings)
-    speed = f" in {event.compute_s:.1f} s of the model, RTFx {duration_s / event.compute_s:.1f}" * (event.compute_s > 0)
+    speed = (
+        f" in {event.compute_s:.1f} s of the model, RTFx {duration_s / event.compute_s:.1f}" if event.compute_s else ""
+    )
     return f"{label}: {duration_s:.1f} s of audio{speed}, {n} warning{'s' * (n != 1)}"
 
 

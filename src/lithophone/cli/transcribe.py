@@ -100,6 +100,7 @@ def transcribe(
             journal = open_journal(output_dir, resume)
             if journal is not None:
                 stack.enter_context(journal)
+                delivery.is_resumable = True
             run(inputs, options, delivery, ModelChoice(model, device, dtype, threads), quiet, channels, journal)
     if delivery.failed:
         raise typer.Exit(terminal.FAILED)
@@ -121,6 +122,8 @@ class Delivery:
     sink: Sink
     brief: bool = True
     """Whether recordings have no line of their own on stderr."""
+    is_resumable: bool = False
+    """Whether there is a journal."""
     failed: int = 0
     _problem: Exception | None = field(default=None, init=False)
 
@@ -148,6 +151,8 @@ class Delivery:
         except (LithophoneError, OSError) as error:
             self.failed += 1
             terminal.say_error(error if file.label in str(error) else f"{file.label}: {error}")
+            if self.is_resumable and not isinstance(error, LithophoneError):
+                terminal.say("what is transcribed is in the journal: free space on the disk, then add --resume")
         if isinstance(result, Transcript):
             for warning in result.warnings:
                 terminal.say_warning(warning_line(file, warning))
