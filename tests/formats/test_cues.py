@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,12 +154,23 @@ def test_no_line_but_the_first_is_a_number_alone() -> None:
     [
         {"max_line_width": 0}, {"max_line_width": 4.5}, {"max_line_count": -1}, {"max_line_count": True},
         {"max_cue_s": 0}, {"max_cue_s": float("nan")}, {"max_cue_s": "7"}, {"max_cue_s": None}, {"highlight_words": 1},
+        {"max_line_width": 1001}, {"max_line_count": 101}, {"max_cue_s": 601}, {"max_cue_s": float("inf")},
         {"max_cps": 0}, {"max_cps": -17.0}, {"max_cps": float("inf")}, {"max_cps": "17"}, {"max_cps": True},
     ],
 )  # fmt: skip
 def test_impossible_layouts_are_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=rf"{next(iter(wrong))} .*: it must be"):
         CueOptions(**wrong)
+
+
+def test_the_widest_layout_of_an_hour_takes_seconds() -> None:
+    """A width without a bound was a loop over its columns for every cue."""
+    segment = timed(SPEECH * 12, each_s=0.2)
+    (cue, *_) = cues_of(segment, CueOptions(1000, 100, 600.0))
+    assert len(cue.lines) > 1
+    began = time.process_time()
+    cues_of(Segment(JAPANESE * 9, 0.0, 300.0), CueOptions(1000, 1, 600.0))
+    assert time.process_time() - began < 10
 
 
 # --- reading speed, and cues of several speakers

@@ -34,6 +34,9 @@ PAUSE_S = 0.5
 LONG_PAUSE_S = 1.0
 """Cues should not span longer pauses; shorter gaps between cues are closed."""
 
+MOST_COLUMNS, MOST_LINES, LONGEST_S = 1000, 100, 600.0
+"""Bounds of options: the work of a layout grows with them."""
+
 SHORT_S = 1.0
 TICK_S = 0.001
 """Minimum duration of a cue in WebVTT."""
@@ -60,12 +63,12 @@ class CueOptions:
     )
 
     def __post_init__(self) -> None:
-        for name in ("max_line_width", "max_line_count"):
+        for name, most in (("max_line_width", MOST_COLUMNS), ("max_line_count", MOST_LINES)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise OptionError(f"{name} {value!r}: it must be a whole number of 1 or more")
-        if not _is_positive(self.max_cue_s):
-            raise OptionError(f"max_cue_s {self.max_cue_s!r}: it must be seconds above 0")
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+                raise OptionError(f"{name} {value!r}: it must be a whole number from 1 to {most}")
+        if not _is_positive(self.max_cue_s) or self.max_cue_s > LONGEST_S:
+            raise OptionError(f"max_cue_s {self.max_cue_s!r}: it must be seconds above 0, at most {LONGEST_S:g}")
         if self.max_cps is not None and not _is_positive(self.max_cps):
             raise OptionError(f"max_cps {self.max_cps!r}: it must be characters a second above 0, or None")
         if not isinstance(self.highlight_words, bool):
@@ -151,8 +154,8 @@ def cues_of(segment: Segment, options: CueOptions, guard: Callable[[str], str] =
     assert len(shown) == len(text), "a guard replaces characters one by one"
     words = list(place(segment.words, text))
     units = _timed(list(_units(shown, options.max_line_width)), segment, words, len(text))
-    layout = _Layout(shown, label, options)
-    cut = _cut(units, layout, bool(words))
+    layout = _Layout(shown, label, options, units)
+    cut = _cut(layout, bool(words))
     times = list(_times(units, cut, segment, options.max_cue_s))
     return [
         Cue(*span, shown, layout.lines(some), label, _inside(words, some))
@@ -264,16 +267,36 @@ def _ends(placed: PlacedWord) -> tuple[tuple[int, float], tuple[int, float]]:
 class _Layout:
     """Lines of a cue: at most `max_line_count`, of even widths."""
 
-    def __init__(self, text: str, label: str, options: CueOptions) -> None:
-        self.text, self.label, self.options = text, label, options
+    def __init__(self, text: str, label: str, options: CueOptions, units: Sequence[_Unit]) -> None:
+        self.text, self.label, self.options, self.units = text, label, options, units
         self.label_columns = columns(label)
         self._columns = [0, *itertools.accumulate(_columns_of(character) for character in text)]
+        self._behind_first = self._line_ends(options.max_line_width - self.label_columns)
+        self._behind_line = self._line_ends(options.max_line_width)
 
-    def fits(self, units: Sequence[_Unit]) -> bool:
-        """A single unit always fits."""
+    def _line_ends(self, width: int) -> list[int]:
+        """By number of a line's first unit, the number of the unit behind the line."""
+        ends, end = [], 0
+        for start, first in enumerate(self.units):
+            end = max(end, start + 1)
+            limit = self._columns[first.start] + width
+            while end < len(self.units) and self._columns[self.units[end].end] <= limit:
+                end += 1
+            ends.append(end)
+        return ends
+
+    def fits(self, start: int, end: int) -> bool:
+        """Whether units `start` to `end` are a cue; a single unit always is."""
         width, count = self.options.max_line_width, self.options.max_line_count
-        taken = self.label_columns + self._columns[units[-1].end] - self._columns[units[0].start]
-        return len(units) == 1 or taken <= width or (taken <= width * count + count and self._count(units) <= count)
+        taken = self.label_columns + self._columns[self.units[end - 1].end] - self._columns[self.units[start].start]
+        if end - start == 1 or taken > width * count + count:
+            return end - start == 1
+        reached = self._behind_first[start]
+        for _ in range(count - 1):
+            if reached >= end:
+                break
+            reached = self._behind_line[reached]
+        return reached >= end
 
     def lacking_s(self, first: _Unit, last: _Unit, until_s: float) -> float:
         """Seconds that a cue is too short to be read at `max_cps`."""
@@ -283,13 +306,12 @@ class _Layout:
         needed_s = (len(self.label) + last.end - first.start) / cps
         return max(needed_s - min(until_s - first.start_s, longest_s), 0.0)
 
-    def _count(self, units: Sequence[_Unit]) -> int:
-        return len(self._wrapped(units, self.options.max_line_width))
-
     def lines(self, units: Sequence[_Unit]) -> tuple[tuple[int, int], ...]:
         widest = self.options.max_line_width
         lines = self._wrapped(units, widest)
-        narrower = (self._wrapped(units, width) for width in range(widest // 2, widest) if len(lines) > 1)
+        if len(lines) == 1:
+            return lines
+        narrower = (self._wrapped(units, width) for width in range(widest // 2, widest))
         return next((even for even in narrower if len(even) == len(lines)), lines)
 
     def _wrapped(self, units: Sequence[_Unit], width: int) -> tuple[tuple[int, int], ...]:
@@ -304,11 +326,12 @@ class _Layout:
         return tuple(lines)
 
 
-def _cut(units: Sequence[_Unit], layout: _Layout, is_timed: bool) -> list[tuple[int, int]]:
+def _cut(layout: _Layout, is_timed: bool) -> list[tuple[int, int]]:
     """Ranges of units, one per cue, at minimum cost."""
+    units = layout.units
     best: list[tuple[float, int]] = [(0.0, 0)]
     for end in range(1, len(units) + 1):
-        found = ((best[start][0] + cost, start) for start, cost in _starts(units, end, layout, is_timed))
+        found = ((best[start][0] + cost, start) for start, cost in _starts(end, layout, is_timed))
         best.append(min(found))
     cuts = [len(units)]
     while cuts[-1]:
@@ -316,8 +339,9 @@ def _cut(units: Sequence[_Unit], layout: _Layout, is_timed: bool) -> list[tuple[
     return list(itertools.pairwise(cuts[::-1]))
 
 
-def _starts(units: Sequence[_Unit], end: int, layout: _Layout, is_timed: bool) -> Iterator[tuple[int, float]]:
+def _starts(end: int, layout: _Layout, is_timed: bool) -> Iterator[tuple[int, float]]:
     """Possible starts of a cue that ends before unit `end`, with costs."""
+    units = layout.units
     at_end = _cost_of_end(units, end, layout.text, is_timed)
     last = units[end - 1]
     until_s = units[end].start_s if end < len(units) else last.end_s
@@ -325,7 +349,7 @@ def _starts(units: Sequence[_Unit], end: int, layout: _Layout, is_timed: bool) -
     for start in range(end - 1, -1, -1):
         pauses += is_timed and start < end - 1 and units[start + 1].start_s - units[start].end_s >= LONG_PAUSE_S
         lasts_s = last.end_s - units[start].start_s
-        if start < end - 1 and (lasts_s > layout.options.max_cue_s or not layout.fits(units[start:end])):
+        if start < end - 1 and (lasts_s > layout.options.max_cue_s or not layout.fits(start, end)):
             return
         too_fast = 2 * layout.lacking_s(units[start], last, until_s)
         yield start, 1 + at_end + 2 * pauses + (0.5 if lasts_s < SHORT_S else 0.0) + too_fast

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
@@ -112,7 +113,7 @@ async def asr(request: Request) -> Response:
     job = _job(jobs, fields, form.file("audio_file"), options, raw=not flag(fields, "encode", default=True))
     done = await unless_gone(request, jobs.done(job))
     headers = {"asr-engine": "lithophone", "content-disposition": attachment(f"{job.name[:NAME_LIMIT]}.{output}")}
-    return PlainTextResponse(_text(done, output, cues), headers=headers)
+    return PlainTextResponse(await asyncio.to_thread(_text, done, output, cues), headers=headers)
 
 
 @router.post(
@@ -147,7 +148,7 @@ async def inference(request: Request) -> Response:
     options = _options(fields, speakers=flag(fields, "diarize"), timed=cues.highlight_words)
     job = _job(jobs, fields, form.file("file"), options)
     done = await unless_gone(request, jobs.done(job))
-    return reply(done, response_format, ("segment",), cues)
+    return await asyncio.to_thread(reply, done, response_format, ("segment",), cues)
 
 
 def _text(done: RecordingDone, output: str, cues: CueOptions) -> str:

@@ -5,6 +5,7 @@ Sources: types of the `openai` package 3.57; JSON bodies with `input_audio` as O
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
@@ -98,7 +99,8 @@ async def _answered(request: Request, defaults: dict[str, str]) -> Response:
     if asked.stream:
         return await event_stream(request, jobs.events(asked.job), asked.streamed)
     done = await unless_gone(request, jobs.done(asked.job))
-    return reply(done, asked.response_format, asked.granularities, asked.cues, logprobs=asked.logprobs)
+    given = (done, asked.response_format, asked.granularities, asked.cues)
+    return await asyncio.to_thread(reply, *given, logprobs=asked.logprobs)
 
 
 async def _form(request: Request, max_mb: float) -> Form:
