@@ -95,3 +95,11 @@ def test_defaults_hold_for_their_task_alone() -> None:
     assert request_options({"to": ["fr"]}, into_english) == TranscribeOptions(task="translate", to="fr")
     assert request_options({"task": ["translate"]}, into_english) == TranscribeOptions(task="translate", to="en")
     assert request_options({"to_language": ["de"]}) == TranscribeOptions(task="translate", to="de")
+
+
+def test_the_source_of_word_times_is_a_field() -> None:
+    fields = {"task": ["word-times"], "timestamps": ["aligned"]}
+    assert request_options(fields) == TranscribeOptions(task="word-times", timestamps="aligned")
+    with pytest.raises(ApiError, match="unknown timestamps 'clock'; there are tags, aligned") as refused:
+        request_options({**fields, "timestamps": ["clock"]})
+    assert (refused.value.status, refused.value.param) == (400, "timestamps")
