@@ -1,0 +1,116 @@
+"""Peak memory for long recordings, and throughput of many short files in one call.
+
+    python bench/hours.py memory --seconds 180 10800 --model FOLDER --decode ctc
+    python bench/hours.py files --clips 60
+
+`memory` transcribes a recording of each length, the demo over and over, by a process of its own with a journal.
+`files` compares one call for all clips with one call for each, with the model kept loaded; the clips are cut from
+the demo at several lengths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import soundfile
+from report import save_results
+
+import lithophone
+from lithophone.pipeline.journal import Journal
+
+DEMO = Path(lithophone.__file__).parent / "assets" / "demo" / "demo.flac"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("memory", "files"))
+    parser.add_argument("--seconds", type=float, nargs="+", default=[180.0, 10_800.0])
+    parser.add_argument("--clips", type=int, default=60)
+    parser.add_argument("--model", default="lithophone-tiny")
+    parser.add_argument("--decode")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measure = memory if args.what == "memory" else files
+        found = {"decode": args.decode, **measure(args, Path(folder))}
+    print(found)
+    if args.out:
+        save_results(args.out, found)
+
+
+def memory(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Peak resident MiB by seconds of audio."""
+    rows = []
+    for seconds in args.seconds:
+        path = looped(folder / f"{seconds:.0f}.flac", seconds)
+        began = time.perf_counter()
+        peak_mib = peak_of(["transcribe", str(path), "-o", str(folder / "out"), "--model", args.model, *decoder(args)])
+        rows.append({"audio_s": seconds, "wall_s": round(time.perf_counter() - began, 1), "peak_mib": round(peak_mib)})
+        print(rows[-1], file=sys.stderr, flush=True)
+    return {"memory": rows}
+
+
+def files(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Seconds of one call for all clips, with and without a journal, and of one call for each."""
+    paths = clips(folder, args.clips)
+    options: dict[str, Any] = {"decode": args.decode} if args.decode else {}
+    transcriber = lithophone.load(args.model, device="cpu")
+    list(transcriber.transcribe_many(paths[:2], **options))
+    texts: dict[str, list[str]] = {}
+    wall_s: dict[str, float] = {}
+
+    def timed(name: str, results: Any) -> None:
+        began = time.perf_counter()
+        texts[name] = [result.text for result in results]
+        wall_s[name] = round(time.perf_counter() - began, 2)
+
+    with Journal(folder / "journal") as journal:
+        timed("one_call_with_journal", (r for _, r in transcriber.transcribe_many(paths, journal=journal, **options)))
+    timed("one_call", (result for _, result in transcriber.transcribe_many(paths, **options)))
+    timed("a_call_each", (transcriber.transcribe(path, **options) for path in paths))
+    same = len({tuple(some) for some in texts.values()}) == 1
+    return {"clips": len(paths), "wall_s": wall_s, "same_texts": same}
+
+
+def decoder(args: argparse.Namespace) -> list[str]:
+    return ["--decode", args.decode] if args.decode else []
+
+
+def peak_of(arguments: list[str]) -> float:
+    """Peak resident MiB of a command."""
+    process = subprocess.Popen([sys.executable, "-m", "lithophone", *arguments, "--threads", "1", "--quiet"])
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, f"status {status}"
+    return usage.ru_maxrss / 1024
+
+
+def looped(path: Path, seconds: float) -> Path:
+    """The demo over and over."""
+    samples, rate_hz = soundfile.read(DEMO, dtype="int16")
+    with soundfile.SoundFile(path, "w", rate_hz, 1, format="FLAC") as file:
+        left = round(seconds * rate_hz)
+        while left > 0:
+            file.write(samples[:left])
+            left -= len(samples)
+    return path
+
+
+def clips(folder: Path, n: int) -> list[Path]:
+    """Clips of 1 to 5 s."""
+    samples, rate_hz = soundfile.read(DEMO, dtype="int16")
+    made = []
+    for i in range(n):
+        made.append(folder / f"{i:03d}.wav")
+        soundfile.write(made[-1], samples[: round(rate_hz * (1 + 4 * (i % 7) / 6))], rate_hz)
+    return made
+
+
+if __name__ == "__main__":
+    main()
