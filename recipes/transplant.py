@@ -12,7 +12,7 @@ a folder of its own in OUT; a run resumes in the phase where it was stopped:
     blocks   all mapped blocks, each on Whisper's own states
     joint    all mapped blocks, each on the output of the one before
     heads    the last block and both CTC heads, the rest frozen
-    decoder  the whole encoder, with CTC, distillation, and the text that Whisper's decoder reads in it
+    decoder  all but the first two blocks, with CTC, distillation, and the text that Whisper's decoder reads in them
     ctc      the whole encoder, with CTC and distillation
 
 Before them, statistics of Whisper's states on `--measured` windows are written to `OUT/statistics.safetensors`. A
@@ -110,6 +110,7 @@ def phases(args: argparse.Namespace, mapped: int, returned: Sequence[int]) -> li
     layers = [f"encoder.layers.{n}." for n in range(mapped)]
     stem = ("encoder.input_linear.", layers[0])
     heads = (f"encoder.layers.{mapped}.", "encoder.out.", "encoder.out_mid.", "bpe_head.")
+    read_by = (*layers[2:], *heads, "to_decoder.")
     even = {f"block_{n}": 1.0 for n in range(1, mapped + 1)}
     decoder_weights = {name: CTC_FACTOR * weight for name, weight in CTC_WEIGHTS.items()} | TEXT_WEIGHTS
     decoder_weights |= {f"block_{n}": DECODER_BLOCK_WEIGHT for n in returned}
@@ -128,7 +129,7 @@ def phases(args: argparse.Namespace, mapped: int, returned: Sequence[int]) -> li
         Phase("joint", (*stem, *layers[1:]), Distillation.joint, even | {"block_2": SECOND_WEIGHT}, together, NO_MASKS,
               0.97),
         Phase("heads", heads, Distillation.heads, CTC_WEIGHTS, new, Augment(), 0.97),
-        Phase("decoder", ("",), Distillation.decoder, decoder_weights, read, NO_MASKS, 0.98,
+        Phase("decoder", read_by, Distillation.decoder, decoder_weights, read, NO_MASKS, 0.98,
               dict.fromkeys((*stem, *layers), args.decoder_factor), batch_norm=False),
         Phase("ctc", ("",), Distillation.ctc, CTC_WEIGHTS | beside_ctc, ctc, Augment(), args.average_decay,
               dict.fromkeys((*stem, *layers), args.mapped_factor)),
@@ -273,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--second-lr", type=float, default=1e-3)
     parser.add_argument("--heads-lr", type=float, default=1.5e-3)
     parser.add_argument("--decoder-steps", type=int, default=400)
-    parser.add_argument("--decoder-lr", type=float, default=5e-4)
+    parser.add_argument("--decoder-lr", type=float, default=2.5e-4)
     parser.add_argument(
         "--decoder-factor", type=float, default=0.4, help="of decoder's learning rate, for weights mapped from Whisper"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -130,14 +130,19 @@ def test_recordings_in_one_call_continue_their_own_windows(
         assert words[-1] not in given
 
 
-def utterance_after(checkpoint: Checkpoint, n_before: int, turns: tuple[Turn, ...]) -> Utterance:
-    class Before:
-        samples = torch.from_numpy(tone(n_before / RATE_HZ, frequency_hz=700.0))
-        done = True
+@dataclass(frozen=True)
+class Before:
+    """A window that is decoded."""
 
-    Before.turns = turns  # type: ignore[attr-defined]
+    samples: torch.Tensor | None
+    turns: tuple[Turn, ...]
+    done: bool = True
+
+
+def utterance_after(checkpoint: Checkpoint, n_before: int, turns: tuple[Turn, ...]) -> Utterance:
+    before = Before(torch.from_numpy(tone(n_before / RATE_HZ, frequency_hz=700.0)), turns)
     request = resolve_request(checkpoint, TranscribeOptions(task="speakers"))
-    return Utterance(torch.from_numpy(tone(2.0)), 100_000, request, previous=Before())  # type: ignore[arg-type]
+    return Utterance(torch.from_numpy(tone(2.0)), 100_000, request, previous=before)
 
 
 def test_character_posteriors_are_those_of_the_window_alone(plus: Transcriber) -> None:

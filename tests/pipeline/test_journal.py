@@ -114,7 +114,7 @@ def test_a_run_that_was_cut_off_ends_with_the_same_bytes_and_decodes_nothing_twi
         events = first.events(files, journal=journal, **OPTIONS)
         for _ in range(n_events):
             next(events)
-        events.close()  # type: ignore[attr-defined]
+        events.close()
     assert kept(tmp_path / "journal") == n_kept
     with Journal(tmp_path / "journal") as journal:
         assert documents(second.events(files, journal=journal, **OPTIONS)) == unbroken
@@ -159,7 +159,7 @@ def test_a_group_whose_last_line_was_torn_is_computed_again(
         events = transcriber(checkpoint).events(files, journal=journal, **OPTIONS)
         for _ in range(9):
             next(events)
-        events.close()  # type: ignore[attr-defined]
+        events.close()
     assert kept(path) == 6
     path.write_bytes(path.read_bytes()[:-n_cut])
     again = transcriber(checkpoint)
@@ -215,7 +215,7 @@ def test_the_batch_size_may_change(checkpoint: Checkpoint, files: list[Path], tm
     with Journal(tmp_path / "journal") as journal:
         events = transcriber(checkpoint).events(files, journal=journal, **OPTIONS)
         next(events)
-        events.close()  # type: ignore[attr-defined]
+        events.close()
     with Journal(tmp_path / "journal") as journal:
         done = documents(transcriber(checkpoint).events(files, journal=journal, **{**OPTIONS, "batch_size": 1}))
     assert len(done) == 5

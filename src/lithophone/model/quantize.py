@@ -58,6 +58,9 @@ def dequantize_rows(values: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor
 class Operand:
     """A weight in `F.linear` and `F.embedding`; other functions raise TypeError."""
 
+    scale: Tensor
+    """Of each row (N,), float32."""
+
     @classmethod
     def __torch_function__(
         cls, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (),

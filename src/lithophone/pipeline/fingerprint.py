@@ -40,7 +40,7 @@ def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for path, layer in network.named_modules():
         weight = vars(layer).get("weight")
         if isinstance(weight, Operand):
-            yield path, weight.scale  # type: ignore[attr-defined]
+            yield path, weight.scale
 
 
 def _sampled(tensor: Tensor) -> bytes:

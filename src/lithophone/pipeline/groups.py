@@ -33,7 +33,7 @@ class Groups:
     request: Request
     cancelled: threading.Event
 
-    def events(self, items: Generator[Item, None, None]) -> Iterator[Event]:
+    def events(self, items: Generator[Item, None, None]) -> Generator[Event, None, None]:
         """Events in order; those of a group are in the journal when the next group begins."""
         try:
             while group := self._read(items):

@@ -120,6 +120,7 @@ class Failed:
 
 
 def merged_turns(segments: Iterable[Segment]) -> tuple[Turn, ...]:
+    """Turns of segments in order: those of one speaker in a row are one."""
     return tuple(
         Turn(speaker, " ".join(" ".join(segment.text for segment in group).split()))
         for speaker, group in groupby(segments, key=lambda segment: segment.speaker)

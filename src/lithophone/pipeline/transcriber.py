@@ -141,8 +141,8 @@ class Transcriber:
         cancelled: threading.Event | None = None,
         journal: Journal | None = None,
         **changes: Any,
-    ) -> Iterator[Event]:
-        """WindowDone for every window and RecordingDone for every source, in order.
+    ) -> Generator[Event, None, None]:
+        """WindowDone for every window and RecordingDone for every source, in order; `close` ends the work early.
 
         An AudioSource may have its own options. An error of one source is its RecordingDone's result. `cancelled`, set
         by any thread, ends the events with CancelledError after the current step. Raises OptionError for the options,
@@ -226,7 +226,7 @@ class Transcriber:
         utterance = Utterance(samples, window.start, assembly.request, assembly, window.cuts, previous)
         return NewWindow(assembly, opened.reading, record, utterance)
 
-    def _in_order(self, items: Generator[Item, None, None], cancelled: threading.Event) -> Iterator[Event]:
+    def _in_order(self, items: Generator[Item, None, None], cancelled: threading.Event) -> Generator[Event, None, None]:
         """Events in order. At first one batch is read ahead, so that a stream begins early."""
         queue: deque[Item] = deque()
         batches = 1
