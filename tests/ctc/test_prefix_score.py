@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from lithophone.ctc.forced_alignment import WILDCARD, collapse
-from lithophone.ctc.prefix_score import PrefixScorer
-from lithophone.decode.beam import Search
+from lithophone.ctc.prefix_score import Extension, PrefixScorer, extend_together
+from lithophone.decode.beam import Scoring, Search
 from lithophone.decode.ctc_scorer import CTCScorer, Pronunciation
 from lithophone.decode.options import BeamSearch
 from lithophone.decode.reply import Reply
@@ -22,6 +23,17 @@ from tests.decode.lively import lively_model, with_end
 from tests.tiny import AUDIO
 
 LABELS = 4
+T = TypeVar("T")
+
+
+def alone(steps: Scoring[T]) -> T:
+    """What the steps of one search return."""
+    found = None
+    while True:
+        try:
+            found = extend_together(steps.send(found))  # type: ignore[arg-type]
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
 
 def posteriors(frames: int, labels: int = LABELS, seed: int = 0) -> torch.Tensor:
@@ -36,6 +48,18 @@ def every_path(log_probs: torch.Tensor) -> dict[tuple[int, ...], float]:
         text = tuple(collapse(path))
         found[text] = found.get(text, 0.0) + math.exp(sum(float(log_probs[t, label]) for t, label in enumerate(path)))
     return found
+
+
+def test_prefixes_of_utterances_of_any_length_are_extended_as_alone() -> None:
+    scorers = [PrefixScorer(posteriors(frames, 9, seed)) for seed, frames in enumerate((40, 7, 1, 163, 40))]
+    wanted = [[3, 3, 8, WILDCARD], [1], [2], [5, 5, 4, 1, 2, 3, 7], []]
+    pasts = [scorer.extend([scorer.empty], [labels[:1]])[0] for scorer, labels in zip(scorers, wanted, strict=True)]
+    together = extend_together([Extension(*one) for one in zip(scorers, pasts, wanted, strict=True)])
+    for scorer, past, labels, found in zip(scorers, pasts, wanted, together, strict=True):
+        (single,) = scorer.extend([past], [labels])
+        assert (found.labels, found.score) == (single.labels, pytest.approx(single.score, rel=1e-12))
+        torch.testing.assert_close(found.by_label, single.by_label)
+        torch.testing.assert_close(found.by_blank, single.by_blank)
 
 
 @pytest.mark.parametrize("wanted", [[1], [2, 2], [1, 2, 1], [3, 3, 3], [1, 2, 3, 1, 2]])
@@ -167,7 +191,7 @@ def test_candidates_that_are_not_scored_could_not_have_won(seed: int, future_cos
                 unsaid = len(scorer.continuation(past)) - len(spelling.labels) + len(past.labels)
                 slow.append((score - future_cost * max(0, unsaid) * (token != eos), score, ids))
         slow = sorted(slow, key=lambda one: -one[0])[:6]
-        found = search._extend(logprobs, 6)
+        found = alone(search._extend(logprobs, 6))
         assert [beam.ids for beam in found] == [ids for _, _, ids in slow]
         assert [beam.score for beam in found] == pytest.approx([score for _, score, _ in slow], abs=1e-6)
         search.step(logprobs)

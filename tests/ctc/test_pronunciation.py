@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from lithophone.ctc.characters import labels_text
 from lithophone.ctc.forced_alignment import WILDCARD
-from lithophone.ctc.pronunciation import SpokenText, spoken_text, unscored_letters
+from lithophone.ctc.pronunciation import SpokenText, labels_and_unscored, spoken_labels, spoken_text, unscored_letters
 from lithophone.text import japanese as kana
 
 
@@ -65,3 +67,18 @@ def test_japanese_without_its_library_is_not_spoken(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(kana, "can_read", lambda: False)
     assert spoken_text("今日は") == SpokenText()
     assert said("hello", "ja") == "hello"
+
+
+TEXTS = (
+    "", " ", "Hello, world", "at 1999 2000 - 12 o'clock, naïve", "привет, world", "привет привет a", "7 — 8", "7 8 9",
+    "!!! ?", "l'", "l'a dit", "100% & 5 €", "Łódź œuvre", "東京へ、行く", "東京", "a 東京 b", "ﬁn\u2028so", "...",
+    "3,5 4.", "quintal ¡ ¡ ¡ ¡",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("language", [None, "en", "ja"])
+def test_labels_and_unscored_letters_are_those_of_their_definitions(language: str | None) -> None:
+    pieces = random.Random(0).choices(" ".join(TEXTS), k=3000)
+    for text in (*TEXTS, *("".join(pieces[at : at + 30]) for at in range(0, 3000, 30))):
+        expected = spoken_labels(text, language), unscored_letters(text, language)
+        assert labels_and_unscored(text, language) == expected, text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from lithophone.decode.beam import BeamGroup, _placed
+from lithophone.decode.beam import BeamGroup, _placed, extend_groups
 from lithophone.decode.greedy import greedy_decode
 from lithophone.decode.options import BeamSearch, Greedy
 from lithophone.decode.reply import Reply
@@ -159,7 +159,7 @@ def test_a_group_reads_and_continues_its_rows_in_any_order() -> None:
     rows: list[tuple[int, ...]] = [()]
     moved = 0
     for _ in range(8):
-        group.extend((2 * torch.randn(len(rows), 20, generator=generator)).log_softmax(-1))
+        extend_groups([(group, (2 * torch.randn(len(rows), 20, generator=generator)).log_softmax(-1))])
         rows = [rows[parent] for parent in group.parents]
         moved += sum(parent != row for row, parent in enumerate(group.parents))
         for row, read in enumerate(group.propose()):

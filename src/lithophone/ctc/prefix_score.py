@@ -1,6 +1,7 @@
 """CTC prefix scores (Watanabe et al. 2017, "Hybrid CTC/Attention Architecture for End-to-End Speech Recognition").
 
-The recursion over frames is linear, so its two sums are cumulative sums in the log domain, for many prefixes at once.
+The recursion over frames is linear, so its two sums are cumulative sums in the log domain, for many prefixes of
+several utterances at once.
 """
 
 from __future__ import annotations
@@ -8,11 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lithophone.ctc.forced_alignment import BLANK, WILDCARD, collapse
+
+NEVER = -1e300
+"""Log probability behind the frames of an utterance: finite, since sums over frames are subtracted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +39,10 @@ class Prefix:
         """Log probability of exactly these labels."""
         return float(torch.logaddexp(self.by_label[-1], self.by_blank[-1]))
 
+    def alone(self) -> Prefix:
+        """With memory of its own, not as rows of what was computed together."""
+        return Prefix(self.labels, self.score, self.by_label.clone(), self.by_blank.clone())
+
 
 class PrefixScorer:
     """Prefix scores by the log posteriors (T, V) of one utterance, T at least 1, label 0 the blank.
@@ -44,29 +54,19 @@ class PrefixScorer:
         # float64: sums over hundreds of frames are subtracted from each other.
         log_probs = log_probs.detach().to("cpu", torch.float64)
         best, path = log_probs.max(1)
-        self._log_probs = torch.cat((log_probs, best[:, None]), 1)
-        self._blanks = self._log_probs[:, BLANK]
+        self._emissions = torch.cat((log_probs, best[:, None]), 1).T.contiguous()
+        self._blanks = self._emissions[BLANK]
         blanks = self._blanks.cumsum(0)
         self.empty = Prefix((), 0.0, torch.full_like(blanks, -torch.inf), blanks)
         self._path = path.tolist()
+        self.frames = len(self._path)
         self._rest = best.sum() - best.cumsum(0)
         self.unscored = -math.log(log_probs.shape[1])
         """Log score of a character without a label."""
 
     def extend(self, prefixes: Sequence[Prefix], wanted: Sequence[Sequence[int]]) -> list[Prefix]:
         """Prefixes of the `wanted` labels, extended from `prefixes`."""
-        found = [
-            prefix if tuple(labels[: len(prefix.labels)]) == prefix.labels else self.empty
-            for prefix, labels in zip(prefixes, wanted, strict=True)
-        ]
-        while short := [i for i, prefix in enumerate(found) if len(prefix.labels) < len(wanted[i])]:
-            steps = [(found[i], wanted[i][len(found[i].labels)]) for i in short]
-            # Many hypotheses add the same label.
-            different = list(dict.fromkeys(steps))
-            longer = dict(zip(different, self._append(*zip(*different, strict=True)), strict=True))
-            for i, step in zip(short, steps, strict=True):
-                found[i] = longer[step]
-        return found
+        return extend_together([Extension(self, *pair) for pair in zip(prefixes, wanted, strict=True)])
 
     def continuation(self, prefix: Prefix) -> list[int]:
         """Labels of the best path behind the most probable end of the prefix."""
@@ -77,22 +77,68 @@ class PrefixScorer:
         repeated = labels and self._path[end] == prefix.labels[-1]
         return labels[1:] if repeated else labels
 
-    def _append(self, prefixes: Sequence[Prefix], labels: Sequence[int]) -> list[Prefix]:
-        # WILDCARD, -1, is the last column.
-        emitted = self._log_probs[:, list(labels)].T
-        by_label = torch.stack([prefix.by_label for prefix in prefixes])
-        by_blank = torch.stack([prefix.by_blank for prefix in prefixes])
-        repeats = torch.tensor([p.labels[-1:] == (label,) for p, label in zip(prefixes, labels, strict=True)])
-        # Only a blank separates a label from its repetition.
-        free = torch.logaddexp(by_blank, by_label.masked_fill(repeats[:, None], -torch.inf))
-        starts = torch.tensor([0.0 if not prefix.labels else -torch.inf for prefix in prefixes], dtype=free.dtype)
-        entered = torch.cat((starts[:, None], free[:, :-1]), 1)
-        scores = (entered + emitted).logsumexp(1)
-        by_label = _held(entered, emitted)
-        left = torch.cat((torch.full_like(starts, -torch.inf)[:, None], by_label[:, :-1]), 1)
-        by_blank = _held(left, self._blanks.expand_as(left))
-        rows = zip(prefixes, labels, scores.tolist(), by_label, by_blank, strict=True)
-        return [Prefix((*prefix.labels, label), *sums) for prefix, label, *sums in rows]
+
+@dataclass(frozen=True, eq=False)
+class Extension:
+    """A prefix of `scorer` to extend to the labels `wanted`; from the empty prefix where they do not begin with it."""
+
+    scorer: PrefixScorer
+    prefix: Prefix
+    wanted: Sequence[int]
+
+    @property
+    def start(self) -> Prefix:
+        has_it = tuple(self.wanted[: len(self.prefix.labels)]) == self.prefix.labels
+        return self.prefix if has_it else self.scorer.empty
+
+
+Step: TypeAlias = tuple[PrefixScorer, Prefix, int]
+"""A prefix, and the label to append."""
+
+
+def extend_together(extensions: Sequence[Extension]) -> list[Prefix]:
+    """The wanted prefix of every extension, label by label for all utterances at once."""
+    found = [one.start for one in extensions]
+    while short := [i for i, one in enumerate(extensions) if len(found[i].labels) < len(one.wanted)]:
+        steps = [(extensions[i].scorer, found[i], extensions[i].wanted[len(found[i].labels)]) for i in short]
+        # Many hypotheses have the same labels, and differ in capitals or punctuation.
+        keys = [(scorer, prefix.labels, label) for scorer, prefix, label in steps]
+        different = dict(zip(keys, steps, strict=True))
+        longer = dict(zip(different, _append(list(different.values())), strict=True))
+        for i, key in zip(short, keys, strict=True):
+            found[i] = longer[key]
+    return [prefix if prefix is one.prefix else prefix.alone() for prefix, one in zip(found, extensions, strict=True)]
+
+
+def _append(steps: Sequence[Step]) -> list[Prefix]:
+    """Prefixes with one more label each; rows are padded behind the frames of their utterance."""
+    # WILDCARD, -1, is the last row.
+    emitted = _rows([scorer._emissions[label] for scorer, _, label in steps], NEVER)
+    blanks = _rows([scorer._blanks for scorer, _, _ in steps], NEVER)
+    by_label = _rows([prefix.by_label for _, prefix, _ in steps], -torch.inf)
+    by_blank = _rows([prefix.by_blank for _, prefix, _ in steps], -torch.inf)
+    repeats = torch.tensor([prefix.labels[-1:] == (label,) for _, prefix, label in steps])
+    # Only a blank separates a label from its repetition.
+    free = torch.logaddexp(by_blank, by_label.masked_fill(repeats[:, None], -torch.inf))
+    starts = torch.tensor([0.0 if not prefix.labels else -torch.inf for _, prefix, _ in steps], dtype=free.dtype)
+    entered = torch.cat((starts[:, None], free[:, :-1]), 1)
+    scores = (entered + emitted).logsumexp(1)
+    by_label = _held(entered, emitted)
+    left = torch.cat((torch.full_like(starts, -torch.inf)[:, None], by_label[:, :-1]), 1)
+    by_blank = _held(left, blanks)
+    rows = zip(steps, scores.tolist(), by_label.unbind(), by_blank.unbind(), strict=True)
+    width = by_label.shape[1]
+    return [
+        Prefix(
+            (*prefix.labels, label), score, *(sums if scorer.frames == width else (s[: scorer.frames] for s in sums))
+        )
+        for (scorer, prefix, label), score, *sums in rows
+    ]
+
+
+def _rows(rows: Sequence[Tensor], padding: float) -> Tensor:
+    """Rows (T_i,) -> (K, T)."""
+    return pad_sequence(list(rows), batch_first=True, padding_value=padding)
 
 
 def _held(entered: Tensor, emitted: Tensor) -> Tensor:

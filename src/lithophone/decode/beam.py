@@ -8,20 +8,26 @@ or those win that delay a difficult word with punctuation.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from lithophone.ctc.forced_alignment import WILDCARD
-from lithophone.ctc.prefix_score import Prefix, PrefixScorer
+from lithophone.ctc.prefix_score import Extension, Prefix, PrefixScorer, extend_together
 from lithophone.decode.ctc_scorer import CTCScorer
 from lithophone.decode.options import BeamSearch
 from lithophone.decode.reply import Reply, reply_budget
 from lithophone.decode.sequences import SequenceGroup
 from lithophone.model.granite import GraniteForCausalLM
 from lithophone.model.speech import GraniteSpeech
+
+T = TypeVar("T")
+Scoring: TypeAlias = Generator[list[Extension], list[Prefix], T]
+"""Yields extensions, is sent their prefixes, returns T."""
 
 ROUNDING = 1e-6
 """Rounding error in nats of a sum over frames."""
@@ -66,9 +72,13 @@ class Search:
 
     def step(self, logprobs: Tensor) -> None:
         """Extend by the log probabilities (B, V) of next tokens."""
+        step_together([(self, logprobs)])
+
+    def steps(self, logprobs: Tensor) -> Scoring[None]:
+        """`step`, which is sent the prefixes of the extensions that it yields."""
         n = self.options.num_beams
         self.passes += 1
-        longer = self._extend(logprobs, 2 * n)
+        longer = yield from self._extend(logprobs, 2 * n)
         last = self.passes == self.budget
         ended = self.ended + [beam for beam in longer[:n] if beam.ids[-1] == self.eos or last]
         self.ended = sorted(ended, key=self._merit, reverse=True)[:n]
@@ -92,9 +102,9 @@ class Search:
         length = len(beam.prefix.labels) - beam.prefix.labels.count(WILDCARD) + 1 if beam.prefix else len(beam.ids)
         return beam.score / math.pow(length, self.options.length_penalty)
 
-    def _extend(self, logprobs: Tensor, n: int) -> list[Beam]:
+    def _extend(self, logprobs: Tensor, n: int) -> Scoring[list[Beam]]:
         if self.scorer:
-            return self._extend_jointly(logprobs, n, self.scorer)
+            return (yield from self._extend_jointly(logprobs, n, self.scorer))
         scores = torch.tensor([beam.score for beam in self.beams], dtype=logprobs.dtype, device=logprobs.device)
         return self._longer(logprobs, (logprobs + scores[:, None]).flatten().topk(min(n, logprobs.numel())).indices)
 
@@ -108,7 +118,7 @@ class Search:
             for past in (self.beams[parent],)
         ]
 
-    def _extend_jointly(self, logprobs: Tensor, n: int, scorer: CTCScorer) -> list[Beam]:
+    def _extend_jointly(self, logprobs: Tensor, n: int, scorer: CTCScorer) -> Scoring[list[Beam]]:
         """The n best of each beam's `num_beams + 1` most probable tokens and those on the best CTC path."""
         vocabulary = logprobs.shape[1]
         liked = logprobs.topk(min(self.options.num_beams + 1, vocabulary)).indices.tolist()
@@ -121,7 +131,7 @@ class Search:
         places = [i * vocabulary + token for i, row in enumerate(tokens) for token in row]
         longer = self._longer(logprobs, torch.tensor(places, device=logprobs.device))
         candidates = [self._candidate(beam, pasts[beam.parent], len(behind[beam.parent]), scorer) for beam in longer]
-        return self._best_jointly(candidates, n, scorer.prefixes)
+        return (yield from self._best_jointly(candidates, n, scorer.prefixes))
 
     def _candidate(self, beam: Beam, past: Prefix, ahead: int, scorer: CTCScorer) -> _Candidate:
         """`ahead`: labels of the best CTC path behind `past`."""
@@ -138,18 +148,33 @@ class Search:
         limit = partial - future + weight * (past.score if labels[: len(past.labels)] == past.labels else 0.0)
         return _Candidate(beam, past, labels, ended, partial, future, limit)
 
-    def _best_jointly(self, candidates: list[_Candidate], n: int, scorer: PrefixScorer) -> list[Beam]:
+    def _best_jointly(self, candidates: list[_Candidate], n: int, scorer: PrefixScorer) -> Scoring[list[Beam]]:
         """The n best; a CTC score is computed only where `limit` may be among them."""
         waiting = sorted(candidates, key=lambda candidate: candidate.limit, reverse=True)
         best: list[tuple[float, Beam]] = []
         while waiting and (len(best) < n or waiting[0].limit > best[-1][0] - ROUNDING):
             some, waiting = waiting[:n], waiting[n:]
-            prefixes = scorer.extend([one.past for one in some], [one.labels for one in some])
+            prefixes = yield [Extension(scorer, one.past, one.labels) for one in some]
             for one, prefix in zip(some, prefixes, strict=True):
                 score = one.partial + self.options.ctc_weight * (prefix.complete if one.ended else prefix.score)
                 best.append((score - one.future, replace(one.beam, score=score, prefix=prefix)))
             best = sorted(best, key=lambda one: one[0], reverse=True)[:n]
         return [beam for _, beam in best]
+
+
+def step_together(searches: Sequence[tuple[Search, Tensor]]) -> None:
+    """Extend every search by its log probabilities (B_i, V); CTC scores of all are computed together."""
+    running = {search: search.steps(logprobs) for search, logprobs in searches}
+    found: dict[Search, list[Prefix]] = {}
+    while running:
+        asked: dict[Search, list[Extension]] = {}
+        for search, steps in list(running.items()):
+            try:
+                asked[search] = steps.send(found.get(search))
+            except StopIteration:
+                del running[search]
+        prefixes = iter(extend_together([one for some in asked.values() for one in some]))
+        found = {search: list(islice(prefixes, len(some))) for search, some in asked.items()}
 
 
 class BeamGroup(SequenceGroup):
@@ -179,19 +204,30 @@ class BeamGroup(SequenceGroup):
     def accept(cls, language_model: GraniteForCausalLM, states: Sequence[tuple[BeamGroup, Tensor]]) -> None:
         hidden = torch.cat([rows[:, -1] for _, rows in states])
         logprobs = language_model.logits(hidden).float().log_softmax(-1)
-        for (group, _), own in zip(states, torch.split(logprobs, [len(rows) for _, rows in states]), strict=True):
-            group.extend(own)
+        split = torch.split(logprobs, [len(rows) for _, rows in states])
+        extend_groups([(group, own) for (group, _), own in zip(states, split, strict=True)])
 
-    def extend(self, logprobs: Tensor) -> None:
-        """Extend by the log probabilities (rows, V) of next tokens."""
-        rows = sorted(range(len(self.order)), key=self.order.__getitem__)
-        self.search.step(logprobs[rows])
+    @property
+    def beam_rows(self) -> list[int]:
+        """Row of each beam."""
+        return sorted(range(len(self.order)), key=self.order.__getitem__)
+
+    def place(self) -> None:
+        """Give the beams of a step their rows."""
+        rows = self.beam_rows
         past = [rows[beam.parent] for beam in self.search.beams]
         self.order = _placed(past)
         self.parents = [past[i] for i in self.order]
 
     def reply(self) -> Reply:
         return self.search.reply()
+
+
+def extend_groups(groups: Sequence[tuple[BeamGroup, Tensor]]) -> None:
+    """Extend groups by the log probabilities (rows, V) of next tokens."""
+    step_together([(group.search, logprobs[group.beam_rows]) for group, logprobs in groups])
+    for group, _ in groups:
+        group.place()
 
 
 def _placed(past: Sequence[int]) -> list[int]:

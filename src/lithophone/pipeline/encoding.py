@@ -21,7 +21,7 @@ from lithophone.checkpoint import Checkpoint
 from lithophone.ctc.characters import labels_text
 from lithophone.ctc.posteriors import CTCPosteriors
 from lithophone.ctc.prefix_score import PrefixScorer
-from lithophone.ctc.pronunciation import spoken_labels, unscored_letters
+from lithophone.ctc.pronunciation import labels_and_unscored
 from lithophone.ctc.token_spellings import token_spellings
 from lithophone.decode.ctc_greedy import bpe_posteriors
 from lithophone.decode.ctc_scorer import CTCScorer, Pronunciation
@@ -106,8 +106,7 @@ class EncodedBatch:
         language = request.task.language
 
         def pronounce(ids: Sequence[int]) -> Pronunciation:
-            text = self.checkpoint.tokenizer.decode(ids)
-            return Pronunciation(spoken_labels(text, language), unscored_letters(text, language))
+            return Pronunciation(*labels_and_unscored(self.checkpoint.tokenizer.decode(ids), language))
 
         prefixes = PrefixScorer(self.characters[row].log_probs)
         # In every step only keywords near the best path are considered.
