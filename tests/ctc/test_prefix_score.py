@@ -28,12 +28,13 @@ T = TypeVar("T")
 
 def alone(steps: Scoring[T]) -> T:
     """What the steps of one search return."""
-    found = None
-    while True:
-        try:
-            found = extend_together(steps.send(found))  # type: ignore[arg-type]
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+    try:
+        asked = next(steps)
+        while True:
+            asked = steps.send(extend_together(asked))
+    except StopIteration as end:
+        found: T = end.value
+        return found
 
 
 def posteriors(frames: int, labels: int = LABELS, seed: int = 0) -> torch.Tensor:

@@ -170,7 +170,7 @@ def step_together(searches: Sequence[tuple[Search, Tensor]]) -> None:
         asked: dict[Search, list[Extension]] = {}
         for search, steps in list(running.items()):
             try:
-                asked[search] = steps.send(found.get(search))
+                asked[search] = steps.send(found[search]) if search in found else next(steps)
             except StopIteration:
                 del running[search]
         prefixes = iter(extend_together([one for some in asked.values() for one in some]))
