@@ -20,7 +20,7 @@ LEVELS = (
     {"decode", "metrics"},
     {"data", "checkpoint"},
     {"pipeline", "train"},
-    {"evaluation", "server"},
+    {"evaluation", "server", "batch"},
     {"scale"},
     {"cli", "__init__", "__main__"},
 )

@@ -35,6 +35,10 @@ class ManifestError(LithophoneError, ValueError):
     """Manifest lines that are not JSON, lack a key, or name a missing file."""
 
 
+class FetchError(LithophoneError, OSError):
+    """Recordings at a URL that cannot be fetched."""
+
+
 class JournalError(LithophoneError, ValueError):
     """Journals of another run or file, in use, or of another version."""
 

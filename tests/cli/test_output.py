@@ -171,7 +171,7 @@ def test_files_have_the_permissions_of_the_umask(tmp_path: Path) -> None:
         make_sink(str(tmp_path), "txt", several=False).recording(file("a"), transcript("one"))
     finally:
         os.umask(before)
-    assert output_path(tmp_path, file("a"), "txt").stat().st_mode & 0o777 == 0o640
+    assert output_path(tmp_path, file("a").output, "txt").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")

@@ -14,8 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from websockets.sync.client import connect
 import lithophone
 from lithophone.server.settings import Settings
 from tests.conftest import ROOT
+from tests.scale.processes import PATIENCE_S, descendants, name_of, wait_until
 from tests.server.running import running
 
 pytestmark = [
@@ -44,7 +44,6 @@ SHORT = ("demo", "de", "fr", "es")
 KEY = "sk-of-the-test-5da1"
 HEADERS = {"authorization": f"Bearer {KEY}"}
 KEYWORD = "Zanzibarensis"
-PATIENCE_S = 300.0
 
 
 def long_recording() -> bytes:
@@ -91,28 +90,6 @@ class Scaled:
     def actors(self, kind: str) -> list[int]:
         """Processes of Ray, those of this server alone."""
         return [pid for pid in descendants(self.process.pid) if name_of(pid).startswith(f"ray::{kind}")]
-
-
-def descendants(parent: int) -> set[int]:
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = {int(pid): int(of) for pid, of in (line.split() for line in listed.splitlines())}
-    found = {parent}
-    while more := {pid for pid, of in parents.items() if of in found} - found:
-        found |= more
-    return found - {parent}
-
-
-def name_of(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
-    return ""
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < ends, f"the condition holds within {PATIENCE_S} s"
-        time.sleep(0.1)
 
 
 @contextlib.contextmanager

@@ -80,4 +80,4 @@ def test_an_address_that_is_taken_is_named() -> None:
 
 
 def test_the_release_of_ray_is_pinned() -> None:
-    assert '"ray[serve]==' in (Path(ROOT) / "pyproject.toml").read_text(encoding="utf-8")
+    assert '"ray[data,serve]==' in (Path(ROOT) / "pyproject.toml").read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import lithophone
+from lithophone.cli.batch import batch
 from lithophone.cli.evaluate import evaluate
 from lithophone.cli.hints import Command
 from lithophone.cli.listen import listen
@@ -28,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(cls=Command)(transcribe)
+app.command(cls=Command)(batch)
 app.command(cls=Command)(listen)
 app.command(cls=Command)(evaluate)
 app.command(context_settings={"allow_interspersed_args": False})(train)

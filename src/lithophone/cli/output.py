@@ -11,7 +11,7 @@ from pathlib import Path
 from lithophone.cli import terminal
 from lithophone.cli.sources import InputFile, Unreadable
 from lithophone.errors import OptionError
-from lithophone.files import check_writable, write_changed
+from lithophone.files import check_writable
 from lithophone.formats import (
     BINARY,
     DEFAULT_CUES,
@@ -20,11 +20,11 @@ from lithophone.formats import (
     SUBTITLES,
     WITH_WORDS,
     CueOptions,
-    encode,
     format_named,
     render,
     vtt_time,
 )
+from lithophone.formats.files import output_path, write_outputs
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.transcript import Segment, Transcript, Word
 
@@ -127,21 +127,13 @@ def _files_in(
     """A file per format, written when the recording is done, unless it is there already."""
 
     def recording(file: InputFile, transcript: Transcript) -> None:
-        for format in formats:
-            path = output_path(folder, file, format)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if write_changed(path, encode(format, transcript, cues, recording_name(file))):
-                on_written(path)
+        for path in write_outputs(folder, file.output, formats, transcript, cues):
+            on_written(path)
 
     return recording
 
 
 # --- output paths
-
-
-def output_path(folder: Path, file: InputFile, format: str) -> Path:
-    """`folder/name.format`, with subfolders of an input folder."""
-    return folder / file.output.with_name(f"{file.output.name}.{format}")
 
 
 def recording_name(file: InputFile) -> str:
@@ -164,7 +156,7 @@ def check_outputs(
 
 def _unwritable(folder: Path, file: InputFile, formats: Sequence[str]) -> str | None:
     """Reason: a name that is too long, or a folder of that name."""
-    for path in (output_path(folder, file, format) for format in formats):
+    for path in (output_path(folder, file.output, format) for format in formats):
         try:
             if path.is_dir():
                 return f"cannot be written to {path}: a folder has that name"

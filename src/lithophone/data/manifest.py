@@ -175,15 +175,24 @@ def parsed_lines(path: Path, parse: Callable[[str], T]) -> Iterator[tuple[int, T
     file and line number.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+    except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error}") from error
+    yield from parsed_bytes(str(path), data, parse)
+
+
+def parsed_bytes(name: str, data: bytes, parse: Callable[[str], T]) -> Iterator[tuple[int, T]]:
+    """As `parsed_lines`, of the content of a file `name`."""
+    try:
+        lines = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{name} cannot be read: {error}") from error
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 yield number, parse(line)
             except ManifestError as error:
-                raise ManifestError(f"{path}, line {number}: {error}") from error
+                raise ManifestError(f"{name}, line {number}: {error}") from error
 
 
 def _entry(line: str, root: Path) -> Entry:
@@ -197,7 +206,7 @@ def _entry(line: str, root: Path) -> Entry:
     span = stretch(values)
     start_s, end_s = span or (None, None)
     name = _name(values, span)
-    keywords, words = _keywords(values.get("keywords")), timed_words(values.get("words"))
+    keywords, words = keyword_list(values.get("keywords")), timed_words(values.get("words"))
     if duration_s is None and span:
         duration_s = span[1] - span[0]
     text, lang = values["text"], values["lang"]
@@ -246,7 +255,8 @@ def _name(values: Mapping[str, Any], span: tuple[float, float] | None) -> str:
     return name
 
 
-def _keywords(value: object) -> tuple[str, ...]:
+def keyword_list(value: object) -> tuple[str, ...]:
+    """Raises ManifestError unless `keywords` is a list of texts with something in them."""
     keywords = json_list(value, "keywords", "texts")
     for keyword in keywords:
         if not isinstance(keyword, str) or not keyword.strip():

@@ -113,7 +113,7 @@ class Journal:
         if self._header is None:
             self._write([_encoded({"journal": FORMAT, **run})])
             self._header = run
-        different = list(_differences(run, self._header))
+        different = list(differences(run, self._header, "journal"))
         if different:
             raise JournalError(
                 f"{self.path} is the journal of another run: {'; '.join(different)}. Continue with what the journal "
@@ -131,7 +131,7 @@ class Journal:
         name, file = known
         key = json.dumps(name, sort_keys=True)
         record = self._records.get(key) or self._add(self._numbers, name, file)
-        different = "; ".join(_differences(file, record.file))
+        different = "; ".join(differences(file, record.file, "journal"))
         if different:
             raise JournalError(
                 f"{name['path']} is another file than the one in {self.path}: {different}. Put the first one back, or "
@@ -339,7 +339,7 @@ def _run(checkpoint: Checkpoint, options: TranscribeOptions) -> dict[str, Any]:
         "model": checkpoint.folder.name,
         "dtype": str(dtype).removeprefix("torch."),
         "fingerprint": fingerprint(checkpoint),
-        "options": _as_json({k: v for k, v in dataclasses.asdict(options).items() if k not in FREE_OPTIONS}),
+        "options": as_json({k: v for k, v in dataclasses.asdict(options).items() if k not in FREE_OPTIONS}),
     }
 
 
@@ -347,7 +347,7 @@ def _identity(source: AudioSource) -> tuple[dict[str, Any], dict[str, Any]] | No
     """What names a recording, and what tells its file from another; None for streams and samples."""
     name: dict[str, Any] = {"start_s": source.start_s, "end_s": source.end_s, "channel": source.channel}
     if source.options is not None:
-        name["options"] = _as_json(dataclasses.asdict(source.options))
+        name["options"] = as_json(dataclasses.asdict(source.options))
     if isinstance(source.file, bytes):
         digest = hashlib.sha256(source.file).hexdigest()
         return {"path": f"sha256:{digest}", **name}, {"size": len(source.file)}
@@ -361,17 +361,18 @@ def _identity(source: AudioSource) -> tuple[dict[str, Any], dict[str, Any]] | No
     return None
 
 
-def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """`language is 'fr', in the journal None`, for every name."""
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], place: str) -> Iterator[str]:
+    """`language is 'fr', in the journal None`, for every name; `place` has theirs."""
     for name in sorted({*ours, *theirs}):
         mine, other = ours.get(name), theirs.get(name)
         if isinstance(mine, dict) and isinstance(other, dict):
-            yield from _differences(mine, other)
+            yield from differences(mine, other, place)
         elif mine != other:
-            yield f"{name} is {mine!r}, in the journal {other!r}"
+            yield f"{name} is {mine!r}, in the {place} {other!r}"
 
 
-def _as_json(values: Any) -> Any:
+def as_json(values: Any) -> Any:
+    """As it is read from JSON: tuples are lists."""
     return json.loads(json.dumps(values))
 
 

@@ -7,7 +7,6 @@ HTTP proxy is not used: it answers 500 where a replica ends, and reads bodies ah
 from __future__ import annotations
 
 import dataclasses
-import os
 import signal
 import threading
 from pathlib import Path
@@ -20,25 +19,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from lithophone.errors import LithophoneError
 from lithophone.hub import resolve
 from lithophone.scale.compute import Compute, settings_of_replica
+from lithophone.scale.connection import connect, gpus_of_a_process
 from lithophone.scale.front import bound_socket
 from lithophone.scale.ray_actors import NAME, FrontActor, ServedReplica
 from lithophone.server.auth import Keys
 from lithophone.server.settings import Settings
-
-STORE_BYTES = 200_000_000
-"""Shared memory of a cluster that we start: pieces of bodies on their way."""
 
 CALLS_BESIDE = 64
 """Calls of a replica besides recordings and live sessions, such as those of the page."""
 
 WAITING_CALLS = 100_000
 """Calls of replicas that wait at the front for a message: one for each request under way."""
-
-ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to others
-    "RAY_worker_niceness": "0",  # by default workers yield to every other process
-}
-"""Settings of Ray, unless the user has set them."""
 
 
 class ReplicaError(LithophoneError):
@@ -78,16 +69,7 @@ def _deploy(settings: Settings, compute: Compute) -> None:
 
 
 def _connect(settings: Settings, compute: Compute) -> None:
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    if settings.ray_address is not None:
-        ray.init(address=settings.ray_address, namespace=NAME)
-    else:
-        ray.init(
-            address="local", namespace=NAME, include_dashboard=False, object_store_memory=STORE_BYTES,
-            num_cpus=compute.cpus * settings.replicas,
-            _node_ip_address="127.0.0.1",  # the cluster has no other machines
-        )  # fmt: skip
+    connect(settings.ray_address, NAME, compute.cpus * settings.replicas)
 
 
 def _disconnect(settings: Settings) -> None:
@@ -103,18 +85,12 @@ def _application(settings: Settings, compute: Compute) -> serve.Application:
     deployment: Any = serve.deployment(ServedReplica, name="Replica").options(
         num_replicas=settings.replicas,
         max_ongoing_requests=calls,
-        ray_actor_options={"num_cpus": compute.cpus, "num_gpus": _gpus(compute.device)},
+        ray_actor_options={"num_cpus": compute.cpus, "num_gpus": gpus_of_a_process(compute.device)},
         graceful_shutdown_timeout_s=settings.drain_s + 10,
         logging_config={"enable_access_log": False},
     )
     bound: serve.Application = deployment.bind(settings_of_replica(settings), compute, Keys.of(settings).unchecked())
     return bound
-
-
-def _gpus(device: str | None) -> int:
-    """GPUs of a replica: one, where the cluster has any and none other is asked for."""
-    wanted = device is None or device.startswith("cuda")
-    return int(wanted and ray.cluster_resources().get("GPU", 0) > 0)
 
 
 def _front_actor() -> Any:

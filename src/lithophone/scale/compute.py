@@ -5,8 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lithophone.server.settings import Settings
+
+if TYPE_CHECKING:
+    from lithophone.pipeline.transcriber import Transcriber
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,19 @@ class Compute:
     @property
     def cpus(self) -> int:
         return self.threads or self.share
+
+    def load(self, name_or_folder: str | Path) -> Transcriber:
+        """A model in this process, which gets its CPU threads."""
+        import torch
+
+        from lithophone.pipeline.transcriber import load
+        from lithophone.runtime import is_small
+
+        torch.set_num_threads(self.cpus)
+        transcriber = load(name_or_folder, self.device, self.dtype)
+        if self.threads is None and is_small(transcriber.checkpoint.network):
+            torch.set_num_threads(1)
+        return transcriber
 
 
 def settings_of_replica(settings: Settings) -> Settings:

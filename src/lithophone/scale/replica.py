@@ -47,13 +47,4 @@ class Replica:
         return text.decode()
 
     def _loaded(self, name: str) -> Transcriber:
-        import torch
-
-        from lithophone.pipeline.transcriber import load
-        from lithophone.runtime import is_small
-
-        torch.set_num_threads(self._compute.cpus)
-        transcriber = load(name, self._compute.device, self._compute.dtype)
-        if self._compute.threads is None and is_small(transcriber.checkpoint.network):
-            torch.set_num_threads(1)
-        return transcriber
+        return self._compute.load(name)

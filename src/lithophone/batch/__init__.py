@@ -1,0 +1,1 @@
+"""Many recordings to files, by one process or several: manifests, URLs, retries."""
