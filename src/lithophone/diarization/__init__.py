@@ -1,0 +1,1 @@
+"""Who speaks when: speaker embeddings, clusters, turns; words get speakers by time."""
