@@ -19,6 +19,7 @@ LEVELS = (
     {"ctc"},
     {"decode", "metrics"},
     {"data", "checkpoint"},
+    {"diarization"},
     {"pipeline", "train"},
     {"evaluation", "server", "batch"},
     {"scale"},
@@ -32,6 +33,7 @@ WALLS = (
     ("text", {"audio", "ctc", "formats", "hub", "checkpoint"}),
     ("audio", {"model", "text", "ctc", "transcript", "hub", "checkpoint"}),
     ("hub", {"text", "audio", "checkpoint"}),
+    ("diarization", {"model", "text", "ctc", "decode", "hub", "checkpoint", "runtime"}),
 )
 """Rooms that know nothing of others, though these may lie below: tensors know no text, decoders no transcript."""
 STANDARD_LIBRARY_ONLY = ("errors", "files", "languages", "transcript", "formats")

@@ -27,13 +27,15 @@ def filterbank(samples: Tensor) -> Tensor:
     before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
     spectrum = torch.fft.rfft((frames - PREEMPHASIS * before) * _window(), N_FFT)
     power = spectrum.real.square() + spectrum.imag.square()
-    return (power @ _bands()).clamp_min(FLOOR).log()
+    energies: Tensor = power @ _bands()
+    return energies.clamp_min(FLOOR).log()
 
 
 @cache
 def _window() -> Tensor:
     """Povey's window (400,): a Hann window to the power of 0.85."""
-    return torch.hann_window(FRAME, periodic=False, dtype=torch.float64).pow(WINDOW_POWER).float()
+    hann: Tensor = torch.hann_window(FRAME, periodic=False, dtype=torch.float64)
+    return hann.pow(WINDOW_POWER).float()
 
 
 @cache
@@ -49,4 +51,5 @@ def _bands() -> Tensor:
 
 
 def _mel(hz: Tensor) -> Tensor:
-    return 1127.0 * torch.log1p(hz / 700.0)
+    mel: Tensor = 1127.0 * torch.log1p(hz / 700.0)
+    return mel

@@ -43,11 +43,12 @@ def turns_of(transcript: Transcript) -> list[Turn]:
 def segments_of(transcript: Transcript) -> list[Segment]:
     """Segments with text, by start, each of one speaker: cut where the speaker of the words changes."""
     spoken = (segment for segment in transcript.segments if segment.text.strip())
-    parts = (part for segment in spoken for part in _by_speaker(segment))
+    parts = (part for segment in spoken for part in by_speaker(segment))
     return sorted(parts, key=lambda segment: segment.start_s)
 
 
-def _by_speaker(segment: Segment) -> Iterator[Segment]:
+def by_speaker(segment: Segment) -> Iterator[Segment]:
+    """Parts of a segment, of one speaker each: cut where the speaker of the words changes."""
     placed = list(place(segment.words, segment.text))
     runs = [list(run) for _, run in itertools.groupby(placed, key=lambda one: one.word.speaker or segment.speaker)]
     if len(runs) < 2:
