@@ -17,6 +17,7 @@ from lithophone.transcript import Segment, Transcript, TranscriptWarning, Word
 from lithophone.version import __version__
 
 if TYPE_CHECKING:
+    from lithophone.diarization.known import RttmDiarizer
     from lithophone.pipeline.assembly import RecordingDone, WindowDone
     from lithophone.pipeline.journal import Journal
     from lithophone.pipeline.options import TranscribeOptions
@@ -28,6 +29,7 @@ __all__ = [
     "Journal",
     "LithophoneError",
     "RecordingDone",
+    "RttmDiarizer",
     "Segment",
     "TranscribeOptions",
     "Transcriber",
@@ -43,6 +45,7 @@ _LAZY = {
     "AudioSource": "lithophone.pipeline.sources",
     "Journal": "lithophone.pipeline.journal",
     "RecordingDone": "lithophone.pipeline.assembly",
+    "RttmDiarizer": "lithophone.diarization.known",
     "TranscribeOptions": "lithophone.pipeline.options",
     "Transcriber": "lithophone.pipeline.transcriber",
     "WindowDone": "lithophone.pipeline.assembly",

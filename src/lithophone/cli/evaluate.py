@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @terminal.with_exit_status
-@takes("options", TranscribeOptions, "word_timestamps")
+@takes("options", TranscribeOptions, "word_timestamps", "speakers")
 def evaluate(
     manifests: Annotated[
         list[Path] | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
@@ -28,6 +28,7 @@ from lithophone.pipeline.options import TranscribeOptions
 from lithophone.transcript import Transcript, TranscriptWarning
 
 if TYPE_CHECKING:
+    from lithophone.diarization.known import RttmDiarizer
     from lithophone.pipeline.assembly import Event, RecordingDone, WindowDone
     from lithophone.pipeline.journal import Journal
     from lithophone.pipeline.transcriber import Transcriber
@@ -46,6 +47,7 @@ class ModelChoice:
     device: str | None
     dtype: str | None
     threads: int | None
+    diarizer: RttmDiarizer | None = None
 
 
 @terminal.with_exit_status
@@ -71,6 +73,9 @@ def transcribe(
     channels: Annotated[
         Channels, typer.Option(help="split: transcribe every channel by itself, as a speaker of its own.")
     ] = Channels.MIX,
+    rttm: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Speakers of an rttm file, instead of finding them by --diarize.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue in --output-dir where a run of the same model and options ended.")
     ] = False,
@@ -85,7 +90,8 @@ def transcribe(
     """Transcribe or translate recordings of any length."""
     check_resume(resume, output_dir)
     inputs, unreadable = find_inputs(named_inputs(files or [], from_list))
-    options = with_word_times(output_format, options)
+    options = with_word_times(output_format, options if rttm is None else replace(options, diarize=True))
+    diarizer = None if rttm is None else rttm_diarizer(rttm)
     check_cues(output_format, cues, options.word_timestamps)
     written: Callable[[Path], None] = (lambda path: None) if quiet else (lambda path: terminal.say(f"wrote {path}"))
     sink = make_sink(
@@ -101,7 +107,15 @@ def transcribe(
             if journal is not None:
                 stack.enter_context(journal)
                 delivery.is_resumable = True
-            run(inputs, options, delivery, ModelChoice(model, device, dtype, threads), quiet, channels, journal)
+            run(
+                inputs,
+                options,
+                delivery,
+                ModelChoice(model, device, dtype, threads, diarizer),
+                quiet,
+                channels,
+                journal,
+            )
     if delivery.failed:
         raise typer.Exit(terminal.FAILED)
 
@@ -211,11 +225,17 @@ def _events(
         yield RecordingDone(source, result)
 
 
+def rttm_diarizer(path: str) -> RttmDiarizer:
+    from lithophone.diarization.known import RttmDiarizer  # imports torch
+
+    return RttmDiarizer(path)
+
+
 def load_model(choice: ModelChoice) -> Transcriber:
     from lithophone.pipeline.transcriber import load  # imports torch, which takes seconds
 
     limit_threads(choice.threads)
-    transcriber = load(choice.name, choice.device, choice.dtype)
+    transcriber = load(choice.name, choice.device, choice.dtype, diarizer=choice.diarizer)
     settle_threads(choice.threads, transcriber.checkpoint.network)
     return transcriber
 

@@ -7,6 +7,7 @@ first, so that memory is bounded.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ def find_speakers(vectors: Vectors, weights: Weights, count: SpeakerCount) -> Ve
     K is within `count` if there are as many clusters.
     """
     labels = cluster(vectors, weights)
-    sizes = np.bincount(labels, weights)
+    sizes = np.bincount(labels, weights).astype(np.float64)
     large = np.flatnonzero(sizes >= max(LEAST_WEIGHT, LEAST_SHARE * sizes.sum()))
     if len(large) < count.least:
         large = np.argsort(-sizes, kind="stable")[: count.least]
@@ -131,7 +132,9 @@ class _Agglomeration:
             self._cosine[k] = self._near[k, self._best[k]]
 
 
-def _sums(vectors: Vectors, weights: Weights, labels: Labels, n: int | None = None) -> NDArray[np.float64]:
+def _sums(
+    vectors: NDArray[np.floating[Any]], weights: Weights, labels: Labels, n: int | None = None
+) -> NDArray[np.float64]:
     """Weighted sums of the vectors of each label (n, D)."""
     sums = np.zeros((int(labels.max()) + 1 if n is None else n, vectors.shape[1]))
     np.add.at(sums, labels, vectors * weights[:, None])

@@ -45,11 +45,11 @@ def _bands() -> Tensor:
     step = (highest - lowest) / (N_BANDS + 1)
     centres = lowest + step * torch.arange(1, N_BANDS + 1, dtype=torch.float64)
     bins = _mel(torch.arange(N_FFT // 2 + 1, dtype=torch.float64) * RATE_HZ / N_FFT)
-    bands = (1.0 - (bins[:, None] - centres).abs() / step).clamp_min(0.0)
+    bands: Tensor = (1.0 - (bins[:, None] - centres).abs() / step).clamp_min(0.0)
     bands[-1] = 0.0
     return bands.float()
 
 
 def _mel(hz: Tensor) -> Tensor:
-    mel: Tensor = 1127.0 * torch.log1p(hz / 700.0)
-    return mel
+    scaled: Tensor = hz / 700.0
+    return scaled.log1p() * 1127.0

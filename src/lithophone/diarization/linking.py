@@ -24,7 +24,8 @@ def with_speakers(segments: Iterable[Segment], turns: Sequence[Segment]) -> Iter
             yield replace(segment, speaker=clock.speaker(segment.start_s, segment.end_s))
             continue
         words = tuple(replace(word, speaker=clock.speaker(word.start_s, word.end_s)) for word in segment.words)
-        yield from by_speaker(replace(segment, words=words, speaker=words[0].speaker))
+        for part in by_speaker(replace(segment, words=words)):
+            yield replace(part, start_s=part.words[0].start_s, end_s=part.words[-1].end_s)
 
 
 class _Turns:

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any, TypeAlias, TypeVar
 
 from lithophone.audio.cuts import Cut, stretch_of
+from lithophone.diarization.linking import with_speakers
 from lithophone.errors import LithophoneError
 from lithophone.pipeline.quality import no_speech, segments_of, warnings_of
 from lithophone.pipeline.request import Request
@@ -61,6 +62,8 @@ class Assembly:
     source: Any
     request: Request
     windows: list[WindowDone] = field(default_factory=list)
+    attributed: WindowDone | None = None
+    """All segments with their speakers, where these are found by voice."""
 
     def add(self, result: WindowResult, duration_s: float | None, compute_s: float = 0.0) -> WindowDone:
         segments, warnings = segments_in_time(result), warnings_of(result)
@@ -70,18 +73,35 @@ class Assembly:
         self.windows.append(done)
         return done
 
+    def shown(self, done: WindowDone) -> WindowDone:
+        """The event of a window: without segments where their speakers are known at the end of the recording alone."""
+        return done if self.request.speakers is None else replace(done, segments=())
+
+    def attribute(self, turns: Sequence[Segment], duration_s: float, warnings: Iterable[str]) -> WindowDone:
+        """The event of all segments, with the speakers of turns."""
+        segments = tuple(with_speakers((s for window in self.windows for s in window.segments), turns))
+        if not self.request.word_times:
+            segments = tuple(replace(segment, words=()) for segment in segments)
+        found = tuple(TranscriptWarning("speakers", message, 0.0, duration_s) for message in warnings)
+        self.attributed = WindowDone(self.source, segments, found, duration_s, duration_s)
+        return self.attributed
+
     def finish(
         self, duration_s: float, reader_warnings: Iterable[str] = (), *, is_known: bool = False
     ) -> RecordingDone:
         """The event of the recording; `reader_warnings` come first."""
         damaged = tuple(TranscriptWarning("damaged", message, 0.0, duration_s) for message in reader_warnings)
         whole = damaged if self.windows else (*damaged, no_speech(duration_s))
+        last = self.attributed
         transcript = Transcript(
-            segments=tuple(segment for window in self.windows for segment in window.segments),
+            segments=tuple(segment for one in ([last] if last else self.windows) for segment in one.segments),
             duration_s=duration_s,
             language=self.request.text_language,
             task=self.request.task_name,
-            warnings=(*whole, *(warning for window in self.windows for warning in window.warnings)),
+            warnings=(
+                *whole,
+                *(warning for one in (*self.windows, *([last] if last else [])) for warning in one.warnings),
+            ),
         )
         return RecordingDone(self.source, transcript, whole, sum(w.compute_s for w in self.windows), is_known)
 

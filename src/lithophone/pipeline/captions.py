@@ -21,7 +21,7 @@ from lithophone.audio.detection import EVERYTHING, Detection
 from lithophone.audio.mixing import Block, mono
 from lithophone.audio.samples import RATE_HZ, Samples
 from lithophone.audio.segmenter import Segmenter, Window
-from lithophone.errors import AudioError
+from lithophone.errors import AudioError, OptionError
 from lithophone.pipeline.assembly import segments_in_time
 from lithophone.pipeline.engine import Pending
 from lithophone.pipeline.options import TranscribeOptions, options_with
@@ -172,6 +172,8 @@ class Captions:
 
     def _resolved(self, options: TranscribeOptions) -> Request:
         request = resolve_request(self.checkpoint, options)
+        if request.speakers is not None:
+            raise OptionError("diarize needs the whole recording: transcribe it when it has ended")
         check_positions(self.checkpoint, request, int(request.limit_s * RATE_HZ))
         return request
 

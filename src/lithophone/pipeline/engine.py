@@ -402,7 +402,7 @@ class Engine:
             cuts=utterance.cuts,
             renumbered=utterance.previous is not None and context.is_empty,
         )
-        if not request.word_times:
+        if not request.needs_words:
             return result
         log_probs = batch.characters[row].log_probs.float().numpy()
         decode, language = self.checkpoint.tokenizer.decode, request.text_language

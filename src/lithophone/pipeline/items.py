@@ -64,7 +64,7 @@ class NewWindow:
         if self.record is not None:
             self.record.add(self.utterance.start, len(self.utterance.samples), done)
         self.utterance = replace(self.utterance, previous=None)  # or all windows before would be kept
-        return done
+        return self.assembly.shown(done)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,31 @@ class KnownWindow:
         return self.record.windows[self.start].n / RATE_HZ
 
     def event(self) -> WindowDone:
-        return self.assembly.add_done(self.record.window(self.assembly.source, self.start))
+        return self.assembly.shown(self.assembly.add_done(self.record.window(self.assembly.source, self.start)))
+
+
+@dataclass(frozen=True)
+class Speakers:
+    """The speakers of a source, behind its last window."""
+
+    assembly: Assembly
+    reading: Reading
+    record: Record | None
+    is_known: bool = False
+    done = True
+
+    def event(self) -> WindowDone:
+        duration_s = self.reading.duration_s
+        assert duration_s is not None, "a source has a length when all of it is read"
+        if self.is_known:
+            assert self.record is not None, "what is not read is in the journal"
+            turns, warnings = self.record.turns()
+        else:
+            assert self.reading.diarization is not None, "speakers are asked for"
+            turns, warnings = self.reading.diarization.turns(duration_s)
+        if self.record is not None and not self.is_known:
+            self.record.keep_turns(turns, warnings)
+        return self.assembly.attribute(turns, duration_s, warnings)
 
 
 @dataclass(frozen=True)
@@ -127,4 +151,4 @@ def merged_turns(segments: Iterable[Segment]) -> tuple[Turn, ...]:
     )
 
 
-Item: TypeAlias = NewWindow | KnownWindow | End | Failed
+Item: TypeAlias = NewWindow | KnownWindow | Speakers | End | Failed

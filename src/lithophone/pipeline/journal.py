@@ -105,9 +105,12 @@ class Journal:
         """Recordings that have windows and are not finished."""
         return sum(bool(record.windows) and not record.is_done for record in self._records.values())
 
-    def begin(self, checkpoint: Checkpoint, options: TranscribeOptions) -> None:
-        """Name the run in a new journal; JournalError where an older one has another model, version or options."""
-        run = _run(checkpoint, options)
+    def begin(self, checkpoint: Checkpoint, options: TranscribeOptions, diarizer: str | None = None) -> None:
+        """Name the run in a new journal; JournalError where an older one has another model, version or options.
+
+        `diarizer`: name of the one that finds speakers.
+        """
+        run = _run(checkpoint, options) | ({} if diarizer is None else {"diarizer": diarizer})
         if not self._is_journal:
             raise JournalError(f"{self.path} is no journal of this version: choose another folder, or remove it")
         if self._header is None:
@@ -248,6 +251,7 @@ class Record:
         self.windows: dict[int, Place] = {}
         self.end: Place | None = None
         self.is_written = False
+        self._turns: dict[str, Any] = {}
         self._journal = journal
 
     @property
@@ -278,6 +282,16 @@ class Record:
         values = self._journal._line(self.end)
         return values["duration_s"], values["damage"]
 
+    def turns(self) -> tuple[tuple[Segment, ...], tuple[str, ...]]:
+        """Turns of the speakers of a finished recording, and warnings of them."""
+        assert self.end is not None, "the recording is finished"
+        values = self._journal._line(self.end)
+        return tuple(map(Segment.from_dict, values.get("turns", ()))), tuple(values.get("speaker_warnings", ()))
+
+    def keep_turns(self, turns: Sequence[Segment], warnings: Sequence[str]) -> None:
+        """Turns for the line of the recording's end."""
+        self._turns = {"turns": [turn.to_dict() for turn in turns], "speaker_warnings": list(warnings)}
+
     def add(self, start: int, n: int, done: WindowDone) -> None:
         values = {
             "window": self.number,
@@ -292,7 +306,7 @@ class Record:
         self._append(values, start, n)
 
     def finish(self, duration_s: float, damage: Sequence[str], n_windows: int) -> None:
-        values = {"done": self.number, "n": n_windows, "duration_s": duration_s, "damage": list(damage)}
+        values = {"done": self.number, "n": n_windows, "duration_s": duration_s, "damage": list(damage), **self._turns}
         self._append(values, n=n_windows)
 
     def _append(self, values: dict[str, Any], start: int | None = None, n: int = 0) -> None:

@@ -25,6 +25,7 @@ from lithophone.decode.options import (
     check_number,
     check_whole,
 )
+from lithophone.diarization.clustering import SpeakerCount
 from lithophone.errors import OptionError
 from lithophone.model.config import ModelType, Variant
 from lithophone.text.prompts import (
@@ -72,6 +73,10 @@ class TranscribeOptions:
     punctuate: bool | None = _option(None, "Punctuation and capitals, or neither (default: the model's).")
     keywords: tuple[str, ...] = _option((), "Words to expect, separated by commas.")
     word_timestamps: bool = _option(False, "Give every word its start, end and confidence.")
+    diarize: bool = _option(False, "Find the speakers by their voices (pip install 'lithophone[speakers]').")
+    speakers: int | None = _option(None, "diarize: number of speakers (default: estimated).")
+    min_speakers: int | None = _option(None, "diarize: least number of speakers (default: 1).")
+    max_speakers: int | None = _option(None, "diarize: largest number of speakers (default: any).")
     batch_size: int = _option(8, "Windows decoded together.")
     timestamps: str | None = _option(
         None,
@@ -138,6 +143,7 @@ class TranscribeOptions:
         if self.task == "translate" and self.word_timestamps:
             raise OptionError("word_timestamps needs the words that were said: it does not go with task 'translate'")
         self.task_for("granite_speech")
+        self._check_speakers()
         self._check_decoder()
 
     def task_for(self, variant: Variant | ModelType, raw_languages: Sequence[str] = ()) -> Task:
@@ -170,6 +176,27 @@ class TranscribeOptions:
     def text_language(self) -> str | None:
         """Code of the transcript's language; None where unknown."""
         return source_code(self.language) if self.to is None else language_code(self.to)
+
+    @property
+    def speaker_count(self) -> SpeakerCount | None:
+        """Bounds of the number of speakers to be found by their voices; None where speakers are not asked for."""
+        if not self.diarize:
+            return None
+        return SpeakerCount(self.speakers or self.min_speakers or 1, self.speakers or self.max_speakers)
+
+    def _check_speakers(self) -> None:
+        """OptionError for numbers that are not allowed, or have no effect."""
+        given = [name for name in ("speakers", "min_speakers", "max_speakers") if getattr(self, name) is not None]
+        for name in given:
+            check_whole(name, getattr(self, name))
+        if given and not self.diarize:
+            raise OptionError(f"{given[0]}={getattr(self, given[0])} goes with diarize")
+        if self.speakers is not None and len(given) > 1:
+            raise OptionError(f"speakers={self.speakers} is the number of speakers: leave out {', '.join(given[1:])}")
+        if self.diarize and self.task != "transcribe":
+            why = "names speakers itself" if self.task == "speakers" else "has no aligned words of one speaker each"
+            raise OptionError(f"diarize goes with task 'transcribe': task {self.task!r} {why}")
+        SpeakerCount(self.min_speakers or 1, self.max_speakers)
 
     def _check_decoder(self) -> None:
         if self.decode is not None and self.decode not in DECODERS:

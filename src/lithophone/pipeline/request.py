@@ -18,6 +18,7 @@ from lithophone.ctc.language_conditioning import language_bias
 from lithophone.ctc.pronunciation import SPACE, spoken_labels
 from lithophone.decode.keyword_biasing import KeywordTrie
 from lithophone.decode.options import CTC, NEED_CTC, BeamSearch, Budget, Decoder
+from lithophone.diarization.clustering import SpeakerCount
 from lithophone.errors import OptionError, PromptError
 from lithophone.model.conformer import EncoderBias
 from lithophone.model.nar import GraniteSpeechNar
@@ -59,7 +60,10 @@ class Request:
     """Language conditioning of the encoder, (1, 1, labels)."""
     text_language: str | None
     """Code of the transcript's language; None where unknown."""
+    speakers: SpeakerCount | None
+    """Bounds of the number of speakers to be found by their voices; None where speakers are not asked for."""
     word_times: bool
+    """Whether results have words with times."""
     timestamps: str
     """tags or aligned, of word times."""
     is_spelled: bool
@@ -74,6 +78,11 @@ class Request:
     """Whether the caller gave `max_new_tokens`."""
     min_confidence: float
     """Mean posterior of the character head's best path below which a window has a warning."""
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether words are aligned: where their times are asked for, and for speakers found by voice."""
+        return self.word_times or self.speakers is not None
 
     @property
     def joins_windows(self) -> bool:
@@ -121,6 +130,7 @@ def resolve_request(checkpoint: Checkpoint, options: TranscribeOptions) -> Reque
         kana_prompt=_kana_prompt(checkpoint, options, task),
         bias=_encoder_bias(checkpoint, options, task),
         text_language=options.text_language,
+        speakers=options.speaker_count,
         word_times=options.word_timestamps or isinstance(task, SpeakerTurns | WordTimes),
         timestamps=_timestamps(options, task, heads),
         is_spelled=not isinstance(task, Translate) and "characters" in heads,

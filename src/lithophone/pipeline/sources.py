@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from lithophone.audio.joining import joined_windows
 from lithophone.audio.reader import RATE_HZ, BlockStream, Samples, open_audio
 from lithophone.audio.segmenter import PART, Segmenter, Window
 from lithophone.audio.vad import SpeechDetector
+from lithophone.diarization.diarizer import Diarization
 from lithophone.pipeline.options import TranscribeOptions
 
 
@@ -32,17 +35,31 @@ class AudioSource:
     options: TranscribeOptions | None = None
     """In place of the call's options."""
 
+    @property
+    def name(self) -> str | None:
+        """That of the file, without folder and ending; None for samples, bytes and file objects."""
+        return Path(os.fsdecode(self.file)).stem if isinstance(self.file, str | os.PathLike) else None
+
 
 class Reading:
     """Windows of a source, read in blocks; memory holds little more than a window.
 
-    `joined`: windows are as long as the limit allows, without the long silences in them.
+    `joined`: windows are as long as the limit allows, without the long silences in them. `diarization` gets all windows
+    as they are read.
     """
 
     def __init__(
-        self, source: AudioSource, limit_s: float, detector: SpeechDetector | None = None, *, joined: bool = False
+        self,
+        source: AudioSource,
+        limit_s: float,
+        detector: SpeechDetector | None = None,
+        *,
+        joined: bool = False,
+        diarization: Diarization | None = None,
     ) -> None:
+        assert diarization is None or not joined, "joined windows lack some samples"
         self.source, self.limit_s, self.detector, self.joined = source, limit_s, detector, joined
+        self.diarization = diarization
         self.duration_s: float | None = None
         """As the file states it; exact once read."""
         self.warnings: list[str] = []
@@ -52,7 +69,13 @@ class Reading:
 
     def windows(self) -> Iterator[Window]:
         """Windows of speech in order. Raises AudioError."""
-        return joined_windows(self._stretches(), self.limit_s) if self.joined else self._stretches()
+        return joined_windows(self._stretches(), self.limit_s) if self.joined else self._diarized(self._stretches())
+
+    def _diarized(self, windows: Iterator[Window]) -> Iterator[Window]:
+        for window in windows:
+            if self.diarization is not None:
+                self.diarization.push(window.start, window.samples)
+            yield window
 
     def _stretches(self) -> Iterator[Window]:
         source, n = self.source, 0

@@ -20,12 +20,14 @@ import torch
 from lithophone.audio.segmenter import Window
 from lithophone.audio.vad import SpeechDetector
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, suits_int8
+from lithophone.diarization.diarizer import Diarization, Diarizer, default_diarizer
+from lithophone.diarization.known import as_diarizer
 from lithophone.errors import CancelledError, JournalWriteError, LithophoneError, OptionError
 from lithophone.hub import DEFAULT_MODEL, resolve
 from lithophone.pipeline.assembly import Assembly, Event, RecordingDone, WindowDone, results_of
 from lithophone.pipeline.engine import Engine
 from lithophone.pipeline.groups import Groups
-from lithophone.pipeline.items import End, Failed, Item, KnownWindow, NewWindow
+from lithophone.pipeline.items import End, Failed, Item, KnownWindow, NewWindow, Speakers
 from lithophone.pipeline.journal import Journal, Record
 from lithophone.pipeline.options import TranscribeOptions, options_with
 from lithophone.pipeline.read_ahead import ReadAhead
@@ -52,31 +54,40 @@ def load(
     name_or_folder: str | Path = DEFAULT_MODEL,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    *,
+    diarizer: Any = None,
 ) -> Transcriber:
     """Load a model by name or folder, from the package, the disk or the hub.
 
     `device` None: the GPU if any, else the CPU. `dtype` None: bfloat16 on a GPU; on a CPU int8 for int8 weights, and
-    for large models where the CPU has VNNI or AMX; else float32. Raises DownloadError, CheckpointError or ConfigError
-    for the model, OptionError for device or dtype.
+    for large models where the CPU has VNNI or AMX; else float32. `diarizer`: as in Transcriber. Raises DownloadError,
+    CheckpointError or ConfigError for the model, OptionError for device, dtype or diarizer.
     """
     chosen, folder = torch_device(device), resolve(name_or_folder)
     if dtype is None and chosen.type == "cpu" and suits_int8(folder):
         dtype = torch.int8
-    return Transcriber(load_checkpoint(folder, chosen, torch_dtype(dtype, chosen)))
+    return Transcriber(load_checkpoint(folder, chosen, torch_dtype(dtype, chosen)), diarizer=diarizer)
 
 
 class Transcriber:
     """A loaded model that transcribes recordings of any length.
 
     Calls may overlap in one or more threads: their windows share batches. `detector` replaces the bundled Silero VAD,
-    `engine` a new one.
+    `engine` a new one, `diarizer` the speaker embeddings of the option `diarize`: an RttmDiarizer, a pipeline of
+    pyannote.audio, or another Diarizer.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, detector: SpeechDetector | None = None, engine: Engine | None = None
+        self,
+        checkpoint: Checkpoint,
+        *,
+        detector: SpeechDetector | None = None,
+        engine: Engine | None = None,
+        diarizer: Any = None,
     ) -> None:
         self.checkpoint, self.detector = checkpoint, detector
         self.engine = engine or Engine(checkpoint)
+        self.diarizer = None if diarizer is None else as_diarizer(diarizer)
 
     @property
     def device(self) -> torch.device:
@@ -154,8 +165,9 @@ class Transcriber:
         """
         options = options_with(options, changes)
         request = resolve_request(self.checkpoint, options)
+        diarizer = self._diarizer(request)
         if journal is not None:
-            journal.begin(self.checkpoint, options)
+            journal.begin(self.checkpoint, options, None if diarizer is None else diarizer.name)
         items = self._items(_checked_sources(sources), rate_hz, request, journal)
         cancelled = cancelled or threading.Event()
         if journal is not None:
@@ -185,12 +197,16 @@ class Transcriber:
         try:
             request = default if source.options is None else resolve_request(self.checkpoint, source.options)
             record = None if journal is None else journal.record(source)
+            is_known = record is not None and record.is_done
+            diarization = None if is_known else self._diarization(source, request)
         except JournalWriteError:
             raise
         except LithophoneError as error:
             return RecordingDone(given, error)
-        reading = Reading(source, request.window_s, self.detector, joined=request.joins_windows)
-        if record is not None and record.is_done:
+        reading = Reading(
+            source, request.window_s, self.detector, joined=request.joins_windows, diarization=diarization
+        )
+        if is_known:
             return _Opened(Assembly(given, request), reading, record, None)
         windows = ahead.windows(reading) if _is_regular(source.file) else reading.windows()
         return _Opened(Assembly(given, request), reading, record, windows)
@@ -202,7 +218,7 @@ class Transcriber:
             assert record is not None, "what is not read is in the journal"
             reading.duration_s, reading.warnings = record.ending()
             yield from (KnownWindow(assembly, record, start) for start in sorted(record.windows))
-            yield End(assembly, reading, record, is_known=True)
+            yield from self._ending(opened, is_known=True)
             return
         item: KnownWindow | NewWindow | None = None
         try:
@@ -214,7 +230,24 @@ class Transcriber:
         except LithophoneError as error:
             yield Failed(RecordingDone(assembly.source, error))
         else:
-            yield End(assembly, reading, record)
+            yield from self._ending(opened)
+
+    def _ending(self, opened: _Opened, *, is_known: bool = False) -> Iterator[Item]:
+        """Items behind the last window."""
+        some = opened.assembly, opened.reading, opened.record, is_known
+        if opened.assembly.request.speakers is not None:
+            yield Speakers(*some)
+        yield End(*some)
+
+    def _diarizer(self, request: Request) -> Diarizer | None:
+        """What finds the speakers, None where they are not asked for. Raises OptionError or CheckpointError."""
+        return None if request.speakers is None else self.diarizer or default_diarizer()
+
+    def _diarization(self, source: AudioSource, request: Request) -> Diarization | None:
+        diarizer = self._diarizer(request)
+        if diarizer is None or request.speakers is None:
+            return None
+        return diarizer.start(source.name, source.start_s or 0.0, request.speakers)
 
     def _item(
         self, opened: _Opened, window: Window, previous: KnownWindow | NewWindow | None

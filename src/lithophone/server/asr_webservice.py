@@ -45,19 +45,22 @@ FIELDS = {
         "false: audio_file is raw 16-bit little-endian samples, 16 kHz, one channel, without a header."
     ),
     "task": openapi.text("transcribe, or translate into English; plus models have further tasks."),
-    "diarize": openapi.flag("A segment for each speaker (plus models)."),
+    "diarize": openapi.flag("A segment for each speaker."),
     "enable_diarization": openapi.flag("As diarize."),
     "output": openapi.text(enum=list(OUTPUTS)),
     **openapi.cue_fields(),
 }
 """Parameters of /asr, beside those of all routes."""
 
-ASR_IGNORED = ("min_speakers", "max_speakers", "return_speaker_embeddings", "video_file")
+ASR_IGNORED = ("return_speaker_embeddings", "video_file")
+
+BOUNDS = ("speakers", "min_speakers", "max_speakers")
+"""Left out where speakers are not asked for: clients send them always."""
 
 CPP_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 CPP_FIELDS = {
     "translate": openapi.flag("true: into English."),
-    "diarize": openapi.flag("A segment for each speaker (plus models)."),
+    "diarize": openapi.flag("A segment for each speaker."),
     "response_format": openapi.text(enum=list(CPP_FORMATS)),
     **openapi.cue_fields(),
 }
@@ -184,7 +187,10 @@ def _options(fields: Mapping[str, list[str]], *, speakers: bool, timed: bool) ->
         left.setdefault("to", ["en"])
         if base_language(language_of(fields)) == base_language(left["to"][-1]):
             del left["task"], left["to"]
-    return request_options(left, task="speakers" if speakers else None, word_timestamps=timed or None)
+    if not speakers:
+        left = {name: value for name, value in left.items() if name not in BOUNDS}
+    left.pop("diarize", None)
+    return request_options(left, diarize=speakers or None, word_timestamps=timed or None)
 
 
 def _check_unset(fields: Mapping[str, list[str]]) -> None:

@@ -42,7 +42,7 @@ class Content:
         text = self._timed(segment.words) if self.task == "word-times" and segment.words else segment.text
         if not text:
             return ""
-        if self.task == "speakers" and segment.speaker and segment.speaker != self._speaker:
+        if segment.speaker and segment.speaker != self._speaker:
             self._speaker = segment.speaker
             text = f"[Speaker {segment.speaker}]: {text}"
         before, self._begun = self.separator if self._begun else "", True

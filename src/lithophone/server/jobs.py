@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from lithophone.errors import CancelledError, LithophoneError
@@ -49,6 +49,14 @@ class Job:
     """Of data without a header."""
     prompt: str = ""
     """Words of the user beside the recording, for the Guardian."""
+
+    def options_for(self, variant: str) -> TranscribeOptions:
+        """Options for a model of that variant: plus models tag speakers, those of the others are found by voice."""
+        if not self.options.diarize or variant != "granite_speech_plus":
+            return self.options
+        return replace(
+            self.options, task="speakers", diarize=False, speakers=None, min_speakers=None, max_speakers=None
+        )
 
 
 @dataclass
@@ -226,7 +234,8 @@ class _Task:
             stream = self.jobs.opened(job)
             source = AudioSource(stream)
             with contextlib.closing(stream):
-                for event in transcriber.events([source], options=job.options, cancelled=self.cancelled):
+                options = job.options_for(transcriber.checkpoint.config.variant)
+                for event in transcriber.events([source], options=options, cancelled=self.cancelled):
                     if isinstance(event, RecordingDone) and isinstance(event.result, LithophoneError):
                         raise event.result
                     yield event

@@ -127,10 +127,10 @@ def _asked(jobs: Jobs, form: Form, defaults: dict[str, str]) -> _Asked:
     timed = "word" in granularities and response_format == "verbose_json"
     model = jobs.models.name_of(last(fields, "model"))
     file = form.file("file")
-    task = "speakers" if response_format == "diarized_json" else None
+    diarized = response_format == "diarized_json" and last(fields, "task") != "speakers"
     cues = cue_options(fields, response_format)
     timed = timed or logprobs or cues.highlight_words
-    options = request_options(fields, defaults, task=task, word_timestamps=timed or None)
+    options = request_options(fields, defaults, diarize=diarized or None, word_timestamps=timed or None)
     job = Job(file.data, file.name, model, options, prompt=words_of_user(fields))
     return _Asked(job, response_format, granularities, logprobs, flag(fields, "stream"), cues)
 
