@@ -106,7 +106,7 @@ def test_commands_are_accepted_with_their_values(document: str, line: str) -> No
         return
     values = values_of(command, arguments)
     if command in ("transcribe", "evaluate", "listen"):
-        options = options_of(values)
+        options = options_of({n: v for n, v in values.items() if (command, n) != ("evaluate", "speakers")})
         if values.get("also"):
             plans_of(values.get("model") or [DEFAULT_MODEL], values["also"], options, biased=bool(values.get("bias")))
 

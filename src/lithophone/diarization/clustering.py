@@ -20,6 +20,9 @@ SAME_SPEAKER = 0.39
 LEAST_WEIGHT, LEAST_SHARE = 6.0, 0.02
 """A smaller cluster is no speaker: full parts, 0.75 s apart, and share of the recording."""
 
+SHORT_SHARE = 0.15
+"""Share that suffices in recordings so short that it is less than LEAST_WEIGHT."""
+
 ROUNDS = 4
 """Of reassignment to the nearest speaker."""
 
@@ -55,7 +58,8 @@ def find_speakers(vectors: Vectors, weights: Weights, count: SpeakerCount) -> Ve
     """
     labels = cluster(vectors, weights)
     sizes = np.bincount(labels, weights).astype(np.float64)
-    large = np.flatnonzero(sizes >= max(LEAST_WEIGHT, LEAST_SHARE * sizes.sum()))
+    least = max(min(LEAST_WEIGHT, SHORT_SHARE * sizes.sum()), LEAST_SHARE * sizes.sum())
+    large = np.flatnonzero(sizes >= least)
     if len(large) < count.least:
         large = np.argsort(-sizes, kind="stable")[: count.least]
     sums = _sums(vectors, weights, labels)[large]

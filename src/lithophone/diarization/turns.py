@@ -70,7 +70,7 @@ def _spans(region: Region, path: NDArray[np.int64]) -> Iterator[Segment]:
     """A turn for every run of one speaker in a region."""
     changes = (np.flatnonzero(np.diff(path)) + 1).tolist()
     for first, last in zip([0, *changes], [*changes, len(path)], strict=True):
-        end = min(region.start + last * CHUNK, region.end)
+        end = region.start + last * CHUNK if last < len(path) else region.end
         yield Segment("", (region.start + first * CHUNK) / RATE_HZ, end / RATE_HZ, speaker=str(path[first]))
 
 

@@ -15,6 +15,7 @@
                          last one is far from the end of the window
     renumbered           speakers are numbered anew from this window on
     no_word_times        word times were requested, and the words have none
+    speakers             an rttm goes on behind the recording, or fewer speakers were found than asked for
 
 Warnings never remove text.
 """
