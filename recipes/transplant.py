@@ -9,8 +9,6 @@ a folder of its own in OUT; a run resumes in the phase where it was stopped:
 
     stem     the first block, on the output of Whisper's convolutions
     second   the second block, which replaces Whisper's absolute positions
-    blocks   all mapped blocks, each on Whisper's own states
-    joint    all mapped blocks, each on the output of the one before
     heads    the last block and both CTC heads, the rest frozen
     decoder  all but the first two blocks, with CTC, distillation, and the text that Whisper's decoder reads in them
     ctc      the whole encoder, with CTC and distillation
@@ -54,7 +52,7 @@ from lithophone.train.run.loop import Trainer
 from lithophone.train.run.optim import Schedule
 from lithophone.train.targets.losses import Loss
 from lithophone.train.transplant.distillation import Distillation, StudentTask
-from lithophone.train.transplant.statistics import Statistics, measure, reorder_units
+from lithophone.train.transplant.statistics import Statistics, measure
 from lithophone.train.transplant.weights import distillation_config, student_config, transplant
 from lithophone.train.transplant.whisper import WINDOW_S, WhisperEncoder
 from lithophone.train.transplant.whisper_decoder import TextTeacher
@@ -64,7 +62,7 @@ from lithophone.train.transplant.windows import ROW_FRAMES, WindowBatch, Windows
 DEFAULT_WHISPER = Path("data/whisper-base")
 
 NO_MASKS = Augment(room_p=0.15, noise_p=0.3, microphone_p=0.3, babble_p=0.04, codec_p=0.1, spec_p=0.0)
-"""For `joint`: mild, and without SpecAugment, since the targets of masked frames cannot be predicted."""
+"""For `decoder`: mild, and without SpecAugment, since the states of masked frames cannot be predicted."""
 
 TEXT_WEIGHTS = {"text": 0.3, "teacher_text": 0.7}
 """In `decoder`: the transcript, and the teacher's next-token probabilities."""
@@ -76,8 +74,6 @@ DECODER_BLOCK_WEIGHT = 0.05
 """The same in `decoder`."""
 LAST_FACTOR = 3.0
 """Factor of that weight for the last mapped block."""
-SECOND_WEIGHT = 3.0
-"""Weight of block 2 in `joint`: it is the slowest, and all others depend on it."""
 
 DEV_WINDOWS = 6
 
@@ -111,23 +107,17 @@ def phases(args: argparse.Namespace, mapped: int, returned: Sequence[int]) -> li
     stem = ("encoder.input_linear.", layers[0])
     heads = (f"encoder.layers.{mapped}.", "encoder.out.", "encoder.out_mid.", "bpe_head.")
     read_by = (*layers[2:], *heads, "to_decoder.")
-    even = {f"block_{n}": 1.0 for n in range(1, mapped + 1)}
     decoder_weights = {name: CTC_FACTOR * weight for name, weight in CTC_WEIGHTS.items()} | TEXT_WEIGHTS
     decoder_weights |= {f"block_{n}": DECODER_BLOCK_WEIGHT for n in returned}
     beside_ctc = {f"block_{n}": BLOCK_WEIGHT * (LAST_FACTOR if n == mapped else 1.0) for n in returned}
     first = decaying(args.stem_lr, args.stem_steps, 20)
     second = decaying(args.second_lr, args.second_steps, 20)
-    alone = decaying(args.lr, args.block_steps, 10)
-    together = decaying(args.lr, args.joint_steps, 20)
     new = decaying(args.heads_lr, args.heads_steps, 20)
     read = decaying(args.decoder_lr, args.decoder_steps, 30)
-    ctc = Schedule(args.ctc_lr, args.steps, args.warmup, args.cooldown)
+    ctc = Schedule(args.lr, args.steps, args.warmup, args.cooldown)
     return [
         Phase("stem", stem, Distillation.stem, {"block_1": 1.0}, first, Augment.none(), 0.98),
-        Phase("second", (layers[1],), Distillation.second, even, second, Augment.none(), 0.95),
-        Phase("blocks", tuple(layers[1:]), Distillation.blocks, even, alone, Augment.none(), 0.95),
-        Phase("joint", (*stem, *layers[1:]), Distillation.joint, even | {"block_2": SECOND_WEIGHT}, together, NO_MASKS,
-              0.97),
+        Phase("second", (layers[1],), Distillation.second, {"block_2": 1.0}, second, Augment.none(), 0.95),
         Phase("heads", heads, Distillation.heads, CTC_WEIGHTS, new, Augment(), 0.97),
         Phase("decoder", read_by, Distillation.decoder, decoder_weights, read, NO_MASKS, 0.98,
               dict.fromkeys((*stem, *layers), args.decoder_factor), batch_norm=False),
@@ -177,7 +167,7 @@ class Run:
             return dict(state) | load_file(path)
         task = self.student(state)
         for name, parameter in task.named_parameters():
-            parameter.requires_grad_(phase.trains(name))
+            parameter.requires_grad_(parameter.requires_grad and phase.trains(name))
         teacher, statistics = self.teacher.to(self.ranks.device), self.statistics.to(self.ranks.device)
         student = Distillation(task, teacher, statistics, self.tokenizer, self.text.to(self.ranks.device))
         options = replace(
@@ -254,7 +244,6 @@ def prepare(args: argparse.Namespace) -> Run:
     text = TextTeacher.from_folder(folder)
     data = Data.read(args, ranks)
     statistics = read_statistics(args.out / "statistics.safetensors", folder, args.measured, data, ranks)
-    reorder_units(teacher, statistics.unit_order)
     return Run(args, data, ranks, teacher, statistics, tokenizer, text, DevWindows(args, tokenizer))
 
 
@@ -263,12 +252,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--whisper", type=Path, help="folder of a Whisper model (default: whisper-base, downloaded)")
     add_data_arguments(parser, batch_seconds=WINDOW_S, row_frames=ROW_FRAMES)
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder of the tokenizer")
-    add_run_arguments(parser, steps=1_000_000, lr=3e-4, seed=1)
+    add_run_arguments(parser, steps=1_000_000, lr=5e-4, seed=1)
     parser.add_argument("--measured", type=int, default=64, help="windows of the statistics")
     parser.add_argument("--stem-steps", type=int, default=400)
     parser.add_argument("--second-steps", type=int, default=200)
-    parser.add_argument("--block-steps", type=int, default=100)
-    parser.add_argument("--joint-steps", type=int, default=200)
     parser.add_argument("--heads-steps", type=int, default=200)
     parser.add_argument("--stem-lr", type=float, default=2e-3)
     parser.add_argument("--second-lr", type=float, default=1e-3)
@@ -278,7 +265,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--decoder-factor", type=float, default=0.4, help="of decoder's learning rate, for weights mapped from Whisper"
     )
-    parser.add_argument("--ctc-lr", type=float, default=5e-4)
     parser.add_argument(
         "--mapped-factor", type=float, default=0.1, help="of ctc's learning rate, for weights mapped from Whisper"
     )

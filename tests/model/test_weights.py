@@ -19,6 +19,7 @@ from lithophone.model.speech import GraniteSpeech
 from lithophone.model.weights import INDEX, SHARD_BYTES, load_weights, save_weights, weight_files
 from tests.tiny import BPE_LABELS, KINDS, LORA, reference_model, tiny_config, tiny_model
 
+BLOCKS = tiny_config("base").encoder_config.num_layers
 MIXED = "encoder.layers.0.ff1.up_proj.weight"
 
 
@@ -213,3 +214,18 @@ def test_damaged_and_double_files_are_named(saved: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(CheckpointError, match="downloaded completely"):
         loaded(saved)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("zero", [("up_proj", "down_proj"), ("down_proj",)])
+def test_a_feed_forward_of_zeros_is_not_computed(tmp_path: Path, zero: tuple[str, ...]) -> None:
+    """One with zeros in its last layer alone is: it can be trained."""
+    model = tiny_model().eval()
+    first = model.encoder.layers[0].ff1
+    for name in zero:
+        getattr(first, name).weight.zero_()
+    save_weights(model, tmp_path)
+    found = loaded(tmp_path)
+    assert [layer.ff1.constant for layer in found.encoder.layers] == [len(zero) == 2, *[False] * (BLOCKS - 1)]
+    x = torch.randn(2, 7, len(first.pre_norm.weight), generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(found.encoder.layers[0].ff1(x).expand_as(x), first(x), rtol=0, atol=1e-6)

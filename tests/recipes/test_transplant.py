@@ -17,19 +17,19 @@ from lithophone.model.config import EncoderConfig
 from lithophone.text.tokenizer import Tokenizer
 from lithophone.train.base_model import assemble
 from lithophone.train.run.loop import Trainer
+from lithophone.train.transplant.weights import SPARE
 from tests.conftest import ROOT
 from tests.recipes.conftest import COMMON
 from tests.recipes.spoken import SENTENCES, write_songs
 from tests.tiny_tokenizer import tiny_tokenizer
 from tests.train.transplant.tiny_whisper import LAYERS, SIZE, tiny_whisper, write_transformers
 
-PHASES = ("stem", "second", "blocks", "joint", "heads", "decoder", "ctc")
+PHASES = ("stem", "second", "heads", "decoder", "ctc")
 SHORT = (
-    "--stem-steps 2 --second-steps 2 --block-steps 2 --joint-steps 2 --heads-steps 2 --decoder-steps 2 "
-    "--steps 2 --cooldown 1 --warmup 1 --measured 6"
+    "--stem-steps 2 --second-steps 2 --heads-steps 2 --decoder-steps 2 --steps 2 --cooldown 1 --warmup 1 --measured 6"
 )
 LONG = (
-    "--stem-steps 6 --second-steps 6 --block-steps 6 --joint-steps 4 --heads-steps 4 --decoder-steps 4 "
+    "--stem-steps 6 --second-steps 6 --heads-steps 4 --decoder-steps 4 "
     "--steps 6 --cooldown 2 --warmup 2 --second-lr 2e-4 --lr 2e-4 --save-every 3 --evaluate-every 2 --measured 6"
 )
 
@@ -73,7 +73,7 @@ def test_two_steps_of_every_phase(recipe: ModuleType, songs: Path, whisper: Path
             (1, "train"), (2, "train"), (2, "dev")
         ]  # fmt: skip
     config = EncoderConfig.from_dict(json.loads((tmp_path / "encoder_config.json").read_text()))
-    assert (config.hidden_dim, config.num_layers, config.cat_hidden_layers) == (SIZE, LAYERS + 2, ())
+    assert (config.hidden_dim, config.num_layers, config.cat_hidden_layers) == (SIZE + SPARE, LAYERS + 2, ())
     weights = load_file(tmp_path / "encoder.safetensors")
     before = (tmp_path / "ctc" / "log.jsonl").read_text()
     recipe.main(command)
@@ -92,7 +92,7 @@ def test_weights_that_a_phase_does_not_train_stay_exact(
     command = options(songs, songs.parent / "tokenizer", whisper, tmp_path, SHORT)
     command[command.index("float32")] = "bfloat16"
     recipe.main([*command, "--accumulate", "2"])
-    before, after = (load_file(tmp_path / phase / "weights.safetensors") for phase in ("joint", "heads"))
+    before, after = (load_file(tmp_path / phase / "weights.safetensors") for phase in ("second", "heads"))
     blocks = (f"encoder.layers.{n}." for n in range(LAYERS + 1))
     frozen = ("encoder.input_linear.", *blocks, "to_teacher.", "to_decoder.")
     for name, tensor in before.items():
@@ -109,7 +109,7 @@ def grown(recipe: ModuleType, folder: Path, tokenizer: Path, whisper: Path, tmp_
     return out
 
 
-@pytest.mark.parametrize("phase", ["stem", "joint", "heads", "decoder", "ctc"])
+@pytest.mark.parametrize("phase", ["stem", "second", "heads", "decoder", "ctc"])
 def test_phases_lower_their_losses(grown: Path, phase: str) -> None:
     """On the development windows, from the second step to the last. The others begin close to their targets."""
     rows = [row for row in log_of(grown / phase) if row["kind"] == "dev"]

@@ -126,8 +126,13 @@ class FeedForward(nn.Module):
         self.up_proj = nn.Linear(config.hidden_dim, config.hidden_dim * config.feedforward_mult)
         self.down_proj = nn.Linear(config.hidden_dim * config.feedforward_mult, config.hidden_dim)
         self.dropout = nn.Dropout(config.dropout)
+        self.constant = False
+        """Whether all weights are zero: the output is a bias, and neither computed nor trained."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, D) -> (B, T, D), or (D,) where it is constant."""
+        if self.constant:
+            return self.down_proj.bias
         out: Tensor = self.dropout(self.down_proj(self.dropout(F.silu(self.up_proj(self.pre_norm(x))))))
         return out
 

@@ -21,8 +21,17 @@ from torch import Tensor, nn
 from lithophone.errors import CheckpointError, ConfigError
 from lithophone.files import replacing, write_json
 from lithophone.model.checkpoint_files import is_file, read_json
+from lithophone.model.conformer import FeedForward
 from lithophone.model.lora import LoraConfig, LoraLinear, from_peft_name, is_adapter, to_peft_name
-from lithophone.model.quantize import COMPUTE_DTYPE, SCALE, dequantize_rows, int8_layers, quantize_rows, set_int8
+from lithophone.model.quantize import (
+    COMPUTE_DTYPE,
+    SCALE,
+    Operand,
+    dequantize_rows,
+    int8_layers,
+    quantize_rows,
+    set_int8,
+)
 from lithophone.model.tensor_names import ANY, PUBLISHED, Names
 
 SINGLE = "model.safetensors"
@@ -185,8 +194,18 @@ def load_weights(
         else:
             _place(model, name, stored.read(kind, device))
     _settle_counters(model, device)
+    _skip_constant(model)
     if layers:
         model.requires_grad_(False)
+
+
+def _skip_constant(model: nn.Module) -> None:
+    """Mark feed-forwards without weights other than zero, which an encoder grown from Whisper has."""
+    for part in model.modules():
+        if isinstance(part, FeedForward):
+            layers = (part.up_proj, part.down_proj)
+            sizes = [layer.weight.scale if isinstance(layer.weight, Operand) else layer.weight for layer in layers]
+            part.constant = all(type(layer) is nn.Linear for layer in layers) and not any(x.any() for x in sizes)
 
 
 def save_weights(

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from lithophone.model.conformer import Conformer
-from lithophone.train.transplant.statistics import REACH, Statistics
+from lithophone.train.transplant.statistics import REACH, Statistics, centred, measure
 from lithophone.train.transplant.weights import (
-    QUERY_SHIFT,
+    SPARE,
     MeanGelu,
+    block_input,
     conformer_blocks,
     distillation_config,
+    hold_pair,
     init_attention,
     init_feed_forward,
     init_positions,
+    init_zero,
+    pair_value,
     student_config,
     transplant,
+    widened,
 )
 from lithophone.train.transplant.whisper import WhisperEncoder
 from lithophone.train.transplant.windows import rows_of
@@ -32,8 +37,8 @@ PUBLISHED = {"tiny": (384, 6, 4), "base": (512, 8, 6), "small": (768, 12, 12), "
 
 def test_sizes_come_from_the_teacher(teacher: WhisperEncoder) -> None:
     config = student_config(teacher)
-    assert (config.hidden_dim, config.num_heads, config.dim_head) == (SIZE, HEADS, SIZE // HEADS)
-    assert (config.num_layers, config.feedforward_mult, config.conv_expansion_factor) == (LAYERS + 2, 2, 1)
+    assert (config.hidden_dim, config.num_heads, config.dim_head) == (SIZE + SPARE, HEADS, SIZE // HEADS)
+    assert (config.num_layers, config.feedforward_mult, config.conv_expansion_factor) == (LAYERS + 2, 4, 1)
     assert distillation_config(config).cat_hidden_layers == (1, 3)
 
 
@@ -42,38 +47,51 @@ def test_every_published_size_has_a_conformer(name: str) -> None:
     size, heads, layers = PUBLISHED[name]
     with torch.device("meta"):
         config = student_config(WhisperEncoder(80, size, 4 * size, heads, layers))
-    assert (config.hidden_dim, config.dim_head, config.num_layers) == (size, 64, layers + 2)
+    assert (config.hidden_dim, config.dim_head, config.num_layers) == (size + SPARE, 64, layers + 2)
     assert len(distillation_config(config).cat_hidden_layers) == layers
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("dead", [None, 0.0, 1e-8])
-def test_attention_without_positions_is_equal(teacher: WhisperEncoder, dead: float | None) -> None:
+def test_attention_without_positions_is_equal(teacher: WhisperEncoder) -> None:
     layer = copy.deepcopy(teacher.layers[0])
     layer.query_key_value.bias[:SIZE].mul_(50.0)
-    if dead is not None:
-        layer.attention_norm.weight[3] = dead
     attention = conformer_blocks(Conformer(student_config(teacher)))[1].attn
     init_attention(layer, attention, scale=0.5)
-    shift = attention.pre_norm.bias - layer.attention_norm.bias
-    assert shift.square().mean().sqrt().item() == pytest.approx(QUERY_SHIFT)
-    x = torch.randn(2, 150, SIZE, generator=torch.Generator().manual_seed(4))
-    expected = layer.attention(x)
-    found = attention(x, torch.ones(2, 150, dtype=torch.bool)) * 0.5
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.std()))
+    x = centred(torch.randn(2, 150, SIZE, generator=torch.Generator().manual_seed(4)))
+    expected = centred(layer.attention(x))
+    found = attention(widened(x), torch.ones(2, 150, dtype=torch.bool)) * 0.5
+    torch.testing.assert_close(found, widened(expected), rtol=0, atol=1e-4 * float(expected.std()))
 
 
 @torch.no_grad()
-def test_an_mlp_is_close_in_two_halves(teacher: WhisperEncoder) -> None:
+def test_an_mlp_is_close(teacher: WhisperEncoder) -> None:
     layer = teacher.layers[0]
-    first, second = (conformer_blocks(Conformer(student_config(teacher)))[n].ff2 for n in (0, 1))
-    gelu = MeanGelu(torch.zeros(UNITS), torch.zeros(UNITS))
-    init_feed_forward(layer, slice(0, UNITS // 2), first, 0.5, gelu, bias=True)
-    init_feed_forward(layer, slice(UNITS // 2, None), second, 0.5, gelu, bias=False)
-    x = torch.randn(2, 50, SIZE, generator=torch.Generator().manual_seed(5))
-    expected = layer.down(F.gelu(layer.up(layer.mlp_norm(x))))
-    found = 0.5 * (first(x) + second(x)) * 0.5
+    feed_forward = conformer_blocks(Conformer(student_config(teacher)))[0].ff2
+    init_feed_forward(layer, feed_forward, 0.5, MeanGelu(torch.zeros(UNITS), torch.zeros(UNITS)))
+    x = centred(torch.randn(2, 50, SIZE, generator=torch.Generator().manual_seed(5)))
+    expected = centred(layer.down(F.gelu(layer.up(layer.mlp_norm(x)))))
+    found = (0.5 * feed_forward(widened(x)) * 0.5)[..., :SIZE]
     assert (found - expected).square().mean() < 2e-3 * expected.square().mean()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("loudest", [1.0, 37.0])
+def test_the_norm_of_a_block_keeps_the_deviation_of_every_frame(teacher: WhisperEncoder, loudest: float) -> None:
+    """Also of one with 37 times the usual deviation, nearly; the next feed-forward removes the pair."""
+    block, following = conformer_blocks(Conformer(student_config(teacher)))[1:3]
+    for part in (block.ff1, block.ff2, block.conv, following.ff1):
+        for layer in (part.down_conv if part is block.conv else part.down_proj,):
+            init_zero(layer)
+    init_zero(block.attn.to_out)
+    hold_pair(block, following, SIZE, scale=2.0)
+    x = centred(torch.randn(1, 50, SIZE, generator=torch.Generator().manual_seed(6)))
+    x = 2.0 * x / x.std(-1, keepdim=True, correction=0) * torch.linspace(0.2, loudest, 50)[:, None]
+    valid = torch.ones(1, 50, dtype=torch.bool)
+    found = block(widened(x), valid)
+    torch.testing.assert_close(found[..., :SIZE], x / 2.0, rtol=1e-3 if loudest == 1.0 else 0.08, atol=1e-5)
+    torch.testing.assert_close(found[:, 0], block_input(x[:, 0] / 2.0), rtol=1e-3, atol=1e-2)
+    left = (found + 0.5 * following.ff1(found))[..., SIZE:]
+    assert left.abs().max() < 1e-3 * pair_value(SIZE) * (1.0 if loudest == 1.0 else 80.0)
 
 
 def test_the_mean_of_gelu_over_noise_is_close() -> None:
@@ -91,7 +109,7 @@ def test_relative_positions_give_the_scores_asked_for(teacher: WhisperEncoder) -
     attention = conformer_blocks(Conformer(student_config(teacher)))[1].attn
     init_attention(teacher.layers[0], attention, scale=1.0)
     generator = torch.Generator().manual_seed(9)
-    mean = torch.randn(SIZE, generator=generator)
+    mean = widened(torch.randn(SIZE, generator=generator))
     scores = torch.randn(HEADS, 2 * REACH - 1, generator=generator)
     init_positions(attention, mean, scores)
     query = attention.to_q(mean * attention.pre_norm.weight + attention.pre_norm.bias).view(HEADS, 1, -1)
@@ -101,11 +119,38 @@ def test_relative_positions_give_the_scores_asked_for(teacher: WhisperEncoder) -
     assert (found - wanted).square().mean() < 0.01 * wanted.square().mean()
 
 
+@torch.no_grad()
+def test_blocks_without_positions_are_layers(teacher: WhisperEncoder) -> None:
+    """Apart from SiLU in place of GELU, in windows that one block of attention covers."""
+    teacher.positions.zero_()
+    statistics = measure(teacher, noise_windows(3))
+    torch.manual_seed(0)
+    encoder = Conformer(student_config(teacher)).eval()
+    transplant(teacher, encoder, without_positions(statistics))
+    stem = teacher.stem(noise_windows(1)[0][None])[:, :200]
+    targets = without_positions(statistics).targets([stem, *(one.output for one in teacher.run_layers(stem))])
+    valid = torch.ones(1, 200, dtype=torch.bool)
+    x = block_input(targets[0])
+    for block, target in zip(conformer_blocks(encoder)[1:-1], targets[1:], strict=True):
+        x = block(x, valid)
+        assert (x[..., :SIZE] - target).square().mean() < 0.005 * target.var()
+
+
+def without_positions(statistics: Statistics) -> Statistics:
+    """What is left of positions without a teacher's own is noise of the windows."""
+    return replace(
+        statistics, position_offset=torch.zeros_like(statistics.position_offset),
+        position_scores=torch.zeros_like(statistics.position_scores),
+        unit_deviation=torch.zeros_like(statistics.unit_deviation),
+        attention_gain=torch.ones_like(statistics.attention_gain), mlp_gain=torch.ones_like(statistics.mlp_gain),
+    )  # fmt: skip
+
+
 def test_mapped_blocks_are_closer_to_their_targets_than_random_ones(
     teacher: WhisperEncoder, statistics: Statistics
 ) -> None:
     mapped, random = (distances(teacher, statistics, init) for init in (True, False))
-    assert all(a < 0.7 * b for a, b in zip(mapped, random, strict=True)), (mapped, random)
+    assert all(a < 0.5 * b for a, b in zip(mapped, random, strict=True)), (mapped, random)
 
 
 @torch.no_grad()
@@ -116,21 +161,20 @@ def distances(teacher: WhisperEncoder, statistics: Statistics, init: bool) -> li
     if init:
         transplant(teacher, encoder, statistics)
     window = noise_windows(6)[5]
-    targets = [rows_of(target, 6) for target in statistics.targets(teacher.taps(window[None]))]
+    targets = [rows_of(target, 6) for target in statistics.targets(teacher.streams(window[None]))]
     valid = torch.ones(6, 250, dtype=torch.bool)
-    outputs: list[Tensor] = [
-        block(x, valid) for block, x in zip(conformer_blocks(encoder)[1:], targets[:-1], strict=False)
+    outputs = [
+        block(block_input(x), valid)[..., :SIZE]
+        for block, x in zip(conformer_blocks(encoder)[1:], targets[:-1], strict=False)
     ]
     return [statistics.distance(n, x, targets[n], valid).mean for n, x in enumerate(outputs, 1)]
 
 
-def test_feedback_and_convolutions_start_near_zero(teacher: WhisperEncoder, statistics: Statistics) -> None:
+def test_feedback_and_what_whisper_lacks_start_at_zero(teacher: WhisperEncoder, statistics: Statistics) -> None:
     encoder = Conformer(student_config(teacher))
-    before = [block.conv.down_conv.weight.detach().clone() for block in conformer_blocks(encoder)]
     transplant(teacher, encoder, statistics)
     assert not encoder.out_mid.weight.any()
-    for block, weight in zip(conformer_blocks(encoder)[1:], before[1:], strict=True):
-        assert not block.conv.down_conv.bias.any()
-        torch.testing.assert_close(block.conv.down_conv.weight, 0.1 * weight)
-    assert not conformer_blocks(encoder)[1].ff1.down_proj.weight.any()
-    assert not conformer_blocks(encoder)[-1].ff2.down_proj.weight.any()
+    for block in conformer_blocks(encoder)[1:-1]:
+        assert not block.conv.down_conv.weight.any()
+        assert not block.ff1.down_proj.weight.any()
+    assert conformer_blocks(encoder)[-1].ff1.down_proj.weight.any()

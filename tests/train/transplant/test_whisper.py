@@ -14,7 +14,6 @@ from tests.train.transplant.tiny_whisper import (
     HEADS,
     LAYERS,
     SIZE,
-    UNITS,
     noise_windows,
     tiny_whisper,
     write_ctranslate2,
@@ -75,15 +74,12 @@ def test_a_folder_of_several_files_has_the_same_weights(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_the_order_of_units_changes_the_tap_only(tmp_path: Path) -> None:
+def test_streams_are_the_stem_and_the_outputs_of_the_first_layers(tmp_path: Path) -> None:
     encoder = WhisperEncoder.from_folder(write_transformers(tiny_whisper(), tmp_path / "whisper"))
-    before = encoder(SAMPLES)
-    for layer in encoder.layers:
-        layer.reorder(torch.arange(UNITS).flip(0))
-    after = encoder(SAMPLES)
-    torch.testing.assert_close(after[-1].output, before[-1].output, rtol=1e-4, atol=1e-4)
-    assert (after[0].tap - before[0].tap).abs().max() > 0.1
-    assert [len(encoder.taps(SAMPLES, depth)) for depth in (0, 1, None)] == [1, 2, LAYERS + 1]
+    stem, first, *rest = encoder.streams(SAMPLES)
+    assert (len(rest), len(encoder.streams(SAMPLES, 0)), len(encoder.streams(SAMPLES, 1))) == (LAYERS - 1, 1, 2)
+    assert torch.equal(stem, encoder.stem(SAMPLES))
+    assert torch.equal(first, encoder(SAMPLES)[0].output)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

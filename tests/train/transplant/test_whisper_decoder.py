@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lithophone.errors import CheckpointError
 from lithophone.train.transplant import whisper_decoder
-from lithophone.train.transplant.statistics import Statistics, whisper_layers
+from lithophone.train.transplant.statistics import Statistics
+from lithophone.train.transplant.weights import block_input
 from lithophone.train.transplant.whisper import WhisperEncoder
 from lithophone.train.transplant.whisper_decoder import IGNORED, DecoderInput, TextTeacher, WhisperDecoder
 from tests.train.transplant.tiny_whisper import (
@@ -135,17 +136,11 @@ def test_rows_without_text_have_no_loss(text_teacher: TextTeacher) -> None:
 
 
 @torch.no_grad()
-def test_the_decoder_input_starts_as_the_rest_of_the_last_layer(
-    teacher: WhisperEncoder, statistics: Statistics
-) -> None:
-    """Except that the second half of the MLP reads the tap."""
-    states = teacher(noise_windows(1)[0][None])[-1]
-    layer = whisper_layers(teacher)[-1]
-    half = layer.up.out_features // 2
-    second = F.linear(layer.hidden(states.tap)[..., half:], layer.down.weight[:, half:])
-    normalised = (states.tap - statistics.position_offset[-1]) / statistics.scale[-1]
-    found = DecoderInput(teacher, statistics)(normalised)
-    torch.testing.assert_close(found, teacher.norm(states.tap + second), rtol=1e-4, atol=1e-4)
+def test_the_decoder_input_starts_as_the_final_norm(teacher: WhisperEncoder, statistics: Statistics) -> None:
+    stream = teacher(noise_windows(1)[0][None])[-1].output
+    target = statistics.targets([stream] * len(statistics.scale))[-1]
+    found = DecoderInput(teacher, statistics)(block_input(target))
+    torch.testing.assert_close(found, teacher.norm(stream), rtol=1e-4, atol=1e-4)
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -14,18 +14,24 @@ from lithophone.text.tokenizer import Tokenizer
 from lithophone.train.encoder_task import EncoderTask, ctc_losses, training_bias
 from lithophone.train.targets.losses import Loss
 from lithophone.train.transplant.statistics import Statistics
-from lithophone.train.transplant.weights import conformer_blocks
+from lithophone.train.transplant.weights import block_input, conformer_blocks
 from lithophone.train.transplant.whisper import WhisperEncoder
 from lithophone.train.transplant.whisper_decoder import DecoderInput, TextTeacher
 from lithophone.train.transplant.windows import WindowBatch, rows_of
 
 
 class StudentTask(EncoderTask):
-    """An encoder in training; batch normalisation with frozen weights keeps its statistics, too."""
+    """An encoder in training; batch normalisation with frozen weights keeps its statistics, too.
+
+    The first feed-forward of a mapped block is constant.
+    """
 
     def __init__(self, config: EncoderConfig, n_tokens: int, teacher: WhisperEncoder, statistics: Statistics) -> None:
         super().__init__(config, n_tokens, 0)
         self.to_decoder = DecoderInput(teacher, statistics)
+        for block in conformer_blocks(self.encoder)[1:-1]:
+            block.ff1.constant = True
+            block.ff1.requires_grad_(False)
 
     def train(self, mode: bool = True) -> StudentTask:
         super().train(mode)
@@ -52,18 +58,9 @@ class Distillation:
 
     def second(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
         """The second block, on the target of the first."""
-        return self._separate(batch, self._targets(batch, depth=1))
-
-    def blocks(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
-        """All blocks but the first and last, each on the target of the one before."""
-        return self._separate(batch, self._targets(batch))
-
-    def joint(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
-        """All blocks but the last, each on the output of the one before."""
-        x, outputs = self._input(batch), {}
-        for number in range(1, len(self.teacher.layers) + 2):
-            outputs[number] = x = self._block(number, x, batch.valid)
-        return self._distances(batch, self._targets(batch), outputs)
+        targets = self._targets(batch, depth=1)
+        given = block_input(rows_of(targets[0], len(batch.frames))).to(self._frames(batch))
+        return self._distances(batch, targets, {2: self._block(2, given, batch.valid)})
 
     def heads(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
         """CTC only."""
@@ -77,7 +74,7 @@ class Distillation:
         found, outputs = self._encoded(batch, step)
         heard = rows_of(self.teacher.norm(layers[-1].output), len(batch.frames))
         states = self.task.to_decoder(outputs[len(layers) + 1])
-        found |= self._distances(batch, self.statistics.targets([stem, *(one.tap for one in layers)]), outputs)
+        found |= self._distances(batch, self.statistics.targets([stem, *(one.output for one in layers)]), outputs)
         return found | self.text.losses(states, heard, batch.valid, batch.texts, batch.langs)
 
     def ctc(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
@@ -89,7 +86,7 @@ class Distillation:
         """CTC losses, and outputs (B, T, D) by the number of their block."""
         output = self.task.encoder(self._frames(batch), batch.lengths, training_bias(batch, step))
         numbers = self.task.encoder.config.cat_hidden_layers
-        outputs = dict(zip(numbers, output.states.split(self.teacher.size, -1), strict=False))
+        outputs = dict(zip(numbers, output.states.split(output.last.shape[-1], -1), strict=False))
         return ctc_losses(self.task, self.tokenizer, output, batch), outputs
 
     def _frames(self, batch: WindowBatch) -> Tensor:
@@ -104,20 +101,16 @@ class Distillation:
         encoder = self.task.encoder
         return run_layer(conformer_blocks(encoder)[number - 1], x, valid, recompute=encoder.gradient_checkpointing)
 
-    def _separate(self, batch: WindowBatch, targets: list[Tensor]) -> dict[str, Loss]:
-        """Blocks from the second on, each on the target of the one before."""
-        inputs = [rows_of(target, len(batch.frames)).to(self._frames(batch)) for target in targets[:-1]]
-        outputs = {number: self._block(number, x, batch.valid) for number, x in enumerate(inputs, 2)}
-        return self._distances(batch, targets, outputs)
-
     @torch.no_grad()
     def _targets(self, batch: WindowBatch, depth: int | None = None) -> list[Tensor]:
         """Targets (W, 1500, D) of the stem and of `depth` blocks behind it, or of all."""
-        return self.statistics.targets(self.teacher.taps(batch.clean, depth))
+        return self.statistics.targets(self.teacher.streams(batch.clean, depth))
 
     def _distances(self, batch: WindowBatch, targets: list[Tensor], outputs: Mapping[int, Tensor]) -> dict[str, Loss]:
         """Losses of outputs (B, T, D) by the number of their block."""
         return {
-            f"block_{n}": self.statistics.distance(n - 1, x, rows_of(targets[n - 1], len(x)), batch.valid)
+            f"block_{n}": self.statistics.distance(
+                n - 1, x[..., : self.teacher.size], rows_of(targets[n - 1], len(x)), batch.valid
+            )
             for n, x in outputs.items()
         }

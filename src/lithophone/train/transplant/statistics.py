@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -29,6 +28,9 @@ SMALLEST_DEVIATION = 0.02
 HUBER_DELTA = 3.0
 """Errors grow linearly beyond so many deviations: in deep layers a few frames have one huge channel."""
 
+OUTLIER = 2.0
+"""Frames of so many times the usual deviation over channels are outliers."""
+
 NORMAL_MEDIAN_SQUARE = 0.455
 """Median of the square of a standard normal variable."""
 
@@ -36,19 +38,10 @@ REACH = 200
 """Largest distance in frames, exclusive, whose position scores are measured."""
 
 
-KEYS = {
-    "unit_order": "order", "position_offset": "offset", "scale": "spread", "position_scores": "reach",
-    "unit_mean": "level", "unit_deviation": "sway",
-}  # fmt: skip
-"""Fields of `Statistics` whose tensors have other names in files."""
-
-
 @dataclass(frozen=True)
 class Statistics:
-    """Of L layers on some windows, and of the P = L + 1 taps (`WhisperEncoder.taps`)."""
+    """Of L layers on some windows, and of P = L + 1 residual streams (`WhisperEncoder.streams`)."""
 
-    unit_order: Tensor
-    """(L, units): the units of every MLP by their dependence on the audio, strongest first."""
     position_offset: Tensor
     """(P, 1500, D): contribution of each position to the mean state."""
     scale: Tensor
@@ -70,69 +63,56 @@ class Statistics:
 
     def save(self, path: Path) -> None:
         with replacing(path, one_writer=True) as part:
-            save_file({KEYS.get(name, name): value.contiguous() for name, value in vars(self).items()}, part)
+            save_file({name: value.contiguous() for name, value in vars(self).items()}, part)
 
     @classmethod
     def read(cls, path: Path) -> Statistics:
         """Raises CheckpointError where the file has other tensors."""
-        found = load_file(path)
-        keys = {KEYS.get(name, name): name for name in cls.__dataclass_fields__}
-        if found.keys() != keys.keys():
-            raise CheckpointError(f"{path} holds {sorted(found)}, not {sorted(keys)}: delete it to measure again")
-        return cls(**{keys[key]: value for key, value in found.items()})
+        found, names = load_file(path), cls.__dataclass_fields__
+        if found.keys() != names.keys():
+            raise CheckpointError(f"{path} holds {sorted(found)}, not {sorted(names)}: delete it to measure again")
+        return cls(**found)
 
     def to(self, device: torch.device | str) -> Statistics:
         return Statistics(**{name: value.to(device) for name, value in vars(self).items()})
 
-    def targets(self, taps: list[Tensor]) -> list[Tensor]:
-        """States (B, T, D) of the first taps -> the targets (B, T, D) of as many blocks."""
-        return [normalised(x - self.position_offset[p, : x.shape[1]]) for p, x in enumerate(taps)]
+    def targets(self, streams: list[Tensor]) -> list[Tensor]:
+        """The first residual streams (B, T, D) -> the targets (B, T, D) of as many blocks."""
+        return [centred(x - self.position_offset[p, : x.shape[1]]) / self.scale[p] for p, x in enumerate(streams)]
 
-    def distance(self, tap: int, predicted: Tensor, target: Tensor, valid: Tensor) -> Loss:
+    def distance(self, stream: int, predicted: Tensor, target: Tensor, valid: Tensor) -> Loss:
         """Huber loss of (B, T, D), in deviations of each channel, mean over channels, counted per valid frame.
 
         The mean target as a constant prediction has a loss of about 1.
         """
-        errors = ((predicted.float() - target) / self.deviation[tap])[valid]
+        errors = ((predicted.float() - target) / self.deviation[stream])[valid]
         total = 2.0 * F.huber_loss(errors, torch.zeros_like(errors), "sum", HUBER_DELTA)
         return Loss(total / errors.shape[-1], len(errors))
 
 
-def normalised(x: Tensor) -> Tensor:
-    """LayerNorm without weights."""
-    return F.layer_norm(x, x.shape[-1:])
+def centred(x: Tensor) -> Tensor:
+    """(..., D) minus the mean over channels, which no norm lets pass."""
+    return x - x.mean(-1, keepdim=True)
 
 
 def whisper_layers(teacher: WhisperEncoder) -> list[WhisperLayer]:
     return [cast(WhisperLayer, layer) for layer in teacher.layers]
 
 
-def reorder_units(teacher: WhisperEncoder, order: Tensor) -> None:
-    """Permute the units of all MLPs by `order` (L, units)."""
-    for layer, units in zip(whisper_layers(teacher), order, strict=True):
-        layer.reorder(units)
-
-
 @torch.no_grad()
-def measure(teacher: WhisperEncoder, windows: Iterable[Tensor], order_windows: int = 4) -> Statistics:
-    """Statistics over windows of samples (30 s,); reorders the units of `teacher`.
-
-    The order is computed from the first `order_windows`. Raises OptionError where fewer than two others are left.
-    """
-    rest = iter(windows)
-    order = _unit_order(teacher, list(islice(rest, order_windows)))
-    reorder_units(teacher, order)
-    sums, kept = _collect(teacher, rest)
+def measure(teacher: WhisperEncoder, windows: Iterable[Tensor]) -> Statistics:
+    """Statistics over windows of samples (30 s,), at least two. Raises OptionError where there are fewer."""
+    sums, kept = _collect(teacher, windows)
     if len(kept[0]) < 2:
-        raise OptionError(f"statistics of {order_windows + len(kept[0])} windows: at least {order_windows + 2} needed")
-    taps, inputs, attended = (_PositionMeans.of(teacher, torch.stack(part), len(kept[0])) for part in sums)
-    centred = taps.without_offset(kept[0])
-    targets = normalised(centred)
+        raise OptionError(f"statistics of {len(kept[0])} windows: at least 2 needed")
+    streams, inputs, attended = (_PositionMeans.of(teacher, *part) for part in sums)
+    states = centred(streams.without_offset(kept[0]))
+    scale = _scale(states)
+    targets = states / scale[:, None, None]
     unit_mean, unit_deviation = _unit_inputs(teacher, attended.normalised(kept[2]))
     return Statistics(
-        unit_order=order,
-        position_offset=taps.offset,
-        scale=_scale(centred),
+        position_offset=streams.offset,
+        scale=scale,
         mean=targets.mean(1),
         deviation=targets.std(1).clamp(min=SMALLEST_DEVIATION),
         attention_gain=inputs.gain(kept[1]),
@@ -143,33 +123,50 @@ def measure(teacher: WhisperEncoder, windows: Iterable[Tensor], order_windows: i
     )
 
 
-def _unit_order(teacher: WhisperEncoder, windows: list[Tensor]) -> Tensor:
-    """(L, units): by the difference of activations between windows at equal positions, times the output norm.
+@dataclass
+class _Sums:
+    """Sums of states over windows by position, without outliers, at N places of the network."""
 
-    In the first layers units that respond to positions alone are among the strongest.
-    """
-    change, last = torch.zeros(()), None
-    for window in windows:
-        states = teacher(window[None])
-        hidden = [layer.hidden(one.attended)[0] for layer, one in zip(whisper_layers(teacher), states, strict=True)]
-        if last is not None:
-            change = change + torch.stack([(a - b).square().mean(0) for a, b in zip(hidden, last, strict=True)])
-        last = hidden
-    norms = torch.stack([layer.down.weight.norm(dim=0) for layer in whisper_layers(teacher)])
-    return (change.sqrt() * norms).argsort(-1, descending=True)
+    states: Tensor
+    """(N, 1500, D)."""
+    counts: Tensor
+    """(N, 1500): of frames."""
+
+    @classmethod
+    def zero(cls) -> _Sums:
+        return cls(torch.zeros(()), torch.zeros(()))
+
+    def add(self, states: Tensor) -> None:
+        """States (N, 1500, D) of a window. In deep layers a few frames have one channel of many times the rest."""
+        deviation = states.std(-1)
+        usual = deviation < OUTLIER * deviation.median(1, keepdim=True).values
+        self.states = self.states + states * usual[..., None]
+        self.counts = self.counts + usual
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(self.states + other.states, self.counts + other.counts)
+
+    def means(self) -> Tensor:
+        """(N, 1500, D); of all frames where a position has outliers only."""
+        every = (self.states.sum(1) / self.counts.sum(1)[:, None])[:, None]
+        return torch.where(self.counts[..., None] > 0, self.states / self.counts.clamp(min=1.0)[..., None], every)
 
 
-def _collect(teacher: WhisperEncoder, windows: Iterable[Tensor]) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
-    """Of taps, attention inputs and MLP inputs: sums (N, 1500, D) over even and odd windows, and frames of each."""
-    sums: list[list[Tensor]] = [[torch.zeros(())] * 2 for _ in range(3)]
+def _collect(teacher: WhisperEncoder, windows: Iterable[Tensor]) -> tuple[list[list[_Sums]], list[list[Tensor]]]:
+    """Of streams, attention inputs and MLP inputs: sums over even and odd windows, and some frames of each."""
+    sums = [[_Sums.zero(), _Sums.zero()] for _ in range(3)]
     kept: list[list[Tensor]] = [[], [], []]
     for number, window in enumerate(windows):
         stem = teacher.stem(window[None])
         layers = teacher.run_layers(stem)
-        groups = ([stem, *(one.tap for one in layers)], [one.input for one in layers], [one.attended for one in layers])
+        groups = (
+            [stem, *(one.output for one in layers)],
+            [one.input for one in layers],
+            [one.attended for one in layers],
+        )
         for n, group in enumerate(groups):
             states = torch.cat(group)
-            sums[n][number % 2] = sums[n][number % 2] + states
+            sums[n][number % 2].add(states)
             kept[n].append(states[:, ::STRIDE].half())
     return sums, kept
 
@@ -184,16 +181,13 @@ class _PositionMeans:
     """(2, N, 1500, D): the mean state from either half of the windows; products of the two are free of noise bias."""
 
     @classmethod
-    def of(cls, teacher: WhisperEncoder, sums: Tensor, count: int) -> _PositionMeans:
-        """From sums over even and odd ones of `count` windows.
-
-        Only the span of Whisper's positions is kept. The sinusoids change too fast for smoothing over time.
-        """
+    def of(cls, teacher: WhisperEncoder, even: _Sums, odd: _Sums) -> _PositionMeans:
+        """Only the span of Whisper's positions is kept. The sinusoids change too fast for smoothing over time."""
         basis, _ = torch.linalg.qr(teacher.positions)
-        mean = sums.sum(0).mean(1, keepdim=True) / count
-        either = sums / torch.tensor([-(-count // 2), count // 2]).view(2, 1, 1, 1)
+        every = (even + odd).means()
+        mean = every.mean(1, keepdim=True)
         offset, *halves = (
-            basis @ (basis.T @ (part - part.mean(1, keepdim=True))) for part in (sums.sum(0) / count, *either)
+            basis @ (basis.T @ (part - part.mean(1, keepdim=True))) for part in (every, even.means(), odd.means())
         )
         return cls(offset, mean + torch.stack(halves))
 
@@ -207,8 +201,7 @@ class _PositionMeans:
 
     def normalised(self, kept: list[Tensor]) -> Tensor:
         """`halves` as a LayerNorm without weights scales them inside states of the size of `kept`."""
-        scale = _scale(torch.cat(kept, 1).float())
-        return (self.halves - self.halves.mean(-1, keepdim=True)) / scale[:, None, None]
+        return centred(self.halves) / _scale(torch.cat(kept, 1).float())[:, None, None]
 
 
 def _scale(states: Tensor) -> Tensor:

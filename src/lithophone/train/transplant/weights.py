@@ -1,9 +1,14 @@
 """Weights of Whisper's encoder, mapped to a conformer.
 
-Block 1 is a stem that has to learn the function of Whisper's convolutions; block k + 1 takes layer k; the last block is
-left to CTC. A conformer block ends inside a Whisper layer: its second feed-forward is the first half of the MLP's
-units, the other half is the first feed-forward of the next block. The target of a block is Whisper's residual stream
-at that tap, without position offset, and normalised, since a block ends with a LayerNorm.
+Block 1 is a stem that has to learn the function of Whisper's convolutions; block k + 1 is layer k, whose MLP is the
+second feed-forward; the last block is left to CTC. The target of a block is Whisper's residual stream behind the
+layer, without position offset, at a usual deviation of 1.
+
+Whisper does not normalise its residual stream, a conformer block does. So the conformer has `SPARE` more channels:
+
+* A pair holds a constant, large and opposite while the block's norm is computed. The deviation of the frame is then
+  nearly that constant, and the norm nearly linear. The first feed-forward of the next block removes the pair.
+* One is zero in the stream and one in the input of attention. Its weights are biases, which a conformer's queries lack.
 """
 
 from __future__ import annotations
@@ -18,14 +23,20 @@ from torch import Tensor, nn
 
 from lithophone.model.config import EncoderConfig
 from lithophone.model.conformer import BlockAttention, Conformer, ConformerBlock, FeedForward
-from lithophone.train.transplant.statistics import REACH, Statistics, whisper_layers
+from lithophone.train.transplant.statistics import REACH, Statistics, centred, whisper_layers
 from lithophone.train.transplant.whisper import WhisperEncoder, WhisperLayer
 
 GELU_RATE = 1.702
 """gelu(x) is approximately silu(1.702 x) / 1.702 (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
 
-QUERY_SHIFT = 0.25
-"""Root mean square of what is added to a norm's bias to carry the query biases."""
+SPARE = 16
+"""Channels beyond Whisper's; sixteen keep matrices aligned."""
+PAIR = (0, 1)
+ONE = 2
+"""Which of them hold the pair, and the input of biases."""
+
+PAIR_POWER = 10_000.0
+"""Sum of squares of the pair, relative to that of a usual frame. In deep layers a few frames have 1,400 times that."""
 
 POSITION_RIDGE = 1e-2
 """Regularisation relative to the queries' squared norm, where position vectors are fitted to scores."""
@@ -35,11 +46,11 @@ def student_config(teacher: WhisperEncoder) -> EncoderConfig:
     """The conformer for a Whisper of this size."""
     layer = whisper_layers(teacher)[0]
     return EncoderConfig(
-        hidden_dim=teacher.size,
+        hidden_dim=teacher.size + SPARE,
         num_layers=len(teacher.layers) + 2,
         num_heads=layer.num_heads,
         dim_head=teacher.size // layer.num_heads,
-        feedforward_mult=layer.up.out_features // teacher.size // 2,
+        feedforward_mult=-(-layer.up.out_features // teacher.size),
         conv_expansion_factor=1,
         dropout=0.0,
     )
@@ -57,61 +68,84 @@ def conformer_blocks(encoder: Conformer) -> list[ConformerBlock]:
 
 @torch.no_grad()
 def transplant(teacher: WhisperEncoder, encoder: Conformer, statistics: Statistics) -> None:
-    """Initialise a conformer from a teacher whose units are in the order of `statistics`."""
-    blocks = conformer_blocks(encoder)
-    blocks[0].post_norm.weight.copy_(statistics.deviation[0])
-    blocks[0].post_norm.bias.copy_(statistics.mean[0])
-    for n, (layer, block, following) in enumerate(zip(whisper_layers(teacher), blocks[1:], blocks[2:], strict=False)):
-        half = layer.up.out_features // 2
-        before, after = statistics.scale[n], statistics.scale[n + 1]
-        init_attention(layer, block.attn, before, statistics.attention_gain[n])
-        init_positions(block.attn, statistics.mean[n], statistics.position_scores[n])
+    """Initialise a conformer from its teacher."""
+    size, layers, blocks = teacher.size, whisper_layers(teacher), conformer_blocks(encoder)
+    scales = [float(scale) for scale in statistics.scale]
+    for block in blocks[1:-1]:
+        init_zero(block.ff1.up_proj)
+        init_zero(block.ff1.down_proj)
+        init_zero(block.conv.down_conv)
+    hold_pair(blocks[0], blocks[1], size, 1.0)
+    blocks[0].post_norm.weight[:size].mul_(statistics.deviation[0])
+    blocks[0].post_norm.bias[:size].copy_(statistics.mean[0])
+    blocks[1].ff1.down_proj.bias[:size].copy_(2.0 * centred(teacher.positions.mean(0)) / scales[0])
+    for n, (layer, block) in enumerate(zip(layers, blocks[1:], strict=False)):
+        init_attention(layer, block.attn, scales[n], statistics.attention_gain[n])
+        init_positions(block.attn, widened(statistics.mean[n]), statistics.position_scores[n])
         gelu = MeanGelu(statistics.unit_mean[n], statistics.unit_deviation[n])
-        init_feed_forward(layer, slice(0, half), block.ff2, before, gelu, gain=statistics.mlp_gain[n], bias=True)
-        init_feed_forward(layer, slice(half, None), following.ff1, after, gelu, gain=statistics.mlp_gain[n], bias=False)
-    init_zero(blocks[1].ff1.down_proj)
-    blocks[1].ff1.down_proj.bias.copy_(2.0 * teacher.positions.mean(0) / statistics.scale[0])
-    init_zero(blocks[-1].ff2.down_proj)
+        init_feed_forward(layer, block.ff2, scales[n], gelu, gain=statistics.mlp_gain[n])
+        hold_pair(block, blocks[n + 2], size, scales[n + 1] / scales[n])
     init_zero(encoder.out_mid)
-    for block in blocks[1:]:
-        block.conv.down_conv.weight.mul_(0.1)
-        init_zero(block.conv.down_conv, weight=False)
 
 
-def init_attention(
-    layer: WhisperLayer, attention: BlockAttention, scale: Tensor | float, gain: Tensor | float = 1.0
-) -> None:
+def widened(x: Tensor, fill: float = 0.0) -> Tensor:
+    """(..., D) -> (..., D + SPARE)."""
+    return F.pad(x, (0, SPARE), value=fill)
+
+
+def block_input(target: Tensor) -> Tensor:
+    """A target (B, T, D) -> the output (B, T, D + SPARE) of the block, with the pair."""
+    x = widened(target)
+    x[..., target.shape[-1] + PAIR[0]] = pair_value(target.shape[-1])
+    x[..., target.shape[-1] + PAIR[1]] = -pair_value(target.shape[-1])
+    return x
+
+
+def pair_value(size: int) -> float:
+    """The pair's value behind the norm of a block: its deviation is one, and of the rest little is left."""
+    return math.sqrt((size + SPARE) / 2.0 * PAIR_POWER / (PAIR_POWER + 1.0))
+
+
+def hold_pair(block: ConformerBlock, following: ConformerBlock, size: int, scale: float) -> None:
+    """Make the norm of a block divide frames of the usual deviation `scale`, in `size` channels, by that deviation."""
+    pair = torch.tensor([1.0, -1.0])
+    channels = torch.tensor(PAIR) + size
+    usual = scale * math.sqrt(size / (size + SPARE) * (PAIR_POWER + 1.0))
+    block.ff2.down_proj.bias[channels] = 2.0 * scale * math.sqrt(size / 2.0 * PAIR_POWER) * pair
+    block.post_norm.weight.fill_(1.0)
+    block.post_norm.weight[:size] = usual / scale
+    block.post_norm.bias.zero_()
+    following.ff1.down_proj.bias[channels] = -2.0 * pair_value(size) * pair
+
+
+def init_norm(norm: nn.LayerNorm, target: nn.LayerNorm, gain: Tensor | float = 1.0) -> None:
+    """The same norm of the first channels, times `gain`, when the spare ones are zero; a one in channel `ONE`."""
+    size = len(norm.weight)
+    target.weight.copy_(widened(norm.weight * gain * math.sqrt(size / (size + SPARE))))
+    target.bias.copy_(widened(norm.bias))
+    target.bias[size + ONE] = 1.0
+
+
+def init_attention(layer: WhisperLayer, attention: BlockAttention, scale: float, gain: Tensor | float = 1.0) -> None:
     """The same attention without positions, with its norm multiplied by `gain` and its output divided by `scale`.
 
-    The conformer's projections have no biases. A shift of the norm's bias carries that of the queries; it cancels in
-    the softmax for the keys, and the constant that it adds to the values is subtracted from the output bias.
+    The bias of the values is that of the output.
     """
     q, k, v = layer.query_key_value.weight.chunk(3)
     q_bias, _, v_bias = layer.query_key_value.bias.chunk(3)
-    norm = attention.pre_norm
-    norm.weight.copy_(layer.attention_norm.weight * gain)
-    norm.bias.copy_(layer.attention_norm.bias)
-    shift = fold_query_bias(norm, q, q_bias, attention.to_q.weight)
-    attention.to_kv.weight.copy_(torch.cat([k, v]))
+    init_norm(layer.attention_norm, attention.pre_norm, gain)
+    attention.to_q.weight.copy_(widened(q))
+    attention.to_q.weight[:, q.shape[1] + ONE] = q_bias
+    attention.to_kv.weight.copy_(widened(torch.cat([k, v])))
     attention.rel_pos_emb.weight.zero_()
     out = layer.attention_out
-    attention.to_out.weight.copy_(out.weight / scale)
-    attention.to_out.bias.copy_((out.bias + out.weight @ (v_bias - v @ shift)) / scale)
+    init_output(attention.to_out, out.weight / scale, (out.bias + out.weight @ v_bias) / scale)
 
 
-def fold_query_bias(norm: nn.LayerNorm, query: Tensor, bias: Tensor, folded: Tensor) -> Tensor:
-    """Write the weight `folded` that gives queries of `query` and `bias` on a shifted norm. Returns the shift (D,).
-
-    The normalised input sums to zero. So the component of the norm's output along 1 / weight is constant, and a matrix
-    of rank one turns that constant into any bias, exactly.
-    """
-    weight = norm.weight.where(norm.weight.abs() > 1e-9, 1e-9).double()
-    direction = F.normalize(1.0 / weight, dim=0).to(query)
-    before = direction @ norm.bias
-    shift = direction * (QUERY_SHIFT * math.sqrt(len(direction)) * (1.0 if before >= 0 else -1.0))
-    norm.bias.add_(shift)
-    folded.copy_(query + torch.outer((bias - query @ shift) / (direction @ norm.bias), direction))
-    return shift
+def init_output(target: nn.Linear, weight: Tensor, bias: Tensor) -> None:
+    """An output to the first channels whose mean over them is zero."""
+    target.weight.copy_(widened(centred(weight.T)).T)
+    target.bias.copy_(widened(centred(bias)))
 
 
 def init_positions(attention: BlockAttention, mean: Tensor, scores: Tensor) -> None:
@@ -158,23 +192,20 @@ class MeanGelu:
 
 
 def init_feed_forward(
-    layer: WhisperLayer, units: slice, target: FeedForward, scale: Tensor | float, gelu: MeanGelu, *,
-    gain: Tensor | float = 1.0, bias: bool,
-) -> None:  # fmt: skip
-    """Some units of an MLP as a feed-forward, half of which a block adds; `bias`: with the MLP's output bias."""
-    rate, down = gelu.rate[units], layer.down.weight[:, units]
-    target.pre_norm.weight.copy_(layer.mlp_norm.weight * gain)
-    target.pre_norm.bias.copy_(layer.mlp_norm.bias)
-    target.up_proj.weight.copy_(layer.up.weight[units] * rate[:, None])
-    target.up_proj.bias.copy_(layer.up.bias[units] * rate)
-    target.down_proj.weight.copy_(down / rate * (2.0 / scale))
-    constant = down @ gelu.constant[units] + (layer.down.bias if bias else 0.0)
-    target.down_proj.bias.copy_(constant * (2.0 / scale))
+    layer: WhisperLayer, target: FeedForward, scale: float, gelu: MeanGelu, gain: Tensor | float = 1.0
+) -> None:
+    """An MLP as a feed-forward, half of which a block adds."""
+    units = layer.up.out_features
+    init_norm(layer.mlp_norm, target.pre_norm, gain)
+    init_zero(target.up_proj)
+    target.up_proj.weight[:units] = widened(layer.up.weight * gelu.rate[:, None])
+    target.up_proj.bias[:units] = layer.up.bias * gelu.rate
+    down = F.pad(layer.down.weight / gelu.rate, (0, target.up_proj.out_features - units))
+    constant = layer.down.weight @ gelu.constant + layer.down.bias
+    init_output(target.down_proj, down * (2.0 / scale), constant * (2.0 / scale))
 
 
-def init_zero(layer: nn.Linear | nn.Conv1d, weight: bool = True) -> None:
-    """Zero the bias, and the weight unless `weight` is False."""
-    if weight:
-        layer.weight.zero_()
+def init_zero(layer: nn.Linear | nn.Conv1d) -> None:
+    layer.weight.zero_()
     if layer.bias is not None:
         layer.bias.zero_()

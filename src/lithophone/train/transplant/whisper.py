@@ -40,8 +40,6 @@ class LayerStates:
     """What attention reads."""
     attended: Tensor
     """After attention: what the MLP reads."""
-    tap: Tensor
-    """After attention and the first half of the MLP's units."""
     output: Tensor
     """After the layer."""
 
@@ -69,23 +67,9 @@ class WhisperLayer(nn.Module):
         return out
 
     def forward(self, x: Tensor) -> LayerStates:
-        """x (B, T, D); both halves of the MLP read the same state and are added one after the other."""
+        """x (B, T, D) -> the states of the layer."""
         attended = x + self.attention(x)
-        hidden = self.hidden(attended)
-        half = hidden.shape[-1] // 2
-        tap = attended + F.linear(hidden[..., :half], self.down.weight[:, :half], self.down.bias)
-        return LayerStates(x, attended, tap, tap + F.linear(hidden[..., half:], self.down.weight[:, half:]))
-
-    def hidden(self, attended: Tensor) -> Tensor:
-        """Activations (B, T, units) of the MLP on (B, T, D)."""
-        return F.gelu(self.up(self.mlp_norm(attended)))
-
-    @torch.no_grad()
-    def reorder(self, order: Tensor) -> None:
-        """Permute the MLP's units by `order` (units,); the layer's output is the same, its tap is not."""
-        self.up.weight.copy_(self.up.weight[order])
-        self.up.bias.copy_(self.up.bias[order])
-        self.down.weight.copy_(self.down.weight[:, order])
+        return LayerStates(x, attended, attended + self.down(F.gelu(self.up(self.mlp_norm(attended)))))
 
 
 class WhisperEncoder(nn.Module):
@@ -136,10 +120,10 @@ class WhisperEncoder(nn.Module):
             x = found[-1].output
         return found
 
-    def taps(self, samples: Tensor, depth: int | None = None) -> list[Tensor]:
-        """The residual stream (B, T, D) where the blocks of the conformer end: the stem, then each layer's tap."""
+    def streams(self, samples: Tensor, depth: int | None = None) -> list[Tensor]:
+        """The residual stream (B, T, D) where the blocks of the conformer end: the stem, then each layer's output."""
         stem = self.stem(samples)
-        return [stem, *(layer.tap for layer in self.run_layers(stem, depth))]
+        return [stem, *(layer.output for layer in self.run_layers(stem, depth))]
 
 
 def sinusoids(length: int, size: int) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lithophone.text.tokenizer import Tokenizer
 from lithophone.train.targets.losses import Loss, next_token
-from lithophone.train.transplant.statistics import Statistics, whisper_layers
+from lithophone.train.transplant.statistics import Statistics
 from lithophone.train.transplant.whisper import WhisperEncoder
 from lithophone.train.transplant.whisper_weights import complete, read_decoder
 
@@ -109,35 +109,25 @@ class WhisperDecoder(nn.Module):
 
 
 class DecoderInput(nn.Module):
-    """States of the last mapped block -> what Whisper's decoder attends to.
+    """Output of the last mapped block -> what Whisper's decoder attends to.
 
-    Starts as the rest of Whisper's last layer: the second half of its MLP and the final norm, at the usual scale and
-    with the position offset. It is trained with the student, and dropped after training.
+    Starts as Whisper's final norm, at the usual scale and with the position offset. It is trained with the student,
+    and dropped after training.
     """
 
     offset: Tensor
 
     def __init__(self, teacher: WhisperEncoder, statistics: Statistics) -> None:
         super().__init__()
-        layer = whisper_layers(teacher)[-1]
-        size, units = layer.down.weight.shape
-        half = units // 2
-        self.scale = float(statistics.scale[-1])
+        self.size, self.scale = teacher.size, float(statistics.scale[-1])
         self.register_buffer("offset", statistics.position_offset[-1].clone(), persistent=False)
-        self.mlp_norm, self.norm = nn.LayerNorm(size), nn.LayerNorm(size)
-        self.up = nn.Linear(size, units - half)
-        self.down = nn.Linear(units - half, size, bias=False)
-        self.mlp_norm.load_state_dict(layer.mlp_norm.state_dict())
+        self.norm = nn.LayerNorm(teacher.size)
         self.norm.load_state_dict(teacher.norm.state_dict())
-        with torch.no_grad():
-            self.up.weight.copy_(layer.up.weight[half:])
-            self.up.bias.copy_(layer.up.bias[half:])
-            self.down.weight.copy_(layer.down.weight[:, half:])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D), T at most 1500 -> (B, T, D)."""
-        x = x * self.scale + self.offset[: x.shape[1]].to(x)
-        out: Tensor = self.norm(x + self.down(F.gelu(self.up(self.mlp_norm(x)))))
+        """(B, T, D + SPARE), T at most 1500 -> (B, T, D)."""
+        x = x[..., : self.size] * self.scale + self.offset[: x.shape[1]].to(x)
+        out: Tensor = self.norm(x)
         return out
 
 
