@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -103,3 +104,36 @@ def test_the_source_of_word_times_is_a_field() -> None:
     with pytest.raises(ApiError, match="unknown timestamps 'clock'; there are tags, aligned") as refused:
         request_options({**fields, "timestamps": ["clock"]})
     assert (refused.value.status, refused.value.param) == (400, "timestamps")
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "options"),
+    [
+        ("/v1/audio/transcriptions", {"response_format": "diarized_json"}, {"diarize": True}),
+        (
+            "/v1/audio/transcriptions",
+            {"response_format": "diarized_json", "speakers": 3},
+            {"diarize": True, "speakers": 3},
+        ),
+        ("/v1/audio/transcriptions", {"response_format": "diarized_json", "task": "speakers"}, {"task": "speakers"}),
+        ("/v1/audio/transcriptions", {"diarize": "true", "max_speakers": 2}, {"diarize": True, "max_speakers": 2}),
+        ("/asr", {"diarize": "true", "min_speakers": 2}, {"diarize": True, "min_speakers": 2}),
+        ("/asr", {"enable_diarization": "true"}, {"diarize": True}),
+        ("/asr", {"min_speakers": 2, "max_speakers": 5}, {}),
+        ("/inference", {"diarize": "true"}, {"diarize": True}),
+        ("/v1/chat/completions", {"diarize": True, "speakers": 2}, {"diarize": True, "speakers": 2}),
+    ],
+)
+def test_speakers_are_asked_for_by_the_fields_of_each_route(
+    server: Running, asked: list[TranscribeOptions], path: str, fields: dict[str, Any], options: dict[str, Any]
+) -> None:
+    assert sent(server, path, fields) == 418
+    assert [replace(one, punctuate=None) for one in asked] == [TranscribeOptions(**options)]
+
+
+def test_plus_models_name_speakers_by_their_tags() -> None:
+    job = Job(b"", "a recording", "tiny", TranscribeOptions(diarize=True, max_speakers=4, language="en"))
+    assert job.options_for("granite_speech") == job.options
+    assert job.options_for("granite_speech_plus") == TranscribeOptions(task="speakers", language="en")
+    plain = Job(b"", "a recording", "tiny", TranscribeOptions(language="en"))
+    assert plain.options_for("granite_speech_plus") == plain.options

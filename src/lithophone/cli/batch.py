@@ -81,7 +81,10 @@ def batch(
     """
     from lithophone.batch.job import Job  # imports torch
     from lithophone.batch.run import Batch
+    from lithophone.diarization.weights import weights_path
 
+    if options.diarize:
+        weights_path()
     if output_dir in ("", STDIN):
         raise OptionError("batch writes files: name their folder with --output-dir")
     if not ray and (ray_address is not None or workers is not None):
