@@ -78,7 +78,7 @@ def test_speakers_are_found_by_voice(model: Path, talk: Path, tmp_path: Path, mo
         (("--speakers", 2), 2, "speakers=2 goes with diarize"),
         (("--diarize", "--speakers", 0), 2, "speakers is 0"),
         (("--diarize", "--min-speakers", 3, "--max-speakers", 2), 2, "min_speakers is 3 and max_speakers is 2"),
-        (("--diarize", "--task", "speakers"), 2, "names speakers itself"),
+        (("--diarize", "--task", "word-times"), 2, "diarize goes with task 'transcribe'"),
         (("--rttm", "missing.rttm"), 1, "missing.rttm cannot be read"),
         (("--num-speakers", 2), 2, "--diarize --speakers N"),
     ],

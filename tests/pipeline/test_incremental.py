@@ -13,6 +13,7 @@ import soundfile
 import torch
 
 from lithophone.checkpoint import Checkpoint
+from lithophone.diarization.clustering import SpeakerCount
 from lithophone.pipeline import groups
 from lithophone.pipeline.assembly import RecordingDone
 from lithophone.pipeline.encoding import EncodedBatch
@@ -216,3 +217,54 @@ def test_text_of_turns_is_read_again() -> None:
     assert parse_turns("so [Speaker 1]: it", "3").turns == (Turn("3", "so"), Turn("1", "it"))
     segments = (Segment("ab", 0, 1, speaker="1"), Segment("cd", 4, 5, speaker="1"), Segment("ef", 5, 6, speaker="2"))
     assert merged_turns(segments) == (Turn("1", "ab cd"), Turn("2", "ef"))
+
+
+# --- linking by voice
+
+
+class TwoVoices:
+    """Of three tones, the first and the last are one voice."""
+
+    name = "two voices"
+
+    def start(self, recording: str | None, start_s: float, count: SpeakerCount) -> TwoVoices:
+        self.starts: list[float] = []
+        return self
+
+    def push(self, start: int, samples: np.ndarray) -> None:
+        self.starts.append(start / RATE_HZ)
+
+    def turns(self, duration_s: float) -> tuple[tuple[Segment, ...], tuple[str, ...]]:
+        voices = (("low", 6.0), ("high", 16.0), ("low", 26.0))
+        return tuple(Segment("", start_s, start_s + 4.0, speaker=voice) for voice, start_s in voices), ()
+
+
+def test_speakers_keep_their_numbers_by_voice(plus: Transcriber, script: list[str], tmp_path: Path) -> None:
+    replies = ["[Speaker 1]: ab[cut]", "[Speaker 1]: cd[cut]", "[Speaker 1]: ef"]
+    linking = Transcriber(plus.checkpoint, detector=by_loudness(), diarizer=TwoVoices())
+    script += replies
+    plain = plus.transcribe(TALK, RATE_HZ, max_new_tokens=1000, **SPEAKERS)
+    assert speakers(plain) == [("1", "ab cd ef")]
+    assert [w.code for w in plain.warnings].count("renumbered") == 2
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, TALK, RATE_HZ, subtype="FLOAT")
+    script += replies
+    with Journal(tmp_path / "journal") as journal:
+        [(_, found)] = linking.transcribe_many([path], max_new_tokens=1000, diarize=True, journal=journal, **SPEAKERS)
+    assert isinstance(found, Transcript)
+    assert speakers(found) == [("1", "ab"), ("2", "cd"), ("1", "ef")]
+    assert [word.speaker for word in found.words] == ["1", "2", "1"]
+    assert "renumbered" not in [w.code for w in found.warnings]
+    with Journal(tmp_path / "journal") as journal:
+        [(_, again)] = linking.transcribe_many([path], max_new_tokens=1000, diarize=True, journal=journal, **SPEAKERS)
+    assert again == found
+
+
+def test_voices_are_those_of_the_recording_not_of_the_joined_windows(plus: Transcriber, script: list[str]) -> None:
+    voices = TwoVoices()
+    script += ["[Speaker 1]: ab", "cd"]
+    talk = np.concatenate([tone(1.5), silence(8.0), tone(1.5, frequency_hz=500), silence(8.0), tone(4.0)])
+    Transcriber(plus.checkpoint, detector=by_loudness(), diarizer=voices).transcribe(
+        talk, RATE_HZ, diarize=True, **SPEAKERS
+    )
+    assert voices.starts == pytest.approx([0.0, 9.1, 18.6], abs=0.1)

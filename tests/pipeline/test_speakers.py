@@ -237,7 +237,8 @@ def test_options_bound_the_number_of_speakers(options: dict[str, Any], count: Sp
         ({"diarize": True, "speakers": True}, "speakers is True"),
         ({"diarize": True, "min_speakers": 3, "max_speakers": 2}, "min_speakers is 3 and max_speakers is 2"),
         ({"diarize": True, "speakers": 2, "max_speakers": 2}, "leave out max_speakers"),
-        ({"diarize": True, "task": "speakers"}, "task 'speakers' names speakers itself"),
+        ({"diarize": True, "task": "speakers", "speakers": 2}, "speakers=2 goes with task 'transcribe'"),
+        ({"diarize": True, "task": "word-times"}, "diarize goes with task 'transcribe'"),
         ({"diarize": True, "task": "translate", "to": "en"}, "diarize goes with task 'transcribe'"),
     ],
 )

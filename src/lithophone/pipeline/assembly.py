@@ -12,8 +12,9 @@ from typing import Any, TypeAlias, TypeVar
 
 from lithophone.audio.cuts import Cut, stretch_of
 from lithophone.diarization.linking import with_speakers
+from lithophone.diarization.relinking import relinked
 from lithophone.errors import LithophoneError
-from lithophone.pipeline.quality import no_speech, segments_of, warnings_of
+from lithophone.pipeline.quality import RENUMBERED, no_speech, segments_of, warnings_of
 from lithophone.pipeline.request import Request
 from lithophone.pipeline.utterance import WindowResult
 from lithophone.transcript import Segment, Transcript, TranscriptWarning, Word
@@ -75,16 +76,34 @@ class Assembly:
 
     def shown(self, done: WindowDone) -> WindowDone:
         """The event of a window: without segments where their speakers are known at the end of the recording alone."""
-        return done if self.request.speakers is None else replace(done, segments=())
+        return done if self.request.speakers is None else replace(done, segments=(), warnings=self._open(done))
+
+    def _open(self, done: WindowDone) -> tuple[TranscriptWarning, ...]:
+        """Warnings of a window, without those that linking by voice answers."""
+        linked = self.request.speakers is not None
+        return tuple(warning for warning in done.warnings if not (linked and warning.code == RENUMBERED))
 
     def attribute(self, turns: Sequence[Segment], duration_s: float, warnings: Iterable[str]) -> WindowDone:
         """The event of all segments, with the speakers of turns."""
-        segments = tuple(with_speakers((s for window in self.windows for s in window.segments), turns))
+        if self.request.continues:
+            parts = relinked([[s for window in part for s in window.segments] for part in self._numbered()], turns)
+            segments = tuple(segment for part in parts for segment in part)
+        else:
+            segments = tuple(with_speakers((s for window in self.windows for s in window.segments), turns))
         if not self.request.word_times:
             segments = tuple(replace(segment, words=()) for segment in segments)
         found = tuple(TranscriptWarning("speakers", message, 0.0, duration_s) for message in warnings)
         self.attributed = WindowDone(self.source, segments, found, duration_s, duration_s)
         return self.attributed
+
+    def _numbered(self) -> list[list[WindowDone]]:
+        """Windows that number their speakers together."""
+        parts: list[list[WindowDone]] = []
+        for window in self.windows:
+            if not parts or any(warning.code == RENUMBERED for warning in window.warnings):
+                parts.append([])
+            parts[-1].append(window)
+        return parts
 
     def finish(
         self, duration_s: float, reader_warnings: Iterable[str] = (), *, is_known: bool = False
@@ -100,7 +119,8 @@ class Assembly:
             task=self.request.task_name,
             warnings=(
                 *whole,
-                *(warning for one in (*self.windows, *([last] if last else [])) for warning in one.warnings),
+                *(warning for window in self.windows for warning in self._open(window)),
+                *(last.warnings if last else ()),
             ),
         )
         return RecordingDone(self.source, transcript, whole, sum(w.compute_s for w in self.windows), is_known)

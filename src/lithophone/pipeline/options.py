@@ -73,7 +73,9 @@ class TranscribeOptions:
     punctuate: bool | None = _option(None, "Punctuation and capitals, or neither (default: the model's).")
     keywords: tuple[str, ...] = _option((), "Words to expect, separated by commas.")
     word_timestamps: bool = _option(False, "Give every word its start, end and confidence.")
-    diarize: bool = _option(False, "Find the speakers by their voices (pip install 'lithophone[speakers]').")
+    diarize: bool = _option(
+        False, "Find the speakers by voice; with task speakers: keep their numbers (extra speakers)."
+    )
     speakers: int | None = _option(None, "diarize: number of speakers (default: estimated).")
     min_speakers: int | None = _option(None, "diarize: least number of speakers (default: 1).")
     max_speakers: int | None = _option(None, "diarize: largest number of speakers (default: any).")
@@ -193,9 +195,12 @@ class TranscribeOptions:
             raise OptionError(f"{given[0]}={getattr(self, given[0])} goes with diarize")
         if self.speakers is not None and len(given) > 1:
             raise OptionError(f"speakers={self.speakers} is the number of speakers: leave out {', '.join(given[1:])}")
-        if self.diarize and self.task != "transcribe":
-            why = "names speakers itself" if self.task == "speakers" else "has no aligned words of one speaker each"
-            raise OptionError(f"diarize goes with task 'transcribe': task {self.task!r} {why}")
+        if self.diarize and self.task not in ("transcribe", "speakers"):
+            raise OptionError(
+                f"diarize goes with task 'transcribe', and with 'speakers' to keep their numbers, not {self.task!r}"
+            )
+        if given and self.task == "speakers":
+            raise OptionError(f"{given[0]}={getattr(self, given[0])} goes with task 'transcribe': tags name speakers")
         SpeakerCount(self.min_speakers or 1, self.max_speakers)
 
     def _check_decoder(self) -> None:

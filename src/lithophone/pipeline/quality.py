@@ -35,6 +35,8 @@ from lithophone.text.language_identification import language_probabilities
 from lithophone.text.replies import ParsedReply
 from lithophone.transcript import Segment, TranscriptWarning, Word
 
+RENUMBERED = "renumbered"
+
 LOOP_TOKENS = 16
 LOOP_TIMES = 4
 """A loop: a phrase at the end of the reply, at least 4 times in a row, over at least 16 tokens."""
@@ -112,7 +114,8 @@ def _findings(result: WindowResult) -> Iterator[tuple[str, str]]:
     if result.parsed.malformed:
         yield "malformed", f"tags of the reply: {result.parsed.faults}"
     if result.renumbered:
-        yield "renumbered", "speakers are numbered anew from here: the window before could not be continued"
+        why = "the window before could not be continued (diarize links speakers by voice)"
+        yield RENUMBERED, f"speakers are numbered anew from here: {why}"
     if result.untimed:
         yield "no_word_times", result.untimed
 

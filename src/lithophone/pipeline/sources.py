@@ -57,7 +57,6 @@ class Reading:
         joined: bool = False,
         diarization: Diarization | None = None,
     ) -> None:
-        assert diarization is None or not joined, "joined windows lack some samples"
         self.source, self.limit_s, self.detector, self.joined = source, limit_s, detector, joined
         self.diarization = diarization
         self.duration_s: float | None = None
@@ -69,7 +68,8 @@ class Reading:
 
     def windows(self) -> Iterator[Window]:
         """Windows of speech in order. Raises AudioError."""
-        return joined_windows(self._stretches(), self.limit_s) if self.joined else self._diarized(self._stretches())
+        stretches = self._diarized(self._stretches())
+        return joined_windows(stretches, self.limit_s) if self.joined else stretches
 
     def _diarized(self, windows: Iterator[Window]) -> Iterator[Window]:
         for window in windows:

@@ -52,7 +52,7 @@ class Job:
 
     def options_for(self, variant: str) -> TranscribeOptions:
         """Options for a model of that variant: plus models tag speakers, those of the others are found by voice."""
-        if not self.options.diarize or variant != "granite_speech_plus":
+        if not self.options.diarize or self.options.task != "transcribe" or variant != "granite_speech_plus":
             return self.options
         return replace(
             self.options, task="speakers", diarize=False, speakers=None, min_speakers=None, max_speakers=None
