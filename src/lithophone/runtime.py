@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,11 @@ def torch_device(name: str | torch.device | None) -> torch.device:
         present = "cpu, cuda" if torch.cuda.is_available() else "cpu"
         raise OptionError(f"device {str(name)!r} cannot be used; there is {present}") from error
     return device
+
+
+def usable_cpus() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def torch_dtype(name: str | torch.dtype | None, device: torch.device) -> torch.dtype:

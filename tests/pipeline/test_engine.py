@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 from lithophone.checkpoint import Checkpoint
 from lithophone.decode.reply import reply_budget
+from lithophone.decode.sequences import RunningBatch
 from lithophone.errors import PromptError
 from lithophone.model.conformer import EncoderBias
 from lithophone.model.heads import BPEHead
@@ -90,6 +92,13 @@ def assert_same(results: Sequence[WindowResult], expected: Sequence[WindowResult
 
 def alone(checkpoint: Checkpoint, some: Sequence[Utterance]) -> list[WindowResult]:
     return [decoded(Engine(checkpoint), [one])[0] for one in some]
+
+
+@pytest.fixture(params=[1, 64], ids=["callers encode", "a thread encodes"])
+def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Cores beside which the threads of torch are many, or few."""
+    monkeypatch.setattr(engine_module, "usable_cpus", lambda: request.param)
+    return int(request.param)
 
 
 def test_eight_different_requests_in_one_batch_give_what_they_give_alone(
@@ -186,6 +195,7 @@ def test_recordings_of_equal_length_take_turns(checkpoint: Checkpoint) -> None:
     assert max(max(counts) - min(counts) for counts in done) == 1
 
 
+@pytest.mark.usefixtures("cores")
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
 def test_the_batch_size_changes_no_word(checkpoint: Checkpoint, batch_size: int) -> None:
     expected = alone(checkpoint, utterances(checkpoint))
@@ -266,6 +276,7 @@ def test_a_batch_has_little_padding(checkpoint: Checkpoint, batches: list[list[f
     assert batches == [[8.0, 7.5], [4.5, 3.0, 1.0]]
 
 
+@pytest.mark.usefixtures("cores")
 def test_one_caller_decodes_while_another_encodes(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     request = resolve_request(checkpoint, TranscribeOptions(decode="greedy", max_new_tokens=30))
     expected = alone(checkpoint, [utterance(request, 2.0), utterance(request, 0.8, 1)])
@@ -295,6 +306,65 @@ def test_one_caller_decodes_while_another_encodes(checkpoint: Checkpoint, monkey
     assert not engine.busy
 
 
+def test_a_batch_is_encoded_while_another_is_decoded(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "usable_cpus", lambda: 64)
+    some = utterances(checkpoint, [{"decode": "greedy", "max_new_tokens": 12}] * 4, batch_size=2)
+    expected = alone(checkpoint, some)
+    third, encode, advance = threading.Event(), EncodedBatch.__init__, RunningBatch.advance
+    encodings, passes = [], []
+
+    def held(*args: Any) -> None:
+        encodings.append(threading.current_thread() is threading.main_thread())
+        assert len(encodings) == 1 or third.wait(30), "the language model makes passes meanwhile"
+        encode(*args)
+
+    def counted(self: RunningBatch) -> None:
+        advance(self)
+        passes.append(len(self.groups))
+        if len(passes) == 3:
+            third.set()
+
+    monkeypatch.setattr(EncodedBatch, "__init__", held)
+    monkeypatch.setattr(RunningBatch, "advance", counted)
+    assert_same(decoded(Engine(checkpoint), some), expected)
+    assert len(encodings) > 1
+    assert not any(encodings)
+
+
+@pytest.mark.parametrize("decode", ["greedy", "beam", "ctc"])
+def test_what_is_decoded_together_does_not_depend_on_time(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, decode: str
+) -> None:
+    monkeypatch.setattr(engine_module, "usable_cpus", lambda: 64)
+    options = {"decode": decode} if decode == "ctc" else {"decode": decode, "max_new_tokens": 6}
+    some = utterances(checkpoint, [options] * 16, batch_size=3)
+    encode, advance, drawn = EncodedBatch.__init__, RunningBatch.advance, random.Random(0)
+
+    def run(longest_s: float) -> tuple[list[Any], list[Any]]:
+        batches: list[Any] = []
+        passes: list[Any] = []
+
+        def slow(self: EncodedBatch, checkpoint: Checkpoint, utterances: Sequence[Utterance]) -> None:
+            time.sleep(drawn.uniform(0, longest_s))
+            batches.append([one.start for one in utterances])
+            encode(self, checkpoint, utterances)
+
+        def counted(self: RunningBatch) -> None:
+            time.sleep(drawn.uniform(0, longest_s) / 4)
+            passes.append([len(group.prompt) for group in self.groups])
+            advance(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(EncodedBatch, "__init__", slow)
+            patch.setattr(RunningBatch, "advance", counted)
+            results = decoded(Engine(checkpoint), some)
+        return [batches, passes], [(one.reply, one.ctc_confidence) for one in results]
+
+    first = run(0.0)
+    assert [run(0.02), run(0.005)] == [first, first]
+
+
+@pytest.mark.usefixtures("cores")
 def test_a_cancelled_utterance_is_gone_wherever_it_is(checkpoint: Checkpoint) -> None:
     some = utterances(checkpoint, [{"decode": "greedy", "max_new_tokens": 30, "batch_size": 2}] * 6)
     expected = alone(checkpoint, some)
@@ -314,6 +384,7 @@ class BreakError(Exception):
     """Something that no code expects."""
 
 
+@pytest.mark.usefixtures("cores")
 def test_after_an_error_of_the_model_what_was_under_way_starts_over(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,6 +410,7 @@ def test_after_an_error_of_the_model_what_was_under_way_starts_over(
         assert_same(finished(engine, pending), expected[:5])
 
 
+@pytest.mark.usefixtures("cores")
 def test_threads_share_an_engine(checkpoint: Checkpoint) -> None:
     some = utterances(checkpoint)
     expected = alone(checkpoint, some)

@@ -12,7 +12,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,8 +30,10 @@ from lithophone.decode.sequences import SequenceGroup
 from lithophone.pipeline.encoding import EncodedBatch, TextReply
 from lithophone.pipeline.quality import loops
 from lithophone.pipeline.request import check_positions
+from lithophone.pipeline.turns import Turns
 from lithophone.pipeline.utterance import Utterance, WindowResult
 from lithophone.pipeline.word_times import with_words
+from lithophone.runtime import usable_cpus
 from lithophone.text.prompts import parse_reply
 
 ENCODED_S = 16.0
@@ -110,6 +113,8 @@ class _Encoding:
     chosen: list[Pending]
     encoded: list[_Encoded] | None = None
     """None until it has ended without an error."""
+    error: BaseException | None = None
+    """Of a thread, to be raised by the next step."""
     ended: threading.Event = field(default_factory=threading.Event)
 
 
@@ -127,7 +132,9 @@ class Engine:
     """Decodes utterances of any requests together; a request's `batch_size` bounds all that are decoded with it.
 
     Recordings take turns by seconds of audio (self-clocked fair queueing, Golestani 1994), so that a short one does not
-    wait for a long one. With several callers on a CPU, one encodes the next batch while another decodes.
+    wait for a long one. With several callers on a CPU, one encodes the next batch while another decodes; where a CPU
+    has more cores than torch has threads, a thread of the engine does. What is decoded together depends on the
+    utterances and the order of calls, not on how long a batch takes.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -139,7 +146,7 @@ class Engine:
         """Of the next recording: the lowest of those that wait for a place, or behind other recordings' first."""
         self._last_turns: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
         """Turn of the latest utterance of every recording."""
-        self._turns = _Turns()
+        self._turns = Turns()
         self._least_size = 2 * HOP_LENGTH * checkpoint.config.encoder_config.context_size
         """Samples of a block of the encoder, which is the least it computes."""
         self._on_cpu = next(checkpoint.network.parameters()).device.type == "cpu"
@@ -149,6 +156,11 @@ class Engine:
         self._ready: list[_Encoded] = []
         self._running: list[_Running] = []
         self._scheduler: Scheduler | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._callers: set[int] = set()
+        """Threads in `step`."""
+        self._error: BaseException | None = None
+        """Of the thread, until a step raises it."""
 
     @property
     def busy(self) -> bool:
@@ -182,6 +194,14 @@ class Engine:
         Where another caller does all that can be done, wait for it. Where the model raises, its utterances wait again:
         callers `cancel` their own.
         """
+        if self._on_cpu and torch.get_num_threads() < usable_cpus():
+            self._callers.add(threading.get_ident())
+            try:
+                with self._turns:
+                    self._step_ahead()
+            finally:
+                self._callers.discard(threading.get_ident())
+            return
         with self._turns:
             self._sort_out()
             encoding = self._begin_encoding()
@@ -196,6 +216,40 @@ class Engine:
         if other and not encoding:
             other.ended.wait()
 
+    def _step_ahead(self) -> None:
+        """`step`, with a batch in the encoder meanwhile.
+
+        It waits for the batch where there is a place for its utterances, unless another caller does and some run.
+        """
+        self._sort_out()
+        if self._error is None:
+            self._encode_ahead()
+        encoding, is_alone = self._encoding, len(self._callers) == 1
+        if encoding and not self._ready and (is_alone or not self._running) and self._has_place(encoding.chosen[0]):
+            with self._turns.lent():
+                encoding.ended.wait()
+            self._sort_out()
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        if self._ready or self._running:
+            self._decode(self._encode_ahead)
+
+    def _encode_ahead(self) -> None:
+        """Begin to encode a batch in the engine's thread, unless there is one under way or ready."""
+        if self._ready or not (encoding := self._begin_encoding(ahead=True)):
+            return
+        self._thread = self._thread or ThreadPoolExecutor(1, "encode")
+        self._thread.submit(self._encode_in_thread, encoding)
+
+    @torch.inference_mode()
+    def _encode_in_thread(self, encoding: _Encoding) -> None:
+        try:
+            self._encode(encoding)
+        except BaseException as error:
+            encoding.error = error
+            encoding.ended.set()
+
     @contextlib.contextmanager
     def between_steps(self) -> Iterator[None]:
         """Use the model beside the engine: on a GPU no step runs meanwhile, since a capture allows no other work."""
@@ -208,7 +262,7 @@ class Engine:
         if self._encoding and self._encoding.ended.is_set():
             ended, self._encoding = self._encoding, None
             if ended.encoded is None:
-                self._waiting += ended.chosen
+                self._error, self._waiting = ended.error, self._waiting + ended.chosen
             else:
                 self._make_ready(ended.encoded)
         self._turn = max(self._turn, min(self._open_turns(), default=0.0))
@@ -262,10 +316,12 @@ class Engine:
 
     # --- encode
 
-    def _begin_encoding(self) -> _Encoding | None:
-        """The first waiting utterance and those nearest in length, if there is room and the encoder is free."""
+    def _begin_encoding(self, ahead: bool = False) -> _Encoding | None:
+        """The first waiting utterance and those nearest in length, if the encoder is free, and unless `ahead` there
+        is room.
+        """
         waiting = [pending for pending in self._waiting if pending.is_open]
-        if not waiting or self._encoding or not self._may_encode(waiting[0]):
+        if not waiting or self._encoding or not (ahead or self._may_encode(waiting[0])):
             return None
         chosen = self._batch_of_like_length(waiting)
         self._waiting = [pending for pending in self._waiting if pending not in chosen]
@@ -315,10 +371,11 @@ class Engine:
 
     # --- decode
 
-    def _decode(self) -> None:
-        """Admit as there is room, make one pass of the language model, retire the finished."""
+    def _decode(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Admit as there is room, begin what is done `meanwhile`, make one pass, retire the finished."""
         try:
             self._admit()
+            meanwhile()
             began = time.perf_counter()
             if self._scheduler and self._scheduler.busy:
                 self._scheduler.step()
@@ -411,40 +468,3 @@ class Engine:
 
 def _in_turn(pending: Iterable[Pending]) -> list[Pending]:
     return sorted(pending, key=lambda one: one.order)
-
-
-class _Turns:
-    """A fair lock: a thread that takes it repeatedly lets others in between."""
-
-    def __init__(self) -> None:
-        self._next, self._work = threading.Lock(), threading.Lock()
-
-    @property
-    def wanted(self) -> bool:
-        """Whether a thread waits for it."""
-        return self._next.locked()
-
-    def take(self, wait: bool = True) -> bool:
-        """Whether it is taken; without `wait` only if free."""
-        if not wait:
-            return self._work.acquire(blocking=False)
-        with self._next:
-            return self._work.acquire()
-
-    def give(self) -> None:
-        self._work.release()
-
-    @contextlib.contextmanager
-    def lent(self) -> Iterator[None]:
-        """Let others take it meanwhile."""
-        self.give()
-        try:
-            yield
-        finally:
-            self.take()
-
-    def __enter__(self) -> None:
-        self.take()
-
-    def __exit__(self, *_: object) -> None:
-        self.give()
