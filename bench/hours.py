@@ -1,11 +1,11 @@
 """Peak memory for long recordings, and throughput of many short files in one call.
 
     python bench/hours.py memory --seconds 180 10800 --model FOLDER --decode ctc
-    python bench/hours.py files --clips 60
+    python bench/hours.py files --clips 60 --threads 1
 
 `memory` transcribes a recording of each length, the demo over and over, by a process of its own with a journal.
-`files` compares one call for all clips with one call for each, with the model kept loaded; the clips are cut from
-the demo at several lengths.
+`files` compares one call for all clips with one call for each, with the model kept loaded, round by round; the clips
+are cut from the demo at several lengths. One thread is what the commands give a small model.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from operator import truediv
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import soundfile
+import torch
 from report import save_results
 
 import lithophone
@@ -33,6 +37,8 @@ def main() -> None:
     parser.add_argument("what", choices=("memory", "files"))
     parser.add_argument("--seconds", type=float, nargs="+", default=[180.0, 10_800.0])
     parser.add_argument("--clips", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--model", default="lithophone-tiny")
     parser.add_argument("--decode")
     parser.add_argument("--out", type=Path)
@@ -58,25 +64,35 @@ def memory(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def files(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Seconds of one call for all clips, with and without a journal, and of one call for each."""
+    """Seconds of one call for all clips, with and without a journal, and of one call for each: wall and CPU time."""
     paths = clips(folder, args.clips)
     options: dict[str, Any] = {"decode": args.decode} if args.decode else {}
     transcriber = lithophone.load(args.model, device="cpu")
+    if args.threads:
+        torch.set_num_threads(args.threads)
     list(transcriber.transcribe_many(paths[:2], **options))
-    texts: dict[str, list[str]] = {}
-    wall_s: dict[str, float] = {}
+    texts: set[tuple[str, ...]] = set()
+    wall_s: dict[str, list[float]] = defaultdict(list)
+    cpu_s: dict[str, list[float]] = defaultdict(list)
 
     def timed(name: str, results: Any) -> None:
-        began = time.perf_counter()
-        texts[name] = [result.text for result in results]
-        wall_s[name] = round(time.perf_counter() - began, 2)
+        began, cpu = time.perf_counter(), time.process_time()
+        texts.add(tuple(result.text for result in results))
+        wall_s[name].append(round(time.perf_counter() - began, 2))
+        cpu_s[name].append(round(time.process_time() - cpu, 2))
 
-    with Journal(folder / "journal") as journal:
-        timed("one_call_with_journal", (r for _, r in transcriber.transcribe_many(paths, journal=journal, **options)))
-    timed("one_call", (result for _, result in transcriber.transcribe_many(paths, **options)))
-    timed("a_call_each", (transcriber.transcribe(path, **options) for path in paths))
-    same = len({tuple(some) for some in texts.values()}) == 1
-    return {"clips": len(paths), "wall_s": wall_s, "same_texts": same}
+    for i in range(args.rounds):
+        with Journal(folder / f"journal{i}") as journal:
+            kept = transcriber.transcribe_many(paths, journal=journal, **options)
+            timed("one_call_with_journal", (result for _, result in kept))
+        timed("one_call", (result for _, result in transcriber.transcribe_many(paths, **options)))
+        timed("a_call_each", (transcriber.transcribe(path, **options) for path in paths))
+    each_s = wall_s["a_call_each"]
+    ratio = {name: median(map(truediv, each_s, some)) for name, some in wall_s.items()}
+    return {
+        "clips": len(paths), "threads": torch.get_num_threads(), "wall_s": dict(wall_s), "cpu_s": dict(cpu_s),
+        "ratio": {name: round(value, 2) for name, value in ratio.items()}, "same_texts": len(texts) == 1,
+    }  # fmt: skip
 
 
 def decoder(args: argparse.Namespace) -> list[str]:

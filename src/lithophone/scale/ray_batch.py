@@ -9,6 +9,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -44,8 +45,9 @@ class RayWorkers:
     """`n` actors on a cluster; `workers` None: one for every GPU, or without any one for every machine."""
 
     def __init__(self, job: Job, compute: Compute, workers: int | None) -> None:
-        self._job, self._compute = job, compute
+        self._cpus = min(compute.cpus, _most_cpus())  # an actor that fits on no machine would never start
         self._gpus = gpus_of_a_process(compute.device)
+        self._job, self._compute = job, replace(compute, share=self._cpus)
         self.n = workers or _places(self._gpus)
 
     def outcomes(self, chunks: Sequence[Sequence[Recording]]) -> Iterator[Outcome]:
@@ -64,8 +66,13 @@ class RayWorkers:
             warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
             return given.flat_map(
                 TranscribingActor, fn_constructor_args=(self._job, self._compute), compute=pool,
-                num_cpus=self._compute.cpus, num_gpus=self._gpus, max_restarts=-1, max_task_retries=0,
+                num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=-1, max_task_retries=0,
             )  # fmt: skip
+
+
+def _most_cpus() -> int:
+    """Of a machine of the cluster."""
+    return max(1, *(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]))
 
 
 def _places(gpus: int) -> int:
