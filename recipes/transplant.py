@@ -10,7 +10,7 @@ a folder of its own in OUT; a run resumes in the phase where it was stopped:
     stem     the first block, on the output of Whisper's convolutions
     second   the second block, which replaces Whisper's absolute positions
     heads    the last block and both CTC heads, the rest frozen
-    decoder  all but the first two blocks, with CTC, distillation, and the text that Whisper's decoder reads in them
+    decoder  the whole encoder, with CTC, distillation, and the text that Whisper's decoder reads in it
     ctc      the whole encoder, with CTC and distillation
 
 Before them, statistics of Whisper's states on `--measured` windows are written to `OUT/statistics.safetensors`. A
@@ -72,6 +72,8 @@ BLOCK_WEIGHT = 0.3
 """Weight of a block's distance beside CTC."""
 DECODER_BLOCK_WEIGHT = 0.05
 """The same in `decoder`."""
+STEM_WEIGHT = 0.3
+"""Of the first block in `decoder`, which is the only one that is new."""
 LAST_FACTOR = 3.0
 """Factor of that weight for the last mapped block."""
 
@@ -106,9 +108,8 @@ def phases(args: argparse.Namespace, mapped: int, returned: Sequence[int]) -> li
     layers = [f"encoder.layers.{n}." for n in range(mapped)]
     stem = ("encoder.input_linear.", layers[0])
     heads = (f"encoder.layers.{mapped}.", "encoder.out.", "encoder.out_mid.", "bpe_head.")
-    read_by = (*layers[2:], *heads, "to_decoder.")
     decoder_weights = {name: CTC_FACTOR * weight for name, weight in CTC_WEIGHTS.items()} | TEXT_WEIGHTS
-    decoder_weights |= {f"block_{n}": DECODER_BLOCK_WEIGHT for n in returned}
+    decoder_weights |= {f"block_{n}": STEM_WEIGHT if n == 1 else DECODER_BLOCK_WEIGHT for n in returned}
     beside_ctc = {f"block_{n}": BLOCK_WEIGHT * (LAST_FACTOR if n == mapped else 1.0) for n in returned}
     first = decaying(args.stem_lr, args.stem_steps, 20)
     second = decaying(args.second_lr, args.second_steps, 20)
@@ -119,8 +120,8 @@ def phases(args: argparse.Namespace, mapped: int, returned: Sequence[int]) -> li
         Phase("stem", stem, Distillation.stem, {"block_1": 1.0}, first, Augment.none(), 0.98),
         Phase("second", (layers[1],), Distillation.second, {"block_2": 1.0}, second, Augment.none(), 0.95),
         Phase("heads", heads, Distillation.heads, CTC_WEIGHTS, new, Augment(), 0.97),
-        Phase("decoder", read_by, Distillation.decoder, decoder_weights, read, NO_MASKS, 0.98,
-              dict.fromkeys((*stem, *layers), args.decoder_factor), batch_norm=False),
+        Phase("decoder", ("",), Distillation.decoder, decoder_weights, read, NO_MASKS, 0.98,
+              dict.fromkeys(layers[1:], args.decoder_factor), batch_norm=False),
         Phase("ctc", ("",), Distillation.ctc, CTC_WEIGHTS | beside_ctc, ctc, Augment(), args.average_decay,
               dict.fromkeys((*stem, *layers), args.mapped_factor)),
     ]  # fmt: skip
