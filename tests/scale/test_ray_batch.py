@@ -100,7 +100,7 @@ def test_outputs_are_those_without_ray(model: Path, manifest: Path, alone: Path,
     with started(manifest, *options(model, out), "--ray", "--workers", 2) as process:
         _, errors = process.communicate(timeout=300)
     assert process.returncode == 1, errors
-    assert len(outputs(out)) == N + 1
+    assert len(outputs(out)) == N + 1, errors
     assert outputs(out) == outputs(alone)
     [failed] = map(json.loads, (out / FAILURES).read_text(encoding="utf-8").splitlines())
     assert (failed["id"], failed["attempts"]) == ("broken", 1)
@@ -112,12 +112,15 @@ def test_a_worker_that_is_killed_loses_nothing_and_doubles_nothing(
 ) -> None:
     out = tmp_path / "out"
 
-    def workers(parent: int) -> list[int]:
-        return [pid for pid in descendants(parent) if "TranscribingActor" in name_of(pid)]
+    def at_work(parent: int) -> list[int]:
+        """Actors that have a chunk, as Ray names their processes."""
+        return [pid for pid in descendants(parent) if "TranscribingActor)).submit" in name_of(pid)]
 
     with started(manifest, *options(model, out), "--ray", "--workers", 2) as process:
         wait_until(lambda: len(list(out.rglob("*.json"))) >= 5 or process.poll() is not None)
-        [victim, *_] = workers(process.pid)
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        wait_until(lambda: bool(at_work(process.pid)) or process.poll() is not None)
+        [victim, *_] = at_work(process.pid)
         os.kill(victim, signal.SIGKILL)
         _, errors = process.communicate(timeout=300)
     assert process.returncode == 1, errors
@@ -129,3 +132,19 @@ def test_a_worker_that_is_killed_loses_nothing_and_doubles_nothing(
         assert [one["text"] for one in segments] == [one["text"] for one in expected]
     reported = [line for line in errors.splitlines() if f" of {N + 1}: " in line]
     assert len(reported) == len({line.partition(": ")[2] for line in reported}) == N
+
+
+@pytest.mark.parametrize(
+    ("address", "message"), [("10.0.0.1:6379", "the Ray cluster at 10.0.0.1:6379 cannot be reached"), (None, "started")]
+)
+def test_a_cluster_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, address: str | None, message: str
+) -> None:
+    from lithophone.scale import connection
+
+    def refused(**_: object) -> None:
+        raise ConnectionError("no GCS")
+
+    monkeypatch.setattr(connection.ray, "init", refused)
+    with pytest.raises(connection.ClusterError, match=rf"{message}.*\(ConnectionError: no GCS\)"):
+        connection.connect(address, "test", 1)

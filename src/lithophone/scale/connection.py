@@ -6,6 +6,8 @@ import os
 
 import ray
 
+from lithophone.errors import LithophoneError
+
 STORE_BYTES = 200_000_000
 """Shared memory of a cluster that we start: pieces of bodies on their way."""
 
@@ -16,18 +18,26 @@ ENVIRONMENT = {
 """Settings of Ray, unless the user has set them."""
 
 
+class ClusterError(LithophoneError):
+    """Clusters that cannot be started or reached, or fail."""
+
+
 def connect(address: str | None, namespace: str, cpus: int) -> None:
-    """Connect to the cluster at `address`; None starts one with `cpus` on this machine."""
+    """Connect to the cluster at `address`; None starts one with `cpus` on this machine. Raises ClusterError."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if address is not None:
-        ray.init(address=address, namespace=namespace)
-    else:
-        ray.init(
-            address="local", namespace=namespace, include_dashboard=False, object_store_memory=STORE_BYTES,
-            num_cpus=cpus,
-            _node_ip_address="127.0.0.1",  # the cluster has no other machines
-        )  # fmt: skip
+    try:
+        if address is not None:
+            ray.init(address=address, namespace=namespace)
+        else:
+            ray.init(
+                address="local", namespace=namespace, include_dashboard=False, object_store_memory=STORE_BYTES,
+                num_cpus=cpus,
+                _node_ip_address="127.0.0.1",  # the cluster has no other machines
+            )  # fmt: skip
+    except Exception as error:  # Ray raises many kinds
+        what = "Ray cannot be started here" if address is None else f"the Ray cluster at {address} cannot be reached"
+        raise ClusterError(f"{what} ({type(error).__name__}: {error}); `ray status` shows clusters that run") from error
 
 
 def gpus_of_a_process(device: str | None) -> int:

@@ -14,12 +14,13 @@ from typing import Any
 
 import ray
 import ray.data
+import ray.exceptions
 
 from lithophone.batch.job import Job
 from lithophone.batch.recording import Recording, decoded, encoded
 from lithophone.batch.worker import Outcome, Worker
 from lithophone.scale.compute import Compute
-from lithophone.scale.connection import connect, gpus_of_a_process
+from lithophone.scale.connection import ClusterError, connect, gpus_of_a_process
 
 NAMESPACE = "lithophone-batch"
 
@@ -54,8 +55,11 @@ class RayWorkers:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.max_errored_blocks = -1  # a chunk whose actor ended has no outcomes
-        for row in self._mapped([{"chunk": encoded(list(chunk))} for chunk in chunks]).iter_rows():
-            yield Outcome.from_json(row["outcome"])
+        try:
+            for row in self._mapped([{"chunk": encoded(list(chunk))} for chunk in chunks]).iter_rows():
+                yield Outcome.from_json(row["outcome"])
+        except ray.exceptions.RayError as error:
+            raise ClusterError(f"Ray failed, run the command again for what is missing ({error})") from error
 
     def _mapped(self, rows: list[dict[str, str]]) -> Any:
         """The outcomes of rows, each of which is a block and a task."""
