@@ -18,6 +18,7 @@ import soundfile
 
 from lithophone.audio.reader import RATE_HZ, Samples, load_audio
 from lithophone.data.manifest import Entry
+from lithophone.errors import LithophoneError
 from lithophone.metrics.alignment import Op, align
 from lithophone.metrics.counts import ErrorCounts, count_errors
 from lithophone.metrics.normalize import basic
@@ -70,8 +71,8 @@ def compared(
     }
 
 
-def _result(found: Any) -> Transcript:
-    if isinstance(found, Exception):
+def _result(found: Transcript | LithophoneError) -> Transcript:
+    if isinstance(found, LithophoneError):
         raise found
     return found
 
