@@ -7,7 +7,7 @@ clip whose seams, the middles of the silences around it, enclose the word's midd
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -66,9 +66,13 @@ def compared(
         "clips": len(clips),
         "speech_s": round(sum(clip.duration_s for clip in clips), 1),
         "duration_s": round(len(samples) / RATE_HZ, 1),
-        "warnings": dict(Counter(warning.code for warning in recording.warnings)),
+        "warnings": {"alone": warnings(alone), "joined": warnings([recording])},
         **differences(clips, alone, recording.words),
     }
+
+
+def warnings(transcripts: Iterable[Transcript]) -> dict[str, int]:
+    return dict(Counter(warning.code for one in transcripts for warning in one.warnings))
 
 
 def _result(found: Transcript | LithophoneError) -> Transcript:
