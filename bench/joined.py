@@ -126,6 +126,7 @@ def differences(clips: Sequence[Clip], alone: Sequence[Transcript], words: Seque
     }
     return {
         "word_ends": ends_of_same_words(clips, alone, joined),
+        "clip_edges": edges([one.words for one in alone], joined),
         measure_name(lang).lower(): {name: round(100 * rate, 2) for name, rate in rates.items()},
         "words": {
             "alone": sum(len(one.words) for one in alone),
@@ -187,6 +188,27 @@ def ends_of_same_words(
         "bias_ms": round(float(differences_ms.mean()), 1),
         "above_100_ms": int((absolute_ms > LIMIT_MS).sum()),
         "largest": {"clip": clip.entry.id, "word": one.text, "end_s": round(one.end_s, 2)},
+    }
+
+
+def edges(alone: Iterable[Sequence[Word]], joined: Iterable[Sequence[Word]]) -> dict[str, float]:
+    """Absolute differences, in milliseconds, of the start of each clip's first word and the end of its last.
+
+    They are large where words are lost or invented at the ends of a clip, whatever the words are.
+    """
+    found = [
+        1000 * abs(difference_s)
+        for before, after in zip(alone, joined, strict=True)
+        if before and after
+        for difference_s in (after[0].start_s - before[0].start_s, after[-1].end_s - before[-1].end_s)
+    ]
+    if not found:
+        return {"compared": 0}
+    return {
+        "compared": len(found),
+        "mean_ms": round(float(np.mean(found)), 1),
+        "largest_ms": round(max(found), 1),
+        "above_100_ms": sum(difference_ms > LIMIT_MS for difference_ms in found),
     }
 
 
