@@ -178,11 +178,11 @@ class TestJournals:
     def test_outputs_that_could_not_be_written_come_from_the_journal(
         self, model: Path, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def full(*_: object) -> bool:
+        def full(*_: object) -> None:
             raise OSError(28, os.strerror(28))
 
         with monkeypatch.context() as patch:
-            patch.setattr("lithophone.cli.output.write_changed", full)
+            patch.setattr("lithophone.cli.output.write_outputs", full)
             failed = call(*command(model, tmp_path / "out", talk))
         assert failed.exit_code == 1
         assert "No space left on device" in failed.stderr

@@ -160,7 +160,7 @@ class Engine:
         self._callers: set[int] = set()
         """Threads in `step`."""
         self._error: BaseException | None = None
-        """Of the thread, until a step raises it."""
+        """Of the thread, until a step raises it: once all that was encoded before is decoded."""
 
     @property
     def busy(self) -> bool:
@@ -222,22 +222,21 @@ class Engine:
         It waits for the batch where there is a place for its utterances, unless another caller does and some run.
         """
         self._sort_out()
-        if self._error is None:
-            self._encode_ahead()
+        self._encode_ahead()
         encoding, is_alone = self._encoding, len(self._callers) == 1
         if encoding and not self._ready and (is_alone or not self._running) and self._has_place(encoding.chosen[0]):
             with self._turns.lent():
                 encoding.ended.wait()
             self._sort_out()
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
         if self._ready or self._running:
             self._decode(self._encode_ahead)
+        elif self._error is not None:
+            error, self._error = self._error, None
+            raise error
 
     def _encode_ahead(self) -> None:
-        """Begin to encode a batch in the engine's thread, unless there is one under way or ready."""
-        if self._ready or not (encoding := self._begin_encoding(ahead=True)):
+        """Begin to encode a batch in the engine's thread, unless there is one under way or ready, or one has failed."""
+        if self._ready or self._error is not None or not (encoding := self._begin_encoding(ahead=True)):
             return
         self._thread = self._thread or ThreadPoolExecutor(1, "encode")
         self._thread.submit(self._encode_in_thread, encoding)
