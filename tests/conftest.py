@@ -17,7 +17,7 @@ from lithophone.model.int8_kernels import Plain
 from lithophone.model.quantize import products_are_exact
 from lithophone.pipeline.transcriber import Transcriber
 from tests.detectors import by_loudness
-from tests.tiny_checkpoint import tiny_checkpoint
+from tests.tiny_checkpoint import spelling_checkpoint, tiny_checkpoint
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -67,6 +67,14 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model as a folder."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_checkpoint(tiny_checkpoint(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spelling_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model with the family's characters, as a folder."""
+    folder = tmp_path_factory.mktemp("models") / "spelling"
+    save_checkpoint(spelling_checkpoint(), folder)
     return folder
 
 

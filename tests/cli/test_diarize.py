@@ -10,25 +10,16 @@ import pytest
 import soundfile
 from typer.testing import CliRunner, Result
 
-from lithophone.checkpoint import save_checkpoint
 from lithophone.cli.main import app
 from lithophone.diarization.diarizer import EmbeddingDiarizer
 from tests.detectors import by_loudness
 from tests.diarization.test_diarizer import by_pitch
 from tests.sounds import silence, tone
-from tests.tiny_checkpoint import spelling_checkpoint
 
 RATE_HZ = 16_000
 RTTM = "SPEAKER talk 1 0.0 4.8 <NA> <NA> Ann <NA> <NA>\nSPEAKER talk 1 5.5 5.0 <NA> <NA> Bob <NA> <NA>\n"
 
 pytestmark = pytest.mark.usefixtures("tones_are_speech")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "spelling"
-    save_checkpoint(spelling_checkpoint(), folder)
-    return folder
 
 
 @pytest.fixture
@@ -45,10 +36,10 @@ def call(model: Path, *arguments: object) -> Result:
     return CliRunner().invoke(app, ["transcribe", *map(str, (*arguments, *options))])
 
 
-def test_speakers_of_an_rttm_are_in_every_file(model: Path, talk: Path, tmp_path: Path) -> None:
+def test_speakers_of_an_rttm_are_in_every_file(spelling_folder: Path, talk: Path, tmp_path: Path) -> None:
     rttm, out = tmp_path / "who.rttm", tmp_path / "out"
     rttm.write_text(RTTM)
-    result = call(model, talk, "--rttm", rttm, "-f", "all", "-o", out)
+    result = call(spelling_folder, talk, "--rttm", rttm, "-f", "all", "-o", out)
     assert result.exit_code == 0, result.output
     files = {path.suffix[1:]: path.read_bytes() for path in out.iterdir() if not path.name.startswith(".")}
     assert len(files) == 10
@@ -61,14 +52,16 @@ def test_speakers_of_an_rttm_are_in_every_file(model: Path, talk: Path, tmp_path
     assert segments[0]["end"] < 5.0 < segments[1]["start"]
 
 
-def test_speakers_are_found_by_voice(model: Path, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speakers_are_found_by_voice(
+    spelling_folder: Path, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     diarizer = EmbeddingDiarizer(by_pitch, by_loudness())
     monkeypatch.setattr("lithophone.pipeline.transcriber.default_diarizer", lambda: diarizer)
-    result = call(model, talk, "--diarize", "--speakers", 2, "-f", "rttm")
+    result = call(spelling_folder, talk, "--diarize", "--speakers", 2, "-f", "rttm")
     assert result.exit_code == 0, result.output
     turns = [line.split() for line in result.stdout.splitlines()]
     assert [(turn[1], turn[7]) for turn in turns] == [("talk", "1"), ("talk", "2")]
-    lines = call(model, talk, "--diarize").stdout.splitlines()
+    lines = call(spelling_folder, talk, "--diarize").stdout.splitlines()
     assert [line.split("]")[1].strip() for line in lines] == ["[1", "[2"]
 
 
@@ -84,40 +77,40 @@ def test_speakers_are_found_by_voice(model: Path, talk: Path, tmp_path: Path, mo
     ],
 )
 def test_bad_options_are_said_at_once(
-    model: Path, talk: Path, options: tuple[object, ...], status: int, error: str
+    spelling_folder: Path, talk: Path, options: tuple[object, ...], status: int, error: str
 ) -> None:
-    result = call(model, talk, *options)
+    result = call(spelling_folder, talk, *options)
     assert result.exit_code == status, result.output
     assert error in " ".join(result.stderr.split())
     assert not result.stdout
 
 
-def test_an_rttm_of_another_recording_is_refused(model: Path, talk: Path, tmp_path: Path) -> None:
+def test_an_rttm_of_another_recording_is_refused(spelling_folder: Path, talk: Path, tmp_path: Path) -> None:
     rttm = tmp_path / "who.rttm"
     rttm.write_text(RTTM.replace("talk", "lecture"))
-    result = call(model, talk, "--rttm", rttm)
+    result = call(spelling_folder, talk, "--rttm", rttm)
     assert result.exit_code == 1
     assert "has no recording 'talk': it has lecture" in " ".join(result.stderr.split())
 
 
-def test_turns_behind_the_end_are_a_warning(model: Path, talk: Path, tmp_path: Path) -> None:
+def test_turns_behind_the_end_are_a_warning(spelling_folder: Path, talk: Path, tmp_path: Path) -> None:
     rttm = tmp_path / "who.rttm"
     rttm.write_text(RTTM.replace("5.5 5.0", "5.5 500.0"))
-    result = call(model, talk, "--rttm", rttm, "-f", "json")
+    result = call(spelling_folder, talk, "--rttm", rttm, "-f", "json")
     assert result.exit_code == 0
     assert "has a turn of Bob from 5.5 to 505.5 s, and the recording ends at 10.6 s" in " ".join(result.stderr.split())
     assert [warning["code"] for warning in json.loads(result.stdout)["warnings"]].count("speakers") == 1
 
 
-def test_a_resumed_run_needs_the_same_rttm(model: Path, talk: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_needs_the_same_rttm(spelling_folder: Path, talk: Path, tmp_path: Path) -> None:
     rttm, out = tmp_path / "who.rttm", tmp_path / "out"
     rttm.write_text(RTTM)
-    assert call(model, talk, "--rttm", rttm, "-f", "rttm", "-o", out).exit_code == 0
+    assert call(spelling_folder, talk, "--rttm", rttm, "-f", "rttm", "-o", out).exit_code == 0
     before = (out / "talk.rttm").read_text()
     (out / "talk.rttm").unlink()
-    assert call(model, talk, "--rttm", rttm, "-f", "rttm", "-o", out, "--resume").exit_code == 0
+    assert call(spelling_folder, talk, "--rttm", rttm, "-f", "rttm", "-o", out, "--resume").exit_code == 0
     assert (out / "talk.rttm").read_text() == before
     rttm.write_text(RTTM.replace("Bob", "Rob"))
-    result = call(model, talk, "--rttm", rttm, "-f", "rttm", "-o", out, "--resume")
+    result = call(spelling_folder, talk, "--rttm", rttm, "-f", "rttm", "-o", out, "--resume")
     assert result.exit_code != 0
     assert "diarizer is" in result.stderr

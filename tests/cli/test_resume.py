@@ -29,13 +29,6 @@ OPTIONS = ("--decode", "greedy", "--max-new-tokens", 6, "--word-timestamps", "--
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "spelling"
-    save_checkpoint(spelling_checkpoint(), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def talks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with recordings of speech of several lengths."""
     folder = tmp_path_factory.mktemp("talks")
@@ -77,21 +70,21 @@ def has_groups(journal: Path, n: int) -> Iterator[bool]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_a_run_that_was_killed_is_resumed_with_the_same_bytes(
-    model: Path, talks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spelling_folder: Path, talks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert call(*command(model, tmp_path / "whole", talks)).exit_code == 0
+    assert call(*command(spelling_folder, tmp_path / "whole", talks)).exit_code == 0
     out = tmp_path / "out"
-    assert killed_when(command(model, out, talks, "--threads", 1), has_groups(out / JOURNAL, 2))
+    assert killed_when(command(spelling_folder, out, talks, "--threads", 1), has_groups(out / JOURNAL, 2))
     kept = (out / JOURNAL).read_bytes()
     assert 0 < kept.count(b'\n{"done"') < 12
-    done = call(*command(model, out, talks, "--resume"))
+    done = call(*command(spelling_folder, out, talks, "--resume"))
     assert done.exit_code == 0, done.output
     assert outputs(out) == outputs(tmp_path / "whole")
     assert (out / JOURNAL).read_bytes().startswith(kept[: kept.rindex(b'{"group"')])
     assert "finished before" in done.stderr
 
     monkeypatch.setattr(GraniteSpeech, "encode", None)
-    again = call(*command(model, out, talks, "--resume"))
+    again = call(*command(spelling_folder, out, talks, "--resume"))
     assert again.exit_code == 0, again.output
     assert "0 recordings, 0.0 s of audio" in again.stderr
     assert "12 finished before" in again.stderr
@@ -130,15 +123,20 @@ def talk(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("tones_are_speech")
 class TestJournals:
-    def test_another_model_option_or_file_is_refused_by_name(self, model: Path, talk: Path, tmp_path: Path) -> None:
+    def test_another_model_option_or_file_is_refused_by_name(
+        self, spelling_folder: Path, talk: Path, tmp_path: Path
+    ) -> None:
         out = tmp_path / "out"
-        assert call(*command(model, out, talk)).exit_code == 0
+        assert call(*command(spelling_folder, out, talk)).exit_code == 0
         before = outputs(out)
         other = tmp_path / "other"
         save_checkpoint(spelling_checkpoint(), other)
         (other / "generation_config.json").write_text(json.dumps({"min_confidence": 0.5}))
         for arguments, words in (
-            (command(model, out, talk, "--resume", "--language", "fr"), "language is 'fr', in the journal None"),
+            (
+                command(spelling_folder, out, talk, "--resume", "--language", "fr"),
+                "language is 'fr', in the journal None",
+            ),
             (command(other, out, talk, "--resume"), "model is 'other', in the journal 'spelling'"),
         ):
             refused = call(*arguments)
@@ -147,13 +145,15 @@ class TestJournals:
         again = talk.with_name("again.wav")
         again.write_bytes(talk.read_bytes())
         soundfile.write(talk, tone(2.0), 16_000)
-        changed = call(*command(model, out, talk, again, "--resume"))
+        changed = call(*command(spelling_folder, out, talk, again, "--resume"))
         assert changed.exit_code == 1
         assert "talk.wav is another file than the one in" in changed.stderr
         assert "size is 64044, in the journal 32044" in changed.stderr
         assert outputs(out) == {**before, "again.json": before["talk.json"]}
 
-    def test_a_full_disk_is_told_and_what_is_done_is_kept(self, model: Path, talk: Path, tmp_path: Path) -> None:
+    def test_a_full_disk_is_told_and_what_is_done_is_kept(
+        self, spelling_folder: Path, talk: Path, tmp_path: Path
+    ) -> None:
         resource = pytest.importorskip("resource")
         files = [talk.with_name(f"{i:02d}.wav") for i in range(14)]
         for file in files:
@@ -162,7 +162,7 @@ class TestJournals:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, limits[1]))
         try:
-            full = call(*command(model, out, *files))
+            full = call(*command(spelling_folder, out, *files))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert full.exit_code == 1
@@ -170,73 +170,75 @@ class TestJournals:
         assert "then resume" in full.stderr
         with Journal(out / JOURNAL) as journal:
             assert 0 < journal.n_done < 14
-        done = call(*command(model, out, *files, "--resume"))
+        done = call(*command(spelling_folder, out, *files, "--resume"))
         assert done.exit_code == 0, done.output
-        assert call(*command(model, tmp_path / "whole", *files)).exit_code == 0
+        assert call(*command(spelling_folder, tmp_path / "whole", *files)).exit_code == 0
         assert outputs(out) == outputs(tmp_path / "whole")
 
     def test_outputs_that_could_not_be_written_come_from_the_journal(
-        self, model: Path, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, spelling_folder: Path, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def full(*_: object) -> None:
             raise OSError(28, os.strerror(28))
 
         with monkeypatch.context() as patch:
             patch.setattr("lithophone.cli.output.write_outputs", full)
-            failed = call(*command(model, tmp_path / "out", talk))
+            failed = call(*command(spelling_folder, tmp_path / "out", talk))
         assert failed.exit_code == 1
         assert "No space left on device" in failed.stderr
         assert "add --resume" in failed.stderr
         monkeypatch.setattr(GraniteSpeech, "encode", None)
-        done = call(*command(model, tmp_path / "out", talk, "--resume"))
+        done = call(*command(spelling_folder, tmp_path / "out", talk, "--resume"))
         assert done.exit_code == 0, done.output
         assert list(outputs(tmp_path / "out")) == ["talk.json"]
 
     def test_other_formats_come_from_the_journal(
-        self, model: Path, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, spelling_folder: Path, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        assert call(*command(model, tmp_path / "out", talk)).exit_code == 0
+        assert call(*command(spelling_folder, tmp_path / "out", talk)).exit_code == 0
         monkeypatch.setattr(GraniteSpeech, "encode", None)
-        done = call(*command(model, tmp_path / "out", talk, "--resume", "-f", "srt"))
+        done = call(*command(spelling_folder, tmp_path / "out", talk, "--resume", "-f", "srt"))
         assert done.exit_code == 0, done.output
         assert set(outputs(tmp_path / "out")) == {"talk.json", "talk.srt"}
 
     def test_a_run_without_resume_starts_over_and_keeps_the_journal_before(
-        self, model: Path, talk: Path, tmp_path: Path
+        self, spelling_folder: Path, talk: Path, tmp_path: Path
     ) -> None:
         out = tmp_path / "out"
-        assert call(*command(model, out, talk)).exit_code == 0
+        assert call(*command(spelling_folder, out, talk)).exit_code == 0
         first = (out / JOURNAL).read_bytes()
-        done = call(*command(model, out, talk, "--language", "fr"))
+        done = call(*command(spelling_folder, out, talk, "--language", "fr"))
         assert done.exit_code == 0, done.output
         assert (out / FORMER).read_bytes() == first
         lines = (out / JOURNAL).read_bytes().splitlines(keepends=True)
         (out / JOURNAL).write_bytes(b"".join(line for line in lines if b'"done"' not in line).replace(b":3}", b":2}"))
-        assert "--resume would continue it" in call(*command(model, out, talk)).stderr
+        assert "--resume would continue it" in call(*command(spelling_folder, out, talk)).stderr
 
-    def test_a_run_beside_another_has_no_journal(self, model: Path, talk: Path, tmp_path: Path) -> None:
+    def test_a_run_beside_another_has_no_journal(self, spelling_folder: Path, talk: Path, tmp_path: Path) -> None:
         pytest.importorskip("fcntl")
         with Journal(tmp_path / "out" / JOURNAL):
-            beside = call(*command(model, tmp_path / "out", talk))
+            beside = call(*command(spelling_folder, tmp_path / "out", talk))
             assert beside.exit_code == 0, beside.output
             assert "this one cannot be resumed" in beside.stderr
-            refused = call(*command(model, tmp_path / "out", talk, "--resume"))
+            refused = call(*command(spelling_folder, tmp_path / "out", talk, "--resume"))
         assert refused.exit_code == 1
         assert "in use by another process" in refused.stderr
 
     def test_split_channels_are_resumed(
-        self, model: Path, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, spelling_folder: Path, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         soundfile.write(talk, [[a, b] for a, b in zip(tone(1.0), tone(1.0, frequency_hz=700), strict=True)], 16_000)
-        arguments = command(model, tmp_path / "out", talk, "--channels", "split")
+        arguments = command(spelling_folder, tmp_path / "out", talk, "--channels", "split")
         assert call(*arguments).exit_code == 0
         before = outputs(tmp_path / "out")
         monkeypatch.setattr(GraniteSpeech, "encode", None)
         assert call(*arguments, "--resume").exit_code == 0
         assert outputs(tmp_path / "out") == before
 
-    def test_a_list_names_recordings(self, model: Path, talk: Path, tmp_path: Path) -> None:
-        done = CliRunner().invoke(app, command(model, tmp_path / "out", "--from-list", "-"), input=f"{talk}\n")
+    def test_a_list_names_recordings(self, spelling_folder: Path, talk: Path, tmp_path: Path) -> None:
+        done = CliRunner().invoke(
+            app, command(spelling_folder, tmp_path / "out", "--from-list", "-"), input=f"{talk}\n"
+        )
         assert done.exit_code == 0, done.output
         assert list(outputs(tmp_path / "out")) == ["talk.json"]
         assert "talk.wav: 1.0 s of audio in " in done.stderr

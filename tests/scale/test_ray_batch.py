@@ -18,11 +18,9 @@ import pytest
 import soundfile
 
 from lithophone.batch.run import CHUNK, FAILURES
-from lithophone.checkpoint import save_checkpoint
 from tests.batch.outputs import outputs
 from tests.conftest import DEMO
 from tests.scale.processes import descendants, name_of, wait_until
-from tests.tiny_checkpoint import spelling_checkpoint
 
 pytestmark = [
     pytest.mark.full,
@@ -33,13 +31,6 @@ pytestmark = [
 ]
 
 N = 5 * CHUNK // 2
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "spelling"
-    save_checkpoint(spelling_checkpoint(), folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -82,22 +73,34 @@ def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
 
 
 def options(model: Path, out: Path) -> tuple[object, ...]:
-    return "-o", out, "-f", "json", "--model", model, "--decode", "greedy", "--max-new-tokens", 6, "--word-timestamps"
+    return (
+        "-o",
+        out,
+        "-f",
+        "json",
+        "--model",
+        model,
+        "--decode",
+        "greedy",
+        "--max-new-tokens",
+        6,
+        "--word-timestamps",
+    )
 
 
 @pytest.fixture(scope="module")
-def alone(model: Path, manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(spelling_folder: Path, manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Outputs of one process without Ray."""
     out = tmp_path_factory.mktemp("alone")
-    with started(manifest, *options(model, out)) as process:
+    with started(manifest, *options(spelling_folder, out)) as process:
         _, errors = process.communicate(timeout=300)
     assert process.returncode == 1, errors
     return out
 
 
-def test_outputs_are_those_without_ray(model: Path, manifest: Path, alone: Path, tmp_path: Path) -> None:
+def test_outputs_are_those_without_ray(spelling_folder: Path, manifest: Path, alone: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with started(manifest, *options(model, out), "--ray", "--workers", 2) as process:
+    with started(manifest, *options(spelling_folder, out), "--ray", "--workers", 2) as process:
         _, errors = process.communicate(timeout=300)
     assert process.returncode == 1, errors
     assert len(outputs(out)) == N + 1, errors
@@ -108,7 +111,7 @@ def test_outputs_are_those_without_ray(model: Path, manifest: Path, alone: Path,
 
 
 def test_a_worker_that_is_killed_loses_nothing_and_doubles_nothing(
-    model: Path, manifest: Path, alone: Path, tmp_path: Path
+    spelling_folder: Path, manifest: Path, alone: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
 
@@ -116,7 +119,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_doubles_nothing(
         """Actors that have a chunk, as Ray names their processes."""
         return [pid for pid in descendants(parent) if "TranscribingActor)).submit" in name_of(pid)]
 
-    with started(manifest, *options(model, out), "--ray", "--workers", 2) as process:
+    with started(manifest, *options(spelling_folder, out), "--ray", "--workers", 2) as process:
         wait_until(lambda: len(list(out.rglob("*.json"))) >= 5 or process.poll() is not None)
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         wait_until(lambda: bool(at_work(process.pid)) or process.poll() is not None)

@@ -156,6 +156,7 @@ class Engine:
         self._ready: list[_Encoded] = []
         self._running: list[_Running] = []
         self._scheduler: Scheduler | None = None
+        self._counting = threading.Lock()
         self._thread: ThreadPoolExecutor | None = None
         self._callers: set[int] = set()
         """Threads in `step`."""
@@ -309,7 +310,8 @@ class Engine:
     def _count(self, pending: Sequence[Pending], began: float) -> None:
         """Share the time since `began` among utterances by their length."""
         seconds, total = time.perf_counter() - began, sum(one.size for one in pending)
-        self.compute_s += seconds
+        with self._counting:
+            self.compute_s += seconds
         for one in pending:
             one.compute_s += seconds * one.size / total
 
