@@ -19,7 +19,6 @@ from typer.testing import CliRunner, Result
 
 from lithophone.cli.main import app
 from lithophone.cli.progress import progress_text
-from lithophone.cli.tally import summary
 from lithophone.formats import FILE_FORMATS, vtt_time
 from lithophone.model.speech import GraniteSpeech
 from lithophone.text.tokenizer import Tokenizer
@@ -334,10 +333,9 @@ def test_clock(time_s: float, text: str) -> None:
     assert vtt_time(time_s) == text
 
 
-def test_progress_and_summary_tell_audio_speed_and_time_left() -> None:
+def test_progress_tells_audio_speed_and_time_left() -> None:
     assert progress_text(30.0, 60.0, 12.0) == "00:30.0 of 01:00.0, RTFx 12.0, 2 s left"
     assert progress_text(0.0, 60.0, 0.0).endswith("waiting")
-    assert summary(10.0, 2.0, 0.5) == "10.0 s of audio in 2.0 s: RTFx 5.0 (model loaded in 0.5 s)"
 
 
 def test_a_recording_that_failed_has_no_speed(tmp_path: Path, tiny_folder: Path) -> None:

@@ -108,7 +108,7 @@ def test_run_again_does_what_is_missing(tiny_folder: Path, talks: Path, tmp_path
     before = outputs(tmp_path / "out")
     (tmp_path / "out" / "sub" / "1.txt").unlink()
     again = batch(tiny_folder, tmp_path / "out", talks, options=OPTIONS[:-1])
-    assert "1 recordings, 2.0 s of audio" in again.stderr
+    assert "1 recording, 2.0 s of audio" in again.stderr
     assert "5 finished before" in again.stderr
     assert outputs(tmp_path / "out") == before
     # The list of failures is a manifest.

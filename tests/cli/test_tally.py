@@ -141,10 +141,15 @@ def test_the_total_names_what_was_finished_before_and_what_failed() -> None:
     tally = Tally([], lambda: 0.0, iter([0.0, 2.0, 2.0]).__next__)
     for known in (True, False, False):
         tally.recording(RecordingDone("a", Transcript((), 10.0), is_known=known))
-    line = total_line(tally, 0.5, 3)
+    line = total_line(tally.n_new, tally.audio_s, tally.elapsed_s, 0.5, known=tally.n_known, failed=3)
     assert line == (
         "2 recordings, 20.0 s of audio in 2.0 s: RTFx 10.0 (model loaded in 0.5 s); 1 finished before; 3 failed"
     )
+
+
+def test_a_run_without_anything_new_has_no_speed() -> None:
+    assert total_line(0, 0.0, 0.0, 0.0, known=5) == "0 recordings; 5 finished before"
+    assert total_line(1, 3.0, 2.0, 1.0) == "3.0 s of audio in 2.0 s: RTFx 1.5 (model loaded in 1.0 s)"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from lithophone.cli import terminal
 from lithophone.cli.options import takes
 from lithophone.cli.output import check_cues, check_outputs, chosen_formats, with_word_times
 from lithophone.cli.sources import STDIN, SUFFIXES, InputFile, find_inputs
-from lithophone.cli.tally import summary
+from lithophone.cli.tally import total_line
 from lithophone.cli.transcribe import ModelChoice, load_model, named_inputs
 from lithophone.errors import FetchError, OptionError
 from lithophone.formats import FILE_FORMATS, CueOptions
@@ -27,7 +27,7 @@ from lithophone.pipeline.options import TranscribeOptions
 if TYPE_CHECKING:
     from lithophone.batch.job import Job
     from lithophone.batch.recording import Recording
-    from lithophone.batch.run import Batch, Summary, Workers
+    from lithophone.batch.run import Batch, Workers
     from lithophone.batch.worker import Outcome
 
 RETRIES = 2
@@ -208,12 +208,8 @@ def run(batch: Batch, start: Callable[[], Workers], quiet: bool) -> int:
 
     found = batch.run(started)
     if not quiet:
-        terminal.say(total_line(found, time.perf_counter() - began, load_s))
+        elapsed_s = time.perf_counter() - began - load_s
+        terminal.say(total_line(found.n_done, found.audio_s, elapsed_s, load_s, known=found.n_known))
     if found.failed:
         terminal.say(f"{len(found.failed):,} failures are listed in {batch.job.folder / FAILURES}")
     return len(found.failed)
-
-
-def total_line(found: Summary, elapsed_s: float, load_s: float) -> str:
-    known = f"; {found.n_known:,} finished before" if found.n_known else ""
-    return f"{found.n_done:,} recordings, {summary(found.audio_s, elapsed_s - load_s, load_s)}{known}"

@@ -85,16 +85,16 @@ def recording_line(label: str, event: RecordingDone) -> str:
     return f"{label}: {duration_s:.1f} s of audio{speed}, {n} warning{'s' * (n != 1)}"
 
 
-def total_line(tally: Tally, load_s: float, failed: int) -> str:
-    """Recordings, audio, time and speed of a run."""
-    more = [f"{n:,} {what}" for n, what in ((tally.n_known, "finished before"), (failed, "failed")) if n]
-    many = f"{tally.n_new:,} recordings, " if tally.n_new != 1 or more else ""
-    return "; ".join([many + summary(tally.audio_s, tally.elapsed_s, load_s), *more])
-
-
-def summary(audio_s: float, elapsed_s: float, load_s: float) -> str:
-    speed = audio_s / max(elapsed_s, 1e-9)
-    return f"{audio_s:.1f} s of audio in {elapsed_s:.1f} s: RTFx {speed:.1f} (model loaded in {load_s:.1f} s)"
+def total_line(n: int, audio_s: float, elapsed_s: float, load_s: float, *, known: int = 0, failed: int = 0) -> str:
+    """Recordings, audio, time and speed of a run, without time and speed where nothing was transcribed."""
+    more = [f"{count:,} {what}" for count, what in ((known, "finished before"), (failed, "failed")) if count]
+    parts = [f"{n:,} recording{'s' * (n != 1)}"] if n != 1 or more else []
+    if n:
+        speed = audio_s / max(elapsed_s, 1e-9)
+        parts.append(
+            f"{audio_s:.1f} s of audio in {elapsed_s:.1f} s: RTFx {speed:.1f} (model loaded in {load_s:.1f} s)"
+        )
+    return "; ".join([", ".join(parts), *more])
 
 
 def time_text(seconds: float) -> str:

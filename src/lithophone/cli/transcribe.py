@@ -202,7 +202,9 @@ def run(
                 tally.recording(event)
                 delivery.recording(file, event)
     if not quiet and (tally.n_new or tally.n_known):
-        terminal.say(total_line(tally, load_s, delivery.failed))
+        terminal.say(
+            total_line(tally.n_new, tally.audio_s, tally.elapsed_s, load_s, known=tally.n_known, failed=delivery.failed)
+        )
 
 
 def _events(
