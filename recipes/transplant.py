@@ -11,7 +11,7 @@ a folder of its own in OUT; a run resumes in the phase where it was stopped:
     second   the second block, which replaces Whisper's absolute positions
     heads    the last block and both CTC heads, the rest frozen
     decoder  the whole encoder, with CTC, distillation, and the text that Whisper's decoder reads in it
-    ctc      the whole encoder, with CTC and distillation
+    ctc      the same with SpecAugment, and batch normalisation that is trained
 
 Before them, statistics of Whisper's states on `--measured` windows are written to `OUT/statistics.safetensors`. A
 distillation loss of 1 is that of the mean as a constant prediction. The learning rate of `ctc` is constant up to the
@@ -66,16 +66,10 @@ NO_MASKS = Augment(room_p=0.15, noise_p=0.3, microphone_p=0.3, babble_p=0.04, co
 
 TEXT_WEIGHTS = {"text": 0.3, "teacher_text": 0.7}
 """In `decoder`: the transcript, and the teacher's next-token probabilities."""
-CTC_FACTOR = 0.5
-"""Of the weights of CTC in `decoder`."""
-BLOCK_WEIGHT = 0.3
-"""Weight of a block's distance beside CTC."""
-DECODER_BLOCK_WEIGHT = 0.05
-"""The same in `decoder`."""
+BLOCK_WEIGHT = 0.05
+"""Of a block's distance, where the whole encoder is trained."""
 STEM_WEIGHT = 0.3
-"""Of the first block in `decoder`, which is the only one that is new."""
-LAST_FACTOR = 3.0
-"""Factor of that weight for the last mapped block."""
+"""The same for the first block, the only one among them that is new."""
 
 DEV_WINDOWS = 6
 
@@ -104,13 +98,11 @@ class Phase:
 
 
 def phases(args: argparse.Namespace, mapped: int, returned: Sequence[int]) -> list[Phase]:
-    """All phases in order. Blocks 1 to `mapped` have targets; those of `returned` keep them in `ctc`."""
+    """All phases in order. Blocks 1 to `mapped` have targets; those of `returned` keep them."""
     layers = [f"encoder.layers.{n}." for n in range(mapped)]
     stem = ("encoder.input_linear.", layers[0])
     heads = (f"encoder.layers.{mapped}.", "encoder.out.", "encoder.out_mid.", "bpe_head.")
-    decoder_weights = {name: CTC_FACTOR * weight for name, weight in CTC_WEIGHTS.items()} | TEXT_WEIGHTS
-    decoder_weights |= {f"block_{n}": STEM_WEIGHT if n == 1 else DECODER_BLOCK_WEIGHT for n in returned}
-    beside_ctc = {f"block_{n}": BLOCK_WEIGHT * (LAST_FACTOR if n == mapped else 1.0) for n in returned}
+    weights = CTC_WEIGHTS | TEXT_WEIGHTS | {f"block_{n}": STEM_WEIGHT if n == 1 else BLOCK_WEIGHT for n in returned}
     first = decaying(args.stem_lr, args.stem_steps, 20)
     second = decaying(args.second_lr, args.second_steps, 20)
     new = decaying(args.heads_lr, args.heads_steps, 20)
@@ -120,9 +112,9 @@ def phases(args: argparse.Namespace, mapped: int, returned: Sequence[int]) -> li
         Phase("stem", stem, Distillation.stem, {"block_1": 1.0}, first, Augment.none(), 0.98),
         Phase("second", (layers[1],), Distillation.second, {"block_2": 1.0}, second, Augment.none(), 0.95),
         Phase("heads", heads, Distillation.heads, CTC_WEIGHTS, new, Augment(), 0.97),
-        Phase("decoder", ("",), Distillation.decoder, decoder_weights, read, NO_MASKS, 0.98,
+        Phase("decoder", ("",), Distillation.whole_encoder, weights, read, NO_MASKS, 0.98,
               dict.fromkeys(layers[1:], args.decoder_factor), batch_norm=False),
-        Phase("ctc", ("",), Distillation.ctc, CTC_WEIGHTS | beside_ctc, ctc, Augment(), args.average_decay,
+        Phase("ctc", ("",), Distillation.whole_encoder, weights, ctc, Augment(), args.average_decay,
               dict.fromkeys((*stem, *layers), args.mapped_factor)),
     ]  # fmt: skip
 

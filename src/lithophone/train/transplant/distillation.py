@@ -67,27 +67,19 @@ class Distillation:
         output = self.task.encoder(self._frames(batch), batch.lengths, training_bias(batch, step))
         return ctc_losses(self.task, self.tokenizer, output, batch)
 
-    def decoder(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
+    def whole_encoder(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
         """CTC, the blocks that `distillation_config` returns, and the text by Whisper's decoder."""
-        stem = self.teacher.stem(batch.clean)
-        layers = self.teacher.run_layers(stem)
-        found, outputs = self._encoded(batch, step)
-        heard = rows_of(self.teacher.norm(layers[-1].output), len(batch.frames))
-        states = self.task.to_decoder(outputs[len(layers) + 1])
-        found |= self._distances(batch, self.statistics.targets([stem, *(one.output for one in layers)]), outputs)
-        return found | self.text.losses(states, heard, batch.valid, batch.texts, batch.langs)
-
-    def ctc(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
-        """CTC, and the blocks that `distillation_config` returns."""
-        found, outputs = self._encoded(batch, step)
-        return found | self._distances(batch, self._targets(batch), outputs)
-
-    def _encoded(self, batch: WindowBatch, step: int) -> tuple[dict[str, Loss], dict[int, Tensor]]:
-        """CTC losses, and outputs (B, T, D) by the number of their block."""
+        with torch.no_grad():
+            stem = self.teacher.stem(batch.clean)
+            layers = self.teacher.run_layers(stem)
+            heard = rows_of(self.teacher.norm(layers[-1].output), len(batch.frames))
+            targets = self.statistics.targets([stem, *(one.output for one in layers)])
         output = self.task.encoder(self._frames(batch), batch.lengths, training_bias(batch, step))
         numbers = self.task.encoder.config.cat_hidden_layers
         outputs = dict(zip(numbers, output.states.split(output.last.shape[-1], -1), strict=False))
-        return ctc_losses(self.task, self.tokenizer, output, batch), outputs
+        found = ctc_losses(self.task, self.tokenizer, output, batch) | self._distances(batch, targets, outputs)
+        states = self.task.to_decoder(outputs[len(layers) + 1])
+        return found | self.text.losses(states, heard, batch.valid, batch.texts, batch.langs)
 
     def _frames(self, batch: WindowBatch) -> Tensor:
         return batch.frames.to(self.task.to_teacher.weight.dtype)
@@ -102,8 +94,8 @@ class Distillation:
         return run_layer(conformer_blocks(encoder)[number - 1], x, valid, recompute=encoder.gradient_checkpointing)
 
     @torch.no_grad()
-    def _targets(self, batch: WindowBatch, depth: int | None = None) -> list[Tensor]:
-        """Targets (W, 1500, D) of the stem and of `depth` blocks behind it, or of all."""
+    def _targets(self, batch: WindowBatch, depth: int) -> list[Tensor]:
+        """Targets (W, 1500, D) of the stem and of `depth` blocks behind it."""
         return self.statistics.targets(self.teacher.streams(batch.clean, depth))
 
     def _distances(self, batch: WindowBatch, targets: list[Tensor], outputs: Mapping[int, Tensor]) -> dict[str, Loss]:

@@ -29,8 +29,9 @@ from lithophone.train.transplant.whisper import WhisperEncoder, WhisperLayer
 GELU_RATE = 1.702
 """gelu(x) is approximately silu(1.702 x) / 1.702 (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
 
-SPARE = 16
-"""Channels beyond Whisper's; sixteen keep matrices aligned."""
+SPARE = 32
+"""Channels beyond Whisper's; a multiple of 16 keeps matrices aligned. With 16, whisper-base would become 528 channels
+wide, and their depthwise convolution in bfloat16 does not return on two threads (PyTorch 2.13, AVX-512 BF16)."""
 PAIR = (0, 1)
 ONE = 2
 """Which of them hold the pair, and the input of biases."""
