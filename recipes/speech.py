@@ -6,17 +6,22 @@
 Prompts are drawn by `--mix`: raw, punctuated, with keywords, and the manifest's translations, some with the transcript
 first. Loss = cross-entropy of the reply + 0.3 CTC over the projector's output, with the language model's embeddings as
 output layer and its padding token as blank: it aligns the projector with the token sequences of stage 2a.
+
+The encoder takes most of the time. With `--repeated N` the states of the first N batches of a rank are kept in memory
+(54 kB a second of audio at 544 channels), and used again in another order, with other prompts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from lithophone.audio.features import batch_frames
+from lithophone.audio.features import FRAME_S, batch_frames
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lithophone.ctc.language_conditioning import language_bias
 from lithophone.decode.options import BeamSearch
@@ -24,9 +29,10 @@ from lithophone.hub import resolve
 from lithophone.model.speech import GraniteSpeech
 from lithophone.text.prompts import Transcribe, build_prompt
 from lithophone.text.tokenizer import Tokenizer
-from lithophone.train.base_model import assemble
+from lithophone.train.base_model import PROJECTOR_SIZE, assemble
 from lithophone.train.data.augment import STRONG, seeded
-from lithophone.train.data.batches import SpeechBatch
+from lithophone.train.data.batches import SpeechBatch, SpeechMixture
+from lithophone.train.data.corpora import as_sources
 from lithophone.train.data.keyword_lists import KeywordLists, keyword_lists
 from lithophone.train.dev_clips import DevClip, dev_clips, dev_corpora, error_rates, greedy_replies, in_batches
 from lithophone.train.run.arguments import (
@@ -37,11 +43,12 @@ from lithophone.train.run.arguments import (
     loop_options,
     recipe_parser,
 )
+from lithophone.train.run.distributed import Ranks
 from lithophone.train.run.loop import Trainer
 from lithophone.train.run.optim import Schedule
 from lithophone.train.targets.ctc_transcripts import FOREIGN_PENALTY, conditioning_languages, ctc_transcript
 from lithophone.train.targets.losses import Loss, ctc
-from lithophone.train.targets.prompt_reply import TaskMix, draw_target, make_example, reply_loss
+from lithophone.train.targets.prompt_reply import SourceText, TaskMix, draw_target, make_example, reply_loss
 
 MODEL_TYPE = "granite_speech"
 PARTS = ("projector", "language_model")
@@ -56,6 +63,46 @@ def start_from(model: GraniteSpeech, name: str, parts: Sequence[str]) -> None:
     trained = load_checkpoint(resolve(name)).model
     for part in parts:
         model.get_submodule(part).load_state_dict(trained.get_submodule(part).state_dict())
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """B rows behind the encoder: states (B, T, D), lengths (B,) of valid frames."""
+
+    states: Tensor
+    lengths: Tensor
+    sources: list[SourceText]
+
+    @property
+    def seconds(self) -> float:
+        return float(self.lengths.sum()) * FRAME_S
+
+    def to(self, device: torch.device | str) -> EncodedBatch:
+        return replace(self, states=self.states.to(device), lengths=self.lengths.to(device))
+
+
+class RepeatedBatches:
+    """Batches by number, from `start` on, of which only the first `distinct` are made; they are kept.
+
+    Each time around their order is another one.
+    """
+
+    def __init__(self, make: Callable[[int], EncodedBatch], distinct: int, start: int, seed: int) -> None:
+        self.make, self.distinct, self.start, self.seed = make, distinct, start, seed
+        self.kept: dict[int, EncodedBatch] = {}
+
+    def __iter__(self) -> Iterator[EncodedBatch]:
+        for step in count(self.start):
+            number = self.number(step)
+            if number not in self.kept:
+                self.kept[number] = self.make(number)
+            yield self.kept[number]
+
+    def number(self, step: int) -> int:
+        """The batch of a step."""
+        turn, place = divmod(step, self.distinct)
+        order = seeded(self.seed, "repeats", turn).permutation(self.distinct)
+        return int(order[place]) if turn else place
 
 
 class SpeechTask(nn.Module):
@@ -78,13 +125,19 @@ class SpeechTask(nn.Module):
         self.model.encoder.eval()
         return self
 
-    def losses(self, batch: SpeechBatch, step: int) -> Mapping[str, Loss]:
+    @torch.no_grad()
+    def encoded(self, batch: SpeechBatch, number: int) -> EncodedBatch:
+        """Behind the encoder; the number of the batch decides which rows are conditioned on their language."""
         weight = self.model.projector.linear.weight
+        batch = batch.to(weight.device)
+        langs = conditioning_languages(batch.texts, batch.langs, seeded(0, "told", number))
+        language = language_bias(langs, FOREIGN_PENALTY, with_ids=True)
+        output = self.model.encode(batch.frames.to(weight.dtype), batch.lengths, language)
+        return EncodedBatch(output.states, batch.lengths, batch.sources)
+
+    def losses(self, batch: EncodedBatch, step: int) -> Mapping[str, Loss]:
         rng = seeded(0, "tasks", step)
-        language = language_bias(conditioning_languages(batch.texts, batch.langs, rng), FOREIGN_PENALTY, with_ids=True)
-        with torch.no_grad():
-            encoded = self.model.encode(batch.frames.to(weight.dtype), batch.lengths, language)
-        audio, counts = self.model.project(encoded)
+        audio, counts = self.model.projector(batch.states, batch.lengths)
         examples = [
             make_example(draw_target(source, self.mix, rng, self.keywords), self.tokenizer, MODEL_TYPE, count)
             for source, count in zip(batch.sources, counts.tolist(), strict=True)
@@ -132,6 +185,18 @@ class ReplyDevSet:
         return [(clip.text, reply) for clip, reply in zip(clips, replies, strict=True)]
 
 
+def encoded_batches(task: SpeechTask, data: Data, start: int, ranks: Ranks, repeated: int) -> Iterable[EncodedBatch]:
+    """Batches from number `start` on; with `repeated`, the first so many in turn."""
+
+    def encoded(batch: SpeechBatch, number: int) -> EncodedBatch:
+        return task.encoded(batch, number * ranks.world + ranks.rank)
+
+    if not repeated:
+        return (encoded(batch, start + n) for n, batch in enumerate(data.batches(STRONG, start, ranks)))
+    mixture = SpeechMixture(as_sources(data.parts, data.alpha), data.mixture_options(STRONG, 0, ranks))
+    return RepeatedBatches(lambda number: encoded(mixture.batch(number), number), repeated, start, data.seed)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = recipe_parser(__doc__)
     add_data_arguments(parser, batch_seconds=60.0)
@@ -144,11 +209,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_run_arguments(parser, steps=3000, lr=1e-3, seed=2)
     parser.add_argument("--warmup", type=int, default=150, help="steps over which the learning rate rises")
     parser.add_argument("--cooldown", type=int, default=1000, help="last steps, over which the learning rate falls")
+    parser.add_argument("--projector-size", type=int, default=PROJECTOR_SIZE, help="channels of a new projector")
+    parser.add_argument("--repeated", type=int, default=0, help="batches that are encoded once (0: each batch is new)")
     args = parser.parse_args(argv)
 
     ranks = begin(args)
     tokenizer = Tokenizer.from_folder(args.tokenizer)
-    model = assemble(args.encoder, args.language_model, tokenizer)
+    model = assemble(args.encoder, args.language_model, tokenizer, args.projector_size)
     if args.init:
         start_from(model, args.init, args.init_parts)
     sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
@@ -159,7 +226,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     trainer = Trainer(task, task.losses, WEIGHTS, options)
     trainer.resume()
     dev = ReplyDevSet(args.dev, args.dev_langs, args.dev_clips, args.cache)
-    trainer.run(data.batches(STRONG, trainer.batches_seen, ranks), lambda: dev.evaluate(task))
+    batches = encoded_batches(task, data, trainer.batches_seen, ranks, args.repeated)
+    trainer.run(batches, lambda: dev.evaluate(task))
 
     averaged = {n.removeprefix("model."): t for n, t in trainer.averaged_state().items() if n.startswith("model.")}
     if not ranks.leads:

@@ -71,6 +71,9 @@ BLOCK_WEIGHT = 0.05
 STEM_WEIGHT = 0.3
 """The same for the first block, the only one among them that is new."""
 
+HEADS_FACTOR = 3.0
+"""Of the learning rate in `decoder`, for the last block and the CTC heads."""
+
 DEV_WINDOWS = 6
 
 PhaseLosses = Callable[[Distillation, WindowBatch, int], Mapping[str, Loss]]
@@ -113,7 +116,7 @@ def phases(args: argparse.Namespace, mapped: int, returned: Sequence[int]) -> li
         Phase("second", (layers[1],), Distillation.second, {"block_2": 1.0}, second, Augment.none(), 0.95),
         Phase("heads", heads, Distillation.heads, CTC_WEIGHTS, new, Augment(), 0.97),
         Phase("decoder", ("",), Distillation.whole_encoder, weights, read, NO_MASKS, 0.98,
-              dict.fromkeys(layers[1:], args.decoder_factor), batch_norm=False),
+              dict.fromkeys(layers[1:], args.decoder_factor) | dict.fromkeys(heads, HEADS_FACTOR), batch_norm=False),
         Phase("ctc", ("",), Distillation.whole_encoder, weights, ctc, Augment(), args.average_decay,
               dict.fromkeys((*stem, *layers), args.mapped_factor)),
     ]  # fmt: skip
@@ -162,11 +165,12 @@ class Run:
         for name, parameter in task.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and phase.trains(name))
         teacher, statistics = self.teacher.to(self.ranks.device), self.statistics.to(self.ranks.device)
-        student = Distillation(task, teacher, statistics, self.tokenizer, self.text.to(self.ranks.device))
         options = replace(
             loop_options(self.args, phase.schedule, self.ranks), folder=folder, average_decay=phase.average_decay,
             factors=phase.factors,
         )  # fmt: skip
+        text = self.text.to(self.ranks.device)
+        student = Distillation(task, teacher, statistics, self.tokenizer, text, options.precision)
         trainer: Trainer[WindowBatch] = Trainer(
             task, lambda batch, step: phase.losses(student, batch, step), phase.weights, options
         )

@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
@@ -56,6 +57,26 @@ def test_the_stages_of_a_base_model_fit_together(tmp_path: Path, monkeypatch: py
     before = (model / "log.jsonl").read_text()
     run("speech", f"{speech} --batch-seconds 2 --mix keywords=0 {RUN}", *parts)
     assert (model / "log.jsonl").read_text() == before, "a finished run does nothing when it is started again"
+    (tmp_path / "speech").rename(tmp_path / "new each time")
+    repeated = run("speech", f"{speech} --batch-seconds 2 --mix keywords=0 {RUN} --repeated 2", *parts)
+    names = ("reply", "ctc", "norm")
+    assert [losses(repeated)[name] for name in names] == [losses(tmp_path / "new each time")[name] for name in names]
+
+
+def test_repeated_batches_are_made_once_and_come_in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "recipes"))
+    recipe = importlib.import_module("speech")
+    made: list[int] = []
+
+    def make(number: int) -> int:
+        made.append(number)
+        return number
+
+    found = list(islice(recipe.RepeatedBatches(make, distinct=5, start=0, seed=3), 15))
+    assert found[:5] == made == [0, 1, 2, 3, 4]
+    assert sorted(found[5:10]) == sorted(found[10:]) == found[:5]
+    assert found[5:10] != found[10:]
+    assert list(islice(recipe.RepeatedBatches(make, distinct=5, start=7, seed=3), 8)) == found[7:]
 
 
 def small(language_model: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,14 +20,19 @@ def read_part(folder: Path, name: str) -> tuple[dict[str, object], dict[str, tor
     return json.loads((folder / f"{name}_config.json").read_text()), load_file(folder / f"{name}.safetensors")
 
 
-def assemble(encoder: Path, language_model: Path, tokenizer: Tokenizer) -> GraniteSpeech:
-    """Model of the encoder of stage 1, a new projector and the language model of stage 2a."""
+PROJECTOR_SIZE = 192
+
+
+def assemble(
+    encoder: Path, language_model: Path, tokenizer: Tokenizer, projector_size: int = PROJECTOR_SIZE
+) -> GraniteSpeech:
+    """Model of the encoder of stage 1, a new projector of so many channels and the language model of stage 2a."""
     encoder_values, encoder_weights = read_part(encoder, "encoder")
     text_values, text_weights = read_part(language_model, "language_model")
     encoder_config, text_config = EncoderConfig.from_dict(encoder_values), TextConfig.from_dict(text_values)
     projector = ProjectorConfig(
-        hidden_size=192,
-        intermediate_size=768,
+        hidden_size=projector_size,
+        intermediate_size=4 * projector_size,
         num_attention_heads=4,
         encoder_hidden_size=encoder_config.output_size,
         attention_probs_dropout_prob=0.0,

@@ -50,6 +50,8 @@ class Distillation:
     statistics: Statistics
     tokenizer: Tokenizer
     text: TextTeacher
+    precision: torch.dtype = torch.float32
+    """Of the teachers' matrix products; their weights and residual streams are float32."""
 
     def stem(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
         """The first block."""
@@ -69,17 +71,18 @@ class Distillation:
 
     def whole_encoder(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
         """CTC, the blocks that `distillation_config` returns, and the text by Whisper's decoder."""
-        with torch.no_grad():
+        with torch.no_grad(), self._teachers():
             stem = self.teacher.stem(batch.clean)
             layers = self.teacher.run_layers(stem)
             heard = rows_of(self.teacher.norm(layers[-1].output), len(batch.frames))
-            targets = self.statistics.targets([stem, *(one.output for one in layers)])
+        targets = self.statistics.targets([stem, *(one.output for one in layers)])
         output = self.task.encoder(self._frames(batch), batch.lengths, training_bias(batch, step))
         numbers = self.task.encoder.config.cat_hidden_layers
         outputs = dict(zip(numbers, output.states.split(output.last.shape[-1], -1), strict=False))
         found = ctc_losses(self.task, self.tokenizer, output, batch) | self._distances(batch, targets, outputs)
         states = self.task.to_decoder(outputs[len(layers) + 1])
-        return found | self.text.losses(states, heard, batch.valid, batch.texts, batch.langs)
+        with self._teachers():
+            return found | self.text.losses(states, heard, batch.valid, batch.texts, batch.langs)
 
     def _frames(self, batch: WindowBatch) -> Tensor:
         return batch.frames.to(self.task.to_teacher.weight.dtype)
@@ -93,10 +96,16 @@ class Distillation:
         encoder = self.task.encoder
         return run_layer(conformer_blocks(encoder)[number - 1], x, valid, recompute=encoder.gradient_checkpointing)
 
+    def _teachers(self) -> torch.autocast:
+        device = self.statistics.mean.device.type
+        return torch.autocast(device, dtype=self.precision, enabled=self.precision != torch.float32)
+
     @torch.no_grad()
     def _targets(self, batch: WindowBatch, depth: int) -> list[Tensor]:
         """Targets (W, 1500, D) of the stem and of `depth` blocks behind it."""
-        return self.statistics.targets(self.teacher.streams(batch.clean, depth))
+        with self._teachers():
+            streams = self.teacher.streams(batch.clean, depth)
+        return self.statistics.targets(streams)
 
     def _distances(self, batch: WindowBatch, targets: list[Tensor], outputs: Mapping[int, Tensor]) -> dict[str, Loss]:
         """Losses of outputs (B, T, D) by the number of their block."""

@@ -188,8 +188,8 @@ class TextTeacher:
         return {"text": text, "teacher_text": Loss(divergence, text.count)}
 
     def _logits(self, ids: Tensor, states: Tensor, valid: Tensor, kept: Tensor) -> Tensor:
-        """(targets, tokens)."""
-        return self.decoder.logits(self.decoder(ids, states, valid)[kept])
+        """(targets, tokens) in float32."""
+        return self.decoder.logits(self.decoder(ids, states, valid)[kept]).float()
 
 
 def _lower_capitals(text: str) -> str:
