@@ -24,7 +24,7 @@ from lithophone.train.encoder_task import (
     EncoderTask,
     ctc_losses,
     save_weights,
-    start_from,
+    task_from,
     training_bias,
 )
 from lithophone.train.run.arguments import (
@@ -70,9 +70,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = Data.read(args, ranks)
     tokenizer = Tokenizer.from_folder(args.tokenizer)
     teacher_size = next((part.teacher.size for part in data.parts if part.teacher), 0)
-    task = EncoderTask(TINY, len(tokenizer), teacher_size)
     if args.init:
-        start_from(task, args.init, tokenizer)
+        task = task_from(args.init, tokenizer, teacher_size)
+    else:
+        task = EncoderTask(TINY, len(tokenizer), teacher_size)
     options = loop_options(args, Schedule(args.lr, args.steps, args.warmup, args.cooldown), ranks)
     trainer = Trainer(task, encoder_losses(task, tokenizer), WEIGHTS, options)
     trainer.resume()
@@ -81,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     trainer.run(data.batches(Augment(), trainer.batches_seen, ranks), lambda: dev.evaluate(task))
     state = trainer.averaged_state()
     if ranks.leads:
-        save_weights(state, TINY, args.out)
+        save_weights(state, task.encoder.config, args.out)
 
 
 if __name__ == "__main__":

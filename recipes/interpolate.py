@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lithophone.errors import OptionError
 from lithophone.text.tokenizer import Tokenizer
-from lithophone.train.encoder_task import TINY, EncoderTask, save_weights, start_from
+from lithophone.train.encoder_task import EncoderTask, save_weights, task_from
 from lithophone.train.run.arguments import recipe_parser
 
 
@@ -35,12 +36,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     tokenizer = Tokenizer.from_folder(args.tokenizer)
-    trained, origin = (EncoderTask(TINY, len(tokenizer), 0) for _ in range(2))
-    start_from(trained, args.encoder, tokenizer)
-    start_from(origin, args.towards, tokenizer)
+    trained, origin = (task_from(name, tokenizer) for name in (args.encoder, args.towards))
+    if trained.encoder.config != origin.encoder.config:
+        raise OptionError(f"{args.encoder} and {args.towards} have encoders of different sizes: they must be equal")
     between(trained, origin, args.share)
     args.out.mkdir(parents=True, exist_ok=True)
-    save_weights(trained.state_dict(), TINY, args.out)
+    save_weights(trained.state_dict(), trained.encoder.config, args.out)
 
 
 if __name__ == "__main__":

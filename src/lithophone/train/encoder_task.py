@@ -27,6 +27,7 @@ from lithophone.train.targets.losses import Loss, ctc
 
 TINY = EncoderConfig(hidden_dim=192, num_layers=8, num_heads=4, dim_head=48, feedforward_mult=3, dropout=0.0)
 WEIGHTS_FILE = "encoder.safetensors"
+CONFIG_FILE = "encoder_config.json"
 CTC_WEIGHTS = {"ctc": 0.8, "ctc_mid": 0.2, "ctc_bpe": 0.3}
 """Weights of `ctc_losses`; the first two are the paper's."""
 
@@ -63,20 +64,25 @@ def ctc_losses(
     }
 
 
-def start_from(task: EncoderTask, name: str, tokenizer: Tokenizer) -> None:
-    """Copy encoder and BPE head from a model of the same sizes, whose tokenizer may differ.
+def task_from(name: str, tokenizer: Tokenizer, teacher_size: int = 0) -> EncoderTask:
+    """Encoder and BPE head of a model, by name or folder, at its sizes; its tokenizer may differ.
 
-    Or from an output folder of the recipe `encoder`, with the same tokenizer.
+    Or of an output folder of the recipes `encoder` and `transplant`, with the same tokenizer.
     """
-    if (Path(name) / WEIGHTS_FILE).is_file():
-        task.load_state_dict(load_file(Path(name) / WEIGHTS_FILE), strict=False)
-        return
+    folder = Path(name)
+    if (folder / WEIGHTS_FILE).is_file():
+        config = EncoderConfig.from_dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+        task = EncoderTask(config, len(tokenizer), teacher_size)
+        task.load_state_dict(load_file(folder / WEIGHTS_FILE), strict=False)
+        return task
     trained = load_checkpoint(resolve(name))
-    task.encoder.load_state_dict(trained.model.encoder.state_dict())
+    task = EncoderTask(trained.config.encoder_config, len(tokenizer), teacher_size)
+    task.encoder = trained.model.encoder
     head = trained.model.bpe_head
     if head is not None:
         for mine, theirs in ((task.bpe_head.weight, head.weight), (task.bpe_head.bias, head.bias)):
             mine.data = torch.cat([theirs[:1], carry_over(theirs[1:], trained.tokenizer, tokenizer)]).to(mine.dtype)
+    return task
 
 
 def save_weights(state: Mapping[str, Tensor], config: EncoderConfig, folder: Path) -> None:
@@ -84,4 +90,4 @@ def save_weights(state: Mapping[str, Tensor], config: EncoderConfig, folder: Pat
     kept = {n: t.contiguous() for n, t in state.items() if n.startswith(("encoder.", "bpe_head."))}
     with replacing(folder / WEIGHTS_FILE, one_writer=True) as part:
         save_file(kept, part)
-    (folder / "encoder_config.json").write_text(json.dumps(config.to_dict()))
+    (folder / CONFIG_FILE).write_text(json.dumps(config.to_dict()), encoding="utf-8")
