@@ -11,7 +11,7 @@ a folder of its own in OUT; a run resumes in the phase where it was stopped:
     second   the second block, which replaces Whisper's absolute positions
     heads    the last block and both CTC heads, the rest frozen
     decoder  the whole encoder, with CTC, distillation, and the text that Whisper's decoder reads in it
-    ctc      the same with SpecAugment, and batch normalisation that is trained
+    ctc      the blocks behind the first `--frozen` and both heads, with CTC alone
 
 Before them, statistics of Whisper's states on `--measured` windows are written to `OUT/statistics.safetensors`. A
 distillation loss of 1 is that of the mean as a constant prediction. The learning rate of `ctc` is constant up to the
@@ -117,8 +117,8 @@ def phases(args: argparse.Namespace, mapped: int, returned: Sequence[int]) -> li
         Phase("heads", heads, Distillation.heads, CTC_WEIGHTS, new, Augment(), 0.97),
         Phase("decoder", ("",), Distillation.whole_encoder, weights, read, NO_MASKS, 0.98,
               dict.fromkeys(layers[1:], args.decoder_factor) | dict.fromkeys(heads, HEADS_FACTOR), batch_norm=False),
-        Phase("ctc", ("",), Distillation.whole_encoder, weights, ctc, Augment(), args.average_decay,
-              dict.fromkeys((*stem, *layers), args.mapped_factor)),
+        Phase("ctc", (*layers[args.frozen:], *heads), Distillation.heads, CTC_WEIGHTS, ctc, Augment(),
+              args.average_decay, dict.fromkeys(layers, args.mapped_factor), batch_norm=False),
     ]  # fmt: skip
 
 
@@ -263,8 +263,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--decoder-factor", type=float, default=0.4, help="of decoder's learning rate, for weights mapped from Whisper"
     )
     parser.add_argument(
-        "--mapped-factor", type=float, default=0.1, help="of ctc's learning rate, for weights mapped from Whisper"
+        "--mapped-factor", type=float, default=0.25, help="of ctc's learning rate, for weights mapped from Whisper"
     )
+    parser.add_argument("--frozen", type=int, default=4, help="first blocks that ctc leaves as they are")
     parser.add_argument("--warmup", type=int, default=50, help="of ctc, as --steps")
     parser.add_argument("--cooldown", type=int, default=300, help="of ctc")
     parser.add_argument("--average-decay", type=float, default=0.99, help="of ctc")
