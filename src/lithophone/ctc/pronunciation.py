@@ -89,38 +89,52 @@ def unscored_letters(text: str, language: str | None = None) -> int:
 
 
 def labels_and_unscored(text: str, language: str | None = None) -> tuple[list[int], int]:
-    """`spoken_labels` and `unscored_letters` at once, faster where words repeat: a beam search needs them often."""
+    """`spoken_labels` and `unscored_letters` at once, faster where texts differ in their last word alone.
+
+    A beam search asks for every extension of every hypothesis.
+    """
     if kana.is_japanese(text, language):
         return spoken_labels(text, language), unscored_letters(text, language)
-    words = [_counted(word) for word in text.split()]
-    unscored = _marks_in_a_row(text) + sum(word.unscored for word in words)
-    labels: list[int] = []
-    if sum(word.unknown for word in words) <= MAX_UNKNOWN * max(sum(word.letters for word in words), 1):
-        after_wildcard = False
-        for word in words:
-            if word.labels and not (word.is_wildcard and after_wildcard):
-                labels += (SPACE, *word.labels) if labels else word.labels
-            after_wildcard = word.is_wildcard
-    return labels or [WILDCARD] * any(map(str.isalnum, text)), unscored
+    before, _, last = text.rpartition(" ")
+    counted = _with_words(_counted(before), last)
+    unscored = _marks_in_a_row(text) + counted.unscored
+    is_known = counted.unknown <= MAX_UNKNOWN * max(counted.letters, 1)
+    return (list(counted.labels) if is_known else []) or [WILDCARD] * any(map(str.isalnum, text)), unscored
 
 
 @dataclass(frozen=True)
 class _Counted:
-    """A word: its labels, letters, those without a label, and unscored characters."""
+    """Words: their labels, letters, those without a label, and unscored characters."""
 
-    labels: tuple[int, ...]
-    is_wildcard: bool
-    letters: int
-    unknown: int
-    unscored: int
+    labels: tuple[int, ...] = ()
+    ends_in_wildcard: bool = False
+    letters: int = 0
+    unknown: int = 0
+    unscored: int = 0
 
 
 @lru_cache(CACHED_WORDS)
-def _counted(word: str) -> _Counted:
+def _counted(text: str) -> _Counted:
+    return _with_words(_Counted(), text)
+
+
+def _with_words(past: _Counted, text: str) -> _Counted:
+    for word in text.split():
+        past = _with_word(past, word)
+    return past
+
+
+def _with_word(past: _Counted, word: str) -> _Counted:
     spelled = _spelled(word)
     is_wildcard = spelled == _UNSPELLED
-    labels = (WILDCARD,) if is_wildcard else _labels(spelled)
-    return _Counted(labels, is_wildcard, *_letter_counts(word), _unscored(word))
+    added = (WILDCARD,) if is_wildcard else _labels(spelled)
+    if is_wildcard and past.ends_in_wildcard:
+        added = ()
+    labels = (*past.labels, SPACE, *added) if past.labels and added else past.labels + added
+    letters, unknown = _letter_counts(word)
+    return _Counted(
+        labels, is_wildcard, past.letters + letters, past.unknown + unknown, past.unscored + _unscored(word)
+    )
 
 
 def _marks_in_a_row(text: str) -> int:
