@@ -171,6 +171,8 @@ class Captions:
         self.request, self.detects = request, detection is not None
 
     def _resolved(self, options: TranscribeOptions) -> Request:
+        if options.tells_language:
+            raise OptionError("language='auto' needs the first speech of a recording: name the language of live speech")
         request = resolve_request(self.checkpoint, options)
         if request.speakers is not None:
             raise OptionError("diarize needs the whole recording: transcribe it when it has ended")
