@@ -74,7 +74,7 @@ def test_json_is_whispers_with_words(server: Running) -> None:
         ({"task": "translate", "language": "en"}, {"language": "en"}),
         ({"task": "translate", "language": "english"}, {"language": "en"}),
         ({"language": "german", "task": ""}, {"language": "de"}),
-        ({"language": "auto"}, {}),
+        ({"language": "auto"}, {"language": "auto"}),
         ({"initial_prompt": "Stone, Granite"}, {"keywords": ("Stone", "Granite")}),
         ({"hotwords": "stone,granite"}, {"keywords": ("stone", "granite")}),
         ({"vad_filter": "true", "word_timestamps": "false", "diarize": "false", "min_speakers": "1"}, {}),

@@ -1,6 +1,6 @@
 """The language of a recording, told from its first speech.
 
-first windows -> encoder, without language conditioning -> best paths of the character head -> py3langid -> guess
+first windows -> encoder, without language conditioning -> best paths of its CTC head -> py3langid -> guess
 
 The language model is not asked: texts of its decoders tell no more than the characters (`docs/experiments.md`).
 """
@@ -44,12 +44,13 @@ def languages_of(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 def language_request(checkpoint: Checkpoint, batch_size: int = TranscribeOptions.batch_size) -> Request:
     """The request that has the encoder spell windows without a language. Raises OptionError where it cannot."""
-    if "characters" not in ctc_heads(checkpoint):
+    heads = ctc_heads(checkpoint)
+    if not heads:
         raise OptionError(
-            "language='auto' needs the family's character head, which this model's encoder does not have: name the "
-            "language"
+            "language='auto' needs a CTC head, which this model's encoder does not have: name the language"
         )
-    return resolve_request(checkpoint, TranscribeOptions(decode="ctc", ctc_head="characters", batch_size=batch_size))
+    head = "characters" if "characters" in heads else heads[0]
+    return resolve_request(checkpoint, TranscribeOptions(decode="ctc", ctc_head=head, batch_size=batch_size))
 
 
 class LanguageSearch:
@@ -115,7 +116,7 @@ class LanguageSearch:
         except BaseException:
             self.cancel()
             raise
-        texts = [pending.result.ctc_text or "" for pending in self._pending if pending.result is not None]
+        texts = [pending.result.parsed.text for pending in self._pending if pending.result is not None]
         return guess_of(" ".join(texts), languages_of(self._checkpoint))
 
     @property

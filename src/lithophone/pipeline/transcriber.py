@@ -181,7 +181,7 @@ class Transcriber:
         """The language of the first 20 s of speech, as the option `language="auto"` tells it; the rest is not read.
 
         source: as in `transcribe`; options of an AudioSource do not count. Without speech the guess has no language.
-        Raises AudioError for the source, OptionError for a model without the family's character head, CancelledError.
+        Raises AudioError for the source, OptionError for a model without a CTC head, CancelledError.
         """
         _check_single(source)
         request = language_request(self.checkpoint)
