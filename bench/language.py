@@ -126,6 +126,7 @@ def counts(found: Sequence[Told], *, with_seconds: bool = False) -> dict[str, An
     for one in found:
         by_lang[one.lang].append(one)
     wrong = Counter(f"{one.lang} as {one.guess.language}" for one in found if not one.is_right)
+    kinds = {"right": [one for one in found if one.is_right], "wrong": [one for one in found if not one.is_right]}
     result: dict[str, Any] = {
         "n": len(found),
         "right": share(found),
@@ -133,11 +134,7 @@ def counts(found: Sequence[Told], *, with_seconds: bool = False) -> dict[str, An
         "by_language": {lang: {"n": len(some), "right": share(some)} for lang, some in by_lang.items()},
         "confusions": dict(wrong.most_common()),
         "warned": {
-            name: {"n": len(some), "warned": sum(not one.is_sure for one in some)}
-            for name, some in (
-                ("right", [o for o in found if o.is_right]),
-                ("wrong", [o for o in found if not o.is_right]),
-            )
+            name: {"n": len(some), "warned": sum(not one.is_sure for one in some)} for name, some in kinds.items()
         },
     }
     if with_seconds:

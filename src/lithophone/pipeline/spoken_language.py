@@ -32,7 +32,7 @@ SPEECH_S = 20.0
 TEMPERATURE = 4.0
 """Divisor of the log probabilities of py3langid, which is too sure of misspelt text.
 
-The best of seven where 19 to 39 % of the characters are wrong (`docs/experiments.md`).
+The best of eight where 19 to 39 % of the characters are wrong (`docs/experiments.md`).
 """
 
 
