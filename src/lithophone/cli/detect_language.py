@@ -10,7 +10,7 @@ import typer
 from lithophone.cli import terminal
 from lithophone.cli.sources import find_inputs
 from lithophone.cli.transcribe import ModelChoice, load_model, named_inputs
-from lithophone.errors import LithophoneError
+from lithophone.errors import LithophoneError, OptionError
 from lithophone.hub import DEFAULT_MODEL
 from lithophone.transcript import LanguageGuess
 
@@ -43,6 +43,8 @@ def detect_language(
         assert transcriber is not None, "loaded where there are inputs"
         try:
             guess = transcriber.detect_language(file.source)
+        except OptionError:  # of the model, not of the recording
+            raise
         except (LithophoneError, OSError) as error:
             failed += 1
             terminal.say_error(error if file.label in str(error) else f"{file.label}: {error}")
