@@ -17,14 +17,8 @@ from lithophone.transcript import LanguageGuess
 
 @terminal.with_exit_status
 def detect_language(
-    files: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="FILE", help="Audio or video files, folders or patterns; - is standard input."),
-    ] = None,
-    from_list: Annotated[
-        str | None,
-        typer.Option("--from-list", metavar="FILE", help="Text with a file, folder or pattern a line; - is a pipe."),
-    ] = None,
+    files: terminal.Files = None,
+    from_list: terminal.FromList = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="A JSON object a line, with the probabilities of all languages.")
     ] = False,
