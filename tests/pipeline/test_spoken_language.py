@@ -290,6 +290,9 @@ def test_another_thread_may_cancel_it(transcriber: Transcriber) -> None:
         transcriber.detect_language(TALKS[0], RATE_HZ, cancelled=cancelled)
     with pytest.raises(CancelledError):
         list(transcriber.events(TALKS, RATE_HZ, language="auto", cancelled=cancelled, **SHORT))
+    submitted = watched(transcriber).submitted
+    assert len(submitted) == 2 + 5
+    assert all(pending.cancelled for pending in submitted)
     transcriber.engine.step()
     assert not transcriber.engine.busy
 
