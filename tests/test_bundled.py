@@ -175,6 +175,17 @@ def test_text_of_another_language_than_the_one_given_has_a_warning(bundled: Tran
         assert "other_language" not in codes(bundled.transcribe(entry.audio, language=entry.lang))
 
 
+def test_the_languages_of_the_demo_are_told(bundled: Transcriber) -> None:
+    """Words are those of the language given; recordings share batches."""
+    entries = read_entries(DEMO.parent / "languages.jsonl")
+    found = bundled.transcribe_many([entry.audio for entry in entries], language="auto", decode="ctc")
+    for entry, (_, told) in zip(entries, found, strict=True):
+        assert isinstance(told, Transcript)
+        assert told.language == entry.lang
+        assert told.language_probability == bundled.detect_language(entry.audio).probability > 0.8
+        assert told.segments == bundled.transcribe(entry.audio, language=entry.lang, decode="ctc").segments
+
+
 def test_japanese_is_raw_unless_punctuation_is_asked_for(bundled: Transcriber) -> None:
     file = DEMO.parent / "ja.flac"
     as_it_comes, raw = bundled.transcribe(file, language="ja"), bundled.transcribe(file, language="ja", punctuate=False)

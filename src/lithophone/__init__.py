@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lithophone.errors import LithophoneError
-from lithophone.transcript import Segment, Transcript, TranscriptWarning, Word
+from lithophone.transcript import LanguageGuess, Segment, Transcript, TranscriptWarning, Word
 from lithophone.version import __version__
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AudioSource",
     "Journal",
+    "LanguageGuess",
     "LithophoneError",
     "RecordingDone",
     "RttmDiarizer",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lithophone.languages import UNSPACED_LANGUAGES, base_language
@@ -79,14 +79,35 @@ class TranscriptWarning:
 
 
 @dataclass(frozen=True)
+class LanguageGuess:
+    """The language of speech, as a model tells it."""
+
+    probabilities: Mapping[str, float] = field(hash=False)
+    """By code, the likeliest first, for all languages that the model understands; empty without speech."""
+
+    @property
+    def language(self) -> str | None:
+        """Code of the likeliest language; None without speech."""
+        return next(iter(self.probabilities), None)
+
+    @property
+    def probability(self) -> float | None:
+        """Of `language`, 0..1; None without speech."""
+        return next(iter(self.probabilities.values()), None)
+
+
+@dataclass(frozen=True)
 class Transcript:
     """The result for one recording."""
 
     segments: tuple[Segment, ...]
     duration_s: float
     language: str | None = None
+    """Code of the text's language, where it was given or told."""
     task: str = "transcribe"
     warnings: tuple[TranscriptWarning, ...] = ()
+    language_guess: LanguageGuess | None = None
+    """Of the speech, where the option `language` was auto and there is speech."""
 
     @property
     def text(self) -> str:
@@ -97,11 +118,20 @@ class Transcript:
     def words(self) -> tuple[Word, ...]:
         return tuple(word for segment in self.segments for word in segment.words)
 
+    @property
+    def language_probability(self) -> float | None:
+        """Of the language that was told, 0..1; None where it was given, is unknown, or there is no speech."""
+        return None if self.language_guess is None else self.language_guess.probability
+
     def to_dict(self) -> dict[str, Any]:
         """The document of `--output-format json`, unrounded."""
+        guess = self.language_guess
+        told = {} if guess is None else {"language_probabilities": dict(guess.probabilities)}
         return {
             "text": self.text,
             "language": self.language,
+            **_known({"language_probability": self.language_probability}),
+            **told,
             "task": self.task,
             "duration": self.duration_s,
             "segments": [{"id": number, **segment.to_dict()} for number, segment in enumerate(self.segments)],
@@ -111,12 +141,14 @@ class Transcript:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Transcript:
         """Inverse of `to_dict`. Raises KeyError."""
+        told = values.get("language_probabilities")
         return cls(
             tuple(map(Segment.from_dict, values["segments"])),
             values["duration"],
             values.get("language"),
             values.get("task", "transcribe"),
             tuple(map(TranscriptWarning.from_dict, values.get("warnings", ()))),
+            None if told is None else LanguageGuess(told),
         )
 
 

@@ -263,3 +263,31 @@ def test_a_command_that_is_killed_leaves_whole_files_and_is_continued(tmp_path: 
     done = subprocess.run(command("out"), check=True, capture_output=True, text=True)
     assert "finished before" in done.stderr
     assert texts(tmp_path / "out") == whole
+
+
+def test_languages_are_told_where_the_option_or_the_line_asks_for_it(
+    spelling_folder: Path, talks: Path, tmp_path: Path
+) -> None:
+    path = manifest(
+        tmp_path / "m.jsonl",
+        {"audio": "talks/0.wav", "id": "told"},
+        {"audio": "talks/2.wav", "id": "given", "lang": "fr"},
+    )
+    options = ("-f", "json", *OPTIONS)
+    done = batch(spelling_folder, tmp_path / "out", path, options=("--language", "auto", *options))
+    assert done.exit_code == 0, done.output
+    found = {name: json.loads(data) for name, data in outputs(tmp_path / "out").items()}
+    assert found["given.json"]["language"] == "fr"
+    assert "language_probability" not in found["given.json"]
+    told = found["told.json"]
+    assert told["language_probability"] == max(told["language_probabilities"].values())
+
+    line = {"audio": "talks/0.wav", "id": "told", "lang": "auto"}
+    assert (
+        batch(spelling_folder, tmp_path / "line", manifest(tmp_path / "l.jsonl", line), options=options).exit_code == 0
+    )
+    assert json.loads(outputs(tmp_path / "line")["told.json"]) == told
+
+    arguments = [*map(str, ("detect-language", talks / "0.wav", "--json", "--model", spelling_folder))]
+    guess = json.loads(CliRunner().invoke(app, arguments).stdout)
+    assert guess["language"] == told["language"]

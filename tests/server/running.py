@@ -25,6 +25,7 @@ from lithophone.server.app import create_app
 from lithophone.server.jobs import Jobs
 from lithophone.server.models import Models
 from lithophone.server.settings import Settings
+from lithophone.transcript import LanguageGuess
 from tests.sounds import silence, tone
 
 RATE_HZ = 16_000
@@ -96,6 +97,9 @@ class Short:
 
     def events(self, sources: Any, *, options: TranscribeOptions, **given: Any) -> Iterator[Event]:
         return self.transcriber.events(sources, options=dataclasses.replace(options, **SHORT), **given)
+
+    def detect_language(self, source: Any, **given: Any) -> LanguageGuess:
+        return self.transcriber.detect_language(source, **given)
 
 
 def wav(seconds: float = 1.0, pitch_hz: float = 300.0) -> bytes:

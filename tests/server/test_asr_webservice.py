@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
+import threading
 from collections.abc import AsyncGenerator
 from email.message import Message
 from typing import Any
@@ -12,13 +14,19 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import soundfile
 
+from lithophone.errors import CancelledError
 from lithophone.formats import CueOptions, render
+from lithophone.languages import SOURCE_LANGUAGES, TABLE
+from lithophone.pipeline import spoken_language
 from lithophone.pipeline.assembly import Event, RecordingDone
 from lithophone.pipeline.transcriber import Transcriber
 from lithophone.server.asr_webservice import attachment
 from lithophone.server.guardian import Judged, Verdict
-from tests.server.running import RATE_HZ, Running, wav
+from lithophone.server.settings import Settings
+from lithophone.transcript import LanguageGuess
+from tests.server.running import RATE_HZ, Running, running, wav
 from tests.sounds import silence, tone
 
 WAV = wav(0.5)
@@ -74,7 +82,7 @@ def test_json_is_whispers_with_words(server: Running) -> None:
         ({"task": "translate", "language": "en"}, {"language": "en"}),
         ({"task": "translate", "language": "english"}, {"language": "en"}),
         ({"language": "german", "task": ""}, {"language": "de"}),
-        ({"language": "auto"}, {}),
+        ({"language": "auto"}, {"language": "auto"}),
         ({"initial_prompt": "Stone, Granite"}, {"keywords": ("Stone", "Granite")}),
         ({"hotwords": "stone,granite"}, {"keywords": ("stone", "granite")}),
         ({"vad_filter": "true", "word_timestamps": "false", "diarize": "false", "min_speakers": "1"}, {}),
@@ -209,11 +217,86 @@ def test_a_long_name_is_cut(server: Running) -> None:
 # --- languages
 
 
-def test_the_language_is_not_guessed(server: Running) -> None:
-    reply = server.post("/detect-language", params={"encode": "false"}, files={"audio_file": RAW})
-    assert (reply.status_code, reply.json()["error"]["code"]) == (501, "language_detection_unavailable")
-    assert reply.headers["x-should-retry"] == "false"
-    assert "en, fr, de, es, pt, ja" in reply.json()["error"]["message"]
+@pytest.mark.parametrize(("parameters", "data"), [({}, WAV), ({"encode": "false", "video_file": "a.mkv"}, RAW)])
+def test_the_language_is_told(server: Running, tiny: Transcriber, parameters: dict[str, str], data: bytes) -> None:
+    """As Bazarr asks for it."""
+    reply = server.post("/detect-language", params=parameters, files={"audio_file": data})
+    guess = tiny.detect_language(WAV)
+    assert guess.language in SOURCE_LANGUAGES
+    assert reply.json() == {
+        "detected_language": TABLE[guess.language].api_name,
+        "language_code": guess.language,
+        "confidence": pytest.approx(guess.probability, abs=0.001),
+        "language_probabilities": pytest.approx(guess.probabilities, abs=0.001),
+    }
+
+
+def test_silence_has_no_language(server: Running) -> None:
+    reply = server.post("/detect-language", files={"audio_file": wav(0.0)}).json()
+    assert (reply["detected_language"], reply["language_code"], reply["confidence"]) == ("unknown", None, None)
+    assert reply["language_probabilities"] == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "data", "code"),
+    [
+        ({"language": "en"}, WAV, "unknown_parameter"), ({"output": "json"}, WAV, "unknown_parameter"),
+        ({"model": "none"}, WAV, "model_not_found"), ({}, b"no recording", "invalid_audio"),
+    ],
+)  # fmt: skip
+def test_what_language_detection_refuses(server: Running, fields: dict[str, str], data: bytes, code: str) -> None:
+    reply = server.post("/detect-language", params=fields, files={"audio_file": data})
+    assert reply.status_code in (400, 404)
+    assert reply.json()["error"]["code"] == code
+
+
+def test_a_language_that_takes_too_long_is_given_up(tiny: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    def detect_language(source: object, *, cancelled: threading.Event) -> LanguageGuess:
+        assert cancelled.wait(20)
+        ended.set()
+        raise CancelledError("cancelled")
+
+    slow = Transcriber(tiny.checkpoint, detector=tiny.detector)
+    monkeypatch.setattr(slow, "detect_language", detect_language)
+    with running(Settings(model=("tiny",), request_timeout_s=0.2), lambda name: slow) as one:
+        reply = one.post("/detect-language", files={"audio_file": WAV})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (504, "timeout")
+        assert ended.wait(20)
+
+
+@pytest.mark.parametrize("route", ["/inference", "/v1/audio/transcriptions"])
+def test_a_language_that_is_told_is_in_the_reply(server: Running, tiny: Transcriber, route: str) -> None:
+    expected = tiny.transcribe(WAV, language="auto", **SHORT)
+    assert expected.language_guess is not None
+    fields = {"language": "auto", "response_format": "verbose_json", **SHORT}
+    reply = server.post(route, data=fields, files={"file": ("a.wav", WAV)}).json()
+    name = TABLE[str(expected.language)].api_name
+    assert (reply["text"], reply["language"], reply["detected_language"]) == (expected.text, name, name)
+    assert reply["detected_language_probability"] == pytest.approx(expected.language_probability, abs=0.001)
+    assert reply["language_probabilities"] == pytest.approx(expected.language_guess.probabilities, abs=0.001)
+    plain = server.post(route, data={**fields, "response_format": "json"}, files={"file": ("a.wav", WAV)}).json()
+    assert plain["languages"] == [{"code": expected.language}]
+    assert plain["language_probability"] == reply["detected_language_probability"]
+    given = server.post(route, data={**fields, "language": "fr"}, files={"file": ("a.wav", WAV)}).json()
+    assert not {"detected_language", "detected_language_probability", "language_probabilities"} & set(given)
+
+
+def test_streamed_deltas_are_the_text_of_the_language_told(
+    server: Running, tiny: Transcriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spoken_language, "guess_of", lambda *_: LanguageGuess({"ja": 0.9, "en": 0.1}))
+    two = io.BytesIO()
+    parts = [silence(0.4), tone(0.5), silence(1.5), tone(0.6, frequency_hz=500.0), silence(0.4)]
+    soundfile.write(two, np.concatenate(parts), RATE_HZ, format="WAV")
+    fields = {"language": "auto", "stream": "true", **SHORT}
+    reply = server.post("/v1/audio/transcriptions", data=fields, files={"file": ("a.wav", two.getvalue())}).text
+    events = [json.loads(line[6:]) for line in reply.splitlines() if line.startswith("data: {")]
+    deltas = [event["delta"] for event in events if event["type"] == "transcript.text.delta"]
+    assert len(deltas) == 2
+    assert "".join(deltas) == events[-1]["text"]
+    assert events[-1]["languages"] == [{"code": "ja"}]
 
 
 # --- whisper.cpp

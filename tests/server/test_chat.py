@@ -264,9 +264,9 @@ def test_silence_is_an_empty_reply_with_a_warning(server: Running) -> None:
 
 
 def test_speakers_are_tagged_at_every_change() -> None:
-    content = Content("speakers", " ")
+    content = Content("speakers")
     turns = [("1", "hello"), ("1", "there"), ("2", "hi"), ("1", "bye")]
-    text = "".join(content.piece(Segment(words, 0, 1, speaker=speaker)) for speaker, words in turns)
+    text = "".join(content.piece(Segment(words, 0, 1, speaker=speaker), " ") for speaker, words in turns)
     assert text == "[Speaker 1]: hello there [Speaker 2]: hi [Speaker 1]: bye"
     assert [(turn.speaker, turn.text) for turn in parse_turns(text).turns] == [
         ("1", "hello there"), ("2", "hi"), ("1", "bye"),
@@ -278,8 +278,8 @@ def test_word_times_are_tags_that_the_parser_reads_back() -> None:
         (Word("one", 0.0, 0.4), Word("two", 0.55, 0.9)),
         (Word("three", 31.0, 31.5), Word("four", 31.5, 31.5), Word("five", 31.2, 33.0)),
     ]
-    content = Content("word-times", " ")
-    text = "".join(content.piece(Segment("x", 0, 1, words)) for words in windows)
+    content = Content("word-times")
+    text = "".join(content.piece(Segment("x", 0, 1, words), " ") for words in windows)
     assert text.startswith("one [T:40] _ [T:55] two [T:90] _ [T:")
     read = parse_word_times(text, 33.0)
     assert [(word.text, round(word.start_s, 2), round(word.end_s, 2)) for word in read.words] == [

@@ -128,6 +128,8 @@ def test_without_keys_a_secret_still_has_its_session(server: Running) -> None:
         (PATH, {"session": {"include": False}}, "session.include"),
         (PATH, {"session": {"audio": {"input": {"transcription": {"language": "xx"}}}}},
          "session.audio.input.transcription.language"),
+        (PATH, {"session": {"audio": {"input": {"transcription": {"language": "auto"}}}}},
+         "session.audio.input.transcription.language"),
         (PATH, {"session": {"audio": {"input": {"transcription": {"model": "nothing"}}}}}, "model"),
         (PATH, {"voice": "alloy"}, "voice"),
         (OLD_PATH, {"input_audio_format": "mp3"}, "session.input_audio_format"),

@@ -53,7 +53,8 @@ def sent(server: Running, path: str, fields: dict[str, Any]) -> int:
     ("fields", "options"),
     [
         ({"language": "Portuguese"}, {"language": "pt"}),
-        ({"language": "auto"}, {}),
+        ({"language": "auto"}, {"language": "auto"}),
+        ({"language": "AUTO"}, {"language": "auto"}),
         ({"keywords": "stone,granite"}, {"keywords": ("stone", "granite")}),
         ({"temperature": 0.5}, {"decode": "sample", "temperature": 0.5}),
         ({"decode": "sample", "temperature": 0.3, "top_k": 4},

@@ -202,7 +202,9 @@ def options_of(name: str) -> dict[str, str]:
 
 def test_languages_are_those_of_the_family() -> None:
     names = {code: TABLE[code].api_name.capitalize() for code in LANGUAGES}
-    assert options_of("language") == {"": "Any", **{code: names[code] for code in SOURCE_LANGUAGES}}
+    assert options_of("language") == {
+        "": "Any", "auto": "Detect", **{code: names[code] for code in SOURCE_LANGUAGES},
+    }  # fmt: skip
     assert options_of("to") == names
 
 

@@ -200,6 +200,7 @@ def test_the_names_of_the_beta_api(server: Running) -> None:
         ({"transcription": False}, "invalid_value"),
         ({"transcription": 0}, "invalid_value"),
         ({"transcription": {"language": "xx"}}, "unsupported_value"),
+        ({"transcription": {"language": "auto"}}, "unsupported_value"),
         ({"transcription": {"language": [1]}}, "invalid_value"),
         ({"transcription": {"keywords": [1]}}, "invalid_value"),
         ({"transcription": {"keywords": "a"}}, "invalid_value"),

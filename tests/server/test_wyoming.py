@@ -140,6 +140,15 @@ def test_an_utterance_is_transcribed_in_pieces_and_as_a_whole(client: Client, ex
     assert "".join(pieces) == text_of(events) == expected != ""
 
 
+def test_a_language_may_be_told_from_the_speech(client: Client, tiny: Transcriber) -> None:
+    expected = tiny.transcribe(np.frombuffer(PCM, "<i2"), 16_000, language="auto", **SHORT)
+    client.send("transcribe", {"language": "auto"})
+    client.say()
+    events = client.read_all()
+    assert events[0] == ("transcript-start", {"language": expected.language})
+    assert ("transcript", {"text": expected.text, "language": expected.language}) in events
+
+
 @pytest.mark.parametrize(
     ("rate_hz", "width", "channels"), [(48_000, 2, 2), (8_000, 1, 1), (16_000, 4, 1), (22_050, 3, 1)]
 )

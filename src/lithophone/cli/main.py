@@ -9,6 +9,7 @@ import typer
 
 import lithophone
 from lithophone.cli.batch import batch
+from lithophone.cli.detect_language import detect_language
 from lithophone.cli.evaluate import evaluate
 from lithophone.cli.hints import Command
 from lithophone.cli.listen import listen
@@ -32,6 +33,7 @@ app.command(cls=Command)(transcribe)
 app.command(cls=Command)(batch)
 app.command(cls=Command)(listen)
 app.command(cls=Command)(evaluate)
+app.command(cls=Command)(detect_language)
 app.command(context_settings={"allow_interspersed_args": False})(train)
 app.command(cls=Command)(serve)
 app.command()(models)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from lithophone.languages import LANGUAGES
 from lithophone.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -76,13 +77,15 @@ class Tally:
 
 
 def recording_line(label: str, event: RecordingDone) -> str:
-    """Audio, time, speed and warnings of a transcribed recording."""
+    """Audio, language if it was told, time, speed and warnings of a transcribed recording."""
     assert isinstance(event.result, Transcript), "a failed recording has its error"
     duration_s, n = event.result.duration_s, len(event.result.warnings)
     speed = (
         f" in {event.compute_s:.1f} s of the model, RTFx {duration_s / event.compute_s:.1f}" if event.compute_s else ""
     )
-    return f"{label}: {duration_s:.1f} s of audio{speed}, {n} warning{'s' * (n != 1)}"
+    guess = event.result.language_guess
+    spoken = f" in {LANGUAGES[guess.language]} ({guess.probability:.2f})" if guess and guess.language else ""
+    return f"{label}: {duration_s:.1f} s of audio{spoken}{speed}, {n} warning{'s' * (n != 1)}"
 
 
 def total_line(n: int, audio_s: float, elapsed_s: float, load_s: float, *, known: int = 0, failed: int = 0) -> str:

@@ -24,6 +24,14 @@ UNBOUNDED = 10_000
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="FILE", help="Audio or video files, folders or patterns; - is standard input."),
+]
+FromList = Annotated[
+    str | None,
+    typer.Option("--from-list", metavar="FILE", help="Text with a file, folder or pattern a line; - is a pipe."),
+]
 Model = Annotated[str, typer.Option(help="Name of a model, or its folder (`lithophone models` lists names).")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ... (default: the GPU where there is one)")]
 Dtype = Annotated[

@@ -54,14 +54,8 @@ class ModelChoice:
 @takes("options", TranscribeOptions)
 @takes("cues", CueOptions)
 def transcribe(
-    files: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="FILE", help="Audio or video files, folders or patterns; - is standard input."),
-    ] = None,
-    from_list: Annotated[
-        str | None,
-        typer.Option("--from-list", metavar="FILE", help="Text with a file, folder or pattern a line; - is a pipe."),
-    ] = None,
+    files: terminal.Files = None,
+    from_list: terminal.FromList = None,
     model: terminal.Model = DEFAULT_MODEL,
     output_format: Annotated[
         str | None,

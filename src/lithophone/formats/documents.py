@@ -12,7 +12,7 @@ from lithophone.formats.cues import DEFAULT_CUES, CueOptions, label_of
 from lithophone.formats.spans import milliseconds
 from lithophone.formats.turns import one_line, segments_of, written
 from lithophone.languages import TABLE, base_language
-from lithophone.transcript import Segment, Transcript, Word
+from lithophone.transcript import LanguageGuess, Segment, Transcript, Word
 
 DIGITS = {"probability": 4, "avg_logprob": 4, "compression_ratio": 4}
 """Decimals of floats; others have three."""
@@ -57,9 +57,20 @@ def verbose_dict(transcript: Transcript) -> dict[str, Any]:
             "text": transcript.text,
             "segments": [_api_segment_dict(number, segment) for number, segment in enumerate(transcript.segments)],
             **words,
+            **_detected(transcript.language_guess),
         }
     )
     return document
+
+
+def _detected(guess: LanguageGuess | None) -> dict[str, Any]:
+    """Fields of whisper.cpp, where the language was told from the speech."""
+    if guess is None:
+        return {}
+    return {
+        "detected_language": api_name(guess.language), "detected_language_probability": guess.probability,
+        "language_probabilities": dict(guess.probabilities),
+    }  # fmt: skip
 
 
 def _texts(transcript: Transcript) -> Iterator[tuple[Segment, str]]:

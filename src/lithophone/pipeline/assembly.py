@@ -14,10 +14,10 @@ from lithophone.audio.cuts import Cut, stretch_of
 from lithophone.diarization.linking import with_speakers
 from lithophone.diarization.relinking import relinked
 from lithophone.errors import LithophoneError
-from lithophone.pipeline.quality import RENUMBERED, no_speech, segments_of, warnings_of
+from lithophone.pipeline.quality import RENUMBERED, no_speech, segments_of, unsure_language, warnings_of
 from lithophone.pipeline.request import Request
 from lithophone.pipeline.utterance import WindowResult
-from lithophone.transcript import Segment, Transcript, TranscriptWarning, Word
+from lithophone.transcript import LanguageGuess, Segment, Transcript, TranscriptWarning, Word
 
 Timed = TypeVar("Timed", Segment, Word)
 
@@ -37,6 +37,8 @@ class WindowDone:
     """The window's share of the time of the model."""
     is_known: bool = False
     """Whether a journal had it."""
+    language: str | None = None
+    """Code of the text's language, as that of the transcript."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class RecordingDone:
     warnings: tuple[TranscriptWarning, ...] = ()
     """Of the recording, without those of its windows."""
     compute_s: float = 0.0
-    """Sum of its windows."""
+    """Sum of its windows, and of telling its language."""
     is_known: bool = False
     """Whether a journal had all of it."""
 
@@ -62,6 +64,10 @@ class Assembly:
 
     source: Any
     request: Request
+    guess: LanguageGuess | None = None
+    """Of the language, where it was told."""
+    guess_s: float = 0.0
+    """Time of the model for it."""
     windows: list[WindowDone] = field(default_factory=list)
     attributed: WindowDone | None = None
     """All segments with their speakers, where these are found by voice."""
@@ -71,8 +77,13 @@ class Assembly:
         return self.add_done(WindowDone(self.source, segments, warnings, result.end_s, duration_s, compute_s))
 
     def add_done(self, done: WindowDone) -> WindowDone:
-        self.windows.append(done)
-        return done
+        self.windows.append(replace(done, language=self.request.text_language))
+        return self.windows[-1]
+
+    def tell(self, guess: LanguageGuess, request: Request, compute_s: float = 0.0) -> None:
+        """The language of the speech, and the request that follows from it; before the first window."""
+        assert not self.windows, "all windows have one language"
+        self.guess, self.request, self.guess_s = guess, request, compute_s
 
     def shown(self, done: WindowDone) -> WindowDone:
         """The event of a window: without segments where their speakers are known at the end of the recording alone."""
@@ -93,7 +104,8 @@ class Assembly:
         if not self.request.word_times:
             segments = tuple(replace(segment, words=()) for segment in segments)
         found = tuple(TranscriptWarning("speakers", message, 0.0, duration_s) for message in warnings)
-        self.attributed = WindowDone(self.source, segments, found, duration_s, duration_s)
+        language = self.request.text_language
+        self.attributed = WindowDone(self.source, segments, found, duration_s, duration_s, language=language)
         return self.attributed
 
     def _numbered(self) -> list[list[WindowDone]]:
@@ -111,6 +123,7 @@ class Assembly:
         """The event of the recording; `reader_warnings` come first."""
         damaged = tuple(TranscriptWarning("damaged", message, 0.0, duration_s) for message in reader_warnings)
         whole = damaged if self.windows else (*damaged, no_speech(duration_s))
+        whole += () if self.guess is None else unsure_language(self.guess, duration_s)
         last = self.attributed
         transcript = Transcript(
             segments=tuple(segment for one in ([last] if last else self.windows) for segment in one.segments),
@@ -122,8 +135,10 @@ class Assembly:
                 *(warning for window in self.windows for warning in self._open(window)),
                 *(last.warnings if last else ()),
             ),
+            language_guess=self.guess if self.guess is not None and self.guess.language else None,
         )
-        return RecordingDone(self.source, transcript, whole, sum(w.compute_s for w in self.windows), is_known)
+        compute_s = self.guess_s + sum(window.compute_s for window in self.windows)
+        return RecordingDone(self.source, transcript, whole, compute_s, is_known)
 
 
 def segments_in_time(result: WindowResult) -> tuple[Segment, ...]:

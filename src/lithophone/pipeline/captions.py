@@ -103,6 +103,12 @@ class Final:
 CaptionEvent: TypeAlias = SpeechStarted | Partial | SpeechStopped | Committed | Final
 
 
+def check_live(options: TranscribeOptions) -> None:
+    """OptionError for a language that is to be told."""
+    if options.tells_language:
+        raise OptionError("language='auto' needs the first speech of a recording: name the language of live speech")
+
+
 class Captions:
     """Live transcription of one stream of 16 kHz mono samples, for one thread at a time.
 
@@ -171,6 +177,7 @@ class Captions:
         self.request, self.detects = request, detection is not None
 
     def _resolved(self, options: TranscribeOptions) -> Request:
+        check_live(options)
         request = resolve_request(self.checkpoint, options)
         if request.speakers is not None:
             raise OptionError("diarize needs the whole recording: transcribe it when it has ended")

@@ -63,11 +63,15 @@ def channel_sources(source: Any) -> list[AudioSource]:
 
 
 def merged(transcripts: Sequence[Transcript]) -> Transcript:
-    """Transcripts of channels as one, segments by start, speakers by channel."""
+    """Transcripts of channels as one, segments by start, speakers by channel.
+
+    The language is that of the first channel that has one.
+    """
     named = [_named(transcript, f"channel {i}") for i, transcript in enumerate(transcripts, start=1)]
+    first = next((one for one in named if one.language), named[0])
     segments = sorted((s for one in named for s in one.segments), key=lambda s: (s.start_s, s.end_s))
     return replace(
-        named[0],
+        first,
         segments=tuple(segments),
         duration_s=max(one.duration_s for one in named),
         warnings=tuple(warning for one in named for warning in one.warnings),

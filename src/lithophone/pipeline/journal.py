@@ -3,7 +3,8 @@
 One JSON object per line. The first names the run, which a later one must equal; then, group by group:
 
     {"journal": 1, "version": "0.2.0", "model": "lithophone-tiny", "fingerprint": "0f3a...", "options": {...}}
-    {"recording": 0, "source": {"path": "/data/talk.mp3", ...}, "file": {"size": 31044, "mtime_ns": ...}}
+    {"recording": 0, "source": {"path": "/data/talk.mp3", ...}, "file": {"size": 31044, "mtime_ns": ...},
+     "language": {"fr": 0.98, ...}}
     {"window": 0, "start": 16000, "n": 41000, "segments": [...], "warnings": [...], ...}
     {"done": 0, "n": 3, "duration_s": 61.5, "damage": []}
     {"group": 4}
@@ -31,7 +32,7 @@ from lithophone.pipeline.assembly import WindowDone
 from lithophone.pipeline.fingerprint import fingerprint
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.pipeline.sources import AudioSource
-from lithophone.transcript import Segment, TranscriptWarning
+from lithophone.transcript import LanguageGuess, Segment, TranscriptWarning
 from lithophone.version import __version__
 
 FORMAT = 1
@@ -206,7 +207,8 @@ class Journal:
         at = self._end
         for data, values in zip(group, parsed, strict=True):
             if "recording" in values:
-                self._add(values["recording"], values["source"], values["file"]).is_written = True
+                added = self._add(values["recording"], values["source"], values["file"])
+                added.guess, added.is_written = LanguageGuess(values.get("language", {})), True
             else:
                 record = self._by_number.get(values.get("window", values.get("done", -1)))
                 if record is not None:
@@ -250,6 +252,8 @@ class Record:
         self.number, self.name, self.file = number, name, file
         self.windows: dict[int, Place] = {}
         self.end: Place | None = None
+        self.guess = LanguageGuess({})
+        """Of the language, where it was told and there is one."""
         self.is_written = False
         self._turns: dict[str, Any] = {}
         self._journal = journal
@@ -312,7 +316,9 @@ class Record:
     def _append(self, values: dict[str, Any], start: int | None = None, n: int = 0) -> None:
         """A line that waits for the end of its group."""
         if not self.is_written:
-            first = {"recording": self.number, "source": self.name, "file": self.file}
+            first: dict[str, Any] = {"recording": self.number, "source": self.name, "file": self.file}
+            if self.guess.language:
+                first["language"] = dict(self.guess.probabilities)
             self._journal._waiting.append(_Line(self, _encoded(first), is_first=True))
             self.is_written = True
         self._journal._waiting.append(_Line(self, _encoded(values), start, n))

@@ -43,6 +43,9 @@ DECODERS: dict[str, type[Decoder]] = {
 }  # fmt: skip
 """Decoders by name; `pipeline/request.py` has those of a model."""
 
+AUTO = "auto"
+"""Value of `language`: a recording's language is told from its speech (`pipeline/spoken_language.py`)."""
+
 TIMESTAMPS = ("tags", "aligned")
 """Sources of word times."""
 
@@ -68,7 +71,11 @@ class TranscribeOptions:
     """
 
     task: str = _option("transcribe", "transcribe or translate; plus models: speakers or word-times as well.")
-    language: str | None = _option(None, "Language spoken: en, fr, de, es, pt, ja (region tags such as pt-BR count).")
+    language: str | None = _option(
+        None,
+        "Language spoken: en, fr, de, es, pt, ja (region tags such as pt-BR count), or auto, which tells it from the "
+        "first speech of each recording (default: not given).",
+    )
     to: str | None = _option(None, "Language to translate into.")
     punctuate: bool | None = _option(None, "Punctuation and capitals, or neither (default: the model's).")
     keywords: tuple[str, ...] = _option((), "Words to expect, separated by commas.")
@@ -126,6 +133,8 @@ class TranscribeOptions:
         for name, kinds in _kinds().items():
             _check_kind(name, getattr(self, name), kinds)
         object.__setattr__(self, "keywords", clean_keywords(_words(self.keywords)))
+        if self.language is not None and self.language.strip().lower() == AUTO:
+            object.__setattr__(self, "language", AUTO)
         check_whole("batch_size", self.batch_size)
         if self.limit_s is not None:
             usual = f"from {MIN_LIMIT_S:g} to {MAX_LIMIT_S:g} s; {LIMIT_S:g} are usual"
@@ -150,7 +159,7 @@ class TranscribeOptions:
 
     def task_for(self, variant: Variant | ModelType, raw_languages: Sequence[str] = ()) -> Task:
         """The task; defaults depend on the model's variant and its `raw_languages`."""
-        asked: dict[str, Any] = {"language": self.language, "keywords": self.keywords}
+        asked: dict[str, Any] = {"language": self.known_language, "keywords": self.keywords}
         if self.task in ("transcribe", "translate"):
             raw = self.task == "transcribe" and self.text_language in raw_languages
             default = default_task(variant).punctuate and not raw
@@ -175,9 +184,19 @@ class TranscribeOptions:
             raise OptionError(f"max_new_tokens goes with decode='greedy' and others of a language model, and {chosen}")
 
     @property
+    def tells_language(self) -> bool:
+        """Whether the language of a recording is told from its speech."""
+        return self.language == AUTO
+
+    @property
+    def known_language(self) -> str | None:
+        """`language` as given; None where it is not, or yet to be told."""
+        return None if self.tells_language else self.language
+
+    @property
     def text_language(self) -> str | None:
         """Code of the transcript's language; None where unknown."""
-        return source_code(self.language) if self.to is None else language_code(self.to)
+        return source_code(self.known_language) if self.to is None else language_code(self.to)
 
     @property
     def speaker_count(self) -> SpeakerCount | None:

@@ -8,7 +8,8 @@
                          words with very low acoustic confidence (the times are theirs)
     disagreement         the reply differs from the character head's best path
     low_confidence       the mean posterior of that path is below the checkpoint's `min_confidence`
-    other_language       the text is in another language of the family than the one given
+    other_language       the text is in another language of the family than the one given, or told from the speech
+    unsure_language      the language told from the speech may be another one
     speech_without_text  labels on that path, but an empty reply
     malformed            tags of the reply could not be parsed, or are missing
     time_tags            time tags differ from the alignment, which decides, or could not be compared with it; or the
@@ -33,7 +34,7 @@ from lithophone.languages import LANGUAGES, base_language
 from lithophone.pipeline.utterance import WindowResult
 from lithophone.text.language_identification import language_probabilities
 from lithophone.text.replies import ParsedReply
-from lithophone.transcript import Segment, TranscriptWarning, Word
+from lithophone.transcript import LanguageGuess, Segment, TranscriptWarning, Word
 
 RENUMBERED = "renumbered"
 
@@ -56,6 +57,9 @@ SHORTEST_TEXT = 12
 
 OTHER_LANGUAGE = 0.01
 """Probability of the language given below which a text of `SHORTEST_TEXT` characters or more is in another one."""
+
+SURE_LANGUAGE = 0.8
+"""Probability of the language told from the speech below which there is a warning."""
 
 LAST_TAG_S = 4.0
 """The last time tag is at most this far before the end of its window: longer silences are no part of one."""
@@ -92,6 +96,15 @@ def warnings_of(result: WindowResult) -> tuple[TranscriptWarning, ...]:
 
 def no_speech(duration_s: float) -> TranscriptWarning:
     return TranscriptWarning("no_speech", "no speech was found in the recording", 0.0, duration_s)
+
+
+def unsure_language(guess: LanguageGuess, duration_s: float) -> tuple[TranscriptWarning, ...]:
+    """The warning of a recording whose language may be another one than the likeliest."""
+    if guess.language is None or guess.probability is None or guess.probability >= SURE_LANGUAGE:
+        return ()
+    name = LANGUAGES[guess.language]
+    message = f"the speech is {name} with probability {guess.probability:.2f}: if it is not, name its language"
+    return (TranscriptWarning("unsure_language", message, 0.0, duration_s),)
 
 
 def _findings(result: WindowResult) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,10 @@ class Reading:
         self.stopped = False
         """Set by another thread to end the reading."""
 
-    def windows(self) -> Iterator[Window]:
+    def windows(self) -> Generator[Window, None, None]:
         """Windows of speech in order. Raises AudioError."""
         stretches = self._diarized(self._stretches())
-        return joined_windows(stretches, self.limit_s) if self.joined else stretches
+        yield from joined_windows(stretches, self.limit_s) if self.joined else stretches
 
     def _diarized(self, windows: Iterator[Window]) -> Iterator[Window]:
         for window in windows:

@@ -11,13 +11,12 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import torch
 
-from lithophone.audio.segmenter import Window
+from lithophone.audio.segmenter import LIMIT_S, Window
 from lithophone.audio.vad import SpeechDetector
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, suits_int8
 from lithophone.diarization.diarizer import Diarization, Diarizer, default_diarizer
@@ -28,14 +27,16 @@ from lithophone.pipeline.assembly import Assembly, Event, RecordingDone, WindowD
 from lithophone.pipeline.engine import Engine
 from lithophone.pipeline.groups import Groups
 from lithophone.pipeline.items import End, Failed, Item, KnownWindow, NewWindow, Speakers
-from lithophone.pipeline.journal import Journal, Record
+from lithophone.pipeline.journal import Journal
+from lithophone.pipeline.opened import Asked, Opened, told
 from lithophone.pipeline.options import TranscribeOptions, options_with
 from lithophone.pipeline.read_ahead import ReadAhead
 from lithophone.pipeline.request import Request, check_positions, frames_of, resolve_request
 from lithophone.pipeline.sources import AudioSource, Reading
+from lithophone.pipeline.spoken_language import LanguageSearch, SpokenLanguages, language_request
 from lithophone.pipeline.utterance import Utterance
 from lithophone.runtime import torch_device, torch_dtype
-from lithophone.transcript import Segment, Transcript, TranscriptWarning
+from lithophone.transcript import LanguageGuess, Segment, Transcript, TranscriptWarning
 
 LOOK_AHEAD = 4
 """Batches of windows read ahead, so that similar lengths are encoded together."""
@@ -163,39 +164,68 @@ class Transcriber:
         that the engine has no other caller. Raises JournalError for a journal of another run, at once, and
         JournalWriteError for a full disk.
         """
-        options = options_with(options, changes)
-        request = resolve_request(self.checkpoint, options)
+        asked = self._asked(options_with(options, changes))
+        request = asked.request
         diarizer = self._diarizer(request)
         if journal is not None:
-            journal.begin(self.checkpoint, options, None if diarizer is None else diarizer.name)
-        items = self._items(_checked_sources(sources), rate_hz, request, journal)
+            journal.begin(self.checkpoint, asked.options, None if diarizer is None else diarizer.name)
         cancelled = cancelled or threading.Event()
+        items = self._items(_checked_sources(sources), rate_hz, asked, journal, cancelled)
         if journal is not None:
             return Groups(self.engine, journal, request, cancelled).events(items)
         return self._in_order(items, cancelled)
+
+    def detect_language(
+        self, source: Any, rate_hz: float | None = None, *, cancelled: threading.Event | None = None
+    ) -> LanguageGuess:
+        """The language of the first 20 s of speech, as the option `language="auto"` tells it; the rest is not read.
+
+        source: as in `transcribe`; options of an AudioSource do not count. Without speech the guess has no language.
+        Raises AudioError for the source, OptionError for a model without a CTC head, CancelledError.
+        """
+        _check_single(source)
+        request = language_request(self.checkpoint)
+        source = source if isinstance(source, AudioSource) else AudioSource(source, rate_hz)
+        with contextlib.closing(Reading(source, LIMIT_S, self.detector).windows()) as windows:
+            search = LanguageSearch(self.checkpoint, self.engine, request, windows)
+            if search.error is not None:
+                search.cancel()
+                raise search.error
+            return search.guess(cancelled)
 
     def save(self, folder: str | Path) -> None:
         """Write the model to a folder for `load`; CheckpointError where it cannot be written."""
         save_checkpoint(self.checkpoint, folder)
 
     def _items(
-        self, sources: Iterable[Any], rate_hz: float | None, default: Request, journal: Journal | None
+        self,
+        sources: Iterable[Any],
+        rate_hz: float | None,
+        default: Asked,
+        journal: Journal | None,
+        cancelled: threading.Event,
     ) -> Generator[Item, None, None]:
         """Windows of all sources as they are read, and each source's end."""
-        with contextlib.closing(ReadAhead(default.batch_size * default.ahead_s)) as ahead:
+        batch_size = default.request.batch_size
+        with contextlib.closing(ReadAhead(batch_size * default.request.ahead_s)) as ahead:
             opened = (self._opened(given, rate_hz, default, journal, ahead) for given in sources)
             # Sources that are yet to come are not waited for.
-            n_ahead = LOOK_AHEAD * default.batch_size if isinstance(sources, Sequence) else 0
-            for one in _in_advance(opened, n_ahead):
-                yield from [Failed(one)] if isinstance(one, RecordingDone) else self._windows(one)
+            n_ahead = LOOK_AHEAD * batch_size if isinstance(sources, Sequence) else 0
+            # With a journal, what shares a batch depends on the recording alone.
+            n_together = 1 if journal is not None else min(batch_size, n_ahead + 1)
+            languages = SpokenLanguages(self.checkpoint, self.engine, cancelled)
+            with contextlib.closing(told(_in_advance(opened, n_ahead), languages, n_together)) as found:
+                for one in found:
+                    yield from [Failed(one)] if isinstance(one, RecordingDone) else self._windows(one)
 
     def _opened(
-        self, given: Any, rate_hz: float | None, default: Request, journal: Journal | None, ahead: ReadAhead
-    ) -> _Opened | RecordingDone:
+        self, given: Any, rate_hz: float | None, default: Asked, journal: Journal | None, ahead: ReadAhead
+    ) -> Opened | RecordingDone:
         """A source that is being read, or its error."""
         source = given if isinstance(given, AudioSource) else AudioSource(given, rate_hz)
         try:
-            request = default if source.options is None else resolve_request(self.checkpoint, source.options)
+            asked = default if source.options is None else self._asked(source.options)
+            request = asked.request
             record = None if journal is None else journal.record(source)
             is_known = record is not None and record.is_done
             diarization = None if is_known else self._diarization(source, request)
@@ -206,12 +236,18 @@ class Transcriber:
         reading = Reading(
             source, request.window_s, self.detector, joined=request.joins_windows, diarization=diarization
         )
-        if is_known:
-            return _Opened(Assembly(given, request), reading, record, None)
-        windows = ahead.windows(reading) if _is_regular(source.file) else reading.windows()
-        return _Opened(Assembly(given, request), reading, record, windows)
+        windows = None
+        if not is_known:
+            windows = ahead.windows(reading) if _is_regular(source.file) else reading.windows()
+        return Opened(Assembly(given, request), asked.options, reading, record, windows)
 
-    def _windows(self, opened: _Opened) -> Iterator[Item]:
+    def _asked(self, options: TranscribeOptions) -> Asked:
+        """Options of a source, resolved. Raises OptionError."""
+        if options.tells_language:
+            language_request(self.checkpoint)
+        return Asked(options, resolve_request(self.checkpoint, options))
+
+    def _windows(self, opened: Opened) -> Iterator[Item]:
         """Items of one source."""
         assembly, reading, record = opened.assembly, opened.reading, opened.record
         if opened.windows is None:
@@ -232,7 +268,7 @@ class Transcriber:
         else:
             yield from self._ending(opened)
 
-    def _ending(self, opened: _Opened, *, is_known: bool = False) -> Iterator[Item]:
+    def _ending(self, opened: Opened, *, is_known: bool = False) -> Iterator[Item]:
         """Items behind the last window."""
         some = opened.assembly, opened.reading, opened.record, is_known
         if opened.assembly.request.speakers is not None:
@@ -250,7 +286,7 @@ class Transcriber:
         return diarizer.start(source.name, source.start_s or 0.0, request.speakers)
 
     def _item(
-        self, opened: _Opened, window: Window, previous: KnownWindow | NewWindow | None
+        self, opened: Opened, window: Window, previous: KnownWindow | NewWindow | None
     ) -> KnownWindow | NewWindow:
         assembly, record = opened.assembly, opened.record
         samples = torch.from_numpy(window.samples)
@@ -301,16 +337,6 @@ class Transcriber:
         full_s = LOOK_AHEAD_FULL * request.batch_size * request.ahead_s
         waiting = max(len(own), self.engine.waiting)
         return waiting >= batches * request.batch_size or sum(one.duration_s for one in own) >= full_s
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """A source that is being read; `windows` is None for one that its journal has finished."""
-
-    assembly: Assembly
-    reading: Reading
-    record: Record | None
-    windows: Iterator[Window] | None
 
 
 def _in_advance(values: Iterator[T], n: int) -> Iterator[T]:

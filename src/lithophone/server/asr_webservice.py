@@ -11,17 +11,18 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.responses import Response
 
 from lithophone.formats import CueOptions, render
-from lithophone.languages import SOURCE_LANGUAGES, base_language
+from lithophone.formats.documents import api_name
+from lithophone.languages import base_language
 from lithophone.pipeline.assembly import RecordingDone
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.server import openapi
 from lithophone.server.disconnect import unless_gone
 from lithophone.server.errors import ApiError
-from lithophone.server.forms import Form, Upload, discard_body, read_form
+from lithophone.server.forms import Form, Upload, read_form
 from lithophone.server.jobs import Job, Jobs
 from lithophone.server.options import (
     check_known,
@@ -40,10 +41,9 @@ from lithophone.transcript import Transcript
 router = APIRouter()
 
 OUTPUTS = ("txt", "vtt", "srt", "tsv", "json")
+ENCODE = openapi.flag("false: audio_file is raw 16-bit little-endian samples, 16 kHz, one channel, without a header.")
 FIELDS = {
-    "encode": openapi.flag(
-        "false: audio_file is raw 16-bit little-endian samples, 16 kHz, one channel, without a header."
-    ),
+    "encode": ENCODE,
     "task": openapi.text("transcribe, or translate into English; plus models have further tasks."),
     "diarize": openapi.flag("A segment for each speaker."),
     "enable_diarization": openapi.flag("As diarize."),
@@ -51,6 +51,9 @@ FIELDS = {
     **openapi.cue_fields(),
 }
 """Parameters of /asr, beside those of all routes."""
+
+DETECTION_FIELDS = {"encode": ENCODE, "model": openapi.FIELDS["model"]}
+"""Parameters of /detect-language."""
 
 ASR_IGNORED = ("return_speaker_embeddings", "video_file")
 
@@ -102,6 +105,14 @@ def _inference_operation() -> dict[str, Any]:
     return openapi.operation(summary, CPP_REPLIES, openapi.ON_RECORDINGS, id="inference", **given)
 
 
+def _detection_operation() -> dict[str, Any]:
+    fields = {**DETECTION_FIELDS, **{name: openapi.text(openapi.WITHOUT_EFFECT) for name in ASR_IGNORED}}
+    given = {"parameters": openapi.query(fields), "requestBody": openapi.body(openapi.form("audio_file", fields))}
+    replies = openapi.as_json(openapi.ref("DetectedLanguage"))
+    summary = "Tell the language spoken, as whisper-asr-webservice does"
+    return openapi.operation(summary, replies, openapi.ON_RECORDINGS, id="detect_language", **given)
+
+
 @router.post("/asr", response_class=Response, **_asr_operation())
 async def asr(request: Request) -> Response:
     jobs: Jobs = request.app.state.jobs
@@ -122,18 +133,26 @@ async def asr(request: Request) -> Response:
 @router.post(
     "/detect-language",
     response_class=Response,
-    **openapi.operation("Not available", {}, (401, 408, 413, 429, 501, 503), id="detect_language"),
+    **_detection_operation(),
 )
 async def detect_language(request: Request) -> Response:
-    """Answered with 501: the models have no language identification."""
+    """By the first speech; without speech the language is unknown, and the other values are null."""
     jobs: Jobs = request.app.state.jobs
-    await discard_body(request, jobs.settings.max_upload_mb)
-    raise ApiError(
-        501,
-        "the language of a recording cannot be detected by these models: name it as language, "
-        f"one of {', '.join(SOURCE_LANGUAGES)}",
-        code="language_detection_unavailable",
-    )
+    form = await read_form(request, jobs.settings.max_upload_mb)
+    fields = _with_query(request, form)
+    for name in fields.keys() - {*DETECTION_FIELDS, *ASR_IGNORED}:
+        raise ApiError(400, f"unknown field {name!r:.100}", code="unknown_parameter", param=name[:100])
+    check_known(form.files, ("audio_file",))
+    raw = not flag(fields, "encode", default=True)
+    job = _job(jobs, fields, form.file("audio_file"), TranscribeOptions(), raw=raw)
+    guess = await unless_gone(request, jobs.language(job))
+    probabilities = {code: round(probability, 3) for code, probability in guess.probabilities.items()}
+    return JSONResponse(
+        {
+            "detected_language": api_name(guess.language), "language_code": guess.language,
+            "confidence": probabilities.get(guess.language or ""), "language_probabilities": probabilities,
+        }
+    )  # fmt: skip
 
 
 @router.post("/inference", response_class=Response, **_inference_operation())

@@ -32,20 +32,19 @@ class Content:
     """Segments -> pieces of the content, window by window; joined they are the content."""
 
     task: str
-    separator: str
     _begun: bool = False
     _speaker: str | None = None
     _last_cs: int = 0
 
-    def piece(self, segment: Segment) -> str:
-        """ "" for a segment without text."""
+    def piece(self, segment: Segment, separator: str) -> str:
+        """With the separator before it, unless it is the first; "" for a segment without text."""
         text = self._timed(segment.words) if self.task == "word-times" and segment.words else segment.text
         if not text:
             return ""
         if segment.speaker and segment.speaker != self._speaker:
             self._speaker = segment.speaker
             text = f"[Speaker {segment.speaker}]: {text}"
-        before, self._begun = self.separator if self._begun else "", True
+        before, self._begun = separator if self._begun else "", True
         return before + text
 
     def _timed(self, words: tuple[Word, ...]) -> str:
@@ -81,8 +80,7 @@ class Completion:
     done: RecordingDone | None = None
 
     def __post_init__(self) -> None:
-        options = self.asked.options
-        self._content = Content(options.task, separator_of(options.text_language))
+        self._content = Content(self.asked.options.task)
 
     def add(self, event: Event) -> tuple[str, list[dict[str, Any]]]:
         """What the event adds to the content, and its log probabilities."""
@@ -91,7 +89,8 @@ class Completion:
             return "", []
         if self.is_cut:
             return "", []
-        text = "".join(self._content.piece(segment) for segment in event.segments)
+        separator = separator_of(event.language)
+        text = "".join(self._content.piece(segment, separator) for segment in event.segments)
         ids = self._tokenizer.encode(text)
         left = len(ids) if self.asked.max_tokens is None else self.asked.max_tokens - self.tokens
         if len(ids) > left:

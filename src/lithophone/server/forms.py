@@ -78,12 +78,6 @@ async def read_body(request: Request, max_mb: float) -> bytes:
     return bytes(data)
 
 
-async def discard_body(request: Request, max_mb: float) -> None:
-    """Read the body and drop it, so that a client that sends first reads the answer; ApiError 413 beyond the limit."""
-    async for _ in _limited(request, max_mb):
-        pass
-
-
 async def read_json(request: Request, max_mb: float, default: dict[str, Any] | None = None) -> dict[str, Any]:
     """A body that is one JSON object; `default` for an empty one. Raises ApiError."""
     body = await read_body(request, max_mb)

@@ -25,7 +25,7 @@ from lithophone.server.metrics import Metrics
 from lithophone.server.models import Models
 from lithophone.server.raw import RawFormat, RawStream
 from lithophone.server.settings import Settings
-from lithophone.transcript import Transcript
+from lithophone.transcript import LanguageGuess, Transcript
 
 T = TypeVar("T")
 
@@ -117,6 +117,24 @@ class Jobs:
         finally:
             task.cancelled.set()
 
+    async def language(self, job: Job) -> LanguageGuess:
+        """The language of a recording's speech. Raises ApiError."""
+        cancelled, limit_s = threading.Event(), self.settings.request_timeout_s
+        future = await self._start(lambda: self._guess(job, cancelled))
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), limit_s)
+        except asyncio.TimeoutError:
+            raise _too_slow(limit_s) from None
+        except LithophoneError as error:
+            raise api_error(error) from error
+        finally:
+            cancelled.set()
+
+    def _guess(self, job: Job, cancelled: threading.Event) -> LanguageGuess:
+        """In a thread."""
+        with self.models.using(job.model) as transcriber, contextlib.closing(self.opened(job)) as stream:
+            return transcriber.detect_language(AudioSource(stream), cancelled=cancelled)
+
     async def live(self, work: Callable[[], None]) -> None:
         """A live session in a thread of its own, which ends by itself. Raises ApiError beyond `max_live`."""
         self.check_open()
@@ -193,6 +211,10 @@ class Jobs:
         return mean * (1 + self.waiting / self.settings.max_running)
 
 
+def _too_slow(limit_s: float) -> ApiError:
+    return ApiError(504, f"the recording takes longer than {limit_s:g} s", code="timeout")
+
+
 class _Task:
     """One request in its thread; its events arrive in the loop."""
 
@@ -206,8 +228,7 @@ class _Task:
             try:
                 event = await asyncio.wait_for(self._queue.get(), deadline - time.monotonic())
             except asyncio.TimeoutError:
-                limit_s = self.jobs.settings.request_timeout_s
-                raise ApiError(504, f"the recording takes longer than {limit_s:g} s", code="timeout") from None
+                raise _too_slow(self.jobs.settings.request_timeout_s) from None
             if event is None:
                 return
             if isinstance(event, Exception):

@@ -60,7 +60,7 @@ def _described(description: str) -> Schema:
 RECORDING = text("A recording, of any format.", format="binary")
 FIELDS = {
     "model": text("A served model, or one of OpenAI's names for the default."),
-    "language": text("Language spoken: en, fr, de, es, pt, ja; region tags count."),
+    "language": text("Language spoken: en, fr, de, es, pt, ja; region tags count; auto: told from the speech."),
     "languages": several(text(), "Languages that may be spoken; only one of them is of use here."),
     "prompt": text("Terms to expect, with commas between them; of other texts the names are taken."),
     "initial_prompt": text("As prompt."),
@@ -136,6 +136,9 @@ USAGE = record({"type": text(enum=["duration"]), "seconds": whole("Of the record
 WARNING = record({"code": text(), "message": text(), "start": SECONDS, "end": SECONDS})
 FINDINGS = {"warnings": several(ref("Warning")), "guardian": ref("Verdict")}
 """Fields beside those of OpenAI."""
+PROBABILITY = number(minimum=0, maximum=1)
+PROBABILITIES: Schema = {"type": "object", "additionalProperties": PROBABILITY}
+"""By code of a language."""
 WORD = record(
     {"word": text(), "start": SECONDS, "end": SECONDS}, {"probability": number(minimum=0, maximum=1), "speaker": text()}
 )
@@ -180,11 +183,17 @@ COMPONENTS: dict[str, Schema] = {
     ),
     "Transcription": record(
         {"text": text(), "usage": ref("Usage")},
-        {"languages": several(record({"code": text()})), "logprobs": several(ref("Logprob")), **FINDINGS},
+        {
+            "languages": several(record({"code": text()})), "language_probability": PROBABILITY,
+            "logprobs": several(ref("Logprob")), **FINDINGS,
+        },
     ),
     "TranscriptionVerbose": record(
         {"task": text(), "language": text(), "duration": SECONDS, "text": text(), "usage": ref("Usage")},
-        {"segments": several(ref("Segment")), "words": several(ref("Word")), **FINDINGS},
+        {
+            "segments": several(ref("Segment")), "words": several(ref("Word")), "detected_language": text(),
+            "detected_language_probability": PROBABILITY, "language_probabilities": PROBABILITIES, **FINDINGS,
+        },
     ),
     "TranscriptionDiarized": record(
         {
@@ -199,6 +208,12 @@ COMPONENTS: dict[str, Schema] = {
             "choices": several(CHOICE, minItems=1, maxItems=1), "usage": ref("Tokens"),
         },
         FINDINGS,
+    ),
+    "DetectedLanguage": record(
+        {
+            "detected_language": text("Its name, or unknown."), "language_code": nullable(text()),
+            "confidence": nullable(PROBABILITY), "language_probabilities": PROBABILITIES,
+        }
     ),
     "Model": MODEL,
     "Models": record({"object": text(enum=["list"]), "data": several(ref("Model"))}),
@@ -224,7 +239,6 @@ ERRORS = {
     415: "Neither a form nor JSON.",
     429: "Too many requests wait.",
     500: "A fault of the server or the model.",
-    501: "Not available.",
     503: "The server shuts down, or the Guardian gives no verdict.",
     504: "The recording takes too long.",
 }

@@ -176,7 +176,7 @@ def _texts(name: str, value: Any) -> list[str]:
 
 
 def language_of(fields: Mapping[str, Sequence[str]]) -> str | None:
-    """`language`, as a code or a name of OpenAI's API, or the only one of `languages`; `auto` is none of them.
+    """`language`, as a code, a name of OpenAI's API or `auto`, or the only one of `languages`.
 
     Raises ApiError.
     """
@@ -185,7 +185,7 @@ def language_of(fields: Mapping[str, Sequence[str]]) -> str | None:
         raise ApiError(400, "language and languages exclude each other", code="invalid_value", param="languages")
     asked = fields["language"][-1] if "language" in fields else several[0] if len(several) == 1 else None
     names = {language.api_name: code for code, language in TABLE.items()}
-    return names.get(asked.lower(), asked) if asked and asked.lower() != "auto" else None
+    return names.get(asked.lower(), asked) if asked else None
 
 
 def temperature_of(fields: Mapping[str, Sequence[str]]) -> float:

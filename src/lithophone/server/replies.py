@@ -53,6 +53,8 @@ def _known(transcript: Transcript, logprobs: bool) -> dict[str, Any]:
     known: dict[str, Any] = {"usage": _usage(transcript)}
     if transcript.language:
         known["languages"] = [{"code": transcript.language}]
+    if transcript.language_probability is not None:
+        known["language_probability"] = round(transcript.language_probability, 3)
     if logprobs:
         known["logprobs"] = [logprob(word) for word in transcript.words]
     if transcript.warnings:
@@ -116,7 +118,6 @@ def speaker_letter(speaker: str | None) -> str:
 
 async def stream(
     events: AsyncIterator[Event],
-    language: str | None,
     response_format: str = "json",
     granularities: Collection[str] = (),
     *,
@@ -125,7 +126,7 @@ async def stream(
     """`transcript.text.delta` for each window, `transcript.text.done`; deltas joined are the text.
 
     diarized_json and verbose_json have `transcript.text.segment` before the deltas; with verbose_json, `done` has the
-    fields of that reply as well. language: of the text.
+    fields of that reply as well.
     """
     has_segments = response_format in ("diarized_json", "verbose_json")
     separator, number = "", 0
@@ -136,7 +137,7 @@ async def stream(
                     yield _speaker_segment(number, segment)
                 if segment.text:
                     yield _delta(segment, separator, logprobs)
-                    separator = separator_of(language)
+                    separator = separator_of(event.language)
                 number += 1
         elif isinstance(event, RecordingDone) and isinstance(event.result, Transcript):
             verbose = _verbose(event.result, granularities) if response_format == "verbose_json" else {}

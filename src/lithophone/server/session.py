@@ -13,7 +13,7 @@ import numpy as np
 from lithophone.audio.detection import Detection
 from lithophone.audio.pcm import PCMStream
 from lithophone.errors import AudioError, OptionError
-from lithophone.pipeline.captions import CaptionEvent, Captions
+from lithophone.pipeline.captions import CaptionEvent, Captions, check_live
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.pipeline.transcriber import Transcriber
 from lithophone.server.errors import ApiError
@@ -116,7 +116,11 @@ class SessionConfig:
                 raise _wrong(f"{place}.{name}", "must be a list of texts")
         try:
             check_known(asked, (*TEXTS, *LISTS))
-            return request_options(texts_of(asked))
+            found = request_options(texts_of(asked))
+            check_live(found)
+            return found
+        except OptionError as error:
+            raise ApiError(400, str(error), code="unsupported_value", param=f"{place}.language") from error
         except ApiError as error:
             error.param = f"{place}.{error.param}" if error.param else place
             raise

@@ -66,8 +66,7 @@ class _Asked:
     cues: CueOptions
 
     def streamed(self, events: AsyncIterator[Event]) -> AsyncIterator[dict[str, Any]]:
-        language = self.job.options.text_language
-        return stream(events, language, self.response_format, self.granularities, logprobs=self.logprobs)
+        return stream(events, self.response_format, self.granularities, logprobs=self.logprobs)
 
 
 def _operation(name: str, summary: str) -> dict[str, Any]:

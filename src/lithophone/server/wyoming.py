@@ -205,29 +205,36 @@ class _Connection:
             self.jobs.metrics.latency.labels("wyoming").observe(time.perf_counter() - began)
 
     async def _write_transcript(self, utterance: _Utterance) -> None:
-        language = utterance.options.text_language
-        spoken = {"language": language} if language else {}
         if utterance.form is None or len(utterance.audio) < utterance.form.frame_size:
-            await self._write("transcript", {"text": "", **spoken})
+            await self._write("transcript", {"text": "", **_spoken(utterance.options.text_language)})
             return
         options, words = utterance.options, "\n".join(utterance.options.keywords)
         job = Job(memoryview(utterance.audio), NAME, utterance.model, options, raw=utterance.form, prompt=words)
         separator = None
         async with contextlib.aclosing(self.jobs.events(job)) as events:
             async for event in events:
+                language = event.language if isinstance(event, WindowDone) else _language_of(event)
                 if separator is None:
-                    await self._write("transcript-start", spoken)
+                    await self._write("transcript-start", _spoken(language))
                     separator = ""
                 if isinstance(event, WindowDone):
                     for text in (segment.text for segment in event.segments if segment.text):
                         await self._write("transcript-chunk", {"text": separator + text})
                         separator = "" if base_language(language) in UNSPACED_LANGUAGES else " "
                 elif isinstance(event, RecordingDone) and isinstance(event.result, Transcript):
-                    await self._write("transcript", {"text": event.result.text, **spoken})
+                    await self._write("transcript", {"text": event.result.text, **_spoken(language)})
                     await self._write("transcript-stop", {})
 
     async def _write(self, kind: str, data: dict[str, Any]) -> None:
         await write_event(self.writer, kind, data)
+
+
+def _spoken(language: str | None) -> dict[str, str]:
+    return {"language": language} if language else {}
+
+
+def _language_of(done: RecordingDone) -> str | None:
+    return done.result.language if isinstance(done.result, Transcript) else None
 
 
 async def _write_error(writer: asyncio.StreamWriter, error: ApiError) -> None:

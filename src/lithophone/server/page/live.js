@@ -99,7 +99,8 @@ export class Captions {
 }
 
 function session({ model, language, keywords }) {
-	const transcription = { ...(model && { model }), ...(language && { language }), ...(keywords.length && { keywords }) };
+	const known = language !== "auto" && language; // the server tells languages of recordings alone
+	const transcription = { ...(model && { model }), ...(known && { language }), ...(keywords.length && { keywords }) };
 	const input = { format: { type: "audio/pcm", rate: RATE }, transcription, turn_detection: { type: "server_vad" } };
 	return { type: "transcription", audio: { input } };
 }
