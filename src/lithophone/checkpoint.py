@@ -235,8 +235,9 @@ def suits_int8(folder: Path) -> bool:
     """
     if not products_are_exact():
         return False
-    sizes = (math.prod(stored.shape) for stored in stored_tensors(weight_files(folder)).values())
-    return holds_int8(folder) or sum(sizes) >= MANY_WEIGHTS
+    if holds_int8(folder):
+        return True
+    return sum(math.prod(stored.shape) for stored in stored_tensors(weight_files(folder)).values()) >= MANY_WEIGHTS
 
 
 def check_front_end(folder: Path, config: ModelConfig | NarConfig) -> None:
