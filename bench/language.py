@@ -1,9 +1,9 @@
-"""Languages told from speech (`language="auto"`), compared with those of a manifest.
+"""Languages detected (`language="auto"`), compared with those of a manifest.
 
     python bench/language.py --manifest ../shared/speech/dev.jsonl --clips 20
 
 Clips of the languages that the model understands, of `--min-s` seconds and more, `--clips` of each language at most,
-drawn by `--seed`. `clips` has the share told right in percent, by language and by seconds, and the confusions;
+drawn by `--seed`. `clips` has the share that is right, in percent, by language and by seconds, and the confusions;
 `joined` the same for recordings of 10 and 20 s and more, made of clips of a language with silences of 1 s between
 them; `warned` how many of the right and wrong guesses have the warning `unsure_language`.
 """
@@ -39,8 +39,8 @@ SILENCE = np.zeros(RATE_HZ, np.float32)
 
 
 @dataclass(frozen=True)
-class Told:
-    """A recording, its language, and the one that was told; none without speech."""
+class Detected:
+    """A recording, its language, and the one detected; none without speech."""
 
     lang: str
     seconds: float
@@ -77,8 +77,8 @@ def main() -> None:
         "min_s": args.min_s,
         "speech_s": SPEECH_S,
         "temperature": TEMPERATURE,
-        "clips": counts(told(transcriber, clips), with_seconds=True),
-        "joined": {name: counts(told(transcriber, some)) for name, some in recordings.items()},
+        "clips": counts(detected(transcriber, clips), with_seconds=True),
+        "joined": {name: counts(detected(transcriber, some)) for name, some in recordings.items()},
         "cpu_s": round(time.process_time() - began, 1),
     }
     json.dump(results, sys.stdout, indent=1)
@@ -113,16 +113,16 @@ def _joined(clips: Sequence[Samples], least_s: float) -> Iterator[Samples]:
             waiting = []
 
 
-def told(transcriber: lithophone.Transcriber, recordings: Mapping[str, Sequence[Samples]]) -> list[Told]:
+def detected(transcriber: lithophone.Transcriber, recordings: Mapping[str, Sequence[Samples]]) -> list[Detected]:
     return [
-        Told(lang, len(samples) / RATE_HZ, transcriber.detect_language(samples, RATE_HZ))
+        Detected(lang, len(samples) / RATE_HZ, transcriber.detect_language(samples, RATE_HZ))
         for lang, some in recordings.items()
         for samples in some
     ]
 
 
-def counts(found: Sequence[Told], *, with_seconds: bool = False) -> dict[str, Any]:
-    by_lang: dict[str, list[Told]] = defaultdict(list)
+def counts(found: Sequence[Detected], *, with_seconds: bool = False) -> dict[str, Any]:
+    by_lang: dict[str, list[Detected]] = defaultdict(list)
     for one in found:
         by_lang[one.lang].append(one)
     wrong = Counter(f"{one.lang} as {one.guess.language}" for one in found if not one.is_right)
@@ -146,8 +146,8 @@ def counts(found: Sequence[Told], *, with_seconds: bool = False) -> dict[str, An
     return result
 
 
-def share(found: Sequence[Told]) -> float:
-    """Percent told right."""
+def share(found: Sequence[Detected]) -> float:
+    """Percent right."""
     return round(100 * sum(one.is_right for one in found) / len(found), 1) if found else 0.0
 
 

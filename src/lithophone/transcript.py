@@ -80,7 +80,7 @@ class TranscriptWarning:
 
 @dataclass(frozen=True)
 class LanguageGuess:
-    """The language of speech, as a model tells it."""
+    """The language of speech, as a model detects it."""
 
     probabilities: Mapping[str, float] = field(hash=False)
     """By code, the likeliest first, for all languages that the model understands; empty without speech."""
@@ -103,7 +103,7 @@ class Transcript:
     segments: tuple[Segment, ...]
     duration_s: float
     language: str | None = None
-    """Code of the text's language, where it was given or told."""
+    """Code of the text's language, where it was given or detected."""
     task: str = "transcribe"
     warnings: tuple[TranscriptWarning, ...] = ()
     language_guess: LanguageGuess | None = None
@@ -120,18 +120,18 @@ class Transcript:
 
     @property
     def language_probability(self) -> float | None:
-        """Of the language that was told, 0..1; None where it was given, is unknown, or there is no speech."""
+        """Of the language that was detected, 0..1; None where it was given, is unknown, or there is no speech."""
         return None if self.language_guess is None else self.language_guess.probability
 
     def to_dict(self) -> dict[str, Any]:
         """The document of `--output-format json`, unrounded."""
         guess = self.language_guess
-        told = {} if guess is None else {"language_probabilities": dict(guess.probabilities)}
+        detected = {} if guess is None else {"language_probabilities": dict(guess.probabilities)}
         return {
             "text": self.text,
             "language": self.language,
             **_known({"language_probability": self.language_probability}),
-            **told,
+            **detected,
             "task": self.task,
             "duration": self.duration_s,
             "segments": [{"id": number, **segment.to_dict()} for number, segment in enumerate(self.segments)],
@@ -141,14 +141,14 @@ class Transcript:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Transcript:
         """Inverse of `to_dict`. Raises KeyError."""
-        told = values.get("language_probabilities")
+        guess = values.get("language_probabilities")
         return cls(
             tuple(map(Segment.from_dict, values["segments"])),
             values["duration"],
             values.get("language"),
             values.get("task", "transcribe"),
             tuple(map(TranscriptWarning.from_dict, values.get("warnings", ()))),
-            None if told is None else LanguageGuess(told),
+            None if guess is None else LanguageGuess(guess),
         )
 
 

@@ -1,4 +1,4 @@
-"""`language="auto"`: the language of a recording is told from its first speech, and then is as if it had been given."""
+"""`language="auto"`: a recording's language is detected from its first speech, and then is as if it had been given."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ TALKS = [talk(1.0, 2.0), talk(0.6, first_hz=700.0), talk(1.5, 0.5, first_hz=1100
 
 
 @pytest.fixture
-def tells(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Has recordings be told as these languages, in order and over again, with a probability of 0.9."""
+def detects(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Has recordings be detected as these languages, in order and over again, with a probability of 0.9."""
 
-    def tell(*codes: str) -> None:
+    def detect(*codes: str) -> None:
         left: list[str] = []
 
         def guess(text: str, languages: tuple[str, ...]) -> LanguageGuess:
@@ -98,7 +98,7 @@ def tells(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         monkeypatch.setattr(spoken_language, "guess_of", guess)
 
-    return tell
+    return detect
 
 
 def transcripts(events: Iterator[Event]) -> list[Transcript]:
@@ -126,33 +126,33 @@ def given(transcript: Transcript) -> Transcript:
     ],
 )
 def test_words_are_those_of_the_language_given(
-    transcriber: Transcriber, tells: Callable[..., None], options: dict[str, Any]
+    transcriber: Transcriber, detects: Callable[..., None], options: dict[str, Any]
 ) -> None:
     expected = {code: transcriber.transcribe(TALKS[0], RATE_HZ, language=code, **options) for code in ("en", "ja")}
     assert expected["en"].text != expected["ja"].text
     for code, one in expected.items():
-        tells(code)
+        detects(code)
         found = transcriber.transcribe(TALKS[0], RATE_HZ, language="auto", **options)
         assert given(found) == one
         assert (found.language, found.language_probability) == (code, 0.9)
 
 
-def test_every_recording_has_its_own_language(transcriber: Transcriber, tells: Callable[..., None]) -> None:
-    tells("ja", "de", "en")
+def test_every_recording_has_its_own_language(transcriber: Transcriber, detects: Callable[..., None]) -> None:
+    detects("ja", "de", "en")
     found = transcripts(transcriber.events(TALKS, RATE_HZ, language="auto", **SHORT))
     assert [one.language for one in found] == ["ja", "de", "en"]
     for one, samples in zip(found, TALKS, strict=True):
         assert given(one) == transcriber.transcribe(samples, RATE_HZ, language=one.language, **SHORT)
 
 
-def test_windows_have_the_language_of_their_recording(transcriber: Transcriber, tells: Callable[..., None]) -> None:
-    tells("ja", "de")
+def test_windows_have_the_language_of_their_recording(transcriber: Transcriber, detects: Callable[..., None]) -> None:
+    detects("ja", "de")
     events = list(transcriber.events(TALKS[:2], RATE_HZ, language="auto", **SHORT))
     assert [event.language for event in events if isinstance(event, WindowDone)] == ["ja", "ja", "de"]
 
 
-def test_a_source_may_ask_for_it_alone(transcriber: Transcriber, tells: Callable[..., None]) -> None:
-    tells("fr")
+def test_a_source_may_ask_for_it_alone(transcriber: Transcriber, detects: Callable[..., None]) -> None:
+    detects("fr")
     own = TranscribeOptions(language="auto", **SHORT)
     sources = [TALKS[0], AudioSource(TALKS[1], RATE_HZ, options=own), TALKS[2]]
     found = transcripts(transcriber.events(sources, RATE_HZ, language="de", **SHORT))
@@ -168,8 +168,8 @@ def test_the_name_may_be_in_capitals() -> None:
     [(tiny_nar_checkpoint("G1"), {}), (tiny_nar_checkpoint("G2"), {}), (spelling_plus(), {"max_new_tokens": 8}),
      (spelling_plus(), {"max_new_tokens": 8, "task": "speakers"})],
 )  # fmt: skip
-def test_other_models_tell_it_too(made: Checkpoint, options: dict[str, Any], tells: Callable[..., None]) -> None:
-    tells("fr")
+def test_other_models_detect_it_too(made: Checkpoint, options: dict[str, Any], detects: Callable[..., None]) -> None:
+    detects("fr")
     one = Transcriber(made, detector=by_loudness())
     found = one.transcribe(TALKS[0], RATE_HZ, language="auto", **options)
     assert given(found) == one.transcribe(TALKS[0], RATE_HZ, language="fr", **options)
@@ -265,9 +265,9 @@ def test_a_recording_that_fails_keeps_its_error_and_its_windows(
         bad[-1] = np.nan
         return list(one.events([bad, TALKS[1]], RATE_HZ, **SHORT, **options))
 
-    told, untold = events(language="auto"), events()
-    assert [type(event) for event in told] == [type(event) for event in untold]
-    [first, second] = [event.result for event in told if isinstance(event, RecordingDone)]
+    auto, without = events(language="auto"), events()
+    assert [type(event) for event in auto] == [type(event) for event in without]
+    [first, second] = [event.result for event in auto if isinstance(event, RecordingDone)]
     assert isinstance(first, AudioError)
     assert isinstance(second, Transcript)
     assert second.language in SOURCE_LANGUAGES
@@ -298,12 +298,12 @@ def test_another_thread_may_cancel_it(transcriber: Transcriber) -> None:
 
 
 def test_a_channel_that_is_silent_has_no_say_in_the_language(
-    transcriber: Transcriber, tells: Callable[..., None], tmp_path: Path
+    transcriber: Transcriber, detects: Callable[..., None], tmp_path: Path
 ) -> None:
     file = tmp_path / "call.wav"
     spoken = talk(1.0)
     soundfile.write(file, np.stack([np.zeros_like(spoken), spoken], 1), RATE_HZ, subtype="FLOAT")
-    tells("fr")
+    detects("fr")
     [(_, found)] = transcribe_channels(transcriber, [file], TranscribeOptions(language="auto", **SHORT))
     assert isinstance(found, Transcript)
     assert (found.language, found.language_probability) == ("fr", 0.9)
@@ -321,9 +321,9 @@ def test_without_a_ctc_head_it_is_refused_at_once() -> None:
 
 
 def test_a_translation_into_the_language_spoken_is_an_error_of_its_recording(
-    transcriber: Transcriber, tells: Callable[..., None]
+    transcriber: Transcriber, detects: Callable[..., None]
 ) -> None:
-    tells("en", "fr")
+    detects("en", "fr")
     options = {"task": "translate", "to": "en", **SHORT}
     results = [result for _, result in transcriber.transcribe_many(TALKS[:2], RATE_HZ, language="auto", **options)]
     assert isinstance(results[0], OptionError)
@@ -341,8 +341,8 @@ def test_live_captions_name_the_language(transcriber: Transcriber) -> None:
 # --- as documents
 
 
-def test_a_document_has_the_probabilities(transcriber: Transcriber, tells: Callable[..., None]) -> None:
-    tells("pt")
+def test_a_document_has_the_probabilities(transcriber: Transcriber, detects: Callable[..., None]) -> None:
+    detects("pt")
     found = transcriber.transcribe(TALKS[0], RATE_HZ, language="auto", **SHORT)
     document = json.loads(json.dumps(found.to_dict()))
     assert (document["language"], document["language_probability"]) == ("pt", 0.9)
@@ -356,7 +356,7 @@ def test_a_document_has_the_probabilities(transcriber: Transcriber, tells: Calla
 
 
 def test_a_resumed_run_keeps_the_languages(
-    checkpoint: Checkpoint, tells: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, detects: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lithophone.pipeline.groups.GROUP", 1)
     files = [tmp_path / f"{i}.wav" for i in range(3)]
@@ -380,25 +380,25 @@ def test_a_resumed_run_keeps_the_languages(
         run(name, n)
         assert run(name)[0] == unbroken
     assert n_all == 7 + 7
-    tells("ja")  # nothing is listened to again
+    detects("ja")  # nothing is listened to again
     finished, n_again = run("whole")
     assert (finished, n_again) == (unbroken, 0)
 
 
 def test_a_recording_under_way_is_not_listened_to_again(
-    checkpoint: Checkpoint, tells: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, detects: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lithophone.pipeline.groups.GROUP", 1)
     soundfile.write(tmp_path / "a.wav", talk(*[0.7] * 6), RATE_HZ, subtype="FLOAT")
     options: dict[str, Any] = {"language": "auto", "batch_size": 2, **SHORT}
     one = Transcriber(checkpoint, detector=by_loudness())
-    tells("de")
+    detects("de")
     with Journal(tmp_path / "journal") as journal:
         events = one.events([tmp_path / "a.wav"], journal=journal, **options)
         for _ in range(3):
             next(events)
         events.close()
-    tells("ja")
+    detects("ja")
     with Journal(tmp_path / "journal") as journal:
         [found] = transcripts(one.events([tmp_path / "a.wav"], journal=journal, **options))
     assert given(found) == one.transcribe(tmp_path / "a.wav", language="de", **SHORT)

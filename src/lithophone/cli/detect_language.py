@@ -27,7 +27,7 @@ def detect_language(
     dtype: terminal.Dtype = None,
     threads: terminal.Threads = None,
 ) -> None:
-    """Tell the language spoken by the first 20 s of speech: file, code and probability, with tabs between them."""
+    """Detect the language spoken by the first 20 s of speech: file, code and probability, with tabs between them."""
     inputs, unreadable = find_inputs(named_inputs(files or [], from_list))
     failed = len(unreadable)
     for refused in unreadable:

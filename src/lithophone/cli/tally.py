@@ -77,7 +77,7 @@ class Tally:
 
 
 def recording_line(label: str, event: RecordingDone) -> str:
-    """Audio, language if it was told, time, speed and warnings of a transcribed recording."""
+    """Audio, language if it was detected, time, speed and warnings of a transcribed recording."""
     assert isinstance(event.result, Transcript), "a failed recording has its error"
     duration_s, n = event.result.duration_s, len(event.result.warnings)
     speed = (

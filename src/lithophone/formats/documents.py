@@ -64,7 +64,7 @@ def verbose_dict(transcript: Transcript) -> dict[str, Any]:
 
 
 def _detected(guess: LanguageGuess | None) -> dict[str, Any]:
-    """Fields of whisper.cpp, where the language was told from the speech."""
+    """Fields of whisper.cpp, where the language was detected from the speech."""
     if guess is None:
         return {}
     return {

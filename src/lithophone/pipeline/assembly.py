@@ -65,7 +65,7 @@ class Assembly:
     source: Any
     request: Request
     guess: LanguageGuess | None = None
-    """Of the language, where it was told."""
+    """Of the language, where it was detected."""
     guess_s: float = 0.0
     """Time of the model for it."""
     windows: list[WindowDone] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Assembly:
         self.windows.append(replace(done, language=self.request.text_language))
         return self.windows[-1]
 
-    def tell(self, guess: LanguageGuess, request: Request, compute_s: float = 0.0) -> None:
+    def set_language(self, guess: LanguageGuess, request: Request, compute_s: float = 0.0) -> None:
         """The language of the speech, and the request that follows from it; before the first window."""
         assert not self.windows, "all windows have one language"
         self.guess, self.request, self.guess_s = guess, request, compute_s

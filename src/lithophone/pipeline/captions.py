@@ -104,8 +104,8 @@ CaptionEvent: TypeAlias = SpeechStarted | Partial | SpeechStopped | Committed | 
 
 
 def check_live(options: TranscribeOptions) -> None:
-    """OptionError for a language that is to be told."""
-    if options.tells_language:
+    """OptionError for a language that is to be detected."""
+    if options.detects_language:
         raise OptionError("language='auto' needs the first speech of a recording: name the language of live speech")
 
 

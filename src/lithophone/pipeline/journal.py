@@ -253,7 +253,7 @@ class Record:
         self.windows: dict[int, Place] = {}
         self.end: Place | None = None
         self.guess = LanguageGuess({})
-        """Of the language, where it was told and there is one."""
+        """Of the language, where it was detected and there is one."""
         self.is_written = False
         self._turns: dict[str, Any] = {}
         self._journal = journal

@@ -1,4 +1,4 @@
-"""Sources that are being read, each with its request: of its options, or of the language told from its speech."""
+"""Sources that are being read, each with its request: of its options, or of the language detected from its speech."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lithophone.pipeline.spoken_language import LanguageSearch, SpokenLanguages
 
 @dataclass(frozen=True)
 class Asked:
-    """Options, and the request without a language that is yet to be told."""
+    """Options, and the request without a language that is yet to be detected."""
 
     options: TranscribeOptions
     request: Request
@@ -34,13 +34,13 @@ class Opened:
     record: Record | None
     windows: Iterator[Window] | None
     search: LanguageSearch | None = None
-    """Of its language, where it is to be told and no journal has it."""
+    """Of its language, where it is to be detected and no journal has it."""
 
 
-def told(
+def with_languages(
     opened: Iterator[Opened | RecordingDone], languages: SpokenLanguages, n: int
 ) -> Generator[Opened | RecordingDone, None, None]:
-    """The same, with their languages where these are to be told.
+    """The same, with their languages where these are to be detected.
 
     The first speech of up to `n` recordings is encoded together. One that goes on behind it is the last of them: until
     its other windows are taken no further recording is read.
@@ -66,8 +66,8 @@ def _search_of(one: Opened | RecordingDone) -> LanguageSearch | None:
 
 
 def _with_search(one: Opened | RecordingDone, languages: SpokenLanguages) -> Opened | RecordingDone:
-    """With its first speech before the encoder, where its language is to be told."""
-    if isinstance(one, RecordingDone) or not one.options.tells_language or one.windows is None:
+    """With its first speech before the encoder, where its language is to be detected."""
+    if isinstance(one, RecordingDone) or not one.options.detects_language or one.windows is None:
         return one
     if one.record is not None and one.record.guess.language:
         return one
@@ -79,8 +79,8 @@ def _with_search(one: Opened | RecordingDone, languages: SpokenLanguages) -> Ope
 
 
 def _with_language(one: Opened | RecordingDone, languages: SpokenLanguages) -> Opened | RecordingDone:
-    """With its request for the language that was told, now or in its journal."""
-    if isinstance(one, RecordingDone) or not one.options.tells_language:
+    """With its request for the language that was detected, now or in its journal."""
+    if isinstance(one, RecordingDone) or not one.options.detects_language:
         return one
     guess, compute_s = None, 0.0
     if one.search is not None:
@@ -89,7 +89,7 @@ def _with_language(one: Opened | RecordingDone, languages: SpokenLanguages) -> O
         guess = one.record.guess
     assert guess is not None, "what is not in a journal is searched"
     try:
-        one.assembly.tell(guess, languages.request(one.options, guess), compute_s)
+        one.assembly.set_language(guess, languages.request(one.options, guess), compute_s)
     except LithophoneError as error:
         return RecordingDone(one.assembly.source, error)
     if one.record is not None:

@@ -44,7 +44,7 @@ DECODERS: dict[str, type[Decoder]] = {
 """Decoders by name; `pipeline/request.py` has those of a model."""
 
 AUTO = "auto"
-"""Value of `language`: a recording's language is told from its speech (`pipeline/spoken_language.py`)."""
+"""Value of `language`: a recording's language is detected from its speech (`pipeline/spoken_language.py`)."""
 
 TIMESTAMPS = ("tags", "aligned")
 """Sources of word times."""
@@ -73,7 +73,7 @@ class TranscribeOptions:
     task: str = _option("transcribe", "transcribe or translate; plus models: speakers or word-times as well.")
     language: str | None = _option(
         None,
-        "Language spoken: en, fr, de, es, pt, ja (region tags such as pt-BR count), or auto, which tells it from the "
+        "Language spoken: en, fr, de, es, pt, ja (region tags such as pt-BR count), or auto, which detects it from the "
         "first speech of each recording (default: not given).",
     )
     to: str | None = _option(None, "Language to translate into.")
@@ -184,14 +184,14 @@ class TranscribeOptions:
             raise OptionError(f"max_new_tokens goes with decode='greedy' and others of a language model, and {chosen}")
 
     @property
-    def tells_language(self) -> bool:
-        """Whether the language of a recording is told from its speech."""
+    def detects_language(self) -> bool:
+        """Whether the language of a recording is detected from its speech."""
         return self.language == AUTO
 
     @property
     def known_language(self) -> str | None:
-        """`language` as given; None where it is not, or yet to be told."""
-        return None if self.tells_language else self.language
+        """`language` as given; None where it is not, or yet to be detected."""
+        return None if self.detects_language else self.language
 
     @property
     def text_language(self) -> str | None:

@@ -8,8 +8,8 @@
                          words with very low acoustic confidence (the times are theirs)
     disagreement         the reply differs from the character head's best path
     low_confidence       the mean posterior of that path is below the checkpoint's `min_confidence`
-    other_language       the text is in another language of the family than the one given, or told from the speech
-    unsure_language      the language told from the speech may be another one
+    other_language       the text is in another language of the family than the one given, or detected from the speech
+    unsure_language      the language detected from the speech may be another one
     speech_without_text  labels on that path, but an empty reply
     malformed            tags of the reply could not be parsed, or are missing
     time_tags            time tags differ from the alignment, which decides, or could not be compared with it; or the
@@ -59,7 +59,7 @@ OTHER_LANGUAGE = 0.01
 """Probability of the language given below which a text of `SHORTEST_TEXT` characters or more is in another one."""
 
 SURE_LANGUAGE = 0.8
-"""Probability of the language told from the speech below which there is a warning."""
+"""Probability of the language detected from the speech below which there is a warning."""
 
 LAST_TAG_S = 4.0
 """The last time tag is at most this far before the end of its window: longer silences are no part of one."""

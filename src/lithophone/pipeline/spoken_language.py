@@ -1,8 +1,8 @@
-"""The language of a recording, told from its first speech.
+"""The language of a recording, detected from its first speech.
 
 first windows -> encoder, without language conditioning -> best paths of its CTC head -> py3langid -> guess
 
-The language model is not asked: texts of its decoders tell no more than the characters (`docs/experiments.md`).
+The language model is not asked: texts of its decoders show no more than the characters (`docs/experiments.md`).
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from lithophone.pipeline.engine import Engine
 from lithophone.pipeline.groups import Groups
 from lithophone.pipeline.items import End, Failed, Item, KnownWindow, NewWindow, Speakers
 from lithophone.pipeline.journal import Journal
-from lithophone.pipeline.opened import Asked, Opened, told
+from lithophone.pipeline.opened import Asked, Opened, with_languages
 from lithophone.pipeline.options import TranscribeOptions, options_with
 from lithophone.pipeline.read_ahead import ReadAhead
 from lithophone.pipeline.request import Request, check_positions, frames_of, resolve_request
@@ -178,7 +178,7 @@ class Transcriber:
     def detect_language(
         self, source: Any, rate_hz: float | None = None, *, cancelled: threading.Event | None = None
     ) -> LanguageGuess:
-        """The language of the first 20 s of speech, as the option `language="auto"` tells it; the rest is not read.
+        """The language of the first 20 s of speech, as the option `language="auto"` detects it; the rest is not read.
 
         source: as in `transcribe`; options of an AudioSource do not count. Without speech the guess has no language.
         Raises AudioError for the source, OptionError for a model without a CTC head, CancelledError.
@@ -214,7 +214,7 @@ class Transcriber:
             # With a journal, what shares a batch depends on the recording alone.
             n_together = 1 if journal is not None else min(batch_size, n_ahead + 1)
             languages = SpokenLanguages(self.checkpoint, self.engine, cancelled)
-            with contextlib.closing(told(_in_advance(opened, n_ahead), languages, n_together)) as found:
+            with contextlib.closing(with_languages(_in_advance(opened, n_ahead), languages, n_together)) as found:
                 for one in found:
                     yield from [Failed(one)] if isinstance(one, RecordingDone) else self._windows(one)
 
@@ -243,7 +243,7 @@ class Transcriber:
 
     def _asked(self, options: TranscribeOptions) -> Asked:
         """Options of a source, resolved. Raises OptionError."""
-        if options.tells_language:
+        if options.detects_language:
             language_request(self.checkpoint)
         return Asked(options, resolve_request(self.checkpoint, options))
 

@@ -109,7 +109,7 @@ def _detection_operation() -> dict[str, Any]:
     fields = {**DETECTION_FIELDS, **{name: openapi.text(openapi.WITHOUT_EFFECT) for name in ASR_IGNORED}}
     given = {"parameters": openapi.query(fields), "requestBody": openapi.body(openapi.form("audio_file", fields))}
     replies = openapi.as_json(openapi.ref("DetectedLanguage"))
-    summary = "Tell the language spoken, as whisper-asr-webservice does"
+    summary = "Detect the language spoken, as whisper-asr-webservice does"
     return openapi.operation(summary, replies, openapi.ON_RECORDINGS, id="detect_language", **given)
 
 

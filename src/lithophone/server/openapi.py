@@ -60,7 +60,7 @@ def _described(description: str) -> Schema:
 RECORDING = text("A recording, of any format.", format="binary")
 FIELDS = {
     "model": text("A served model, or one of OpenAI's names for the default."),
-    "language": text("Language spoken: en, fr, de, es, pt, ja; region tags count; auto: told from the speech."),
+    "language": text("Language spoken: en, fr, de, es, pt, ja; region tags count; auto: detected from the speech."),
     "languages": several(text(), "Languages that may be spoken; only one of them is of use here."),
     "prompt": text("Terms to expect, with commas between them; of other texts the names are taken."),
     "initial_prompt": text("As prompt."),

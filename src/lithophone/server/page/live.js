@@ -99,7 +99,7 @@ export class Captions {
 }
 
 function session({ model, language, keywords }) {
-	const known = language !== "auto" && language; // the server tells languages of recordings alone
+	const known = language !== "auto" && language; // the server detects languages of recordings alone
 	const transcription = { ...(model && { model }), ...(known && { language }), ...(keywords.length && { keywords }) };
 	const input = { format: { type: "audio/pcm", rate: RATE }, transcription, turn_detection: { type: "server_vad" } };
 	return { type: "transcription", audio: { input } };
