@@ -5,7 +5,6 @@ python runs/card.py > src/lithophone/assets/lithophone-tiny/README.md
 
 from __future__ import annotations
 
-import itertools
 import json
 import string
 from collections import defaultdict
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 RUNS = Path(__file__).parent
+RESULTS = RUNS / "results"
+BEFORE = "version-1.2"
 LIBRISPEECH = "librispeech_devclean_mp3"
 LANGUAGES = {
     "en": "English", "fr": "French", "de": "German", "es": "Spanish", "pt": "Portuguese", "ja": "Japanese",
@@ -23,12 +24,11 @@ SETS = {
     "cv_delta_en": "Common Voice deltas, dev speakers",
     "cv_delta_fr": "Common Voice deltas, dev speakers",
     "cv61_rsample": "Common Voice 6.1 sample",
-    "kokoro": "Kokoro voices never trained on",
     "": "demo recordings (LibriVox, one reader)",
 }
 CORPORA = {
     "kokoro": ("Kokoro-82M v1.0, blends of its voices, foreign ones too", "Apache-2.0 voice, CC0 text"),
-    "pico": ("SVOX Pico, five pitches", "Apache-2.0 voice, CC0 text; English also Tanaka, CC BY 2.0"),
+    "pico": ("SVOX Pico, five pitches", "Apache-2.0 voice, CC0 text"),
     "flite": ("flite: kal, awb, rms, slt", "BSD-like voices, CC0 text"),
     "openjtalk": ("Open JTalk, voice mei, five pitches", "CC BY 3.0 voice, text of the Tanaka corpus, CC BY 2.0"),
     "kathleen": ("kathleen, one reader", "CC0"),
@@ -39,10 +39,9 @@ CORPORA = {
     "dc_tts_philipp": ("dc_tts amateur readings, one reader", "Apache-2.0"),
     "speechocean762": ("speechocean762, Mandarin accents, half of the speakers under 16", "free for commercial use"),
 }
-ENCODER_LOGS = ("encoder", "encoder-settled", "encoder-1.1")
-SPEECH_LOGS = ("speech-1.1", "speech-1.2")
-CURVE_ROWS = 16
-VERSION_0 = "data/version-0"
+SHIPPED_STEP = 1200
+"""Of stage 2b; later averages read their training clips better and new ones worse."""
+PHASES = ("stem", "second", "heads", "decoder", "ctc")
 WHISPER, OURS, GREEDY, ENCODER, SPELLED = "whisper-base", "default", "greedy", "ctc", "characters"
 
 Scores = dict[str, dict[str, Any]]
@@ -55,13 +54,13 @@ def log_rows(name: str) -> list[dict[str, Any]]:
 
 
 def looks(name: str) -> list[dict[str, Any]]:
-    """The looks at the dev clips in a log, by step; of a step that was looked at twice the last one."""
-    found = {row["step"]: row for row in log_rows(name) if f"wer_{LIBRISPEECH}_en" in row}
+    """The evaluations in a log, by step; of a step that was evaluated twice the last one."""
+    found = {row["step"]: row for row in log_rows(name) if row["kind"] == "dev"}
     return [found[step] for step in sorted(found)]
 
 
 def result(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((RUNS / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     return found
 
 
@@ -81,12 +80,6 @@ def speed(name: str) -> dict[str, str]:
     return {kind(one): f"{one['rtfx']:.0f}" for one in (first, *first["others"]) if "rtfx" in one}
 
 
-def version_0(name: str = "version-0") -> Scores:
-    first = result(name)
-    before = next(one for one in (first, *first["others"]) if one["about"]["model"] == VERSION_0)
-    return {score["corpus"]: score for score in before["scores"]}
-
-
 def table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     headings = list(headings)
     return "\n".join("| " + " | ".join(row) + " |" for row in [headings, ["---"] * len(headings), *rows])
@@ -96,32 +89,23 @@ def percent(rate: float) -> str:
     return f"{100 * rate:.1f} %"
 
 
-def curve(*names: str) -> str:
-    """Error rates over the hours of a stage, whose logs follow one another."""
-    groups = [(f"{LIBRISPEECH}_en", "LibriSpeech"), ("cv61_rsample_en", "en"), ("cv_delta_fr_fr", "fr")]
-    groups += [(f"cv61_rsample_{lang}", lang) for lang in ("de", "es", "pt", "ja")]
-    before = itertools.accumulate((looks(name)[-1]["hours"] for name in names), initial=0.0)
-    logs = zip(names, before, strict=False)
-    rows = [{**row, "hours": past + row["hours"]} for name, past in logs for row in looks(name)]
-    shown = [row for i, row in enumerate(rows) if (len(rows) - 1 - i) % -(-len(rows) // CURVE_ROWS) == 0]
-    return table(
-        ("hours", *(label for _, label in groups)),
-        (
-            (
-                f"{row['hours']:.0f}",
-                *(percent(row[f"{'cer' if label == 'ja' else 'wer'}_{group}"]) for group, label in groups),
-            )
-            for row in shown
-        ),
-    )
+def training() -> str:
+    """Hours heard and losses on dev windows at the end of every phase."""
+    losses = ("block_1", "block_2", "teacher_text", "text", "ctc", "ctc_bpe")
+    rows = []
+    for phase in PHASES:
+        last = looks(f"transplant-{phase}")[-1]
+        shown = (f"{last[name]:.2f}" if name in last else "" for name in losses)
+        rows.append([f"`{phase}`", str(last["step"]), f"{last['hours']:.1f}", *shown])
+    headings = ("phase", "steps", "hours", "stem", "block 2", "divergence", "text", "CTC", "CTC of tokens")
+    return table(headings, rows)
 
 
 def trained_on() -> str:
-    hours: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    hours: dict[str, dict[str, float]] = defaultdict(dict)
     for part in json.loads((RUNS / "logs" / "data.json").read_text(encoding="utf-8")):
         corpus, lang = part["name"].split(":")
-        if lang in LANGUAGES:  # clips that are spelled in another language as well are there already
-            hours[corpus][lang] += part["hours"]
+        hours[corpus][lang] = hours[corpus].get(lang, 0.0) + part["hours"]
     return table(
         ("corpus", "hours", "licence"),
         (
@@ -135,37 +119,25 @@ def trained_on() -> str:
     )
 
 
-def error_row(language: str, corpus: str, found: Mapping[str, Scores], before: Scores | None) -> list[str]:
+def error_row(language: str, corpus: str, found: Mapping[str, Scores], before: Mapping[str, Scores]) -> list[str]:
+    """Errors by default, greedily and by the encoder; of version 1.2 and whisper-base; by characters."""
     ours = found[OURS][corpus]
-    told = f"{language}: {SETS[corpus]}, {ours['clips']} clips, {ours['audio_s'] / 60:.0f} min"
+    clips = f"{language}: {SETS[corpus]}, {ours['clips']} clips, {ours['audio_s'] / 60:.0f} min"
     errors = [percent(found[name][corpus]["rate"]) for name in (OURS, GREEDY, ENCODER)]
-    old = percent(before[corpus]["rate"]) if before else ""
-    whisper = percent(found[WHISPER][corpus]["rate"]) if WHISPER in found else ""
+    peers = [percent(before[name][corpus]["rate"]) if name in before else "" for name in (OURS, WHISPER)]
     by_letter = [percent(one.get("cer", one["rate"])) for one in (ours, found[SPELLED][corpus])]
-    return [told, ours["measure"], *errors, old, whisper, *by_letter]
+    return [clips, ours["measure"], *errors, *peers, *by_letter]
 
 
 def measured() -> str:
     rows = []
-    for lang, language in LANGUAGES.items():
-        found = systems(f"dev-{lang}")
-        before = version_0() if lang == "en" else None
+    for name, language in [*((f"dev-{lang}", language) for lang, language in LANGUAGES.items()), ("demo", "English")]:
+        found, before = systems(name), systems(f"{BEFORE}/{name}")
         rows += [error_row(language, corpus, found, before) for corpus in sorted(found[OURS], reverse=True)]
-        if (RUNS / "results" / f"unseen-{lang}.json").exists():
-            old = version_0("version-0-unseen") if lang == "en" else None
-            rows.append(error_row(language, "kokoro", systems(f"unseen-{lang}"), old))
-    rows.append(error_row("English", "", systems("demo"), version_0("version-0-demo")))
     headings = (
-        "clips", "", OURS, GREEDY, "encoder alone", "version 0.2", WHISPER, "CER, default", "CER, character head",
+        "clips", "", OURS, GREEDY, "encoder alone", "version 1.2", WHISPER, "CER, default", "CER, character head",
     )  # fmt: skip
     return table(headings, rows)
-
-
-def pooled(scores: Scores) -> str:
-    """The error rate of all corpora together."""
-    errors = sum(score[part] for score in scores.values() for part in ("substitutions", "deletions", "insertions"))
-    words = sum(score[part] for score in scores.values() for part in ("hits", "substitutions", "deletions"))
-    return percent(errors / words)
 
 
 def whole(name: str, lang: str) -> dict[str, Any]:
@@ -173,22 +145,6 @@ def whole(name: str, lang: str) -> dict[str, Any]:
     found = result(name)
     score: dict[str, Any] = next(one for one in found["languages"] if one["lang"] == lang)
     return score
-
-
-def punctuation() -> str:
-    return table(
-        ("", "PER", "F1 of capitals", "WER or CER"),
-        (
-            (
-                language,
-                percent(score["per"]["rate"]),
-                f"{score['capitals']['f1']:.2f}" if score.get("capitals") and score["capitals"]["f1"] else "",
-                percent(score["rate"]),
-            )
-            for lang, language in LANGUAGES.items()
-            for score in (whole(f"punctuated-{lang}", lang),)
-        ),
-    )
 
 
 def keywords() -> str:
@@ -211,40 +167,38 @@ def keywords() -> str:
 
 
 def translation() -> str:
+    """From every language into English, beside version 1.2 and whisper-base."""
     rows = []
-    for name in [f"{lang}-en" for lang in LANGUAGES if lang != "en"] + ["en-es", "en-pt", "en-ja"]:
-        first = result(name)
-        by_system = {WHISPER if one["model"] is None else OURS: one for one in (first, *first["others"])}
-        scores = {system: one["scores"][0]["translation"] for system, one in by_system.items()}
-        cells = [f"{scores[s]['bleu']:.1f} / {scores[s]['chrf']:.1f}" if s in scores else "" for s in (OURS, WHISPER)]
-        rows.append([" to ".join(LANGUAGES[code] for code in name.split("-")), *cells])
-    return table(("", "BLEU / chrF++", WHISPER), rows)
+    for lang in LANGUAGES:
+        if lang != "en":
+            scores = {OURS: _translated(f"{lang}-en")[OURS]} | {
+                name if name == WHISPER else BEFORE: found for name, found in _translated(f"{BEFORE}/{lang}-en").items()
+            }
+            shown = (f"{s['bleu']:.1f} / {s['chrf']:.1f}" for s in (scores[n] for n in (OURS, BEFORE, WHISPER)))
+            rows.append([f"{LANGUAGES[lang]} to English", *shown])
+    return table(("", "BLEU / chrF++", "version 1.2", WHISPER), rows)
+
+
+def _translated(name: str) -> Scores:
+    first = result(name)
+    return {
+        WHISPER if one["model"] is None else OURS: one["scores"][0]["translation"] for one in (first, *first["others"])
+    }
 
 
 def main() -> None:
-    last, settled, further = (looks(name)[-1] for name in ENCODER_LOGS)
-    text = [row for row in log_rows("language_model-1.1") if "reply" in row][-1]
     fast = speed("dev-en")
+    speech = next(row for row in log_rows("speech") if row["step"] == SHIPPED_STEP)
     values = {
         "trained_on": trained_on(),
-        "encoder_steps": last["step"],
-        "encoder_hours": f"{last['hours']:.0f}",
-        "settled_steps": settled["step"],
-        "settled_hours": f"{settled['hours']:.0f}",
-        "further_steps": further["step"],
-        "further_hours": f"{further['hours']:.0f}",
-        "encoder_curve": curve(*ENCODER_LOGS),
-        "text_steps": text["step"],
-        "text_loss": f"{text['reply']:.2f}",
-        "speech_steps": sum(looks(name)[-1]["step"] for name in SPEECH_LOGS),
-        "speech_curve": curve(*SPEECH_LOGS),
+        "training": training(),
+        "speech_steps": speech["step"],
+        "speech_hours": f"{speech['hours']:.0f}",
+        "speech_loss": f"{speech['reply']:.2f}",
         "measured": measured(),
-        "english": pooled(systems("dev-en")[OURS]),
-        "english_before": pooled(version_0()),
-        "punctuation": punctuation(),
         "keywords": keywords(),
         "translation": translation(),
-        "normalizer": whole("punctuated-en", "en")["normalizer"],
+        "normalizer": whole("dev-en", "en")["normalizer"],
         "untold": percent(whole("untold-ja", "ja")["rate"]),
         "speeds": f"{fast[OURS]} by default, {fast[GREEDY]} greedy, {fast[ENCODER]} by the encoder alone",
     }

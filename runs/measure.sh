@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # The figures of the card of lithophone-tiny. Run from the repository root; `runs/card.py` makes the card of them. MODEL
-# names another model. Whisper-base, where it can do the task, and the model before this one, version 0.2, are scored in
-# the same run on the same clips.
+# names another model. Those of version 1.2 and of whisper-base on the same clips are in `results/version-1.2`;
+# WHISPER=1 asks whisper-base again.
 set -eu
 speech=${SPEECH:-../shared/speech}
 sets=data/measured
 heard=$sets/whisper
+languages=(en fr de es pt ja)
 results=runs/results
 mkdir -p $results
 .venv/bin/python runs/measured_sets.py "$speech/dev.jsonl"
-if [ -z "${ALONE:-}" ]; then # ALONE=1: only beside what whisper-base has been asked already
-  for lang in en de es fr ja pt; do
+if [ -n "${WHISPER:-}" ]; then
+  for lang in "${languages[@]}"; do
     .venv/bin/python runs/whisper.py "$sets/dev-$lang.jsonl" --out "$heard/dev-$lang.jsonl"
   done
   for lang in de es fr ja pt; do
@@ -29,23 +30,11 @@ both() { measure "$@" & [ "$(jobs -rp | wc -l)" -lt 2 ] || wait -n; }
 peer() { [ ! -f "$heard/$1.jsonl" ] || echo --hypotheses "whisper-base=$heard/$1.jsonl"; }
 decoders=(--also decode=greedy --also decode=ctc --also "decode=ctc ctc_head=characters")
 sound() { [ "$1" != ja ] || echo --normalizer kana; } # raw Japanese is written in kana
-for lang in en fr de es pt ja; do
+for lang in "${languages[@]}"; do
   both "dev-$lang" "$sets/dev-$lang.jsonl" --language $lang --raw $(sound $lang) "${decoders[@]}" $(peer dev-$lang)
-done
-MODEL=data/version-0 both version-0 "$sets/dev-en.jsonl" --language en --raw
-MODEL=data/version-0 both version-0-demo src/lithophone/assets/demo/demo.jsonl --language en --raw
-MODEL=data/version-0 both version-0-unseen data/unseen/kokoro-en.jsonl --language en --raw
-for lang in en es pt ja; do
-  both "unseen-$lang" "data/unseen/kokoro-$lang.jsonl" --language $lang --raw $(sound $lang) "${decoders[@]}"
 done
 both untold-ja "$sets/dev-ja.jsonl" --raw $(sound ja)
 both demo src/lithophone/assets/demo/demo.jsonl --language en --raw "${decoders[@]}"
-
-# Punctuation and capitals, where the references have them.
-both punctuated-en "$sets/cased-en.jsonl" --language en --punctuate
-for lang in fr de es pt ja; do
-  both "punctuated-$lang" "$sets/dev-$lang.jsonl" --language $lang --punctuate
-done
 
 # Keyword lists: none, the rare words of the clip among 20 others, the 20 others alone.
 both lists-none "$sets/lists.jsonl" --language en --raw
@@ -55,8 +44,5 @@ both distractors "$sets/distractors.jsonl" --language en --raw --bias
 # Translation.
 for lang in de es fr ja pt; do
   both "$lang-en" "$sets/$lang-en.jsonl" --language $lang --task translate --to en $(peer $lang-en)
-done
-for lang in es ja pt; do
-  both "en-$lang" "$sets/en-$lang.jsonl" --language en --task translate --to "$lang"
 done
 wait

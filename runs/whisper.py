@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from lithophone.data.manifest import read_entries
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
-
 
 def main() -> None:
     from faster_whisper import WhisperModel
-    from teacher_states import fetch_whisper
+
+    from lithophone.train.transplant.whisper_weights import fetch_whisper
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path)

@@ -1,6 +1,6 @@
 """The model in the package: it is there, it is small, and it hears words of people it has never heard.
 
-The bounds lie above what its card says of these five recordings: 38 % for the whole model, 48 % for the encoder.
+The bounds lie above what its card says of these five recordings.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 import lithophone
 from lithophone.audio.features import log_mel_frames
 from lithophone.audio.reader import RATE_HZ, load_audio
+from lithophone.checkpoint import save_checkpoint
 from lithophone.data.manifest import read_entries
 from lithophone.decode.greedy import greedy_decode
 from lithophone.decode.options import Greedy
@@ -28,7 +29,7 @@ from lithophone.transcript import Transcript
 from tests.conftest import DEMO
 from tests.sounds import sung_vowels
 
-LIMIT_BYTES = 25_000_000
+LIMIT_BYTES = 64_000_000
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +56,12 @@ def test_its_settings_say_which_token_ends_a_reply() -> None:
 
 
 @pytest.mark.full
-def test_transformers_ends_its_replies_where_we_do(bundled: Transcriber) -> None:
+def test_transformers_reads_it_saved_in_float_and_ends_its_replies_where_we_do(tmp_path: Path) -> None:
     """Faults, V1."""
     transformers = pytest.importorskip("transformers")
-    folder, checkpoint = bundled_models()[DEFAULT_MODEL], bundled.checkpoint
-    reference = transformers.GraniteSpeechForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    checkpoint = lithophone.load(dtype="float32").checkpoint
+    save_checkpoint(checkpoint, tmp_path)
+    reference = transformers.GraniteSpeechForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float32)
     for entry in read_entries(DEMO.parent / "demo.jsonl")[:3]:
         frames = log_mel_frames(torch.from_numpy(load_audio(entry.audio).copy()))[None]
         with torch.no_grad():
@@ -129,7 +131,7 @@ def test_beams_that_heed_the_encoder_say_more_of_what_it_spells(bundled: Transcr
 
 def test_a_listed_name_is_written_where_it_is_said_and_no_other(bundled: Transcriber) -> None:
     options = TranscribeOptions(
-        punctuate=False, language="en", decode="beam", num_beams=8, ctc_weight=0.3, keyword_boost=0.5
+        punctuate=False, language="en", decode="beam", num_beams=8, ctc_weight=0.5, keyword_boost=0.5
     )
     names = ("Dashwood", "Willoughby", "Norland")
     listed = bundled.transcribe(DEMO, options=options, keywords=names).text.lower()
@@ -175,15 +177,16 @@ def test_text_of_another_language_than_the_one_given_has_a_warning(bundled: Tran
         assert "other_language" not in codes(bundled.transcribe(entry.audio, language=entry.lang))
 
 
-def test_the_languages_of_the_demo_are_told(bundled: Transcriber) -> None:
+def test_the_languages_of_the_demo_are_detected(bundled: Transcriber) -> None:
     """Words are those of the language given; recordings share batches."""
     entries = read_entries(DEMO.parent / "languages.jsonl")
     found = bundled.transcribe_many([entry.audio for entry in entries], language="auto", decode="ctc")
-    for entry, (_, told) in zip(entries, found, strict=True):
-        assert isinstance(told, Transcript)
-        assert told.language == entry.lang
-        assert told.language_probability == bundled.detect_language(entry.audio).probability > 0.8
-        assert told.segments == bundled.transcribe(entry.audio, language=entry.lang, decode="ctc").segments
+    for entry, (_, detected) in zip(entries, found, strict=True):
+        assert isinstance(detected, Transcript)
+        assert detected.language == entry.lang
+        assert detected.language_probability == pytest.approx(bundled.detect_language(entry.audio).probability)
+        assert detected.language_probability > 0.8
+        assert detected.segments == bundled.transcribe(entry.audio, language=entry.lang, decode="ctc").segments
 
 
 def test_japanese_is_raw_unless_punctuation_is_asked_for(bundled: Transcriber) -> None:

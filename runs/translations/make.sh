@@ -33,17 +33,8 @@ translate "$speech/synth.jsonl" en synth-en.jsonl "${TO_PT[@]}" "${TO_ES[@]}"
 head -900 data/langs/pico-es.jsonl > data/langs/pico-es-900.jsonl
 translate data/langs/pico-es-900.jsonl es pico-es-en.jsonl "${ES_EN[@]}"
 translate "$speech/synth.jsonl" es synth-es-en.jsonl "${ES_EN[@]}"
-translate data/langs/kokoro-pt.jsonl pt kokoro-pt-en.jsonl "${PT_EN[@]}"
 translate "$speech/synth.jsonl" pt synth-pt-en.jsonl "${PT_EN[@]}"
-translate "$text/pt.txt" pt text-pt-en.tsv "${PT_EN[@]}" --limit 1200
-translate "$text/es.txt" es text-es-en.tsv "${ES_EN[@]}" --limit 1200
 
-# The Tanaka corpus, translated by people; a thousand of its English sentences are read by Pico.
+# The Tanaka corpus, translated by people.
 pairs=(--pairs "en:ja=$text/en-ja.tsv" --cased "$text/en.txt")
 translate data/langs/openjtalk-ja.jsonl ja openjtalk-ja-en.jsonl "${pairs[@]}"
-translate data/text/tanaka-ja.txt ja text-ja-en.tsv "${pairs[@]}"
-awk -F'\t' 'BEGIN {OFS="\t"} {print $2, $1}' $made/text-ja-en.tsv > $made/text-en-ja.tsv
-cut -f 1 $made/text-en-ja.tsv > data/text/tanaka-en.txt
-.venv/bin/python recipes/synthesize.py pico --lang en --text data/text/tanaka-en.txt --clips 1000 --seed 51 --out data/tanaka \
-  --exclude "$speech/dev.jsonl" data/langs/openjtalk-ja.jsonl
-translate data/tanaka/pico-en.jsonl en tanaka-en.jsonl --pairs "ja:en=$made/text-ja-en.tsv"

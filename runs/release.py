@@ -1,0 +1,29 @@
+"""A trained model as it ships: matrices in int8, the rest in bfloat16, and the settings of its card.
+
+python runs/release.py checkpoints/speech/model checkpoints/release
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import torch
+
+from lithophone.checkpoint import load_checkpoint, save_checkpoint
+from lithophone.decode.options import BeamSearch
+
+BEAMS = BeamSearch(num_beams=8, ctc_weight=0.5, keyword_boost=0.5, future_cost=0.8)
+MIN_CONFIDENCE = 0.75
+RAW_LANGUAGES = ("ja",)
+
+
+def main() -> None:
+    source, out = sys.argv[1:]
+    checkpoint = load_checkpoint(source, dtype=torch.int8)
+    settings = {"beams": BEAMS, "min_confidence": MIN_CONFIDENCE, "raw_languages": RAW_LANGUAGES}
+    save_checkpoint(replace(checkpoint, **settings), out, dtype=torch.bfloat16)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()
