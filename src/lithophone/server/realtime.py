@@ -65,7 +65,8 @@ class Connection:
         self.socket, self.jobs, self.config = socket, jobs, config
         self._loop = asyncio.get_running_loop()
         self._out: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        self._in: queue.Queue[_Message | ApiError] = queue.Queue(MAX_QUEUED)
+        self._in: queue.Queue[_Message | ApiError | None] = queue.Queue(MAX_QUEUED)
+        """None wakes the thread at the end."""
         self._ended = threading.Event()
         self._verdict = self._judged if jobs.guardian else None
         blocks = jobs.guardian is not None and jobs.settings.guardian_policy == "block"
@@ -86,6 +87,8 @@ class Connection:
         finally:
             self._ended.set()
             reader.cancel()
+            with contextlib.suppress(queue.Full):  # else the thread is not idle
+                self._in.put_nowait(None)
             with contextlib.suppress(Exception, asyncio.CancelledError):
                 await work
             self._loop.call_soon_threadsafe(self._out.put_nowait, None)  # behind all events
@@ -132,6 +135,8 @@ class Connection:
             except queue.Empty:
                 self._events.emit(session.step())
                 continue
+            if message is None:
+                break
             if isinstance(message, ApiError):
                 self._emit_error(message)
                 continue
