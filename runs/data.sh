@@ -9,6 +9,10 @@ text=${TEXT:-../shared/text}
 demo=src/lithophone/assets/demo/demo.jsonl
 .venv/bin/pip install --quiet py-nanotts pyopenjtalk-plus
 
+# The language model that training goes on from: version 1.2.
+git archive bd24391 src/lithophone/assets/lithophone-tiny |
+  tar --extract --strip-components 4 --one-top-level=data/version-1.2
+
 mkdir -p data/text
 cut -f 2 "$text/en-ja.tsv" > data/text/tanaka-ja.txt
 synthesize() {

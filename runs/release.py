@@ -21,8 +21,8 @@ RAW_LANGUAGES = ("ja",)
 def main() -> None:
     source, out = sys.argv[1:]
     checkpoint = load_checkpoint(source, dtype=torch.int8)
-    settings = {"beams": BEAMS, "min_confidence": MIN_CONFIDENCE, "raw_languages": RAW_LANGUAGES}
-    save_checkpoint(replace(checkpoint, **settings), out, dtype=torch.bfloat16)  # type: ignore[arg-type]
+    released = replace(checkpoint, beams=BEAMS, min_confidence=MIN_CONFIDENCE, raw_languages=RAW_LANGUAGES)
+    save_checkpoint(released, out, dtype=torch.bfloat16)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ KNOWN = {
 }
 """Published checkpoints of the family, and their abilities."""
 
-BUNDLED = {DEFAULT_MODEL: "six languages, punctuation, keywords; 12 M parameters"}
+BUNDLED = {DEFAULT_MODEL: "six languages, punctuation, keywords"}
 """Bundled models, and their abilities."""
 
 PATTERNS = [
