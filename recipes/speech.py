@@ -54,7 +54,7 @@ MODEL_TYPE = "granite_speech"
 PARTS = ("projector", "language_model")
 WEIGHTS = {"reply": 1.0, "ctc": 0.3}
 
-BEAMS = BeamSearch(num_beams=8, ctc_weight=0.3, keyword_boost=0.5, future_cost=0.8)
+BEAMS = BeamSearch(num_beams=4, ctc_weight=0.5, keyword_boost=0.5, future_cost=0.8)
 """Default decoding of the model: at this size CTC scores improve on the language model's own."""
 
 

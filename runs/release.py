@@ -13,7 +13,7 @@ import torch
 from lithophone.checkpoint import load_checkpoint, save_checkpoint
 from lithophone.decode.options import BeamSearch
 
-BEAMS = BeamSearch(num_beams=8, ctc_weight=0.5, keyword_boost=0.5, future_cost=0.8)
+BEAMS = BeamSearch(num_beams=4, ctc_weight=0.5, keyword_boost=0.5, future_cost=0.8)
 MIN_CONFIDENCE = 0.75
 RAW_LANGUAGES = ("ja",)
 

@@ -15,7 +15,7 @@ from lithophone.ctc.forced_alignment import WILDCARD, collapse
 from lithophone.ctc.prefix_score import Extension, PrefixScorer, extend_together
 from lithophone.decode.beam import Scoring, Search
 from lithophone.decode.ctc_scorer import CTCScorer, Pronunciation
-from lithophone.decode.options import BeamSearch
+from lithophone.decode.options import BeamSearch, Greedy
 from lithophone.decode.reply import Reply
 from lithophone.decode.scheduler import decode_batch
 from lithophone.model.speech import GraniteSpeech
@@ -167,8 +167,11 @@ def test_the_log_probabilities_are_the_language_models() -> None:
 
 @pytest.mark.parametrize("weight", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("future_cost", [0.0, 0.4])
+@pytest.mark.parametrize("num_beams", [1, 3])
 @pytest.mark.parametrize("seed", range(4))
-def test_candidates_that_are_not_scored_could_not_have_won(seed: int, future_cost: float, weight: float) -> None:
+def test_candidates_that_are_not_scored_could_not_have_won(
+    seed: int, num_beams: int, future_cost: float, weight: float
+) -> None:
     """In every step the beams are those of a slow search that scores every hypothesis from its beginning."""
     generator, eos = torch.Generator().manual_seed(seed), 11
     scorer = PrefixScorer(posteriors(30, seed=seed))
@@ -176,13 +179,14 @@ def test_candidates_that_are_not_scored_could_not_have_won(seed: int, future_cos
     def spell(ids: Sequence[int]) -> Pronunciation:
         return Pronunciation([1 + i % (LABELS - 1) for i in ids for _ in range(i % 3)], sum(i % 3 == 0 for i in ids))
 
-    options = BeamSearch(num_beams=3, ctc_weight=weight, future_cost=future_cost)
+    settings = {"ctc_weight": weight, "future_cost": future_cost}
+    options = Greedy(**settings) if num_beams == 1 else BeamSearch(num_beams=num_beams, **settings)
     search = Search(options, 10, eos, CTCScorer(scorer, spell))
     for _ in range(6):
         logprobs = (2 * torch.randn(len(search.beams), 12, generator=generator)).log_softmax(-1)
         slow = []
         for beam, row in zip(search.beams, logprobs, strict=True):
-            for token in row.topk(4).indices.tolist():
+            for token in row.topk(num_beams + 1).indices.tolist():
                 ids = (*beam.ids, token)
                 spelling = spell([i for i in ids if i != eos])
                 (heard,) = scorer.extend([scorer.empty], [spelling.labels])
@@ -191,11 +195,20 @@ def test_candidates_that_are_not_scored_could_not_have_won(seed: int, future_cos
                 past = beam.prefix or scorer.empty
                 unsaid = len(scorer.continuation(past)) - len(spelling.labels) + len(past.labels)
                 slow.append((score - future_cost * max(0, unsaid) * (token != eos), score, ids))
-        slow = sorted(slow, key=lambda one: -one[0])[:6]
-        found = alone(search._extend(logprobs, 6))
+        slow = sorted(slow, key=lambda one: -one[0])[: 2 * num_beams]
+        found = alone(search._extend(logprobs, 2 * num_beams))
         assert [beam.ids for beam in found] == [ids for _, _, ids in slow]
         assert [beam.score for beam in found] == pytest.approx([score for _, score, _ in slow], abs=1e-6)
         search.step(logprobs)
+
+
+def test_greedy_decoding_ends_with_the_first_end_of_the_reply() -> None:
+    """A beam search goes on while a running hypothesis is better by length."""
+    eos, heard = 11, confident([3, 1, 4, 1], 11)
+    search = Search(Greedy(ctc_weight=0.5), 40, eos, CTCScorer(PrefixScorer(heard), lambda ids: Pronunciation(ids)))
+    while not search.done:
+        search.step(torch.full((1, 12), 1 / 12).log())
+    assert (search.reply().ids, search.reply().finished, search.passes) == ((3, 1, 4, 1), True, 5)
 
 
 def test_letters_without_a_label_cost_what_any_label_would() -> None:

@@ -109,11 +109,12 @@ def test_a_temperature_of_zero_is_greedy_decoding_and_the_message_says_so() -> N
         Sampling(temperature=0)
 
 
+@pytest.mark.parametrize("kind", [Greedy, BeamSearch])
 @pytest.mark.parametrize("name", ["keyword_boost", "future_cost"])
-def test_what_needs_ctc_scores_needs_a_weight_for_them(name: str) -> None:
-    assert getattr(BeamSearch(**WITH_CTC, **{name: 0.5}), name) == 0.5
+def test_what_needs_ctc_scores_needs_a_weight_for_them(name: str, kind: type[Any]) -> None:
+    assert getattr(kind(**WITH_CTC, **{name: 0.5}), name) == 0.5
     with pytest.raises(OptionError, match=rf"{name} is 0.5 and ctc_weight 0: .*ctc_weight has to be above 0"):
-        BeamSearch(**{name: 0.5})
+        kind(**{name: 0.5})
 
 
 @pytest.mark.parametrize("head", ["words", 1, "", ["bpe"], True])

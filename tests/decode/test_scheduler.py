@@ -21,10 +21,12 @@ from tests.decode.lively import assert_same_replies, lively_model, prompts_for
 
 BUDGET = 24
 JOINT = BeamSearch(BUDGET, num_beams=3, ctc_weight=0.4, future_cost=0.2)
+JOINT_GREEDY = Greedy(BUDGET, ctc_weight=0.4, future_cost=0.2)
 KINDS: list[Options] = [
-    Greedy(BUDGET), Speculative(BUDGET), BeamSearch(BUDGET, num_beams=3), Sampling(BUDGET, seed=4), JOINT,
+    Greedy(BUDGET), Speculative(BUDGET), BeamSearch(BUDGET, num_beams=3), Sampling(BUDGET, seed=4), JOINT, JOINT_GREEDY,
     Speculative(BUDGET, tau_slm=0.05, lookahead=3),
 ]  # fmt: skip
+COUNT = 2 * len(KINDS)
 ROWS = sum(map(row_count, KINDS)) * 2
 
 
@@ -56,13 +58,13 @@ def scorer(seed: int) -> CTCScorer:
 @pytest.fixture(scope="module")
 def requests(model: GraniteSpeech) -> list[DecodeRequest]:
     """Requests of every kind, of many lengths, and with drafts that are partly right."""
-    prompts = prompts_for(model, 12, seed=5)
-    greedy = decode_batch(model, prompts, Greedy(BUDGET), [0] * 12)
+    prompts = prompts_for(model, COUNT, seed=5)
+    greedy = decode_batch(model, prompts, Greedy(BUDGET), [0] * len(prompts))
     return [
         DecodeRequest(
             prompt, 0, options,
             draft=[*reply.ids[:4], 7, *reply.ids[5:]] if isinstance(options, Speculative) else [],
-            scorer=scorer(i) if options is JOINT else None,
+            scorer=scorer(i) if options in (JOINT, JOINT_GREEDY) else None,
         )
         for i, (prompt, reply, options) in enumerate(zip(prompts, greedy, KINDS * 2, strict=True))
     ]  # fmt: skip
@@ -92,7 +94,8 @@ def test_alone_they_are_answered_as_by_the_slow_decoders(
     model: GraniteSpeech, requests: list[DecodeRequest], alone: list[Reply]
 ) -> None:
     for request, reply in zip(requests, alone, strict=True):
-        if isinstance(request.options, BeamSearch):
+        if request.scorer or isinstance(request.options, BeamSearch):
+            assert isinstance(request.options, Greedy | BeamSearch)
             judged = beam_decode(model, request.prompt, request.options, 0, request.scorer)
             assert reply.passes == judged.passes
         elif isinstance(request.options, Sampling) or request.options == KINDS[-1]:
@@ -152,8 +155,8 @@ def test_no_more_rows_than_allowed_and_requests_read_when_there_is_room(
         assert sum(group.max_rows for group in scheduler.batch.groups) <= 4
         assert taken <= len(answered) + 4, "at most as many others as there are rows have been read"
     assert most <= 4
-    assert_same_replies([answered[i] for i in range(12)], alone)
-    assert list(answered) != list(range(12)), "replies come as they finish"
+    assert_same_replies([answered[i] for i in range(COUNT)], alone)
+    assert list(answered) != list(range(COUNT)), "replies come as they finish"
 
 
 def test_beams_wait_until_all_of_them_fit_and_others_go_on(model: GraniteSpeech) -> None:
@@ -184,7 +187,7 @@ def test_a_cancelled_request_leaves_and_disturbs_nobody(
     scheduler.step()
     assert scheduler.waiting
     running = [group for group in groups if group in scheduler.batch.groups]
-    gone = [running[0], next(group for group in running if group.max_rows > 1), groups[11]]
+    gone = [running[0], next(group for group in running if group.max_rows > 1), groups[-1]]
     for group in gone:
         scheduler.cancel(group)
     finish(scheduler)
@@ -226,15 +229,16 @@ def test_two_interleaved_runs_get_their_own_replies(
     model: GraniteSpeech, requests: list[DecodeRequest], alone: list[Reply], fixed: bool
 ) -> None:
     scheduler = Scheduler(model, 5, fixed=fixed)
-    runs = [scheduler.run(enumerate(requests[:6])), scheduler.run(enumerate(requests[6:], start=6))]
+    half = COUNT // 2
+    runs = [scheduler.run(enumerate(requests[:half])), scheduler.run(enumerate(requests[half:], start=half))]
     seen: list[dict[int, Reply]] = [{}, {}]
-    for _ in range(6):
+    for _ in range(half):
         for run, replies in zip(runs, seen, strict=True):
             key, reply = next(run)
             replies[key] = reply
     assert [list(run) for run in runs] == [[], []]
-    assert [set(replies) for replies in seen] == [set(range(6)), set(range(6, 12))]
-    assert_same_replies([(seen[0] | seen[1])[i] for i in range(12)], alone)
+    assert [set(replies) for replies in seen] == [set(range(half)), set(range(half, COUNT))]
+    assert_same_replies([(seen[0] | seen[1])[i] for i in range(COUNT)], alone)
     assert_clean(scheduler)
 
 

@@ -46,7 +46,7 @@ def characters_only(checkpoint: Checkpoint) -> Checkpoint:
 BEAMS = {"decode": "beam", "ctc_weight": 0.3, "future_cost": 0.4}
 RAW = {"punctuate": False, "max_new_tokens": 14}
 EIGHT: tuple[dict[str, Any], ...] = (
-    {"decode": "greedy", "max_new_tokens": 12},
+    {"decode": "greedy", "ctc_weight": 0.4, "max_new_tokens": 12},
     {"decode": "speculative", "language": "fr", "word_timestamps": True, **RAW},
     {**BEAMS, "num_beams": 3, "keywords": ("stone", "granite"), "keyword_boost": 2.0, "language": "de", **RAW},
     {"decode": "sample", "seed": 5, "keywords": ("singer",), "max_new_tokens": 9},

@@ -60,7 +60,10 @@ def test_the_default_decoder_is_the_models(checkpoint: Checkpoint, spelling: Che
     assert decoder(own) == OWN
     assert decoder(own, max_new_tokens=7) == replace(OWN, max_new_tokens=7)
     assert decoder(own, **TRANSLATE) == Greedy()
-    assert decoder(own, decode="greedy") == Greedy()
+    assert decoder(own, decode="greedy") == Greedy(ctc_weight=0.3, keyword_boost=0.25, future_cost=0.8)
+    assert decoder(own, decode="greedy", ctc_weight=0.0) == Greedy()
+    assert decoder(own, decode="greedy", future_cost=0.1).future_cost == 0.1
+    assert decoder(own, decode="greedy", **TRANSLATE) == Greedy()
 
 
 @pytest.mark.parametrize(
@@ -96,6 +99,7 @@ def test_without_beams_of_its_own_a_model_has_the_defaults_of_the_decoder(spelli
         ({"num_beams": 2}, "num_beams goes with decode='beam'"),
         ({"lookahead": 16, **TRANSLATE}, "lookahead goes with decode='speculative'"),
         ({"decode": "beam", "ctc_weight": 0.3}, "ctc_weight needs the family's character head"),
+        ({"decode": "greedy", "ctc_weight": 0.3}, "ctc_weight needs the family's character head"),
         ({"decode": "beam", "keyword_boost": 0.5}, "keyword_boost is 0.5 and ctc_weight 0"),
         ({"decode": "edit"}, "cannot do decode='edit': it can do speculative, greedy, beam, sample, ctc"),
         ({"decode": "ctc", "ctc_head": "characters"}, "no head 'characters': it has bpe"),
@@ -109,9 +113,10 @@ def test_what_a_model_cannot_do_is_refused(checkpoint: Checkpoint, options: dict
         resolve_request(checkpoint, TranscribeOptions(**options))
 
 
-def test_beams_by_characters_are_for_transcripts_only(spelling: Checkpoint) -> None:
+@pytest.mark.parametrize("decode", ["greedy", "beam"])
+def test_a_search_by_characters_is_for_transcripts_only(spelling: Checkpoint, decode: str) -> None:
     with pytest.raises(OptionError, match="ctc_weight goes with task 'transcribe'"):
-        resolve_request(spelling, TranscribeOptions(decode="beam", ctc_weight=0.3, **TRANSLATE))
+        resolve_request(spelling, TranscribeOptions(decode=decode, ctc_weight=0.3, **TRANSLATE))
 
 
 @pytest.mark.parametrize(

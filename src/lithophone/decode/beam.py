@@ -1,6 +1,7 @@
 """Beam search of one prompt, with joint CTC/LM scores where it has a `CTCScorer`.
 
-Without one it equals transformers' `generate(num_beams=n, do_sample=False, early_stopping=False)`. With CTC, hypotheses
+Without one it equals transformers' `generate(num_beams=n, do_sample=False, early_stopping=False)`. `Greedy` is the
+search with one beam, which ends with the first end of the reply. With CTC, hypotheses
 of equally many tokens cover more or less of the recording: `future_cost` makes them comparable (Koehn 2004, "Pharaoh"),
 or those win that delay a difficult word with punctuation.
 """
@@ -19,7 +20,7 @@ from torch import Tensor
 from lithophone.ctc.forced_alignment import WILDCARD
 from lithophone.ctc.prefix_score import Extension, Prefix, PrefixScorer, extend_together
 from lithophone.decode.ctc_scorer import CTCScorer
-from lithophone.decode.options import BeamSearch
+from lithophone.decode.options import BeamSearch, Greedy
 from lithophone.decode.reply import Reply, reply_budget
 from lithophone.decode.sequences import SequenceGroup
 from lithophone.model.granite import GraniteForCausalLM
@@ -62,7 +63,7 @@ class _Candidate:
 
 
 class Search:
-    def __init__(self, options: BeamSearch, budget: int, eos: int, scorer: CTCScorer | None = None) -> None:
+    def __init__(self, options: Greedy | BeamSearch, budget: int, eos: int, scorer: CTCScorer | None = None) -> None:
         assert scorer or not options.ctc_weight, "ctc_weight needs a scorer"
         self.options, self.budget, self.eos = options, budget, eos
         self.scorer = scorer if options.ctc_weight else None
@@ -88,7 +89,9 @@ class Search:
     def done(self) -> bool:
         if self.passes == self.budget or not self.beams:
             return True
-        return len(self.ended) == self.options.num_beams and self._merit(self.beams[0]) <= self._merit(self.ended[-1])
+        if len(self.ended) < self.options.num_beams:
+            return False
+        return self.options.num_beams == 1 or self._merit(self.beams[0]) <= self._merit(self.ended[-1])
 
     def reply(self) -> Reply:
         """The best beam that ended or was cut at the budget, else the best running one."""
@@ -181,7 +184,7 @@ class BeamGroup(SequenceGroup):
     """A beam search with a row of the cache per beam."""
 
     def __init__(
-        self, prompt: Tensor, audio: bool, budget: int, eos: int, options: BeamSearch, scorer: CTCScorer | None
+        self, prompt: Tensor, audio: bool, budget: int, eos: int, options: Greedy | BeamSearch, scorer: CTCScorer | None
     ) -> None:
         super().__init__(prompt, audio, budget, eos)
         self.max_rows = options.num_beams
@@ -244,7 +247,7 @@ def _placed(past: Sequence[int]) -> list[int]:
 def beam_decode(
     model: GraniteSpeech,
     prompt: Tensor,
-    options: BeamSearch,
+    options: Greedy | BeamSearch,
     n_audio: int,
     scorer: CTCScorer | None = None,
     expected_labels: int = 0,

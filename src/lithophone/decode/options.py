@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias, TypeGuard
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeAlias, TypeGuard
 
 from lithophone.errors import OptionError
 
@@ -43,9 +43,43 @@ class Budget:
         check_whole("max_new_tokens_per_30s", self.max_new_tokens_per_30s)
 
 
+NEED_CTC = {
+    "keyword_boost": "words are boosted where the encoder's characters resemble them",
+    "future_cost": "what is still to come is read off the encoder's characters",
+}
+"""Settings of `JointSearch` that need a `ctc_weight`, and why."""
+
+
 @dataclass(frozen=True)
-class Greedy(Budget):
-    """The most probable token at every step."""
+class JointSearch(Budget):
+    """Search by log probabilities, jointly with CTC where `ctc_weight` is above 0.
+
+    Joint score: (1 - `ctc_weight`) LM + `ctc_weight` CTC, plus `keyword_boost` nats per keyword label, less
+    `future_cost` nats per label of the best CTC path that a running hypothesis lacks.
+    """
+
+    ctc_weight: float = field(default=0.0, kw_only=True)
+    keyword_boost: float = field(default=0.0, kw_only=True)
+    future_cost: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("ctc_weight", self.ctc_weight, lambda value: 0 <= value < 1, "from 0 to below 1")
+        for name, reason in NEED_CTC.items():
+            check_nats(name, getattr(self, name))
+            if getattr(self, name) and not self.ctc_weight:
+                raise OptionError(
+                    f"{name} is {getattr(self, name)!r} and ctc_weight 0: {reason}, so ctc_weight has to be above 0 "
+                    "(0.3, say)"
+                )
+
+
+@dataclass(frozen=True)
+class Greedy(JointSearch):
+    """The best token at every step: the most probable one, or that of the best joint score."""
+
+    num_beams: ClassVar[int] = 1
+    length_penalty: ClassVar[float] = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,39 +130,17 @@ class Sampling(Budget):
         check_whole("seed", self.seed, least=0, most=MAX_SEED)
 
 
-NEED_CTC = {
-    "keyword_boost": "words are boosted where the encoder's characters resemble them",
-    "future_cost": "what is still to come is read off the encoder's characters",
-}
-"""Beam settings that need a `ctc_weight`, and why."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class BeamSearch(Budget):
-    """The best of `num_beams` hypotheses by summed log probability over `length ** length_penalty`.
-
-    Joint decoding: (1 - `ctc_weight`) LM + `ctc_weight` CTC, plus `keyword_boost` nats per keyword label, less
-    `future_cost` nats per label of the best CTC path that a running hypothesis lacks.
-    """
+class BeamSearch(JointSearch):
+    """The best of `num_beams` hypotheses by score over `length ** length_penalty`."""
 
     num_beams: int = 2
     length_penalty: float = 1.0
-    ctc_weight: float = 0.0
-    keyword_boost: float = 0.0
-    future_cost: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("num_beams", self.num_beams, least=2, most=MAX_BEAMS)
         check_number("length_penalty", self.length_penalty, lambda value: -10 <= value <= 10, "from -10 to 10")
-        check_number("ctc_weight", self.ctc_weight, lambda value: 0 <= value < 1, "from 0 to below 1")
-        for name, reason in NEED_CTC.items():
-            check_nats(name, getattr(self, name))
-            if getattr(self, name) and not self.ctc_weight:
-                raise OptionError(
-                    f"{name} is {getattr(self, name)!r} and ctc_weight 0: {reason}, so ctc_weight has to be above 0 "
-                    "(0.3, say)"
-                )
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ Key = TypeVar("Key")
 class DecodeRequest:
     """Prompt embeddings `(L, H)`, `n_audio` of them of audio, and how to decode.
 
-    `draft`: token ids for Speculative. `scorer`: for BeamSearch with `ctc_weight`. `expected_labels`: as in
+    `draft`: token ids for Speculative. `scorer`: for `ctc_weight`. `expected_labels`: as in
     `token_budget`. Raises OptionError for a draft without Speculative, and for a decoder without a prompt.
     """
 
@@ -155,7 +155,7 @@ class Scheduler:
         assert all(0 <= token < config.vocab_size for token in request.draft), "a draft is made of the model's tokens"
         budget = reply_budget(self.model, len(request.prompt), options, request.n_audio, request.expected_labels)
         common = (request.prompt, request.n_audio > 0, budget, config.eos_token_id)
-        if isinstance(options, BeamSearch):
+        if isinstance(options, BeamSearch) or (isinstance(options, Greedy) and options.ctc_weight):
             return BeamGroup(*common, options, request.scorer)
         if isinstance(options, Sampling):
             return SampledSequence(*common, options)

@@ -26,7 +26,7 @@ from lithophone.ctc.token_spellings import token_spellings
 from lithophone.decode.ctc_greedy import bpe_posteriors
 from lithophone.decode.ctc_scorer import CTCScorer, Pronunciation
 from lithophone.decode.edit import ctc_hypotheses, edit_batch
-from lithophone.decode.options import CTC, BeamSearch, Edit, Greedy, Sampling, Speculative
+from lithophone.decode.options import CTC, BeamSearch, Edit, Greedy, JointSearch, Sampling, Speculative
 from lithophone.decode.reply import Reply
 from lithophone.decode.scheduler import DecodeRequest
 from lithophone.decode.speculative import confident
@@ -99,9 +99,9 @@ class EncodedBatch:
         return reply.ids or self.checkpoint.tokenizer.encode(text.strip())
 
     def scorer(self, row: int) -> CTCScorer | None:
-        """CTC scorer of a beam search with `ctc_weight`."""
+        """CTC scorer of a search with `ctc_weight`."""
         request = self.requests[row]
-        if not (isinstance(request.decoder, BeamSearch) and request.decoder.ctc_weight):
+        if not (isinstance(request.decoder, JointSearch) and request.decoder.ctc_weight):
             return None
         language = request.task.language
 

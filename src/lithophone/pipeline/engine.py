@@ -249,6 +249,9 @@ class Engine:
         except BaseException as error:
             encoding.error = error
             encoding.ended.set()
+        if all(pending.cancelled for pending in encoding.chosen):
+            with self._turns:  # there may be no further step
+                self._sort_out()
 
     @contextlib.contextmanager
     def between_steps(self) -> Iterator[None]:

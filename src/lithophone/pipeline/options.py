@@ -19,6 +19,7 @@ from lithophone.decode.options import (
     Decoder,
     Edit,
     Greedy,
+    JointSearch,
     Sampling,
     Speculative,
     check_nats,
@@ -52,15 +53,19 @@ TIMESTAMPS = ("tags", "aligned")
 T = TypeVar("T")
 
 
+def fields_of(kind: type[Any]) -> frozenset[str]:
+    return frozenset(f.name for f in dataclasses.fields(kind))
+
+
 def _option(default: T, help: str) -> T:
     made: T = field(default=default, metadata={"help": help})
     return made
 
 
-def _beam(name: str, help: str) -> Any:
-    """A field of BeamSearch that the checkpoint may set."""
-    default = getattr(BeamSearch, name)
-    return _option(None, f"beam: {help} (default: the model's generation_config.json, else {default:g}).")
+def _search(name: str, help: str) -> Any:
+    """A field of BeamSearch, or of JointSearch, that the checkpoint may set."""
+    default, owners = getattr(BeamSearch, name), "beam, greedy" if name in fields_of(JointSearch) else "beam"
+    return _option(None, f"{owners}: {help} (default: the model's generation_config.json, else {default:g}).")
 
 
 @dataclass(frozen=True)
@@ -117,11 +122,11 @@ class TranscribeOptions:
     lookahead: int | None = _option(
         None, f"speculative: drafted tokens verified in a pass (default: {Speculative.lookahead})."
     )
-    num_beams: int | None = _beam("num_beams", "hypotheses kept")
-    length_penalty: float | None = _beam("length_penalty", "power of the length that scores are divided by")
-    ctc_weight: float | None = _beam("ctc_weight", "weight, 0 to below 1, of the CTC prefix score")
-    keyword_boost: float | None = _beam("keyword_boost", "nats per letter of a keyword; needs a ctc_weight")
-    future_cost: float | None = _beam("future_cost", "nats per CTC label yet to be decoded; needs a ctc_weight")
+    num_beams: int | None = _search("num_beams", "hypotheses kept")
+    length_penalty: float | None = _search("length_penalty", "power of the length that scores are divided by")
+    ctc_weight: float | None = _search("ctc_weight", "weight, 0 to below 1, of the CTC prefix score")
+    keyword_boost: float | None = _search("keyword_boost", "nats per letter of a keyword; needs a ctc_weight")
+    future_cost: float | None = _search("future_cost", "nats per CTC label yet to be decoded; needs a ctc_weight")
     temperature: float | None = _option(None, f"sample: divisor of the logits (default: {Sampling.temperature:g}).")
     top_p: float | None = _option(None, f"sample: probability mass to draw from (default: {Sampling.top_p:g}).")
     top_k: int | None = _option(None, "sample: number of tokens to draw from (default: all).")
@@ -176,10 +181,11 @@ class TranscribeOptions:
     def check_owner(self, name: str, chosen: str) -> None:
         """OptionError for options of other decoders than `name`; `chosen` is the reason it is used."""
         mine = self.given(DECODERS[name])
-        for owner, kind in DECODERS.items():
+        for kind in DECODERS.values():
             for option in self.given(kind):
                 if option not in mine:
-                    raise OptionError(f"{option} goes with decode={owner!r}, and {chosen}")
+                    owners = [owner for owner, kind in DECODERS.items() if option in fields_of(kind)]
+                    raise OptionError(f"{option} goes with decode={' or '.join(map(repr, owners))}, and {chosen}")
         if self.max_new_tokens is not None and "max_new_tokens" not in fields_of(DECODERS[name]):
             raise OptionError(f"max_new_tokens goes with decode='greedy' and others of a language model, and {chosen}")
 
@@ -227,7 +233,7 @@ class TranscribeOptions:
             raise OptionError(f"unknown decoder {self.decode!r}; there are {', '.join(DECODERS)}")
         for kind in DECODERS.values():
             # The checkpoint may set ctc_weight: each value is checked by itself.
-            kind(**({"ctc_weight": 0.5} if kind is BeamSearch else {}) | self.given(kind))
+            kind(**({"ctc_weight": 0.5} if issubclass(kind, JointSearch) else {}) | self.given(kind))
         if self.decode:
             self.check_owner(self.decode, f"decode is {self.decode!r}")
         if self.decode in ("ctc", "edit") and (self.task != "transcribe" or self.punctuate or self.keywords):
@@ -252,10 +258,6 @@ def options_with(options: TranscribeOptions | None, changes: dict[str, Any]) -> 
 
 def _is_length(seconds: float) -> bool:
     return MIN_LIMIT_S <= seconds <= MAX_LIMIT_S
-
-
-def fields_of(kind: type[Any]) -> frozenset[str]:
-    return frozenset(f.name for f in dataclasses.fields(kind))
 
 
 @cache

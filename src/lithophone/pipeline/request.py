@@ -17,7 +17,7 @@ from lithophone.ctc.characters import N_LABELS
 from lithophone.ctc.language_conditioning import language_bias
 from lithophone.ctc.pronunciation import SPACE, spoken_labels
 from lithophone.decode.keyword_biasing import KeywordTrie
-from lithophone.decode.options import CTC, NEED_CTC, BeamSearch, Budget, Decoder
+from lithophone.decode.options import CTC, NEED_CTC, Budget, Decoder, JointSearch
 from lithophone.diarization.clustering import SpeakerCount
 from lithophone.errors import OptionError, PromptError
 from lithophone.model.conformer import EncoderBias
@@ -121,7 +121,7 @@ def resolve_request(checkpoint: Checkpoint, options: TranscribeOptions) -> Reque
     before, behind = _prompt(checkpoint, task)
     decoder = resolve_decoder(checkpoint, options, task)
     heads = ctc_heads(checkpoint)
-    boosted = isinstance(decoder, BeamSearch) and decoder.ctc_weight and decoder.keyword_boost and task.keywords
+    boosted = isinstance(decoder, JointSearch) and decoder.ctc_weight and decoder.keyword_boost and task.keywords
     return Request(
         task=task,
         decoder=decoder,
@@ -214,8 +214,8 @@ def _settings(checkpoint: Checkpoint, options: TranscribeOptions, task: Task, ki
     """Given settings, else the checkpoint's, which are for transcripts: other tasks leave out the CTC score."""
     given = options.given(kind)
     settings: dict[str, Any] = {}
-    if kind is BeamSearch and checkpoint.beams:
-        settings = {name: getattr(checkpoint.beams, name) for name in fields_of(BeamSearch) - fields_of(Budget)}
+    if issubclass(kind, JointSearch) and checkpoint.beams:
+        settings = {name: getattr(checkpoint.beams, name) for name in fields_of(kind) - fields_of(Budget)}
         settings |= {} if isinstance(task, Transcribe) else {"ctc_weight": 0.0}
     settings |= given
     if not settings.get("ctc_weight"):
@@ -230,7 +230,7 @@ def _check_encoder(checkpoint: Checkpoint, decoder: Decoder, task: Task) -> None
     heads = ctc_heads(checkpoint)
     if isinstance(decoder, CTC) and decoder.ctc_head not in (None, *heads):
         raise OptionError(f"this model has no head {decoder.ctc_head!r}: it has {', '.join(heads)}")
-    if not (isinstance(decoder, BeamSearch) and decoder.ctc_weight):
+    if not (isinstance(decoder, JointSearch) and decoder.ctc_weight):
         return
     if "characters" not in heads:
         raise OptionError("ctc_weight needs the family's character head, which this model's encoder does not have")
