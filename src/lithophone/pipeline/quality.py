@@ -55,7 +55,7 @@ most.
 SHORTEST_TEXT = 12
 """Characters: in shorter texts one word can be most of them, and the mean posterior is unsteady."""
 
-OTHER_LANGUAGE = 0.01
+OTHER_LANGUAGE = 0.05
 """Probability of the language given below which a text of `SHORTEST_TEXT` characters or more is in another one."""
 
 SURE_LANGUAGE = 0.8
