@@ -203,12 +203,16 @@ def test_candidates_that_are_not_scored_could_not_have_won(
 
 
 def test_greedy_decoding_ends_with_the_first_end_of_the_reply() -> None:
-    """A beam search goes on while a running hypothesis is better by length."""
-    eos, heard = 11, confident([3, 1, 4, 1], 11)
-    search = Search(Greedy(ctc_weight=0.5), 40, eos, CTCScorer(PrefixScorer(heard), lambda ids: Pronunciation(ids)))
-    while not search.done:
-        search.step(torch.full((1, 12), 1 / 12).log())
-    assert (search.reply().ids, search.reply().finished, search.passes) == ((3, 1, 4, 1), True, 5)
+    """A beam search goes on while a running hypothesis is better by length, as it would be here."""
+    word, eos = 3, 11
+    liked = torch.full((12,), 0.005)
+    liked[[eos, word]] = torch.tensor([0.5, 0.45])
+    unsure = CTCScorer(PrefixScorer(torch.full((2, 12), 1 / 12).log()), lambda ids: Pronunciation(list(ids)))
+    search = Search(Greedy(ctc_weight=0.01), 4, eos, unsure)
+    search.step(liked.log()[None])
+    assert search.beams[0].ids == (word,)
+    assert search.done
+    assert (search.reply().ids, search.reply().finished) == ((), True)
 
 
 def test_letters_without_a_label_cost_what_any_label_would() -> None:
