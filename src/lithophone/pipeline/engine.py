@@ -152,7 +152,8 @@ class Engine:
         self._on_cpu = next(checkpoint.network.parameters()).device.type == "cpu"
         self._arrived: deque[Pending] = deque()
         self._waiting: list[Pending] = []
-        self._encoding: _Encoding | None = None
+        self._encodings: list[_Encoding] = []
+        """In the order they began; one, but for those of the engine's thread."""
         self._ready: list[_Encoded] = []
         self._running: list[_Running] = []
         self._scheduler: Scheduler | None = None
@@ -165,7 +166,7 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        return bool(self._arrived or self._waiting or self._encoding or self._ready or self._running)
+        return bool(self._arrived or self._waiting or self._encodings or self._ready or self._running)
 
     @property
     def waiting(self) -> int:
@@ -213,19 +214,20 @@ class Engine:
             if self._ready or self._running:
                 self._decode()
                 return
-            other = self._encoding
+            other = self._encodings[0] if self._encodings else None
         if other and not encoding:
             other.ended.wait()
 
     def _step_ahead(self) -> None:
-        """`step`, with a batch in the encoder meanwhile.
+        """`step`, with batches in the encoder meanwhile.
 
-        It waits for the batch where there is a place for its utterances, unless another caller does and some run.
+        It waits for the batch of the next in line where there is a place for it, unless another caller does and some
+        run.
         """
         self._sort_out()
         self._encode_ahead()
-        encoding, is_alone = self._encoding, len(self._callers) == 1
-        if encoding and not self._ready and (is_alone or not self._running) and self._has_place(encoding.chosen[0]):
+        encoding = self._next_in_encoder()
+        if encoding and (self._is_alone or not self._running) and self._has_place(_first(encoding)):
             with self._turns.lent():
                 encoding.ended.wait()
             self._sort_out()
@@ -236,11 +238,22 @@ class Engine:
             raise error
 
     def _encode_ahead(self) -> None:
-        """Begin to encode a batch in the engine's thread, unless there is one under way or ready, or one has failed."""
-        if self._ready or self._error is not None or not (encoding := self._begin_encoding(ahead=True)):
-            return
-        self._thread = self._thread or ThreadPoolExecutor(1, "encode")
-        self._thread.submit(self._encode_in_thread, encoding)
+        """Begin to encode in the engine's thread until those encoded or under way, counted alike whatever the time,
+        fill the places once more; not where a batch has failed.
+        """
+        while self._error is None and (encoding := self._begin_encoding(ahead=True)):
+            self._thread = self._thread or ThreadPoolExecutor(1, "encode")
+            self._thread.submit(self._encode_in_thread, encoding)
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether one caller steps, with batches in the engine's thread."""
+        return len(self._callers) == 1
+
+    def _next_in_encoder(self) -> _Encoding | None:
+        """The batch in the encoder that has the next in line, if it is in one."""
+        found = min(self._encodings, key=lambda encoding: _first(encoding).order, default=None)
+        return found if found and not (self._ready and self._ready[0].pending.order < _first(found).order) else None
 
     @torch.inference_mode()
     def _encode_in_thread(self, encoding: _Encoding) -> None:
@@ -262,8 +275,8 @@ class Engine:
     # --- queue
 
     def _sort_out(self) -> None:
-        if self._encoding and self._encoding.ended.is_set():
-            ended, self._encoding = self._encoding, None
+        while self._encodings and self._encodings[0].ended.is_set():
+            ended = self._encodings.pop(0)
             if ended.encoded is None:
                 self._error, self._waiting = ended.error, self._waiting + ended.chosen
             else:
@@ -295,7 +308,7 @@ class Engine:
 
     def _open_turns(self) -> Iterator[float]:
         """Turns of those that have neither a place nor a result."""
-        waiting = [*self._waiting, *(self._encoding.chosen if self._encoding else ())]
+        waiting = [*self._waiting, *(pending for encoding in self._encodings for pending in encoding.chosen)]
         return (pending.turn for pending in (*waiting, *(one.pending for one in self._ready)) if not pending.done)
 
     def _make_ready(self, encoded: Iterable[_Encoded]) -> None:
@@ -321,19 +334,24 @@ class Engine:
     # --- encode
 
     def _begin_encoding(self, ahead: bool = False) -> _Encoding | None:
-        """The first waiting utterance and those nearest in length, if the encoder is free, and unless `ahead` there
-        is room.
+        """The first waiting utterance and those nearest in length, if the encoder is free and there is room; `ahead`:
+        if those encoded or under way do not fill the places once more.
         """
         waiting = [pending for pending in self._waiting if pending.is_open]
-        if not waiting or self._encoding or not (ahead or self._may_encode(waiting[0])):
+        if not waiting or not (self._may_encode_ahead(waiting[0]) if ahead else self._may_encode(waiting[0])):
             return None
         chosen = self._batch_of_like_length(waiting)
         self._waiting = [pending for pending in self._waiting if pending not in chosen]
-        self._encoding = _Encoding(chosen)
-        return self._encoding
+        self._encodings.append(_Encoding(chosen))
+        return self._encodings[-1]
+
+    def _may_encode_ahead(self, first: Pending) -> bool:
+        return len(self._ready) + sum(len(encoding.chosen) for encoding in self._encodings) < first.batch_size
 
     def _may_encode(self, first: Pending) -> bool:
         """Whether it has a place, or another caller decodes meanwhile and less than a batch precedes it."""
+        if self._encodings:
+            return False
         if not self._ready and self._has_place(first):
             return True
         before = sum(one.pending.order < first.order for one in self._ready)
@@ -392,6 +410,8 @@ class Engine:
 
     def _admit(self) -> None:
         while self._ready and self._has_place(self._ready[0].pending):
+            if self._is_alone and self._next_in_encoder():
+                return
             encoded = self._ready[0]
             scheduler = self._scheduler_for(encoded)
             if scheduler is None:
@@ -468,6 +488,11 @@ class Engine:
         log_probs = batch.characters[row].log_probs.float().numpy()
         decode, language = self.checkpoint.tokenizer.decode, request.text_language
         return with_words(result, log_probs, decode, language, timestamps=request.timestamps)
+
+
+def _first(encoding: _Encoding) -> Pending:
+    """The first in line of a batch."""
+    return min(encoding.chosen, key=lambda pending: pending.order)
 
 
 def _in_turn(pending: Iterable[Pending]) -> list[Pending]:
