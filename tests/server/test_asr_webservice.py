@@ -112,7 +112,10 @@ def test_parameters_may_be_fields_of_the_form(server: Running, tiny: Transcriber
         ({"word_timestamps": "true", "task": "translate", "language": "fr"}, "word_timestamps"),
     ],
 )
-def test_bad_parameters_are_named(server: Running, parameters: dict[str, str], param: str | None) -> None:
+def test_bad_parameters_are_named(
+    monkeypatch: pytest.MonkeyPatch, server: Running, parameters: dict[str, str], param: str | None
+) -> None:
+    monkeypatch.setattr("lithophone.diarization.weights.PACKAGE", "a-package-that-is-not-there")
     reply = asr(server, **parameters)
     assert (reply.status_code, reply.json()["error"]["param"]) == (404 if param == "model" else 400, param)
 

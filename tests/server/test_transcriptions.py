@@ -196,7 +196,10 @@ def test_the_file_may_come_in_chunks_and_of_any_type(server: Running, expected: 
         ({"response_format": "diarized_json"}, None, "unsupported_value"),
     ],
 )
-def test_bad_fields_are_named(server: Running, fields: dict[str, str], param: str | None, code: str) -> None:
+def test_bad_fields_are_named(
+    monkeypatch: pytest.MonkeyPatch, server: Running, fields: dict[str, str], param: str | None, code: str
+) -> None:
+    monkeypatch.setattr("lithophone.diarization.weights.PACKAGE", "a-package-that-is-not-there")
     reply = server.post("/v1/audio/transcriptions", data=fields, files=upload())
     error = reply.json()["error"]
     assert reply.status_code == (404 if code == "model_not_found" else 400)

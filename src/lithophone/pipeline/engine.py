@@ -238,8 +238,8 @@ class Engine:
             raise error
 
     def _encode_ahead(self) -> None:
-        """Begin to encode in the engine's thread until those encoded or under way, counted alike whatever the time,
-        fill the places once more; not where a batch has failed.
+        """Begin to encode in the engine's thread until encoded utterances fill the places once more. Those under way
+        count as encoded, so that batches do not depend on time. Not where a batch has failed.
         """
         while self._error is None and (encoding := self._begin_encoding(ahead=True)):
             self._thread = self._thread or ThreadPoolExecutor(1, "encode")
@@ -334,8 +334,8 @@ class Engine:
     # --- encode
 
     def _begin_encoding(self, ahead: bool = False) -> _Encoding | None:
-        """The first waiting utterance and those nearest in length, if the encoder is free and there is room; `ahead`:
-        if those encoded or under way do not fill the places once more.
+        """The first waiting utterance and those nearest in length, where there is room; `ahead`: for the places once
+        more.
         """
         waiting = [pending for pending in self._waiting if pending.is_open]
         if not waiting or not (self._may_encode_ahead(waiting[0]) if ahead else self._may_encode(waiting[0])):

@@ -184,8 +184,8 @@ class TranscribeOptions:
         for kind in DECODERS.values():
             for option in self.given(kind):
                 if option not in mine:
-                    owners = [owner for owner, kind in DECODERS.items() if option in fields_of(kind)]
-                    raise OptionError(f"{option} goes with decode={' or '.join(map(repr, owners))}, and {chosen}")
+                    owners = " or ".join(repr(owner) for owner, other in DECODERS.items() if option in fields_of(other))
+                    raise OptionError(f"{option} goes with decode={owners}, and {chosen}")
         if self.max_new_tokens is not None and "max_new_tokens" not in fields_of(DECODERS[name]):
             raise OptionError(f"max_new_tokens goes with decode='greedy' and others of a language model, and {chosen}")
 
