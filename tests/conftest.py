@@ -13,7 +13,7 @@ import torch
 
 from lithophone.checkpoint import save_checkpoint
 from lithophone.model import quantize
-from lithophone.model.int8_kernels import Plain
+from lithophone.model.int8_kernels import ACTIVATION_LEVELS, Plain
 from lithophone.model.quantize import products_are_exact
 from lithophone.pipeline.transcriber import Transcriber
 from tests.detectors import by_loudness
@@ -89,4 +89,4 @@ def int8_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """int8 on every CPU: by the slow form of the products where torch's kernels are not exact."""
     if not products_are_exact():
         monkeypatch.setattr(quantize, "packed", lambda values, scale, *, few_rows: Plain(values, scale))
-        monkeypatch.setattr(quantize, "is_exact", lambda kind: True)
+        monkeypatch.setattr(quantize, "activation_levels", lambda: ACTIVATION_LEVELS[0])

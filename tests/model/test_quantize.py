@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,7 +15,15 @@ from torch.nn import functional as F
 from lithophone.decode.options import Greedy
 from lithophone.decode.scheduler import decode_batch
 from lithophone.errors import ConfigError, OptionError
-from lithophone.model.int8_kernels import FBGEMM, OneDNN, Plain, is_exact, token_scales
+from lithophone.model.int8_kernels import (
+    ACTIVATION_LEVELS,
+    FBGEMM,
+    OneDNN,
+    Plain,
+    activation_levels,
+    activation_scales,
+    is_exact,
+)
 from lithophone.model.lora import LoraLinear
 from lithophone.model.quantize import (
     QUANTIZATION,
@@ -31,9 +44,10 @@ from tests.tiny import KINDS, audio_prompt, randomise, tiny_frames, tiny_model
 
 pytestmark = pytest.mark.usefixtures("int8_products")
 needs_kernels = pytest.mark.skipif(
-    not products_are_exact(), reason="int8 kernels of torch saturate at 16 bits on CPUs without VNNI or AMX"
+    not products_are_exact(), reason="torch has no exact int8 kernels for this CPU"
 )
 
+LEVELS = activation_levels() or ACTIVATION_LEVELS[0]
 FRAMES = 70
 N_AUDIO = 15
 
@@ -60,7 +74,7 @@ def closeness(a: Tensor, b: Tensor) -> float:
 
 def slow_product(x: Tensor, values: Tensor, scale: Tensor) -> Tensor:
     """What `Int8Matrix` computes, in integers and spelled out: the judge of the fast one."""
-    token_scale = token_scales(x)
+    token_scale = activation_scales(x, LEVELS)
     sums = (x / token_scale).round().long() @ values.flatten(1).long().T
     return (sums.double() * scale.double() * token_scale.double()).to(x.dtype)
 
@@ -81,7 +95,7 @@ def test_decoder_layers_are_laid_out_for_few_rows_and_others_for_many() -> None:
     kinds = {
         path: type(layer.weight.packed) for path, layer in int8_layers(model).items() if hasattr(layer.weight, "packed")
     }
-    few = FBGEMM if is_exact(FBGEMM) else OneDNN
+    few = FBGEMM if is_exact(FBGEMM, LEVELS) else OneDNN
     assert {kind for path, kind in kinds.items() if path.startswith("language_model.model.layers.")} == {few}
     assert {kind for path, kind in kinds.items() if path.startswith(("encoder.", "projector."))} == {OneDNN}
 
@@ -107,8 +121,9 @@ def test_rows_are_rounded_to_the_nearest_of_255_steps() -> None:
 
 def test_tokens_have_a_scale_of_their_own() -> None:
     x = noise(4, 40) * torch.tensor([[1.0], [1e-3], [1e4], [1.0]])
-    steps = x / token_scales(x)
-    torch.testing.assert_close(steps.abs().amax(1), torch.full((4,), 127.0))
+    for levels in ACTIVATION_LEVELS:
+        steps = x / activation_scales(x, levels)
+        torch.testing.assert_close(steps.abs().amax(1), torch.full((4,), float(levels)))
 
 
 @pytest.mark.parametrize("few_rows", [False, True])
@@ -245,8 +260,8 @@ def test_other_devices_are_refused_and_the_layer_is_left_whole() -> None:
 
 
 def test_without_exact_products_int8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lithophone.model.quantize.is_exact", lambda kind: False)
-    with pytest.raises(OptionError, match="VNNI or AMX"):
+    monkeypatch.setattr("lithophone.model.quantize.activation_levels", lambda: None)
+    with pytest.raises(OptionError, match="overflow on this CPU"):
         quantize_(nn.Linear(8, 4))
 
 
@@ -254,21 +269,58 @@ def test_without_exact_products_int8_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_the_slow_products_are_those_of_integers(shape: tuple[int, ...]) -> None:
     values, scale = quantize_rows(noise(*shape))
     x = noise(2, 5, shape[1], seed=1)
-    scales = token_scales(x)
-    out = Plain(values, scale).multiply(x / scales) * scales
+    scales = activation_scales(x, LEVELS)
+    out = Plain(values, scale).multiply(x / scales, LEVELS) * scales
     torch.testing.assert_close(out, slow_product(x, values, scale), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize(("most", "levels"), [(127 * 127, 127), (63 * 127, 63), (62 * 127, None)])
 @needs_kernels
-def test_a_cpu_without_exact_products_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_most_levels_whose_sums_do_not_overflow(
+    monkeypatch: pytest.MonkeyPatch, most: int, levels: int | None
+) -> None:
+    def saturating(matrix: OneDNN, steps: Tensor, levels: int) -> Tensor:
+        """Products that are wrong where two of them exceed `most`."""
+        return exact(matrix, steps, levels) - 1.0 * (steps.amax() * 127 > most)
+
     exact = OneDNN.multiply
-    monkeypatch.setattr(OneDNN, "multiply", lambda matrix, steps: exact(matrix, steps).clamp(max=2**15))
+    monkeypatch.setattr(OneDNN, "multiply", saturating)
     is_exact.cache_clear()
     try:
-        with pytest.raises(OptionError, match="VNNI or AMX"):
-            quantize_(nn.Linear(8, 4))
+        assert activation_levels() == levels
     finally:
         is_exact.cache_clear()
+
+
+@needs_kernels
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the instruction set is one of x86")
+def test_seven_bits_are_exact_with_avx2_alone() -> None:
+    """oneDNN told to use AVX2, as on CPUs without VNNI: the product is that of integers, and so is a whole model's."""
+    code = """
+import torch
+from lithophone.model.int8_kernels import OneDNN, Plain, activation_levels, is_exact
+
+levels = activation_levels()
+torch.manual_seed(0)
+values, scale = torch.randint(-127, 128, (96, 544), dtype=torch.int8), torch.ones(96)
+steps = torch.randint(-levels, levels + 1, (40, 544)).float()
+same = torch.equal(OneDNN(values, scale).multiply(steps.clone(), levels), Plain(values, scale).multiply(steps, levels))
+print(is_exact(OneDNN, 127), levels, same)
+"""
+    told = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    out = subprocess.run([sys.executable, "-c", code], env=os.environ | told, capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["False", "63", "True"]
+
+
+def test_seven_bits_are_close_to_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, layer = noise(40, 256), randomise(nn.Linear(256, 384)).requires_grad_(False)
+    wanted = layer(x)
+    errors = []
+    for levels in ACTIVATION_LEVELS:
+        monkeypatch.setattr("lithophone.model.quantize.activation_levels", lambda levels=levels: levels)
+        matrix = Int8Matrix(*quantize_rows(layer.weight))
+        errors.append(float((matrix.product(x, layer.bias) - wanted).norm() / wanted.norm()))
+    assert errors[0] < errors[1] < 2 * errors[0] < 0.03
 
 
 def test_nothing_else_is_done_with_an_int8_weight() -> None:

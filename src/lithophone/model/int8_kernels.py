@@ -2,6 +2,9 @@
 
 `OneDNN` is the faster one for many rows (encoder, head), `FBGEMM` 1.5 times as fast for few (decoder steps). Integer
 sums are exact, so the choice affects speed only. `Plain` is the reference. Measured in `bench/int8_linear.py`.
+
+CPUs with VNNI or AMX add products in 32 bits. With AVX2 alone both libraries add two products in 16 bits, which
+saturate with activations of 8 bits (2 * 255 * 127), and are exact with 7 (2 * 127 * 127).
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-LEVELS = 127
-ZERO_POINT = 128
-"""Code of 0 in activations: CPUs multiply unsigned by signed bytes."""
+WEIGHT_LEVELS = 127
+"""Largest integer of a weight."""
+ACTIVATION_LEVELS = (127, 63)
+"""Largest integers of an activation, best first. Its code is one above, for 0: CPUs multiply unsigned by signed bytes."""
 TINY = 1e-30
 """Least scale to divide by, for rows and tokens of zeros."""
 
@@ -32,10 +36,10 @@ class Packed(Protocol):
         """The integers, `(N, K)`: a new tensor."""
         ...
 
-    def multiply(self, steps: Tensor) -> Tensor:
-        """Activations `(..., K)` in float32, divided by their scale -> float32 `(..., N)`. Overwrites `steps`.
+    def multiply(self, steps: Tensor, levels: int) -> Tensor:
+        """Activations `(..., K)` in float32, divided by their scale: at most `levels` -> float32 `(..., N)`.
 
-        Rounds half to even.
+        Rounds half to even, overwrites `steps`.
         """
         ...
 
@@ -52,10 +56,11 @@ class OneDNN:
     def values(self) -> Tensor:
         return self.matrix.to_dense().T.contiguous()
 
-    def multiply(self, steps: Tensor) -> Tensor:
-        tokens = steps.round_().to(torch.int8).view(torch.uint8).add_(ZERO_POINT)  # thrice as fast as .to(torch.uint8)
+    def multiply(self, steps: Tensor, levels: int) -> Tensor:
+        zero_point = levels + 1
+        tokens = steps.round_().to(torch.int8).view(torch.uint8).add_(zero_point)  # thrice as fast as .to(torch.uint8)
         out: Tensor = torch.ops.onednn.qlinear_pointwise.default(
-            tokens, 1.0, ZERO_POINT, self.matrix, self.scale, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
+            tokens, 1.0, zero_point, self.matrix, self.scale, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
         return out
 
@@ -77,11 +82,11 @@ class FBGEMM:
         values: Tensor = weight.int_repr()
         return values
 
-    def multiply(self, steps: Tensor) -> Tensor:
+    def multiply(self, steps: Tensor, levels: int) -> Tensor:
         if not steps.numel():
             return steps.new_zeros(*steps.shape[:-1], self.rows)  # which fbgemm refuses
         multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
-        out: Tensor = multiply(steps, 1.0, ZERO_POINT, self.matrix)
+        out: Tensor = multiply(steps, 1.0, levels + 1, self.matrix)
         return out
 
 
@@ -95,29 +100,34 @@ class Plain:
     def values(self) -> Tensor:
         return self.matrix.clone()
 
-    def multiply(self, steps: Tensor) -> Tensor:
+    def multiply(self, steps: Tensor, levels: int) -> Tensor:
         return (steps.round().double() @ self.matrix.double().T).float() * self.scale
 
 
 def packed(values: Tensor, scale: Tensor, *, few_rows: bool) -> Packed:
     """int8 `(N, K)` and scales `(N,)` in the layout for products of few rows, or of many."""
-    return (FBGEMM if few_rows and is_exact(FBGEMM) else OneDNN)(values, scale)
+    return (FBGEMM if few_rows and is_exact(FBGEMM, activation_levels() or 0) else OneDNN)(values, scale)
 
 
-def token_scales(x: Tensor) -> Tensor:
-    """Activations `(..., K)` -> scale of each `(..., 1)`, float32; not finite where the activation is not."""
-    return (x.abs().amax(-1, keepdim=True).float() / LEVELS).clamp_min_(TINY)
+def activation_levels() -> int | None:
+    """The largest integer of activations with which this CPU's products are exact; None where there is none."""
+    return next((levels for levels in ACTIVATION_LEVELS if is_exact(OneDNN, levels)), None)
+
+
+def activation_scales(x: Tensor, levels: int) -> Tensor:
+    """Activations `(..., K)` -> scale of each token `(..., 1)`, float32; not finite where the activation is not."""
+    return (x.abs().amax(-1, keepdim=True).float() / levels).clamp_min_(TINY)
 
 
 @cache
-def is_exact(kind: type[Packed]) -> bool:
-    """Whether int8 products are summed without overflow: with AVX2 alone they saturate at 16 bits."""
-    steps, ones = torch.full((1, 64), float(LEVELS)), torch.ones(16)
+def is_exact(kind: type[Packed], levels: int) -> bool:
+    """Whether sums of products do not overflow here."""
+    steps, ones = torch.full((1, 64), float(levels)), torch.ones(16)
     try:
-        sums = kind(torch.full((16, 64), LEVELS, dtype=torch.int8), ones).multiply(steps)
+        sums = kind(torch.full((16, 64), WEIGHT_LEVELS, dtype=torch.int8), ones).multiply(steps, levels)
     except (AttributeError, RuntimeError):  # torch was built without the library
         return False
-    return torch.equal(sums, ones.expand(1, -1) * (64 * LEVELS * LEVELS))
+    return torch.equal(sums, ones.expand(1, -1) * (64 * levels * WEIGHT_LEVELS))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lithophone.errors import ConfigError, OptionError
-from lithophone.model.int8_kernels import LEVELS, TINY, OneDNN, is_exact, packed, token_scales
+from lithophone.model.int8_kernels import TINY, WEIGHT_LEVELS, activation_levels, activation_scales, packed
 from lithophone.model.lora import is_adapter
 from lithophone.model.strict_config import shown
 
@@ -45,7 +45,7 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     rows_at_once = max(1, ROUNDED_AT_ONCE // max(1, weight[:1].numel()))
     flat = (weight.detach().flatten(1), values.view(len(weight), -1), scale)
     for rows, into, scales in zip(*(torch.split(t, rows_at_once) for t in flat), strict=True):
-        scales.copy_(rows.abs().amax(1)).div_(LEVELS)
+        scales.copy_(rows.abs().amax(1)).div_(WEIGHT_LEVELS)
         into.copy_((rows / scales.clamp_min(TINY)[:, None]).round_())
     return values, scale
 
@@ -79,9 +79,10 @@ class Int8Matrix(Operand):
 
     def __init__(self, values: Tensor, scale: Tensor, *, few_rows: bool = False) -> None:
         _check_device(values.device)
-        if not products_are_exact():
-            raise OptionError("int8 needs a CPU with VNNI or AMX, or its products overflow: use float32 or bfloat16")
-        self.shape, self.scale = values.shape, scale
+        levels = activation_levels()
+        if levels is None:
+            raise OptionError("int8 products of torch overflow on this CPU: use float32 or bfloat16")
+        self.shape, self.scale, self.levels = values.shape, scale, levels
         self.packed = packed(values.flatten(1), scale, few_rows=few_rows)
 
     @property
@@ -97,8 +98,8 @@ class Int8Matrix(Operand):
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """`(..., K)` of any float type -> `(..., N)` of the same type."""
         _check_device(x.device)
-        scale = token_scales(x)
-        out = self.packed.multiply(x / scale).view(*x.shape[:-1], len(self.scale)).mul_(scale)
+        scale = activation_scales(x, self.levels)
+        out = self.packed.multiply(x / scale, self.levels).view(*x.shape[:-1], len(self.scale)).mul_(scale)
         return (out if bias is None else out.add_(bias)).to(x.dtype)
 
 
@@ -170,7 +171,7 @@ def is_quantized(config: Mapping[str, Any]) -> bool:
 
 def products_are_exact() -> bool:
     """Whether this CPU multiplies bytes without overflow."""
-    return is_exact(OneDNN)
+    return activation_levels() is not None
 
 
 def _linear(x: Tensor, weight: Int8Matrix | Int8Table, bias: Tensor | None = None) -> Tensor:

@@ -60,8 +60,8 @@ def load(
 ) -> Transcriber:
     """Load a model by name or folder, from the package, the disk or the hub.
 
-    `device` None: the GPU if any, else the CPU. `dtype` None: bfloat16 on a GPU; on a CPU int8 for int8 weights, and
-    for large models where the CPU has VNNI or AMX; else float32. `diarizer`: as in Transcriber. Raises DownloadError,
+    `device` None: the GPU if any, else the CPU. `dtype` None: bfloat16 on a GPU; on a CPU int8 for int8 weights
+    and for large models; float32 for others, and where int8 products are not exact. `diarizer`: as in Transcriber. Raises DownloadError,
     CheckpointError or ConfigError for the model, OptionError for device, dtype or diarizer.
     """
     chosen, folder = torch_device(device), resolve(name_or_folder)
