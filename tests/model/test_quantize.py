@@ -43,9 +43,7 @@ from lithophone.model.speech import GraniteSpeech
 from tests.tiny import KINDS, audio_prompt, randomise, tiny_frames, tiny_model
 
 pytestmark = pytest.mark.usefixtures("int8_products")
-needs_kernels = pytest.mark.skipif(
-    not products_are_exact(), reason="torch has no exact int8 kernels for this CPU"
-)
+needs_kernels = pytest.mark.skipif(not products_are_exact(), reason="torch has no exact int8 kernels for this CPU")
 
 LEVELS = activation_levels() or ACTIVATION_LEVELS[0]
 FRAMES = 70
@@ -308,7 +306,9 @@ same = torch.equal(OneDNN(values, scale).multiply(steps.clone(), levels), Plain(
 print(is_exact(OneDNN, 127), levels, same)
 """
     told = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
-    out = subprocess.run([sys.executable, "-c", code], env=os.environ | told, capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | told, capture_output=True, text=True, check=True
+    )
     assert out.stdout.split() == ["False", "63", "True"]
 
 

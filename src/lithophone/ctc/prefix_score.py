@@ -1,47 +1,44 @@
 """CTC prefix scores (Watanabe et al. 2017, "Hybrid CTC/Attention Architecture for End-to-End Speech Recognition").
 
-The recursion over frames is linear, so its two sums are cumulative sums in the log domain, for many prefixes of
-several utterances at once.
+The recursion over frames is linear, and is computed in the linear domain, for many prefixes of several utterances at
+once: within spans of `SPAN` frames as a cumulative sum, then over spans. Probabilities are relative to the best path up
+to their frame and to the largest of their prefix; what is 700 nats below that is 0.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-import torch
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from lithophone.ctc.forced_alignment import BLANK, WILDCARD, collapse
 
-NEVER = -1e300
-"""Log probability behind the frames of an utterance: finite, since sums over frames are subtracted."""
+Array: TypeAlias = npt.NDArray[np.float64]
+Indices: TypeAlias = npt.NDArray[np.int64]
+
+SPAN = 16
+"""Frames whose emissions are multiplied, which float64 has room for."""
+FLOOR = -40.0
+"""Least log probability of a label at a frame, relative to the best."""
+LEAST = 5e-324
 
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """A prefix of labels; `score` is the log probability of all label sequences that begin with it.
-
-    `by_label`, `by_blank` (T,): log probability of the paths up to each frame that collapse to the prefix and end in
-    its last label, or in the blank.
-    """
+    """A prefix of labels; `score` is the log probability of all label sequences that begin with it."""
 
     labels: tuple[int, ...]
     score: float
-    by_label: Tensor
-    by_blank: Tensor
-
-    @property
-    def complete(self) -> float:
-        """Log probability of exactly these labels."""
-        return float(torch.logaddexp(self.by_label[-1], self.by_blank[-1]))
-
-    def alone(self) -> Prefix:
-        """With memory of its own, not as rows of what was computed together."""
-        return Prefix(self.labels, self.score, self.by_label.clone(), self.by_blank.clone())
+    paths: Array
+    """(spans, 2, SPAN): probability of the paths up to each frame that collapse to the prefix and end in its last
+    label, or in the blank."""
+    log_scale: float
+    """Of `paths`."""
 
 
 class PrefixScorer:
@@ -51,18 +48,52 @@ class PrefixScorer:
     """
 
     def __init__(self, log_probs: Tensor) -> None:
-        # float64: sums over hundreds of frames are subtracted from each other.
-        log_probs = log_probs.detach().to("cpu", torch.float64)
-        best, path = log_probs.max(1)
-        self._emissions = torch.cat((log_probs, best[:, None]), 1).T.contiguous()
-        self._blanks = self._emissions[BLANK]
-        blanks = self._blanks.cumsum(0)
-        self.empty = Prefix((), 0.0, torch.full_like(blanks, -torch.inf), blanks)
-        self._path = path.tolist()
-        self.frames = len(self._path)
-        self._rest = best.sum() - best.cumsum(0)
-        self.unscored = -math.log(log_probs.shape[1])
+        # float64: emissions of a span are multiplied, and divided by.
+        posteriors: Array = log_probs.detach().double().cpu().numpy()
+        best = posteriors.max(1)
+        until = np.concatenate(([0.0], best.cumsum()))
+        self.frames = len(posteriors)
+        self.best_path = float(until[-1])
+        """Log probability of the best path."""
+        self.span_starts = until[:-1:SPAN]
+        """(spans,): the same, of the frames before each span."""
+        self.unscored = -math.log(posteriors.shape[1])
         """Log score of a character without a label."""
+        self._path: list[int] = posteriors.argmax(1).tolist()
+        self._relative = _in_spans(np.maximum(posteriors - best[:, None], FLOOR).T, FLOOR)
+        self._best_since_start = _in_spans(np.exp(until[1:] - self.span_starts.repeat(SPAN)[: self.frames]))
+        self._emissions: dict[int, Array] = {}
+        blanks = self._relative[BLANK].reshape(-1)[: self.frames]
+        self._no_label = self.best_path + float(blanks.sum())
+        self._blanks_behind = _in_spans(blanks[::-1].cumsum()[::-1] - blanks, -np.inf)
+        """(spans, SPAN): log probability of blanks in all later frames, relative to the best path."""
+        self.empty = self._empty()
+
+    def emissions(self, label: int) -> Array:
+        """(spans, 3, SPAN) of a label: emissions relative to the best path before the span, 0 behind the last frame;
+        products of those relative to each frame's best since the span's start, and the inverse of the product before.
+        """
+        if label not in self._emissions:
+            relative = np.zeros_like(self._relative[BLANK]) if label == WILDCARD else self._relative[label]
+            total = relative.cumsum(-1)
+            first = np.exp(relative) * self._best_since_start
+            self._emissions[label] = np.stack((first, np.exp(total), np.exp(relative - total)), 1)
+        return self._emissions[label]
+
+    def complete(self, prefix: Prefix) -> float:
+        """Log probability of exactly the prefix' labels; a lower bound where that is below exp(-700) of the score."""
+        if not prefix.labels:
+            return self._no_label
+        with np.errstate(divide="ignore"):
+            ends = np.log(prefix.paths[:, 0]) + self._blanks_behind
+            total = _logsumexp(ends.reshape(-1), np.zeros(1, np.int64), ends.size)
+        return float(total[0]) + prefix.log_scale + self.best_path
+
+    def _empty(self) -> Prefix:
+        entered = np.zeros((len(self.span_starts), SPAN))
+        entered[0, 0] = 1.0
+        blanks = _held(entered, self.emissions(BLANK), np.zeros(1, np.int64))
+        return Prefix((), 0.0, np.stack((np.zeros_like(blanks), blanks), 1), 0.0)
 
     def extend(self, prefixes: Sequence[Prefix], wanted: Sequence[Sequence[int]]) -> list[Prefix]:
         """Prefixes of the `wanted` labels, extended from `prefixes`."""
@@ -72,7 +103,7 @@ class PrefixScorer:
         """Labels of the best path behind the most probable end of the prefix."""
         if not prefix.labels:
             return collapse(self._path)
-        end = int((prefix.by_label + self._rest).argmax()) + 1
+        end = int(prefix.paths[:, 0].argmax()) + 1
         labels = collapse(self._path[end:])
         repeated = labels and self._path[end] == prefix.labels[-1]
         return labels[1:] if repeated else labels
@@ -107,47 +138,86 @@ def extend_together(extensions: Sequence[Extension]) -> list[Prefix]:
         longer = dict(zip(different, _append(list(different.values())), strict=True))
         for i, key in zip(short, keys, strict=True):
             found[i] = longer[key]
-    return [prefix if prefix is one.prefix else prefix.alone() for prefix, one in zip(found, extensions, strict=True)]
-
-
-def _append(steps: Sequence[Step]) -> list[Prefix]:
-    """Prefixes with one more label each; rows are padded behind the frames of their utterance."""
-    # WILDCARD, -1, is the last row.
-    emitted = _rows([scorer._emissions[label] for scorer, _, label in steps], NEVER)
-    blanks = _rows([scorer._blanks for scorer, _, _ in steps], NEVER)
-    by_label = _rows([prefix.by_label for _, prefix, _ in steps], -torch.inf)
-    by_blank = _rows([prefix.by_blank for _, prefix, _ in steps], -torch.inf)
-    repeats = torch.tensor([prefix.labels[-1:] == (label,) for _, prefix, label in steps])
-    # Only a blank separates a label from its repetition.
-    free = torch.logaddexp(by_blank, by_label.masked_fill(repeats[:, None], -torch.inf))
-    starts = torch.tensor([0.0 if not prefix.labels else -torch.inf for _, prefix, _ in steps], dtype=free.dtype)
-    entered = torch.cat((starts[:, None], free[:, :-1]), 1)
-    scores = (entered + emitted).logsumexp(1)
-    by_label = _held(entered, emitted)
-    left = torch.cat((torch.full_like(starts, -torch.inf)[:, None], by_label[:, :-1]), 1)
-    by_blank = _held(left, blanks)
-    rows = zip(steps, scores.tolist(), by_label.unbind(), by_blank.unbind(), strict=True)
-    width = by_label.shape[1]
+    # With memory of their own, not as rows of what was computed together.
     return [
-        Prefix(
-            (*prefix.labels, label), score, *(sums if scorer.frames == width else (s[: scorer.frames] for s in sums))
-        )
-        for (scorer, prefix, label), score, *sums in rows
+        prefix if prefix is one.prefix else replace(prefix, paths=prefix.paths.copy())
+        for prefix, one in zip(found, extensions, strict=True)
     ]
 
 
-def _rows(rows: Sequence[Tensor], padding: float) -> Tensor:
-    """Rows (T_i,) -> (K, T)."""
-    return pad_sequence(list(rows), batch_first=True, padding_value=padding)
+def _append(steps: Sequence[Step]) -> list[Prefix]:
+    """Prefixes with one more label each, computed together: their spans (S, ...) one behind the other."""
+    n_spans = np.array([len(past.paths) for _, past, _ in steps])
+    ends = n_spans.cumsum()
+    starts = ends - n_spans
+    emitted = np.concatenate([scorer.emissions(label) for scorer, _, label in steps])
+    blank = np.concatenate([scorer.emissions(BLANK) for scorer, _, _ in steps])
+    paths = np.concatenate([past.paths for _, past, _ in steps])
+    # Only a blank separates a label from its repetition.
+    follows = np.array([float(past.labels[-1:] != (label,)) for _, past, label in steps]).repeat(n_spans)
+    entered = _next_frame(paths[:, 0] * follows[:, None] + paths[:, 1], starts)
+    entered[starts, 0] = [not past.labels for _, past, _ in steps]
+    paths[:, 0] = _held(entered, emitted, starts)
+    paths[:, 1] = _held(_next_frame(paths[:, 0], starts), blank, starts)
+
+    scales = np.array([past.log_scale for _, past, _ in steps])
+    with np.errstate(divide="ignore"):
+        mass = np.log(np.einsum("st,st->s", entered, emitted[:, 0]))
+        scores = _logsumexp(mass + np.concatenate([scorer.span_starts for scorer, _, _ in steps]), starts, n_spans)
+    largest = np.maximum(np.maximum.reduceat(paths.reshape(-1), starts * 2 * SPAN), LEAST)
+    paths /= largest.repeat(n_spans)[:, None, None]
+    log_scales = (scales + np.log(largest)).tolist()
+    found = zip(steps, (scores + scales).tolist(), starts, ends, log_scales, strict=True)
+    return [
+        Prefix((*past.labels, label), score, paths[start:end], log_scale)
+        for (_, past, label), score, start, end, log_scale in found
+    ]
 
 
-def _held(entered: Tensor, emitted: Tensor) -> Tensor:
-    """Entering scores and emissions of a state (K, T) -> log probability of being in it at each frame.
+def _in_spans(x: Array, behind: float = 0.0) -> Array:
+    """(..., T) -> (..., spans, SPAN), with `behind` behind."""
+    spans = -(-x.shape[-1] // SPAN)
+    padded = np.full((*x.shape[:-1], spans * SPAN), behind)
+    padded[..., : x.shape[-1]] = x
+    return padded.reshape(*x.shape[:-1], spans, SPAN)
 
-    h[t] = logaddexp(h[t - 1], entered[t]) + emitted[t], as a cumulative sum.
+
+def _next_frame(x: Array, starts: Indices) -> Array:
+    """(S, SPAN) one frame later, 0 at the first frame of the spans `starts`."""
+    later = np.empty_like(x, order="C")
+    later.reshape(-1)[1:] = x.reshape(-1)[:-1]
+    later[starts, 0] = 0.0
+    return later
+
+
+def _held(entered: Array, emitted: Array, starts: Indices) -> Array:
+    """Entering probabilities (S, SPAN) and `emissions` of a state -> probability of being in it at each frame.
+
+    h[t] = (h[t - 1] + entered[t]) * emitted[t]: a cumulative sum in each span, then from span to span by doubling
+    (Hillis and Steele 1986), but not into the spans `starts`.
     """
-    total = emitted.cumsum(1)
-    return total + (entered - (total - emitted)).logcumsumexp(1)
+    products, inverse = emitted[:, 1], emitted[:, 2]
+    held = entered * inverse
+    np.cumsum(held, -1, out=held)
+    held *= products
+    ends, factors = held[:, -1].copy(), products[:, -1].copy()
+    factors[starts] = 0.0
+    reach = 1
+    while factors.any():
+        ends[reach:] += factors[reach:] * ends[:-reach]
+        factors[reach:] *= factors[:-reach].copy()
+        factors[:reach] = 0.0
+        reach *= 2
+    carried = ends[:-1, None] * products[1:]
+    carried[starts[1:] - 1] = 0.0
+    held[1:] += carried
+    return held
 
 
-assert WILDCARD == -1, "a wildcard is the last column of the posteriors"
+def _logsumexp(x: Array, starts: Indices, n: Indices | int) -> Array:
+    """Of each group (S,) of n[i] numbers that begins at starts[i]; -inf of only those."""
+    largest = np.maximum(np.maximum.reduceat(x, starts), -1e300)
+    return np.log(np.add.reduceat(np.exp(x - largest.repeat(n)), starts)) + largest
+
+
+assert WILDCARD == -1, "a wildcard is no row of the posteriors"

@@ -159,7 +159,7 @@ class Search:
             some, waiting = waiting[:n], waiting[n:]
             prefixes = yield [Extension(scorer, one.past, one.labels) for one in some]
             for one, prefix in zip(some, prefixes, strict=True):
-                score = one.partial + self.options.ctc_weight * (prefix.complete if one.ended else prefix.score)
+                score = one.partial + self.options.ctc_weight * (scorer.complete(prefix) if one.ended else prefix.score)
                 best.append((score - one.future, replace(one.beam, score=score, prefix=prefix)))
             best = sorted(best, key=lambda one: one[0], reverse=True)[:n]
         return [beam for _, beam in best]

@@ -21,7 +21,7 @@ from torch import Tensor
 WEIGHT_LEVELS = 127
 """Largest integer of a weight."""
 ACTIVATION_LEVELS = (127, 63)
-"""Largest integers of an activation, best first. Its code is one above, for 0: CPUs multiply unsigned by signed bytes."""
+"""Largest integers of an activation, best first; one more is the code of 0: CPUs multiply unsigned by signed bytes."""
 TINY = 1e-30
 """Least scale to divide by, for rows and tokens of zeros."""
 

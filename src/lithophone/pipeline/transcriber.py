@@ -61,8 +61,8 @@ def load(
     """Load a model by name or folder, from the package, the disk or the hub.
 
     `device` None: the GPU if any, else the CPU. `dtype` None: bfloat16 on a GPU; on a CPU int8 for int8 weights
-    and for large models; float32 for others, and where int8 products are not exact. `diarizer`: as in Transcriber. Raises DownloadError,
-    CheckpointError or ConfigError for the model, OptionError for device, dtype or diarizer.
+    and for large models; float32 for others, and where int8 products are not exact. `diarizer`: as in Transcriber.
+    Raises DownloadError, CheckpointError or ConfigError for the model, OptionError for device, dtype or diarizer.
     """
     chosen, folder = torch_device(device), resolve(name_or_folder)
     if dtype is None and chosen.type == "cpu" and suits_int8(folder):
