@@ -218,12 +218,15 @@ class RunningBatch:
             kind.accept(self.language_model, [(group, own) for group, own in rows if type(group) is kind])
         starts = accumulate(map(len, states), initial=0)
         kept = [(group, start) for group, start in zip(self.groups, starts, strict=False) if not group.done]
-        self._select([start + parent for group, start in kept for parent in group.parents])
+        in_place = [len(group.parents) for group, _ in kept] == list(map(len, states))
+        # Rows of a group have the same prompt.
+        shared = min((len(group.prompt) for group, _ in kept), default=0) if in_place else 0
+        self._select([start + parent for group, start in kept for parent in group.parents], shared)
         self.groups = [group for group, _ in kept]
         lengths = [group.cached for group in self.groups for _ in group.parents]
         self.cache.rewind(torch.tensor(lengths, dtype=torch.int64, device=self.cache.lengths.device))
 
-    def _select(self, rows: Sequence[int]) -> None:
-        """Keep these rows of the cache, in this order."""
+    def _select(self, rows: Sequence[int], shared: int = 0) -> None:
+        """Keep these rows of the cache, in this order; `shared` as in `KVCache.select`."""
         if list(rows) != list(range(len(self.cache.lengths))):
-            self.cache.select(torch.tensor(rows, dtype=torch.int64, device=self.cache.lengths.device))
+            self.cache.select(torch.tensor(rows, dtype=torch.int64, device=self.cache.lengths.device), shared)

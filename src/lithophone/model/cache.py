@@ -78,20 +78,23 @@ class KVCache:
         if needed > self.capacity:
             self._grow(-(-needed // BLOCK) * BLOCK)
 
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows `(n,)`, in this order, repeats allowed. Rows that stay are not copied."""
+    def select(self, rows: Tensor, shared: int = 0) -> None:
+        """Keep these rows `(n,)`, in this order, repeats allowed. Rows that stay are not copied.
+
+        `shared`: first positions that are equal in a row and in that which takes its place.
+        """
         if len(rows) == len(self.lengths):
-            self._move(rows)
+            self._move(rows, shared)
         else:
             self.layers = [stored[:, rows] for stored in self.layers]
         self.rewind(self.lengths[rows])
 
-    def _move(self, rows: Tensor) -> None:
-        """Write `rows[i]` to row i, in place."""
+    def _move(self, rows: Tensor, shared: int = 0) -> None:
+        """Write `rows[i]` to row i, in place, from the position `shared` on."""
         moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
         if len(moved):
             for stored in self.layers:
-                stored[:, moved, :, : self.longest] = stored[:, rows[moved], :, : self.longest]
+                stored[:, moved, :, shared : self.longest] = stored[:, rows[moved], :, shared : self.longest]
 
     def join(self, other: KVCache) -> None:
         """Append the rows of another cache of the same model, which is used up."""

@@ -32,10 +32,10 @@ class StaticKVCache(KVCache):
         """Lengths of all rows, those in use and others, where a recorded pass finds them."""
         self.rewind(self.lengths[:0])
 
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows `(n,)`, in this order, repeats allowed."""
+    def select(self, rows: Tensor, shared: int = 0) -> None:
+        """Keep these rows `(n,)`, in this order, repeats allowed; `shared` as in `KVCache`."""
         assert len(rows) <= self.rows, f"the cache has {self.rows} rows, {len(rows)} are needed"
-        self._move(rows)
+        self._move(rows, shared)
         self.rewind(self.lengths[rows])
 
     def join(self, other: KVCache) -> None:
