@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -39,6 +39,10 @@ class Prefix:
     label, or in the blank."""
     log_scale: float
     """Of `paths`."""
+
+    def alone(self) -> Prefix:
+        """With memory of its own, not as a row of what was computed together."""
+        return Prefix(self.labels, self.score, self.paths.copy(), self.log_scale)
 
 
 class PrefixScorer:
@@ -130,19 +134,19 @@ Step: TypeAlias = tuple[PrefixScorer, Prefix, int]
 def extend_together(extensions: Sequence[Extension]) -> list[Prefix]:
     """The wanted prefix of every extension, label by label for all utterances at once."""
     found = [one.start for one in extensions]
-    while short := [i for i, one in enumerate(extensions) if len(found[i].labels) < len(one.wanted)]:
-        steps = [(extensions[i].scorer, found[i], extensions[i].wanted[len(found[i].labels)]) for i in short]
+    short = [i for i, one in enumerate(extensions) if len(found[i].labels) < len(one.wanted)]
+    while short:
         # Many hypotheses have the same labels, and differ in capitals or punctuation.
-        keys = [(scorer, prefix.labels, label) for scorer, prefix, label in steps]
-        different = dict(zip(keys, steps, strict=True))
-        longer = dict(zip(different, _append(list(different.values())), strict=True))
-        for i, key in zip(short, keys, strict=True):
-            found[i] = longer[key]
-    # With memory of their own, not as rows of what was computed together.
-    return [
-        prefix if prefix is one.prefix else replace(prefix, paths=prefix.paths.copy())
-        for prefix, one in zip(found, extensions, strict=True)
-    ]
+        rows: dict[tuple[PrefixScorer, tuple[int, ...], int], list[int]] = {}
+        for i in short:
+            labels = found[i].labels
+            rows.setdefault((extensions[i].scorer, labels, extensions[i].wanted[len(labels)]), []).append(i)
+        longer = _append([(scorer, found[same[0]], label) for (scorer, _, label), same in rows.items()])
+        for prefix, same in zip(longer, rows.values(), strict=True):
+            for i in same:
+                found[i] = prefix
+        short = [i for i in short if len(found[i].labels) < len(extensions[i].wanted)]
+    return [prefix if prefix is one.prefix else prefix.alone() for prefix, one in zip(found, extensions, strict=True)]
 
 
 def _append(steps: Sequence[Step]) -> list[Prefix]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias, TypeVar
 
@@ -44,6 +44,10 @@ class Beam:
     parent: int = 0
     """Index among the beams of the step before."""
     prefix: Prefix | None = None
+
+    def scored(self, score: float, prefix: Prefix) -> Beam:
+        """With a CTC score."""
+        return Beam(self.ids, self.logprobs, score, self.parent, prefix)
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ class Search:
             prefixes = yield [Extension(scorer, one.past, one.labels) for one in some]
             for one, prefix in zip(some, prefixes, strict=True):
                 score = one.partial + self.options.ctc_weight * (scorer.complete(prefix) if one.ended else prefix.score)
-                best.append((score - one.future, replace(one.beam, score=score, prefix=prefix)))
+                best.append((score - one.future, one.beam.scored(score, prefix)))
             best = sorted(best, key=lambda one: one[0], reverse=True)[:n]
         return [beam for _, beam in best]
 
