@@ -175,9 +175,9 @@ class RunningBatch:
         embed, device = self.language_model.embed, self.groups[0].prompt.device
         read = [torch.tensor(group.propose()[0], dtype=torch.int64, device=device) for group in self.groups]
         inputs = [torch.cat((group.prompt, embed(ids))) for group, ids in zip(self.groups, read, strict=True)]
-        embeddings = pad_rows(inputs)[0]
+        embeddings, lengths = pad_rows(inputs)
         self.cache.reserve(embeddings.shape[1])
-        hidden = self.language_model(embeddings, self.cache)
+        hidden = self.language_model(embeddings, self.cache, lengths=lengths)
         rows = zip(self.groups, hidden, inputs, strict=True)
         self._accept([row[None, len(group.prompt) - 1 : len(ids)] for group, row, ids in rows])
 

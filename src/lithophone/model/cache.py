@@ -9,7 +9,9 @@ from torch.nn import functional as F
 from lithophone.model.config import TextConfig
 
 BLOCK = 64
-"""Positions by which `reserve` grows; each growth copies the cache."""
+"""Positions by which `reserve` grows; each growth copies the cache. Attention reads whole blocks: torch's kernels on
+CPUs sum over a multiple of 64 keys in the same order, however many, so a row has the same states alone and in a batch.
+"""
 
 
 class KVCache:
@@ -37,19 +39,22 @@ class KVCache:
         """Mask `(B, 1, n, keys)` of queries at `slots` `(B, n)`, or None, and whether it is causal."""
         if self.longest == 0:
             return None, True
-        if slots.shape == (1, 1):
-            return None, False
-        keys = torch.arange(self.longest + slots.shape[1], device=slots.device)
+        keys = torch.arange(self._keys(slots.shape[1]), device=slots.device)
         return (keys <= slots[..., None])[:, None], False
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store `(B, key_value_heads, n, head_dim)` behind each row; gives all slots up to the longest row's end."""
-        end = self.longest + keys.shape[2]
-        assert end <= self.capacity, f"the cache holds {self.capacity} positions, {end} are needed"
+        """Store `(B, key_value_heads, n, head_dim)` behind each row; gives the slots that `attention_mask` is for."""
+        needed, end = self.longest + keys.shape[2], self._keys(keys.shape[2])
+        assert needed <= self.capacity, f"the cache holds {self.capacity} positions, {needed} are needed"
         stored = self.layers[layer]
         self._store(stored[0], keys)
         self._store(stored[1], values)
         return stored[0, :, :, :end], stored[1, :, :, :end]
+
+    def _keys(self, n: int) -> int:
+        """Slots that the next n positions attend to: those of a prompt to themselves, later ones to whole blocks."""
+        needed = self.longest + n
+        return needed if self.longest == 0 else min(self.capacity, -(-needed // BLOCK) * BLOCK)
 
     def _store(self, stored: Tensor, new: Tensor) -> None:
         batch, _, n, _ = new.shape

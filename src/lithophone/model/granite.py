@@ -8,7 +8,7 @@ right, so causal attention needs no padding mask. Parameter names are the checkp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -24,16 +24,27 @@ INIT_STD = 0.02
 
 @dataclass(frozen=True)
 class AttentionInputs:
-    """Shared by all layers of a pass: rotary tables `(B, 1, L, head_dim)` and the attention mask."""
+    """Shared by all layers of a pass: rotary tables `(B, 1, L, head_dim)` and the attention mask.
+
+    `lengths`: of the rows of a causal pass, where each attends for itself.
+    """
 
     cos: Tensor
     sin: Tensor
     mask: Tensor | None
     is_causal: bool
+    lengths: Sequence[int] | None = None
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, scale: float, dropout: float) -> Tensor:
     """Grouped-query attention of `(B, heads, L, D)` over `(B, key_value_heads, S, D)`; gives `(B, heads, L, D)`."""
+    if inputs.lengths is not None:
+        out = torch.zeros_like(q)
+        for row, n in enumerate(inputs.lengths):
+            whole = replace(inputs, lengths=None)
+            one = (part[row : row + 1, :, :n] for part in (q, k, v))
+            out[row : row + 1, :, :n] = attend(*one, whole, scale, dropout)
+        return out
     if q.shape[2] == 1 and not inputs.is_causal:
         # One position: the heads of a group become the queries of one head, and no key is copied.
         grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])
@@ -169,9 +180,10 @@ class GraniteForCausalLM(nn.Module):
         n = embeddings.shape[1]
         slots = torch.arange(n, device=embeddings.device)[None] if cache is None else cache.slots(n)
         tables = rotary_tables(slots if positions is None else positions, self.config)
-        inputs = AttentionInputs(
-            *tables, *(_attention_mask(slots, lengths, causal) if cache is None else cache.attention_mask(slots))
-        )
+        mask, is_causal = _attention_mask(slots, lengths, causal) if cache is None else cache.attention_mask(slots)
+        # Kernels on CPUs sum in an order that depends on the length: a prompt is to have the same states in any batch.
+        prompts = lengths if is_causal and cache is not None and embeddings.device.type == "cpu" else None
+        inputs = AttentionInputs(*tables, mask, is_causal, None if prompts is None else prompts.tolist())
         x = embeddings * self.config.embedding_multiplier
         for layer in self.model.layers:
             x = run_layer(layer, x, inputs, cache, recompute=self.gradient_checkpointing and cache is None)
