@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lithophone.model.config import EncoderConfig
-from lithophone.model.conformer import BlockAttention, Conformer, ConvModule, EncoderBias, attend
+from lithophone.model.conformer import BlockAttention, Conformer, ConvModule, EncoderBias, attend, block_size
 
 TINY = EncoderConfig(
     hidden_dim=24, num_layers=2, num_heads=2, dim_head=8, feedforward_mult=2, context_size=10, max_pos_emb=16
@@ -102,3 +102,24 @@ def test_gradients_reach_every_weight() -> None:
     (output.logits.square().mean() + output.mid_logits.square().mean()).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
     assert without == []
+
+
+@pytest.mark.parametrize(
+    ("frames", "size"),
+    [(1, 16), (16, 16), (17, 32), (64, 64), (65, 128), (100, 128), (101, 200), (200, 200), (201, 200), (999, 200)],
+)
+def test_a_block_has_few_sizes(frames: int, size: int) -> None:
+    assert block_size(frames, 200) == size
+    assert block_size(frames, 8) == 8
+
+
+def test_a_short_utterance_has_the_states_that_it_has_among_longer_ones() -> None:
+    """With blocks of 200 frames, which the model family has; in float32 they differ in the last bits at most."""
+    torch.manual_seed(0)
+    encoder = Conformer(EncoderConfig(hidden_dim=64, num_layers=2, num_heads=2, dim_head=32)).eval()
+    for n in (1, 15, 40, 64, 100, 117, 160, 200, 230):
+        frames = torch.randn(3, 260, 160)
+        lengths = torch.tensor([n, 260, 200])
+        with torch.inference_mode():
+            together, alone = encoder(frames, lengths), encoder(frames[:1, :n])
+        torch.testing.assert_close(together.last[0, :n], alone.last[0], rtol=0, atol=2e-6)
