@@ -39,11 +39,10 @@ class AttentionInputs:
 def attend(q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, scale: float, dropout: float) -> Tensor:
     """Grouped-query attention of `(B, heads, L, D)` over `(B, key_value_heads, S, D)`; gives `(B, heads, L, D)`."""
     if inputs.lengths is not None:
-        out = torch.zeros_like(q)
+        out, alone = torch.zeros_like(q), replace(inputs, lengths=None)
         for row, n in enumerate(inputs.lengths):
-            whole = replace(inputs, lengths=None)
-            one = (part[row : row + 1, :, :n] for part in (q, k, v))
-            out[row : row + 1, :, :n] = attend(*one, whole, scale, dropout)
+            own = slice(row, row + 1), slice(None), slice(n)
+            out[own] = attend(q[own], k[own], v[own], alone, scale, dropout)
         return out
     if q.shape[2] == 1 and not inputs.is_causal:
         # One position: the heads of a group become the queries of one head, and no key is copied.
