@@ -18,6 +18,7 @@ from lithophone.errors import ConfigError, OptionError
 from lithophone.model.int8_kernels import (
     ACTIVATION_LEVELS,
     FBGEMM,
+    WEIGHT_LEVELS,
     OneDNN,
     Plain,
     activation_levels,
@@ -106,7 +107,7 @@ def test_a_layer_is_close_to_its_float_self(dtype: torch.dtype) -> None:
     quantize_(layer)
     out = layer(x)
     assert out.dtype == dtype
-    assert 0 < float((out - wanted).norm() / wanted.norm()) < 0.015
+    assert 0 < float((out - wanted).norm() / wanted.norm()) < (0.015 if LEVELS == 127 else 0.02)
 
 
 def test_rows_are_rounded_to_the_nearest_of_255_steps() -> None:
@@ -157,7 +158,7 @@ def test_zeros_stay_zeros_and_what_is_not_finite_stays_so(few_rows: bool) -> Non
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_gives_nearly_the_same_logits(kind: str) -> None:
     wanted, found = logits(tiny_model(kind)), logits(int8_model(kind))
-    assert closeness(found, wanted) > 0.99
+    assert closeness(found, wanted) > (0.99 if LEVELS == 127 else 0.97)
     assert not torch.equal(found, wanted)
 
 
@@ -272,22 +273,24 @@ def test_the_slow_products_are_those_of_integers(shape: tuple[int, ...]) -> None
     torch.testing.assert_close(out, slow_product(x, values, scale), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(("most", "levels"), [(127 * 127, 127), (63 * 127, 63), (62 * 127, None)])
-@needs_kernels
-def test_the_most_levels_whose_sums_do_not_overflow(
-    monkeypatch: pytest.MonkeyPatch, most: int, levels: int | None
-) -> None:
-    def saturating(matrix: OneDNN, steps: Tensor, levels: int) -> Tensor:
-        """Products that are wrong where two of them exceed `most`."""
-        return exact(matrix, steps, levels) - 1.0 * (steps.amax() * 127 > most)
+class Saturating(Plain):
+    """Products whose sums of two exceed 16 bits are wrong, as with AVX2 alone."""
 
-    exact = OneDNN.multiply
-    monkeypatch.setattr(OneDNN, "multiply", saturating)
-    is_exact.cache_clear()
-    try:
-        assert activation_levels() == levels
-    finally:
-        is_exact.cache_clear()
+    def multiply(self, steps: Tensor, levels: int) -> Tensor:
+        return super().multiply(steps, levels) - 1.0 * (2 * (steps.amax() + levels + 1) * WEIGHT_LEVELS > 2**15)
+
+
+def test_sums_that_overflow_are_noticed() -> None:
+    assert [is_exact(Plain, levels) for levels in ACTIVATION_LEVELS] == [True, True]
+    assert [is_exact(Saturating, levels) for levels in ACTIVATION_LEVELS] == [False, True]
+
+
+@pytest.mark.parametrize(("most", "chosen"), [(127, 127), (126, 63), (63, 63), (62, None)])
+def test_the_most_levels_that_are_exact_are_chosen(
+    monkeypatch: pytest.MonkeyPatch, most: int, chosen: int | None
+) -> None:
+    monkeypatch.setattr("lithophone.model.int8_kernels.is_exact", lambda kind, levels: levels <= most)
+    assert activation_levels() == chosen
 
 
 @needs_kernels
@@ -316,6 +319,7 @@ def test_seven_bits_are_close_to_eight(monkeypatch: pytest.MonkeyPatch) -> None:
     x, layer = noise(40, 256), randomise(nn.Linear(256, 384)).requires_grad_(False)
     wanted = layer(x)
     errors = []
+    monkeypatch.setattr("lithophone.model.quantize.packed", lambda values, scale, *, few_rows: Plain(values, scale))
     for levels in ACTIVATION_LEVELS:
         monkeypatch.setattr("lithophone.model.quantize.activation_levels", lambda levels=levels: levels)
         matrix = Int8Matrix(*quantize_rows(layer.weight))
