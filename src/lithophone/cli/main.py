@@ -15,7 +15,7 @@ from lithophone.cli.hints import Command
 from lithophone.cli.listen import listen
 from lithophone.cli.models import models
 from lithophone.cli.serve import serve
-from lithophone.cli.terminal import escape_unprintable
+from lithophone.cli.terminal import escape_unprintable, stdout_errors
 from lithophone.cli.threads import let_threads_sleep
 from lithophone.cli.train import train
 from lithophone.cli.transcribe import transcribe
@@ -65,4 +65,5 @@ def main() -> None:
 
     keep_freed_memory()
     gc.set_threshold(COLLECTED_AT)
-    app()
+    with stdout_errors():
+        app()

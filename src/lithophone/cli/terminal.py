@@ -76,10 +76,7 @@ def print_text(text: str, exact: bool = True) -> None:
         sys.stdout.write(shown)
         sys.stdout.flush()
     except OSError as error:
-        _silence_stdout()
-        if error.errno == errno.EPIPE:  # closed pipe: typer exits with status 1
-            raise
-        raise StdoutError(f"stdout cannot be written ({error.strerror or error})") from error
+        raise _stdout_error(error) from error
     if exact and not can_print(text):
         raise UnprintableTextError(
             f"stdout has the encoding {_encoding()}, which lacks characters of the text: they were printed as escapes; "
@@ -91,6 +88,30 @@ def escape_unprintable() -> None:
     """Let stdout escape what it cannot encode."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def stdout_errors() -> Iterator[None]:
+    """Message and exit status 1 where stdout cannot be written, by whoever writes and however late."""
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError as error:
+        found = _stdout_error(error)
+        if isinstance(found, StdoutError):
+            say_error(found)
+        raise SystemExit(FAILED) from error
+
+
+def _stdout_error(error: OSError) -> OSError | StdoutError:
+    """The error to raise; of a closed pipe the same, with which typer exits with status 1."""
+    _silence_stdout()
+    if error.errno == errno.EPIPE:
+        return error
+    return StdoutError(f"stdout cannot be written ({error.strerror or error})")
 
 
 def _encoding() -> str:
@@ -112,7 +133,9 @@ def print_table(table: Table) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).maximum
-    console.print(table)
+    with console.capture() as shown:
+        console.print(table)
+    print_text(shown.get(), exact=False)
 
 
 def say(message: str, label: str = "", style: str = "") -> None:
