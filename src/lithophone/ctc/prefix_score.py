@@ -26,6 +26,7 @@ SPAN = 16
 FLOOR = -40.0
 """Least log probability of a label at a frame, relative to the best."""
 LEAST = 5e-324
+"""Largest probability of a prefix without paths, to divide by."""
 
 
 @dataclass(frozen=True, eq=False)
