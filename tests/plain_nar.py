@@ -89,7 +89,7 @@ def plain_logits(model: GraniteSpeechNar, audio: Tensor, slots: list[int]) -> Te
 def plain_layer(x: Tensor, weights: dict[str, Tensor], text: TextConfig) -> Tensor:
     normed = rms_norm(x, weights["input_layernorm.weight"], text)
     q, k, v = (
-        (normed @ weights[f"self_attn.{name}_proj.weight"].T).view(len(x), -1, text.head_dim).transpose(0, 1)
+        (normed @ weights[f"self_attn.{name}_proj.weight"].T).view(len(x), -1, text.head_size).transpose(0, 1)
         for name in "qkv"
     )
     cos, sin = (t[0] for t in rotary_tables(torch.arange(len(x))[None], text))

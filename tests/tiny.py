@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=nn.Module)
 
 SEED = 20_260_401
-KINDS = ("base", "plus", "wide", "lora")
+KINDS = ("base", "plus", "wide", "biased", "lora")
 EOS, PAD, AUDIO = 97, 96, 98
 VOCABULARY = 99
 """Ids 0..95 are text, then padding, end of text and the audio token, in the order of the real vocabulary."""
@@ -65,12 +65,19 @@ def tiny_nar_model(generation: Generation, seed: int = SEED) -> GraniteSpeechNar
 
 
 def tiny_config(kind: str = "base") -> ModelConfig:
-    """`base` (4.1), `plus` (concatenated layers, tied head), `wide` (other sizes, one head group), `lora` (3.3).
+    """One of KINDS.
+
+    `base` (4.1), `plus` (concatenated layers, tied head), `wide` (other sizes, one head group), `biased` (a language
+    model with biases, and heads of a size of their own), `lora` (3.3).
 
     With `-yarn` behind it: YaRN and the positions of the checkpoints of October 2026, or those of `YARN_SMALL`.
     """
     kind, _, rope = kind.partition("-")
-    config = {"base": BASE, "plus": _plus(), "wide": _wide(), "lora": replace(BASE, has_lora_adapter=True)}[kind]
+    text = replace(TEXT, attention_bias=True, mlp_bias=True, head_dim=24)
+    config = {
+        "base": BASE, "plus": _plus(), "wide": _wide(), "biased": replace(BASE, text_config=text),
+        "lora": replace(BASE, has_lora_adapter=True),
+    }[kind]  # fmt: skip
     if not rope:
         return config
     yarn = {"yarn": Yarn(), "small": YARN_SMALL}[rope]

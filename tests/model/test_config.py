@@ -75,7 +75,8 @@ def test_unknown_keys_are_refused_by_name(section: str | None) -> None:
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [
-        ("text_config", "attention_bias", True),
+        ("text_config", "attention_bias", 1),
+        ("text_config", "head_dim", 15),
         ("text_config", "model_type", "llama"),
         ("text_config", "rope_scaling", {"type": "linear", "factor": 2.0}),
         ("text_config", "rope_parameters", {"rope_type": "yarn", "rope_theta": 10000.0}),

@@ -21,7 +21,7 @@ N_NEW = 64
 LENGTHS = (1, 199, 200, 201, 437)
 
 
-@pytest.fixture(scope="module", params=["base", "plus", "wide"])
+@pytest.fixture(scope="module", params=["base", "plus", "wide", "biased"])
 def pair(request: pytest.FixtureRequest) -> tuple[GraniteSpeech, nn.Module]:
     """Ours and theirs, with the same weights."""
     reference = reference_model(request.param)

@@ -24,7 +24,7 @@ class KVCache:
     def __init__(
         self, config: TextConfig, batch: int, capacity: int, *, device: torch.device, dtype: torch.dtype
     ) -> None:
-        shape = (2, batch, config.num_key_value_heads, capacity, config.head_dim)
+        shape = (2, batch, config.num_key_value_heads, capacity, config.head_size)
         self.capacity = capacity
         self.layers = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)

@@ -230,6 +230,11 @@ class TextConfig(StrictConfig):
     residual_multiplier: float = 0.22
     logits_scaling: float = 8.0
     attention_dropout: float = 0.0
+    attention_bias: bool = False
+    """Of queries, keys, values and the output."""
+    mlp_bias: bool = False
+    head_dim: int | None = None
+    """None: `hidden_size` divided by the heads. Read `head_size`."""
     tie_word_embeddings: bool = False
     bos_token_id: int = 100257
     eos_token_id: int = 100257
@@ -240,8 +245,8 @@ class TextConfig(StrictConfig):
     section: ClassVar[str] = "text_config"
     limits: ClassVar[Mapping[str, Range]] = {
         "vocab_size": SIZE, "hidden_size": SIZE, "intermediate_size": SIZE, "num_hidden_layers": LAYERS,
-        "num_attention_heads": SIZE, "num_key_value_heads": SIZE, "max_position_embeddings": SIZE,
-        "rope_theta": (1.001, 1e12), "rms_norm_eps": EPSILON, "embedding_multiplier": MULTIPLIER,
+        "num_attention_heads": SIZE, "num_key_value_heads": SIZE, "max_position_embeddings": SIZE, "head_dim": SIZE,
+        "rope_theta": (1.001, 1e36), "rms_norm_eps": EPSILON, "embedding_multiplier": MULTIPLIER,
         "attention_multiplier": MULTIPLIER, "residual_multiplier": MULTIPLIER, "logits_scaling": MULTIPLIER,
         "attention_dropout": DROPOUT, "bos_token_id": (0, SIZE[1]), "eos_token_id": (0, SIZE[1]),
         "pad_token_id": (-1, SIZE[1]),
@@ -253,17 +258,18 @@ class TextConfig(StrictConfig):
         "eos_token_id": 2, "pad_token_id": None,
     }  # fmt: skip
     inert: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "attention_bias": (False,), "mlp_bias": (False,), "pretraining_tp": (1,), "head_dim": (None,),
-        "model_type": ("granite", "granite_speech_nar_text"),
+        "pretraining_tp": (1,), "model_type": ("granite", "granite_speech_nar_text"),
     }  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.hidden_act != "silu":
             raise ConfigError(f"text_config.hidden_act is {shown(self.hidden_act)}: only 'silu' is built")
-        if self.hidden_size % (2 * self.num_attention_heads) or self.num_attention_heads % self.num_key_value_heads:
+        split = self.hidden_size % self.num_attention_heads == 0 or self.head_dim is not None
+        if not split or self.head_size % 2 or self.num_attention_heads % self.num_key_value_heads:
             heads = f"{self.num_attention_heads} heads of even size and {self.num_key_value_heads} key/value heads"
-            raise ConfigError(f"text_config.hidden_size {self.hidden_size} cannot be split into {heads}")
+            size = "" if self.head_dim is None else f" (head_dim {self.head_dim})"
+            raise ConfigError(f"text_config.hidden_size {self.hidden_size}{size} cannot be split into {heads}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TextConfig:
@@ -283,15 +289,21 @@ class TextConfig(StrictConfig):
         return super().from_dict(values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The rotary base is written in both places where versions of `transformers` look."""
+        """The rotary base is written in both places where versions of `transformers` look.
+
+        Without a `head_dim` of None, which `transformers` takes for a size.
+        """
         values = super().to_dict()
         del values["yarn"]
+        if self.head_dim is None:
+            del values["head_dim"]
         rope = {"rope_type": "default"} if self.yarn is None else self.yarn.to_dict()
         return values | {"model_type": "granite", "rope_parameters": rope | {"rope_theta": self.rope_theta}}
 
     @property
-    def head_dim(self) -> int:
-        return self.hidden_size // self.num_attention_heads
+    def head_size(self) -> int:
+        """Channels of a head."""
+        return self.hidden_size // self.num_attention_heads if self.head_dim is None else self.head_dim
 
 
 @dataclass(frozen=True)

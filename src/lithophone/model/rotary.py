@@ -33,7 +33,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def inverse_frequencies(config: TextConfig, device: torch.device) -> Tensor:
     """Radians per position for each pair of channels, `(head_dim / 2,)`, float32."""
-    powers = torch.arange(0, config.head_dim, 2, device=device, dtype=torch.float32) / config.head_dim
+    powers = torch.arange(0, config.head_size, 2, device=device, dtype=torch.float32) / config.head_size
     periods = config.rope_theta**powers
     if config.yarn is None:
         return 1.0 / periods

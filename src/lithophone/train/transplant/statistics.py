@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,9 @@ from lithophone.errors import CheckpointError, OptionError
 from lithophone.files import replacing
 from lithophone.train.targets.losses import Loss
 from lithophone.train.transplant.whisper import WhisperEncoder, WhisperLayer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 STRIDE = 8
 """One frame in so many is kept for medians and deviations."""
@@ -39,7 +42,24 @@ REACH = 200
 
 
 @dataclass(frozen=True)
-class Statistics:
+class SavedTensors:
+    """Base of dataclasses of tensors that are kept in a file."""
+
+    def save(self, path: Path) -> None:
+        with replacing(path, one_writer=True) as part:
+            save_file({name: value.contiguous() for name, value in vars(self).items()}, part)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises CheckpointError where the file has other tensors."""
+        found, names = load_file(path), cls.__dataclass_fields__
+        if found.keys() != names.keys():
+            raise CheckpointError(f"{path} holds {sorted(found)}, not {sorted(names)}: delete it to measure again")
+        return cls(**found)
+
+
+@dataclass(frozen=True)
+class Statistics(SavedTensors):
     """Of L layers on some windows, and of P = L + 1 residual streams (`WhisperEncoder.streams`)."""
 
     position_offset: Tensor
@@ -60,18 +80,6 @@ class Statistics:
     """(L, units): mean pre-activation of the MLP's units."""
     unit_deviation: Tensor
     """(L, units): deviation over positions of the pre-activation."""
-
-    def save(self, path: Path) -> None:
-        with replacing(path, one_writer=True) as part:
-            save_file({name: value.contiguous() for name, value in vars(self).items()}, part)
-
-    @classmethod
-    def read(cls, path: Path) -> Statistics:
-        """Raises CheckpointError where the file has other tensors."""
-        found, names = load_file(path), cls.__dataclass_fields__
-        if found.keys() != names.keys():
-            raise CheckpointError(f"{path} holds {sorted(found)}, not {sorted(names)}: delete it to measure again")
-        return cls(**found)
 
     def to(self, device: torch.device | str) -> Statistics:
         return Statistics(**{name: value.to(device) for name, value in vars(self).items()})

@@ -30,7 +30,7 @@ MULTILINGUAL = 51_865
 IGNORED = -100
 
 
-class _Attention(nn.Module):
+class WhisperAttention(nn.Module):
     """Pre-norm attention with a residual connection, to itself or to encoder states."""
 
     def __init__(self, size: int, num_heads: int) -> None:
@@ -52,18 +52,24 @@ class _Attention(nn.Module):
         return out
 
 
-class _Layer(nn.Module):
+class WhisperDecoderLayer(nn.Module):
+    """Attention to the text, to the encoder states, and an MLP; each with its norm before."""
+
     def __init__(self, size: int, units: int, num_heads: int) -> None:
         super().__init__()
-        self.self_attention = _Attention(size, num_heads)
-        self.cross_attention = _Attention(size, num_heads)
+        self.self_attention = WhisperAttention(size, num_heads)
+        self.cross_attention = WhisperAttention(size, num_heads)
         self.mlp_norm = nn.LayerNorm(size)
         self.up = nn.Linear(size, units)
         self.down = nn.Linear(units, size)
 
     def forward(self, x: Tensor, states: Tensor, valid: Tensor) -> Tensor:
         x = self.cross_attention(self.self_attention(x), states, valid)
-        out: Tensor = x + self.down(F.gelu(self.up(self.mlp_norm(x))))
+        return x + self.mlp(x)
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> the update (B, N, D) of the residual stream."""
+        out: Tensor = self.down(F.gelu(self.up(self.mlp_norm(x))))
         return out
 
 
@@ -74,7 +80,7 @@ class WhisperDecoder(nn.Module):
         super().__init__()
         self.embeddings = nn.Parameter(torch.empty(n_tokens, size))
         self.positions = nn.Parameter(torch.empty(n_positions, size))
-        self.layers = nn.ModuleList(_Layer(size, units, num_heads) for _ in range(num_layers))
+        self.layers = nn.ModuleList(WhisperDecoderLayer(size, units, num_heads) for _ in range(num_layers))
         self.norm = nn.LayerNorm(size)
 
     @classmethod

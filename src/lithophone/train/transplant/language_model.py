@@ -1,0 +1,497 @@
+"""Weights of Whisper's decoder, mapped to a Granite language model that reads audio embeddings.
+
+Whisper attends to text and to encoder states in two attentions; Granite has one, over the prompt. Its heads are split:
+the first half are those of self-attention, and see text alone; the other half are those of cross-attention, and see
+audio embeddings alone. A layer has both where one is not needed to compute the other (`MappedLayer`). Audio embeddings
+stay as they are from layer to layer, as Whisper's encoder states do.
+
+The hidden states have `SPARE` channels beyond Whisper's, zero for text. `AUDIO` marks audio embeddings; it is so large
+that the norm of an embedding hardly depends on its content. `START` marks the first token of a prompt, which has no
+content: it is what audio embeddings attend to, so that they read nothing.
+
+Whisper's decoder has learned positions, a language model rotates queries and keys. The rotary base is so large that
+all but the `FAST` first pairs of channels are unchanged over a prompt; those start small, for the training to use.
+Positions themselves are replaced by their mean. The bias of the final norm is left out: Granite has no place for it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lithophone.errors import OptionError
+from lithophone.model.config import ProjectorConfig, TextConfig
+from lithophone.model.granite import Attention, DecoderLayer, GraniteForCausalLM
+from lithophone.model.qformer import QFormerLayer, WindowQFormer
+from lithophone.train.transplant.statistics import SavedTensors, centred
+from lithophone.train.transplant.weights import GELU_RATE, init_zero
+from lithophone.train.transplant.whisper_decoder import WhisperAttention, WhisperDecoder, WhisperDecoderLayer
+
+N_AUDIO, N_START = 12, 4
+SPARE = N_AUDIO + N_START
+"""Channels beyond Whisper's: a multiple of 16 keeps matrices aligned."""
+
+AUDIO_MARK = 12.0
+"""Of an audio embedding, relative to the usual deviation of its content. With 4 the reading falls apart."""
+START_MARK = 1000.0
+
+FAST = 4
+"""Pairs of channels that are left to relative positions."""
+SLOW_ROTATION = 0.00025
+"""Radians per position of the first pair of channels that keeps its content."""
+NEW_DEVIATION = 0.005
+"""Of weights that Whisper lacks and training is to find."""
+
+CLOSED, SHUT = 40.0, 50.0
+"""Scores that keep a head from audio or from text, and from the start; logits of attention."""
+UNIT_OFF = 25.0
+"""What is subtracted from the gates of an MLP at audio embeddings."""
+
+COVARIANCE_FLOOR = 1e-6
+"""Relative to the largest eigenvalue."""
+
+
+@dataclass(frozen=True)
+class MappedLayer:
+    """What a layer takes from Whisper's layers, counted from 1; what is None starts as zero."""
+
+    self_attention: int | None = None
+    cross_attention: int | None = None
+    mlp: int | None = None
+
+
+def parse_plan(text: str, depth: int) -> tuple[MappedLayer, ...]:
+    """Layers such as `s1,c1m1,s2c2m2`: attention to text, to audio, and the MLP of Whisper's layers.
+
+    Raises OptionError for another form, or layers beyond `depth`.
+    """
+    layers = []
+    for part in text.split(","):
+        found = re.fullmatch(r"(?:s(\d+))?(?:c(\d+))?(?:m(\d+))?", part.strip())
+        numbers = [None if n is None else int(n) for n in found.groups()] if found and part.strip() else []
+        if not numbers or any(n is not None and not 1 <= n <= depth for n in numbers):
+            raise OptionError(
+                f"the plan has the layer {part!r}: expected such as s1c1m1, with Whisper's layers 1 to {depth}"
+            )
+        layers.append(MappedLayer(*numbers))
+    return tuple(layers)
+
+
+def exact_plan(depth: int) -> tuple[MappedLayer, ...]:
+    """Two layers for each of Whisper's."""
+    return tuple(layer for n in range(1, depth + 1) for layer in (MappedLayer(n), MappedLayer(None, n, n)))
+
+
+def text_config(
+    decoder: WhisperDecoder, plan: Sequence[MappedLayer], n_tokens: int, units: int, special: int, head_dim: int | None
+) -> TextConfig:
+    """A language model for a decoder of this size. `special`: id of the token that ends a text."""
+    whisper = cast(WhisperDecoderLayer, decoder.layers[0]).self_attention
+    size = decoder.embeddings.shape[1]
+    head_dim = head_dim or size // whisper.num_heads
+    return TextConfig(
+        vocab_size=n_tokens,
+        hidden_size=size + SPARE,
+        intermediate_size=units,
+        num_hidden_layers=len(plan),
+        num_attention_heads=2 * whisper.num_heads,
+        num_key_value_heads=2 * whisper.num_heads,
+        head_dim=head_dim,
+        max_position_embeddings=2048,
+        rope_theta=SLOW_ROTATION ** (-head_dim / (2.0 * FAST)),
+        embedding_multiplier=1.0,
+        attention_multiplier=(size // whisper.num_heads) ** -0.5,
+        residual_multiplier=1.0,
+        logits_scaling=1.0,
+        attention_bias=True,
+        mlp_bias=True,
+        tie_word_embeddings=True,
+        bos_token_id=special,
+        eos_token_id=special,
+        pad_token_id=special,
+    )
+
+
+@dataclass(frozen=True)
+class DecoderBatch:
+    """Input ids (B, N), which of them count (B, N), encoder states (B, T, D), and which of them are valid (B, T)."""
+
+    ids: Tensor
+    counted: Tensor
+    states: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
+class DecoderStatistics(SavedTensors):
+    """Of a decoder with L layers on some texts."""
+
+    state_mean: Tensor
+    """(D,): of encoder states."""
+    state_deviation: Tensor
+    """(): root mean square of encoder states without their mean."""
+    state_covariance: Tensor
+    """(D, D)."""
+    queries: Tensor
+    """(L, 2, D + 1, D + 1): second moments of the normed inputs of both attentions, and a one."""
+    keys: Tensor
+    """(L, D, D): covariance of the normed input of self-attention."""
+    unit_mean: Tensor
+    """(L, units): mean output of the MLP's units."""
+    unit_deviation: Tensor
+    """(L, units)."""
+
+
+@torch.no_grad()
+def measure_decoder(decoder: WhisperDecoder, batches: Iterable[DecoderBatch]) -> DecoderStatistics:
+    """Statistics of a decoder that is given its texts. Raises OptionError without batches."""
+    depth = len(decoder.layers)
+    states, units = _Moments(), [_Moments(products=False) for _ in range(depth)]
+    inputs = [(_Moments(), _Moments()) for _ in range(depth)]
+    for batch in batches:
+        states.add(batch.states[batch.valid])
+        x = decoder.embeddings[batch.ids] + decoder.positions[: batch.ids.shape[1]]
+        for layer, both, outputs in zip(_layers(decoder), inputs, units, strict=True):
+            both[0].add(layer.self_attention.norm(x)[batch.counted])
+            x = layer.self_attention(x)
+            both[1].add(layer.cross_attention.norm(x)[batch.counted])
+            x = layer.cross_attention(x, batch.states, batch.valid)
+            outputs.add(F.gelu(layer.up(layer.mlp_norm(x)))[batch.counted])
+            x = x + layer.mlp(x)
+    if not states.count:
+        raise OptionError("statistics of a decoder need at least one batch")
+    covariance = states.covariance()
+    return DecoderStatistics(
+        states.mean(),
+        covariance.diagonal().mean().sqrt(),
+        covariance,
+        torch.stack([torch.stack([moments.augmented() for moments in both]) for both in inputs]),
+        torch.stack([own.covariance() for own, _ in inputs]),
+        torch.stack([moments.mean() for moments in units]),
+        torch.stack([moments.deviation() for moments in units]),
+    )
+
+
+class _Moments:
+    """Sums over rows (n, D), in float64."""
+
+    def __init__(self, *, products: bool = True) -> None:
+        self.products, self.count = products, 0
+        self.sum, self.square = torch.zeros(0), torch.zeros(0)
+
+    def add(self, rows: Tensor) -> None:
+        wide = rows.double()
+        square = wide.T @ wide if self.products else wide.square().sum(0)
+        if not self.count:
+            self.sum, self.square = torch.zeros_like(wide[0] if len(wide) else wide.sum(0)), torch.zeros_like(square)
+        self.sum, self.square, self.count = self.sum + wide.sum(0), self.square + square, self.count + len(rows)
+
+    def mean(self) -> Tensor:
+        return (self.sum / self.count).float()
+
+    def covariance(self) -> Tensor:
+        mean = self.sum / self.count
+        return (self.square / self.count - mean[:, None] * mean).float()
+
+    def deviation(self) -> Tensor:
+        return (self.square / self.count - (self.sum / self.count).square()).clamp_min(0.0).sqrt().float()
+
+    def augmented(self) -> Tensor:
+        """(D + 1, D + 1): second moments of the rows with a one behind."""
+        mean = (self.sum / self.count)[:, None]
+        one = torch.ones(1, 1, dtype=mean.dtype)
+        return torch.cat([torch.cat([self.square / self.count, mean], 1), torch.cat([mean.T, one], 1)]).float()
+
+
+def _layers(decoder: WhisperDecoder) -> list[WhisperDecoderLayer]:
+    return [cast(WhisperDecoderLayer, layer) for layer in decoder.layers]
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The marks of audio embeddings and of the start, behind the norm of a layer."""
+
+    size: int
+    """Channels of content."""
+    content: float
+    """What the norm of an audio embedding divides its content by."""
+    audio: float
+    start: float
+    raw_audio: float
+    """In front of the norm."""
+
+    @classmethod
+    def of(cls, statistics: DecoderStatistics) -> Marks:
+        size, deviation = len(statistics.state_mean), float(statistics.state_deviation)
+        mark = AUDIO_MARK * deviation
+        content = math.sqrt((size * deviation**2 + N_AUDIO * mark**2) / (size + SPARE))
+        return cls(size, content, mark / content, math.sqrt((size + SPARE) / N_START), mark)
+
+    @property
+    def audio_channels(self) -> slice:
+        return slice(self.size, self.size + N_AUDIO)
+
+    @property
+    def start_channels(self) -> slice:
+        return slice(self.size + N_AUDIO, self.size + SPARE)
+
+    def at_audio(self, value: float) -> float:
+        """Weight of the marks of audio that together add `value`."""
+        return value / (N_AUDIO * self.audio)
+
+    def at_start(self, value: Tensor | float) -> Tensor | float:
+        """The same of the marks of the start."""
+        return value / (N_START * self.start)
+
+    @property
+    def text_gain(self) -> float:
+        """The norm over all channels of a text's hidden state, relative to that over the content."""
+        return math.sqrt(self.size / (self.size + SPARE))
+
+
+@torch.no_grad()
+def transplant_decoder(
+    decoder: WhisperDecoder,
+    model: GraniteForCausalLM,
+    plan: Sequence[MappedLayer],
+    statistics: DecoderStatistics,
+) -> None:
+    """Initialise layers and final norm of a language model of `text_config` from Whisper's decoder."""
+    marks = Marks.of(statistics)
+    constant = -statistics.state_mean
+    """What audio embeddings have too much, compared with Whisper's encoder states."""
+    for layer, mapped in zip(model.model.layers, plan, strict=True):
+        layer = cast(DecoderLayer, layer)
+        constant = constant + _init_attention(decoder, layer.self_attn, mapped, statistics, marks, constant)
+        _init_mlp(decoder, layer, mapped.mlp, statistics, marks)
+    model.model.norm.weight.zero_()
+    model.model.norm.weight[: marks.size] = decoder.norm.weight * marks.text_gain
+
+
+def _init_attention(
+    decoder: WhisperDecoder,
+    target: Attention,
+    mapped: MappedLayer,
+    statistics: DecoderStatistics,
+    marks: Marks,
+    constant: Tensor,
+) -> Tensor:
+    """Both halves of the heads; gives what the output's bias adds to audio embeddings (D,)."""
+    size = marks.size
+    half = target.q_proj.out_features // target.head_size // 2
+    for layer in (target.q_proj, target.k_proj, target.v_proj):
+        nn.init.normal_(layer.weight, std=NEW_DEVIATION)
+        nn.init.zeros_(layer.bias)
+    init_zero(target.o_proj)
+    for number, first, part in ((mapped.self_attention, 0, 0), (mapped.cross_attention, half, 1)):
+        if number is not None:
+            whisper = _layers(decoder)[number - 1]
+            attention = (whisper.self_attention, whisper.cross_attention)[part]
+            keys = statistics.state_covariance if part else statistics.keys[number - 1]
+            for head in range(half):
+                maps = _head_maps(attention, head, statistics.queries[number - 1, part], keys, target)
+                _init_head(
+                    target, first + head, maps, attention.norm, marks, constant if part else None, statistics.state_mean
+                )
+                target.o_proj.bias[:size] += centred(maps.out_bias)
+            target.o_proj.bias[:size] += centred(attention.out.bias)
+        for head in range(first, first + half):
+            _init_visibility(target, head, 1.0 if part else -1.0, marks)
+    target.v_proj.weight[:, marks.start_channels] = marks.at_start(-target.v_proj.bias[:, None])
+    return target.o_proj.bias[:size].clone()
+
+
+@dataclass(frozen=True)
+class _HeadMaps:
+    """One head: query (R, D + 1) with bias, key (R, D), value (V, D), out (D, V), and the values' bias behind out."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    out: Tensor
+    value_bias: Tensor
+    out_bias: Tensor
+
+
+def _head_maps(attention: WhisperAttention, head: int, queries: Tensor, keys: Tensor, target: Attention) -> _HeadMaps:
+    """The maps of a head, with scores and outputs limited to the target's channels where Whisper has more."""
+    width = attention.query.out_features // attention.num_heads
+    own = slice(head * width, (head + 1) * width)
+    key, value = (part[own] for part in attention.key_value.weight.chunk(2))
+    value_bias = attention.key_value.bias.chunk(2)[1][own]
+    out = attention.out.weight[:, own]
+    query = torch.cat([attention.query.weight[own], attention.query.bias[own, None]], 1)
+    query, key = low_rank(query, key, queries, keys, min(width, len(content_channels(target.head_size))))
+    shared, value = low_rank(out.T, value, torch.eye(len(out)), keys, min(width, target.head_size))
+    return _HeadMaps(query, key, value, shared.T, value_bias, out @ value_bias)
+
+
+def low_rank(a: Tensor, b: Tensor, a_moments: Tensor, b_moments: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """(W, M), (W, N) -> (rank, M), (rank, N) whose product `a.T @ b` is closest for inputs of these second moments."""
+    a_root, a_inverse = _roots(a_moments)
+    b_root, b_inverse = _roots(b_moments)
+    u, s, v = torch.linalg.svd(a_root @ a.T @ b @ b_root, full_matrices=False)
+    root = s[:rank].sqrt()[:, None]
+    return root * (u[:, :rank].T @ a_inverse), root * (v[:rank] @ b_inverse)
+
+
+def _roots(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Symmetric square root and its inverse."""
+    values, vectors = torch.linalg.eigh(moments)
+    values = values.clamp_min(COVARIANCE_FLOOR * float(values.max()))
+    return (vectors * values.sqrt()) @ vectors.T, (vectors / values.sqrt()) @ vectors.T
+
+
+def content_channels(head_dim: int) -> list[int]:
+    """Channels of a head that keep what they hold, slowest first; the last pair is for `_init_visibility`."""
+    pairs = head_dim // 2
+    return [channel for pair in range(pairs - 2, FAST - 1, -1) for channel in (pair, pair + pairs)]
+
+
+def _init_head(
+    target: Attention,
+    head: int,
+    maps: _HeadMaps,
+    norm: nn.LayerNorm,
+    marks: Marks,
+    constant: Tensor | None,
+    state_mean: Tensor,
+) -> None:
+    """A head of self-attention, or of cross-attention to embeddings that have `constant` too much."""
+    size, gain = marks.size, marks.text_gain
+    own = slice(head * target.head_size, (head + 1) * target.head_size)
+    rows = torch.tensor(content_channels(target.head_size)[: len(maps.query)]) + own.start
+    query, bias = maps.query[:, :size], maps.query[:, size]
+    target.q_proj.weight[rows] = 0.0
+    target.q_proj.weight[rows, :size] = centred(query * norm.weight) * gain
+    target.q_proj.bias[rows] = bias + query @ norm.bias
+    values = slice(own.start, own.start + len(maps.value))
+    for layer in (target.k_proj, target.v_proj):
+        layer.weight[rows if layer is target.k_proj else own] = 0.0
+    if constant is None:
+        target.k_proj.weight[rows, :size] = centred(maps.key * norm.weight) * gain
+        target.v_proj.weight[values, :size] = centred(maps.value * norm.weight) * gain
+        target.v_proj.bias[values] = maps.value @ norm.bias
+    else:
+        target.k_proj.weight[rows, :size] = maps.key * marks.content
+        target.v_proj.weight[values, :size] = maps.value * marks.content
+        target.v_proj.bias[values] = -maps.value @ constant
+        # Whisper's scores without what they have in common, which rotation would make differ.
+        target.k_proj.bias[rows] = -maps.key @ (constant + state_mean)
+    target.o_proj.weight[:size, values] = centred(maps.out.T).T
+
+
+def _init_visibility(target: Attention, head: int, sign: float, marks: Marks) -> None:
+    """Scores that lead texts to audio embeddings (sign 1) or to texts (-1), and audio embeddings to the start."""
+    gate = head * target.head_size + target.head_size // 2 - 1
+    start = (head + 1) * target.head_size - 1
+    for layer in (target.q_proj, target.k_proj):
+        layer.weight[[gate, start]] = 0.0
+        layer.bias[[gate, start]] = 0.0
+    reach = math.sqrt(CLOSED / target.scale)
+    target.q_proj.bias[gate] = reach
+    target.q_proj.weight[gate, marks.audio_channels] = marks.at_audio(-reach)
+    target.k_proj.weight[gate, marks.audio_channels] = marks.at_audio(sign * reach)
+    reach = math.sqrt(SHUT / target.scale)
+    target.q_proj.bias[start] = -reach
+    target.q_proj.weight[start, marks.audio_channels] = marks.at_audio(2.0 * reach)
+    target.k_proj.weight[start, marks.start_channels] = marks.at_start(reach)
+
+
+def _init_mlp(
+    decoder: WhisperDecoder, layer: DecoderLayer, number: int | None, statistics: DecoderStatistics, marks: Marks
+) -> None:
+    """The units of Whisper's MLP that move the output most; the last unit adds the bias to texts alone.
+
+    SiLU stands in for GELU: gelu(x) is approximately silu(1.702 x) / 1.702, and `up_proj` is constant.
+    """
+    mlp, size = layer.mlp, marks.size
+    nn.init.normal_(mlp.gate_proj.weight, std=NEW_DEVIATION)
+    nn.init.zeros_(mlp.gate_proj.bias)
+    init_zero(mlp.up_proj)
+    mlp.up_proj.bias.fill_(1.0 / GELU_RATE)
+    init_zero(mlp.down_proj)
+    if number is not None:
+        whisper, kept = _layers(decoder)[number - 1], len(mlp.gate_proj.weight) - 1
+        weight = statistics.unit_deviation[number - 1] * whisper.down.weight.norm(dim=0)
+        order = weight.argsort(descending=True)
+        units, missing = order[:kept], order[kept:]
+        up, norm = whisper.up, whisper.mlp_norm
+        mlp.gate_proj.weight[: len(units)] = 0.0
+        mlp.gate_proj.weight[: len(units), :size] = (
+            GELU_RATE * centred(up.weight[units] * norm.weight) * marks.text_gain
+        )
+        mlp.gate_proj.bias[: len(units)] = GELU_RATE * (up.bias[units] + up.weight[units] @ norm.bias)
+        mlp.down_proj.weight[:size, : len(units)] = centred(whisper.down.weight[:, units].T).T
+        lost = whisper.down.weight[:, missing] @ statistics.unit_mean[number - 1][missing]
+        mlp.gate_proj.weight[-1] = 0.0
+        mlp.gate_proj.bias[-1], mlp.up_proj.bias[-1] = UNIT_OFF, 1.0 / UNIT_OFF
+        mlp.down_proj.weight[:size, -1] = centred(whisper.down.bias + lost)
+    off = -mlp.gate_proj.bias.clamp_min(0.0) - UNIT_OFF
+    mlp.gate_proj.weight[:, marks.audio_channels] = marks.at_audio(1.0) * off[:, None]
+    mlp.gate_proj.weight[:, marks.start_channels] = marks.at_start(1.0) * off[:, None]
+
+
+@torch.no_grad()
+def init_embeddings(
+    decoder: WhisperDecoder,
+    model: GraniteForCausalLM,
+    tokens: Sequence[Tensor],
+    start: int,
+    statistics: DecoderStatistics,
+) -> None:
+    """The embedding table from embeddings (D,) of Whisper, one a token; `start` is the first token of every prompt."""
+    table, marks = model.model.embed_tokens.weight, Marks.of(statistics)
+    usual = decoder.positions[: max(1, len(decoder.positions) // 10)].mean(0)
+    table.zero_()
+    table[:, : marks.size] = torch.stack(list(tokens)) + usual
+    table[start] = 0.0
+    table[start, marks.start_channels] = START_MARK
+
+
+def projector_config(size: int, encoder_size: int, num_heads: int) -> ProjectorConfig:
+    """One layer of Whisper's size."""
+    return ProjectorConfig(
+        hidden_size=size,
+        intermediate_size=size,
+        num_attention_heads=num_heads,
+        num_hidden_layers=1,
+        encoder_hidden_size=encoder_size,
+        attention_probs_dropout_prob=0.0,
+        hidden_dropout_prob=0.0,
+    )
+
+
+@torch.no_grad()
+def init_projector(projector: WindowQFormer, statistics: DecoderStatistics) -> None:
+    """Each embedding starts as the mean of a window's encoder states, the first channels of which are Whisper's."""
+    marks = Marks.of(statistics)
+    size = marks.size
+    layer = cast(QFormerLayer, projector.qformer.encoder.layer[0])
+    layer.attention.output.LayerNorm.weight.fill_(0.02)
+    cross = layer.crossattention
+    for linear in (cross.attention.value, cross.output.dense, layer.output_query.dense, projector.linear):
+        init_zero(linear)
+    cross.attention.value.weight[:, :size] = torch.eye(size)
+    nn.init.normal_(cross.attention.key.weight, std=0.02)
+    nn.init.zeros_(cross.attention.key.bias)
+    cross.output.dense.weight.copy_(torch.eye(size))
+    cross.output.dense.bias.copy_(-statistics.state_mean)
+    projector.linear.weight[:size] = torch.eye(size) * statistics.state_deviation
+    projector.linear.bias[marks.audio_channels] = marks.raw_audio
+
+
+@torch.no_grad()
+def audio_embeddings(states: Tensor, statistics: DecoderStatistics) -> Tensor:
+    """Encoder states (..., D) -> the audio embeddings (..., D + SPARE) that a projector is to give, one a state."""
+    marks = Marks.of(statistics)
+    x = F.pad(states - statistics.state_mean, (0, SPARE))
+    x[..., marks.audio_channels] = marks.raw_audio
+    return x

@@ -1,0 +1,206 @@
+"""Whisper's decoder becomes a Granite language model that computes the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lithophone.errors import OptionError
+from lithophone.model.granite import GraniteForCausalLM
+from lithophone.model.qformer import WindowQFormer
+from lithophone.train.transplant import language_model
+from lithophone.train.transplant.language_model import (
+    SPARE,
+    DecoderBatch,
+    DecoderStatistics,
+    MappedLayer,
+    audio_embeddings,
+    exact_plan,
+    init_embeddings,
+    init_projector,
+    low_rank,
+    measure_decoder,
+    parse_plan,
+    projector_config,
+    text_config,
+    transplant_decoder,
+)
+from lithophone.train.transplant.statistics import centred
+from lithophone.train.transplant.weights import GELU_RATE
+from lithophone.train.transplant.whisper_decoder import WhisperDecoder
+
+SIZE, HEADS, UNITS, DEPTH, N_TOKENS = 32, 2, 48, 2, 40
+START = N_TOKENS
+"""Id of the token that Whisper lacks."""
+
+
+@pytest.fixture
+def decoder(monkeypatch: pytest.MonkeyPatch) -> WhisperDecoder:
+    """Without what a Granite language model has no place for: positions, the last bias, GELU; very large marks."""
+    for name, value in {
+        "AUDIO_MARK": 100.0,
+        "CLOSED": 300.0,
+        "SHUT": 600.0,
+        "UNIT_OFF": 1e3,
+        "NEW_DEVIATION": 1e-4,
+    }.items():
+        monkeypatch.setattr(language_model, name, value)
+    monkeypatch.setattr(F, "gelu", lambda x: F.silu(GELU_RATE * x) / GELU_RATE)
+    torch.manual_seed(3)
+    decoder = WhisperDecoder(N_TOKENS, 60, SIZE, UNITS, HEADS, DEPTH).requires_grad_(False).eval()
+    for name, parameter in decoder.named_parameters():
+        if name.endswith("norm.weight"):
+            parameter.uniform_(0.5, 1.5)
+        else:
+            parameter.normal_(std=0.2)
+    decoder.embeddings.copy_(centred(decoder.embeddings))
+    decoder.positions.zero_()
+    decoder.norm.bias.zero_()
+    return decoder
+
+
+def batch_of(seed: int, rows: int = 3, tokens: int = 9, frames: int = 14) -> DecoderBatch:
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(N_TOKENS, (rows, tokens), generator=generator)
+    states = torch.randn(rows, frames, SIZE, generator=generator) + torch.linspace(-1.0, 1.0, SIZE)
+    everything = torch.ones(rows, tokens, dtype=torch.bool), torch.ones(rows, frames, dtype=torch.bool)
+    return DecoderBatch(ids, everything[0], states, everything[1])
+
+
+@pytest.fixture
+def statistics(decoder: WhisperDecoder) -> DecoderStatistics:
+    return measure_decoder(decoder, [batch_of(1), batch_of(2, frames=20)])
+
+
+def mapped(decoder: WhisperDecoder, statistics: DecoderStatistics, plan: tuple[MappedLayer, ...]) -> GraniteForCausalLM:
+    config = text_config(decoder, plan, N_TOKENS + 1, UNITS + 1, special=0, head_dim=32)
+    model = GraniteForCausalLM(config).eval()
+    transplant_decoder(decoder, model, plan, statistics)
+    init_embeddings(decoder, model, [*decoder.embeddings, decoder.embeddings[0]], START, statistics)
+    return model
+
+
+def read(model: GraniteForCausalLM, batch: DecoderBatch, audio: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of the tokens (B, N, N_TOKENS), and hidden states of all positions: start, audio, tokens."""
+    start = model.embed(torch.full((len(batch.ids), 1), START))
+    hidden = model(torch.cat([start, audio, model.embed(batch.ids)], 1))
+    return model.logits(hidden[:, -batch.ids.shape[1] :])[..., :N_TOKENS], hidden
+
+
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    """Log probabilities; the marks hide the content of audio embeddings from their norm only nearly."""
+    difference = (found.log_softmax(-1) - expected.log_softmax(-1)).abs()
+    assert float(difference.max()) < 0.15
+    assert float(difference.mean()) < 0.03
+
+
+@torch.no_grad()
+def test_the_exact_plan_computes_the_same(decoder: WhisperDecoder, statistics: DecoderStatistics) -> None:
+    model, batch = mapped(decoder, statistics, exact_plan(DEPTH)), batch_of(7)
+    expected = decoder.logits(decoder(batch.ids, batch.states, batch.valid))
+    found, _ = read(model, batch, audio_embeddings(batch.states, statistics))
+    assert_close(found, expected)
+    other, _ = read(model, batch, audio_embeddings(batch.states.flip(1).roll(1, 0), statistics))
+    assert float((other - found).abs().max()) > 0.5, "the reading must depend on the audio"
+
+
+@torch.no_grad()
+def test_one_layer_adds_both_attentions_of_the_same_input(
+    decoder: WhisperDecoder, statistics: DecoderStatistics
+) -> None:
+    model, batch = mapped(decoder, statistics, parse_plan("s1c1m1,s2c2m2", DEPTH)), batch_of(7)
+    x = decoder.embeddings[batch.ids]
+    for layer in decoder.layers:
+        x = layer.self_attention(x) + layer.cross_attention(x, batch.states, batch.valid) - x
+        x = x + layer.mlp(x)
+    expected = decoder.logits(decoder.norm(x))
+    found, _ = read(model, batch, audio_embeddings(batch.states, statistics))
+    assert_close(found, expected)
+
+
+@torch.no_grad()
+def test_audio_embeddings_stay_the_same_but_for_a_constant(
+    decoder: WhisperDecoder, statistics: DecoderStatistics
+) -> None:
+    model, batch = mapped(decoder, statistics, exact_plan(DEPTH)), batch_of(7)
+    audio = audio_embeddings(batch.states, statistics)
+    seen: list[Tensor] = []
+    model.model.layers[-1].register_forward_hook(lambda *call: seen.append(call[2]))
+    read(model, batch, audio)
+    change = (seen[0][:, 1 : audio.shape[1] + 1] - audio)[..., :SIZE].flatten(0, 1)
+    torch.testing.assert_close(change, change[:1].expand_as(change), rtol=0.0, atol=1e-2)
+
+
+@torch.no_grad()
+def test_layers_without_parts_change_nothing(decoder: WhisperDecoder, statistics: DecoderStatistics) -> None:
+    batch = batch_of(7)
+    audio = audio_embeddings(batch.states, statistics)
+    short, _ = read(mapped(decoder, statistics, parse_plan("s1,c1m1", DEPTH)), batch, audio)
+    long, _ = read(mapped(decoder, statistics, (*parse_plan("s1,c1m1", DEPTH), MappedLayer())), batch, audio)
+    torch.testing.assert_close(long, short, rtol=0.0, atol=0.01)
+
+
+@torch.no_grad()
+def test_fewer_units_keep_those_that_matter(decoder: WhisperDecoder, statistics: DecoderStatistics) -> None:
+    batch, plan = batch_of(7), exact_plan(DEPTH)
+    expected = decoder.logits(decoder(batch.ids, batch.states, batch.valid)).log_softmax(-1)
+
+    def error(units: int, best: bool) -> float:
+        deviation = statistics.unit_deviation if best else 1.0 / statistics.unit_deviation.clamp_min(1e-3)
+        ordered = DecoderStatistics(**(vars(statistics) | {"unit_deviation": deviation}))
+        model = GraniteForCausalLM(text_config(decoder, plan, N_TOKENS + 1, units, 0, 32)).eval()
+        transplant_decoder(decoder, model, plan, ordered)
+        init_embeddings(decoder, model, [*decoder.embeddings, decoder.embeddings[0]], START, statistics)
+        found, _ = read(model, batch, audio_embeddings(batch.states, statistics))
+        return float((found.log_softmax(-1) - expected).abs().mean())
+
+    assert error(UNITS + 1, True) < error(40, True) < error(40, False)
+
+
+@torch.no_grad()
+def test_a_projector_gives_the_mean_of_a_window(decoder: WhisperDecoder, statistics: DecoderStatistics) -> None:
+    projector = WindowQFormer(projector_config(SIZE, SIZE + 4, HEADS), SIZE + SPARE, 2, 2).eval()
+    init_projector(projector, statistics)
+    states = batch_of(7).states
+    wide = torch.cat([states, torch.randn(*states.shape[:2], 4)], -1)
+    found, counts = projector(wide, torch.full((len(states),), states.shape[1]))
+    assert counts.tolist() == [7, 7, 7]
+    means = audio_embeddings(states.unflatten(1, (7, 2)).mean(2), statistics)
+    torch.testing.assert_close(found[..., SIZE:], means[..., SIZE:])
+    likeness = F.cosine_similarity(found[..., :SIZE], means[..., :SIZE], dim=-1)
+    assert float(likeness.mean()) > 0.97
+
+
+@torch.no_grad()
+def test_low_rank_maps_keep_what_their_inputs_use() -> None:
+    generator = torch.Generator().manual_seed(1)
+    a, b = torch.randn(4, 6, generator=generator), torch.randn(4, 5, generator=generator)
+    inputs = torch.randn(200, 6, generator=generator) * torch.tensor([3.0, 3.0, 1e-3, 1e-3, 1e-3, 1e-3])
+    others = torch.randn(200, 5, generator=generator)
+    short_a, short_b = low_rank(a, b, inputs.T @ inputs / 200, others.T @ others / 200, 2)
+    exact, found = inputs @ a.T @ b @ others.T, inputs @ short_a.T @ short_b @ others.T
+    assert float((found - exact).norm() / exact.norm()) < 0.01
+
+
+@pytest.mark.parametrize("text", ["", "s1,", "c1s1", "s3", "s0", "s1 c1", "x1"])
+def test_another_plan_is_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="expected such as s1c1m1, with Whisper's layers 1 to 2"):
+        parse_plan(text, DEPTH)
+
+
+def test_a_plan_names_layers() -> None:
+    assert parse_plan("s1, c1m1,s2c2m2", 2) == (MappedLayer(1), MappedLayer(None, 1, 1), MappedLayer(2, 2, 2))
+
+
+def test_statistics_are_read_back(statistics: DecoderStatistics, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("statistics") / "decoder.safetensors"
+    statistics.save(path)
+    for name, value in vars(DecoderStatistics.read(path)).items():
+        torch.testing.assert_close(value, getattr(statistics, name))
+
+
+def test_statistics_need_a_batch(decoder: WhisperDecoder) -> None:
+    with pytest.raises(OptionError, match="at least one batch"):
+        measure_decoder(decoder, [])
