@@ -9,12 +9,11 @@ a folder of its own in OUT; a run resumes in the phase where it was stopped:
 
     stem     the first block, on the output of Whisper's convolutions
     second   the second block, which replaces Whisper's absolute positions
-    heads    the last block and both CTC heads, the rest frozen
-    decoder  the whole encoder, with CTC, distillation, and the text that Whisper's decoder reads in it
-    ctc      the blocks behind the first `--frozen` and both heads, with CTC alone
+    heads    the last block and both CTC heads, the rest frozen, with CTC and the text that Whisper's decoder reads
+    joint    the whole encoder, with all of these losses
 
 Before them, statistics of Whisper's states on `--measured` windows are written to `OUT/statistics.safetensors`. A
-distillation loss of 1 is that of the mean as a constant prediction. The learning rate of `ctc` is constant up to the
+distillation loss of 1 is that of the mean as a constant prediction. The learning rate of `joint` is constant up to the
 last `--cooldown` of its `--steps`: to end it, start the command again with `--steps` a little above the steps made.
 `OUT/encoder.safetensors` is read by the recipe `speech`.
 """
@@ -61,18 +60,18 @@ from lithophone.train.transplant.windows import ROW_FRAMES, WindowBatch, Windows
 
 DEFAULT_WHISPER = Path("data/whisper-base")
 
-NO_MASKS = Augment(room_p=0.15, noise_p=0.3, microphone_p=0.3, babble_p=0.04, codec_p=0.1, spec_p=0.0)
-"""For `decoder`: mild, and without SpecAugment, since the states of masked frames cannot be predicted."""
+MILD = Augment(room_p=0.15, noise_p=0.3, microphone_p=0.3, babble_p=0.04, codec_p=0.1, spec_p=0.5, time_masks_per_s=0.3)
+"""For `joint`: states of masked frames cannot be predicted, but what is said in them often can."""
 
-TEXT_WEIGHTS = {"text": 0.3, "teacher_text": 0.7}
-"""In `decoder`: the transcript, and the teacher's next-token probabilities."""
+JOINT_WEIGHTS = {name: 0.4 * weight for name, weight in CTC_WEIGHTS.items()} | {"text": 0.3, "teacher_text": 1.0}
+"""CTC, the transcript, and the teacher's next-token probabilities. CTC alone overfits some ten hours of speech."""
 BLOCK_WEIGHT = 0.05
 """Of a block's distance, where the whole encoder is trained."""
 STEM_WEIGHT = 0.3
 """The same for the first block, the only one among them that is new."""
 
-HEADS_FACTOR = 3.0
-"""Of the learning rate in `decoder`, for the last block and the CTC heads."""
+HEADS_FACTOR = 2.0
+"""Of the learning rate in `joint`, for the last block and the CTC heads."""
 
 DEV_WINDOWS = 6
 
@@ -105,20 +104,18 @@ def phases(args: argparse.Namespace, mapped: int, returned: Sequence[int]) -> li
     layers = [f"encoder.layers.{n}." for n in range(mapped)]
     stem = ("encoder.input_linear.", layers[0])
     heads = (f"encoder.layers.{mapped}.", "encoder.out.", "encoder.out_mid.", "bpe_head.")
-    weights = CTC_WEIGHTS | TEXT_WEIGHTS | {f"block_{n}": STEM_WEIGHT if n == 1 else BLOCK_WEIGHT for n in returned}
+    weights = JOINT_WEIGHTS | {f"block_{n}": STEM_WEIGHT if n == 1 else BLOCK_WEIGHT for n in returned}
+    factors = dict.fromkeys(layers[1:], args.mapped_factor) | dict.fromkeys(heads, HEADS_FACTOR)
     first = decaying(args.stem_lr, args.stem_steps, 20)
     second = decaying(args.second_lr, args.second_steps, 20)
     new = decaying(args.heads_lr, args.heads_steps, 20)
-    read = decaying(args.decoder_lr, args.decoder_steps, 30)
-    ctc = Schedule(args.lr, args.steps, args.warmup, args.cooldown)
+    joint = Schedule(args.lr, args.steps, args.warmup, args.cooldown)
     return [
         Phase("stem", stem, Distillation.stem, {"block_1": 1.0}, first, Augment.none(), 0.98),
         Phase("second", (layers[1],), Distillation.second, {"block_2": 1.0}, second, Augment.none(), 0.95),
-        Phase("heads", heads, Distillation.heads, CTC_WEIGHTS, new, Augment(), 0.97),
-        Phase("decoder", ("",), Distillation.whole_encoder, weights, read, NO_MASKS, 0.98,
-              dict.fromkeys(layers[1:], args.decoder_factor) | dict.fromkeys(heads, HEADS_FACTOR), batch_norm=False),
-        Phase("ctc", (*layers[args.frozen:], *heads), Distillation.heads, CTC_WEIGHTS, ctc, Augment(),
-              args.average_decay, dict.fromkeys(layers, args.mapped_factor), batch_norm=False),
+        Phase("heads", heads, Distillation.whole_encoder, weights, new, MILD, 0.97),
+        Phase("joint", ("",), Distillation.whole_encoder, weights, joint, MILD, args.average_decay, factors,
+              batch_norm=False),
     ]  # fmt: skip
 
 
@@ -159,7 +156,7 @@ class Run:
         """Weights after a phase: read if it has ended earlier, and trained otherwise."""
         folder = self.args.out / phase.name
         path = folder / "weights.safetensors"
-        if path.is_file() and phase.name != "ctc":
+        if path.is_file() and phase.name != "joint":
             return dict(state) | load_file(path)
         task = self.student(state)
         for name, parameter in task.named_parameters():
@@ -249,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--whisper", type=Path, help="folder of a Whisper model (default: whisper-base, downloaded)")
     add_data_arguments(parser, batch_seconds=WINDOW_S, row_frames=ROW_FRAMES)
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder of the tokenizer")
-    add_run_arguments(parser, steps=1_000_000, lr=5e-4, seed=1)
+    add_run_arguments(parser, steps=1_000_000, lr=4e-4, seed=1)
     parser.add_argument("--measured", type=int, default=64, help="windows of the statistics")
     parser.add_argument("--stem-steps", type=int, default=400)
     parser.add_argument("--second-steps", type=int, default=200)
@@ -257,18 +254,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--stem-lr", type=float, default=2e-3)
     parser.add_argument("--second-lr", type=float, default=1e-3)
     parser.add_argument("--heads-lr", type=float, default=1.5e-3)
-    parser.add_argument("--decoder-steps", type=int, default=400)
-    parser.add_argument("--decoder-lr", type=float, default=2.5e-4)
     parser.add_argument(
-        "--decoder-factor", type=float, default=0.4, help="of decoder's learning rate, for weights mapped from Whisper"
+        "--mapped-factor", type=float, default=0.25, help="of joint's learning rate, for weights mapped from Whisper"
     )
-    parser.add_argument(
-        "--mapped-factor", type=float, default=0.25, help="of ctc's learning rate, for weights mapped from Whisper"
-    )
-    parser.add_argument("--frozen", type=int, default=4, help="first blocks that ctc leaves as they are")
-    parser.add_argument("--warmup", type=int, default=50, help="of ctc, as --steps")
-    parser.add_argument("--cooldown", type=int, default=300, help="of ctc")
-    parser.add_argument("--average-decay", type=float, default=0.99, help="of ctc")
+    parser.add_argument("--warmup", type=int, default=50, help="of joint, as --steps")
+    parser.add_argument("--cooldown", type=int, default=300, help="of joint")
+    parser.add_argument("--average-decay", type=float, default=0.99, help="of joint")
     run = prepare(parser.parse_args(argv))
 
     config, state = student_config(run.teacher), run.initial_state()

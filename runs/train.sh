@@ -4,7 +4,7 @@
 # again, it goes on. The language model begins as that of version 1.2 (commit bd24391), whose tokenizer is kept. One
 # process a core: two threads of one process were slower. The run that was shipped was steered by hand: the rate of
 # `heads` and `decoder` was first set for longer phases, and `ctc` had no masks and no synthetic English and German in
-# its first 150 steps.
+# its first 150 steps. It needs the recipes of commit 38ec18c: `transplant` has other phases since.
 set -eu
 speech=${SPEECH:-../shared/speech}
 translated=data/translations

@@ -24,12 +24,10 @@ from tests.recipes.spoken import SENTENCES, write_songs
 from tests.tiny_tokenizer import tiny_tokenizer
 from tests.train.transplant.tiny_whisper import LAYERS, SIZE, tiny_whisper, write_transformers
 
-PHASES = ("stem", "second", "heads", "decoder", "ctc")
-SHORT = (
-    "--stem-steps 2 --second-steps 2 --heads-steps 2 --decoder-steps 2 --steps 2 --cooldown 1 --warmup 1 --measured 6"
-)
+PHASES = ("stem", "second", "heads", "joint")
+SHORT = "--stem-steps 2 --second-steps 2 --heads-steps 2 --steps 2 --cooldown 1 --warmup 1 --measured 6"
 LONG = (
-    "--stem-steps 6 --second-steps 6 --heads-steps 4 --decoder-steps 4 "
+    "--stem-steps 6 --second-steps 6 --heads-steps 4 "
     "--steps 6 --cooldown 2 --warmup 2 --second-lr 2e-4 --lr 2e-4 --save-every 3 --evaluate-every 2 --measured 6"
 )
 
@@ -75,9 +73,9 @@ def test_two_steps_of_every_phase(recipe: ModuleType, songs: Path, whisper: Path
     config = EncoderConfig.from_dict(json.loads((tmp_path / "encoder_config.json").read_text()))
     assert (config.hidden_dim, config.num_layers, config.cat_hidden_layers) == (SIZE + SPARE, LAYERS + 2, ())
     weights = load_file(tmp_path / "encoder.safetensors")
-    before = (tmp_path / "ctc" / "log.jsonl").read_text()
+    before = (tmp_path / "joint" / "log.jsonl").read_text()
     recipe.main(command)
-    assert (tmp_path / "ctc" / "log.jsonl").read_text() == before, (
+    assert (tmp_path / "joint" / "log.jsonl").read_text() == before, (
         "a finished run does nothing when it is started again"
     )
     for name, tensor in load_file(tmp_path / "encoder.safetensors").items():
@@ -109,7 +107,7 @@ def grown(recipe: ModuleType, folder: Path, tokenizer: Path, whisper: Path, tmp_
     return out
 
 
-@pytest.mark.parametrize("phase", ["stem", "second", "heads", "decoder", "ctc"])
+@pytest.mark.parametrize("phase", PHASES)
 def test_phases_lower_their_losses(grown: Path, phase: str) -> None:
     """On the development windows, from the second step to the last. The others begin close to their targets."""
     rows = [row for row in log_of(grown / phase) if row["kind"] == "dev"]
@@ -123,7 +121,7 @@ def test_the_result_is_an_encoder_of_a_base_model(grown: Path, tokenizer: Path, 
     model = assemble(grown, language_model, Tokenizer.from_folder(tokenizer))
     for name, tensor in load_file(grown / "encoder.safetensors").items():
         assert torch.equal(model.state_dict()[name], tensor), name
-    assert {"cer_songs_en", "wer_bpe_songs_en"} <= log_of(grown / "ctc")[-1].keys()
+    assert {"cer_songs_en", "wer_bpe_songs_en"} <= log_of(grown / "joint")[-1].keys()
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(

@@ -25,7 +25,6 @@ from tests.tiny_tokenizer import tiny_tokenizer
 PHASES: dict[str, tuple[Callable[[Distillation, WindowBatch, int], Mapping[str, Loss]], set[str]]] = {
     "stem": (Distillation.stem, {"block_1"}),
     "second": (Distillation.second, {"block_2"}),
-    "heads": (Distillation.heads, {"ctc", "ctc_mid", "ctc_bpe"}),
     "whole encoder": (
         Distillation.whole_encoder,
         {"ctc", "ctc_mid", "ctc_bpe", "block_1", "block_3", "text", "teacher_text"},
@@ -104,6 +103,6 @@ def test_frozen_batch_normalisation_keeps_its_statistics(student: Distillation, 
     frozen, trained = (conformer_blocks(student.task.encoder)[n].conv.batch_norm for n in (0, 1))
     frozen.requires_grad_(False)
     student.task.train()
-    student.heads(batch, 0)
+    student.whole_encoder(batch, 0)
     assert not frozen.running_mean.any()
     assert trained.running_mean.any()

@@ -134,6 +134,10 @@ def test_blocks_without_positions_are_layers(teacher: WhisperEncoder) -> None:
     for block, target in zip(conformer_blocks(encoder)[1:-1], targets[1:], strict=True):
         x = block(x, valid)
         assert (x[..., :SIZE] - target).square().mean() < 0.005 * target.var()
+    x = conformer_blocks(encoder)[-1](block_input(targets[-1]), valid)
+    expected = teacher.norm(teacher.run_layers(stem)[-1].output)
+    assert (x[..., :SIZE] - expected).square().mean() < 1e-3 * expected.var()
+    assert float(x[..., SIZE:].abs().max()) < 0.1, "the pair, of 5, is gone"
 
 
 def without_positions(statistics: Statistics) -> Statistics:
@@ -177,4 +181,6 @@ def test_feedback_and_what_whisper_lacks_start_at_zero(teacher: WhisperEncoder, 
     for block in conformer_blocks(encoder)[1:-1]:
         assert not block.conv.down_conv.weight.any()
         assert not block.ff1.down_proj.weight.any()
-    assert conformer_blocks(encoder)[-1].ff1.down_proj.weight.any()
+    last = conformer_blocks(encoder)[-1]
+    assert not last.ff1.down_proj.weight.any()
+    assert last.ff1.up_proj.weight.any(), "the last block can learn"

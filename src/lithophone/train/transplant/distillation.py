@@ -64,13 +64,8 @@ class Distillation:
         given = block_input(rows_of(targets[0], len(batch.frames))).to(self._frames(batch))
         return self._distances(batch, targets, {2: self._block(2, given, batch.valid)})
 
-    def heads(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
-        """CTC only."""
-        output = self.task.encoder(self._frames(batch), batch.lengths, training_bias(batch, step))
-        return ctc_losses(self.task, self.tokenizer, output, batch)
-
     def whole_encoder(self, batch: WindowBatch, step: int) -> dict[str, Loss]:
-        """CTC, the blocks that `distillation_config` returns, and the text by Whisper's decoder."""
+        """CTC, the blocks that `distillation_config` returns, and the text that Whisper's decoder reads."""
         with torch.no_grad(), self._teachers():
             stem = self.teacher.stem(batch.clean)
             layers = self.teacher.run_layers(stem)
@@ -80,7 +75,7 @@ class Distillation:
         numbers = self.task.encoder.config.cat_hidden_layers
         outputs = dict(zip(numbers, output.states.split(output.last.shape[-1], -1), strict=False))
         found = ctc_losses(self.task, self.tokenizer, output, batch) | self._distances(batch, targets, outputs)
-        states = self.task.to_decoder(outputs[len(layers) + 1])
+        states = self.task.to_decoder(output.last)
         with self._teachers():
             return found | self.text.losses(states, heard, batch.valid, batch.texts, batch.langs)
 

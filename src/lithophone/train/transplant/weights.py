@@ -1,8 +1,8 @@
 """Weights of Whisper's encoder, mapped to a conformer.
 
 Block 1 is a stem that has to learn the function of Whisper's convolutions; block k + 1 is layer k, whose MLP is the
-second feed-forward; the last block is left to CTC. The target of a block is Whisper's residual stream behind the
-layer, without position offset, at a usual deviation of 1.
+second feed-forward; the last block starts as Whisper's final norm. The target of a mapped block is Whisper's residual
+stream behind the layer, without position offset, at a usual deviation of 1.
 
 Whisper does not normalise its residual stream, a conformer block does. So the conformer has `SPARE` more channels:
 
@@ -86,7 +86,18 @@ def transplant(teacher: WhisperEncoder, encoder: Conformer, statistics: Statisti
         gelu = MeanGelu(statistics.unit_mean[n], statistics.unit_deviation[n])
         init_feed_forward(layer, block.ff2, scales[n], gelu, gain=statistics.mlp_gain[n])
         hold_pair(block, blocks[n + 2], size, scales[n + 1] / scales[n])
+    init_last(teacher, blocks[-1])
     init_zero(encoder.out_mid)
+
+
+def init_last(teacher: WhisperEncoder, block: ConformerBlock) -> None:
+    """Whisper's final norm; the parts of the block start as almost nothing, and learn what CTC needs."""
+    size = teacher.size
+    block.ff1.down_proj.weight.zero_()  # Its bias takes the pair away.
+    for layer in (block.attn.to_out, block.conv.down_conv, block.ff2.down_proj):
+        init_zero(layer)
+    block.post_norm.weight[:size] = teacher.norm.weight * math.sqrt(size / (size + SPARE))
+    block.post_norm.bias[:size] = teacher.norm.bias
 
 
 def widened(x: Tensor, fill: float = 0.0) -> Tensor:

@@ -115,26 +115,19 @@ class WhisperDecoder(nn.Module):
 
 
 class DecoderInput(nn.Module):
-    """Output of the last mapped block -> what Whisper's decoder attends to.
-
-    Starts as Whisper's final norm, at the usual scale and with the position offset. It is trained with the student,
-    and dropped after training.
-    """
+    """Output of the last block -> what Whisper's decoder attends to: the same, with the usual offset of positions."""
 
     offset: Tensor
 
     def __init__(self, teacher: WhisperEncoder, statistics: Statistics) -> None:
         super().__init__()
-        self.size, self.scale = teacher.size, float(statistics.scale[-1])
-        self.register_buffer("offset", statistics.position_offset[-1].clone(), persistent=False)
-        self.norm = nn.LayerNorm(teacher.size)
-        self.norm.load_state_dict(teacher.norm.state_dict())
+        self.size = teacher.size
+        offset = statistics.position_offset[-1] / statistics.scale[-1] * teacher.norm.weight
+        self.register_buffer("offset", offset.detach(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D + SPARE), T at most 1500 -> (B, T, D)."""
-        x = x[..., : self.size] * self.scale + self.offset[: x.shape[1]].to(x)
-        out: Tensor = self.norm(x)
-        return out
+        return x[..., : self.size] + self.offset[: x.shape[1]].to(x)
 
 
 @dataclass(frozen=True)
