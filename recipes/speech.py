@@ -4,8 +4,9 @@
         --encoder runs/encoder --language-model runs/language_model --out runs/speech
 
 Prompts are drawn by `--mix`: raw, punctuated, with keywords, and the manifest's translations, some with the transcript
-first. Loss = cross-entropy of the reply + 0.3 CTC over the projector's output, with the language model's embeddings as
-output layer and its padding token as blank: it aligns the projector with the token sequences of stage 2a.
+first. Loss = cross-entropy of the reply + `--projector-ctc` * CTC over the projector's output, with the language
+model's embeddings as output layer and its padding token as blank: it aligns a new projector with the token sequences of
+stage 2a. A projector of the recipe `transplant_decoder` is aligned; 0 leaves the loss out.
 
 The encoder takes most of the time. With `--repeated N` the states of the first N batches of a rank are kept in memory
 (54 kB a second of audio at 544 channels), and used again in another order, with other prompts.
@@ -52,7 +53,8 @@ from lithophone.train.targets.prompt_reply import SourceText, TaskMix, draw_targ
 
 MODEL_TYPE = "granite_speech"
 PARTS = ("projector", "language_model")
-WEIGHTS = {"reply": 1.0, "ctc": 0.3}
+PROJECTOR_CTC = 0.3
+"""Weight of CTC over the projector's output."""
 
 BEAMS = BeamSearch(num_beams=4, ctc_weight=0.5, keyword_boost=0.5, future_cost=0.8)
 """Default decoding of the model: at this size CTC scores improve on the language model's own."""
@@ -109,9 +111,15 @@ class SpeechTask(nn.Module):
     """The model; encoder and BPE head are frozen, in evaluation mode."""
 
     def __init__(
-        self, model: GraniteSpeech, tokenizer: Tokenizer, mix: TaskMix, keywords: Mapping[str, KeywordLists]
+        self,
+        model: GraniteSpeech,
+        tokenizer: Tokenizer,
+        mix: TaskMix,
+        keywords: Mapping[str, KeywordLists],
+        projector_ctc: float = PROJECTOR_CTC,
     ) -> None:
         super().__init__()
+        self.weights = {"reply": 1.0} | ({"ctc": projector_ctc} if projector_ctc else {})
         self.model = model
         self.tokenizer = tokenizer
         self.mix = mix
@@ -143,15 +151,16 @@ class SpeechTask(nn.Module):
             for source, count in zip(batch.sources, counts.tolist(), strict=True)
         ]
         rows = self.model.embed([e.prompt + e.reply[:-1] for e in examples], audio, counts)
-        language_model = self.model.language_model
-        table = language_model.model.embed_tokens.weight
-        tokens = [self.tokenizer.encode(ctc_transcript(source.text, source.lang)) for source in batch.sources]
+        found = {"reply": reply_loss(self.model.language_model, rows, examples)}
+        if "ctc" in self.weights:
+            found["ctc"] = self._projector_ctc(audio, counts, batch.sources)
+        return found
+
+    def _projector_ctc(self, audio: Tensor, counts: Tensor, sources: Sequence[SourceText]) -> Loss:
+        table = self.model.language_model.model.embed_tokens.weight
+        tokens = [self.tokenizer.encode(ctc_transcript(source.text, source.lang)) for source in sources]
         normed = nn.functional.layer_norm(audio.float(), audio.shape[-1:]).to(table.dtype)
-        logits = normed @ table.T * self.temperature
-        return {
-            "reply": reply_loss(language_model, rows, examples),
-            "ctc": ctc(logits, counts, tokens, blank=self.tokenizer.pad_id),
-        }
+        return ctc(normed @ table.T * self.temperature, counts, tokens, blank=self.tokenizer.pad_id)
 
 
 class ReplyDevSet:
@@ -210,6 +219,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--warmup", type=int, default=150, help="steps over which the learning rate rises")
     parser.add_argument("--cooldown", type=int, default=1000, help="last steps, over which the learning rate falls")
     parser.add_argument("--projector-size", type=int, default=PROJECTOR_SIZE, help="channels of a new projector")
+    parser.add_argument(
+        "--projector-ctc", type=float, default=PROJECTOR_CTC, help="weight of CTC over the projector's output"
+    )
     parser.add_argument("--repeated", type=int, default=0, help="batches that are encoded once (0: each batch is new)")
     args = parser.parse_args(argv)
 
@@ -221,9 +233,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
     print({name: f"{size:.2f} M" for name, size in sizes.items()}, flush=True)
     data = Data.read(args, ranks)
-    task = SpeechTask(model, tokenizer, TaskMix.parse(args.mix), keyword_lists(data.parts))
+    task = SpeechTask(model, tokenizer, TaskMix.parse(args.mix), keyword_lists(data.parts), args.projector_ctc)
     options = loop_options(args, Schedule(args.lr, args.steps, args.warmup, args.cooldown), ranks)
-    trainer = Trainer(task, task.losses, WEIGHTS, options)
+    trainer = Trainer(task, task.losses, task.weights, options)
     trainer.resume()
     dev = ReplyDevSet(args.dev, args.dev_langs, args.dev_clips, args.cache)
     batches = encoded_batches(task, data, trainer.batches_seen, ranks, args.repeated)

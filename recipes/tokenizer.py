@@ -2,7 +2,9 @@
 
     lithophone train tokenizer --text en=en.txt fr=fr.txt ja=ja.txt --lines 30000 --out runs/tokenizer
 
-Special tokens end the vocabulary, `<|audio|>` last.
+Special tokens end the vocabulary, `<|audio|>` last. With `--cut` the tokens are the most used ones of another
+byte-level BPE, such as Whisper's, and a prompt begins with `<|start_of_role|>`: for a language model from Whisper's
+decoder.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from lithophone.text.prompts import KEYWORDS, PUNCTUATED, RAW
 from lithophone.train.data.sentences import read_lines
 from lithophone.train.run.arguments import recipe_parser
 from lithophone.train.targets.ctc_transcripts import ctc_transcript
+from lithophone.train.transplant.vocabulary import cut_vocabulary, token_shares
 
 SPECIAL = ("<|pad|>", "<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<|audio|>")
 CHAT_TEMPLATE = (
@@ -29,7 +32,7 @@ CHAT_TEMPLATE = (
     "{%- elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + '<|end_of_text|>' }}"
     "{%- endif %}{%- endfor %}"
 )
-
+START = "<|start_of_role|>"
 
 PROMPT_REPEATS = 2000
 """Copies of the instructions in the training text: most of their words become single tokens."""
@@ -46,6 +49,16 @@ def sentences(lines: dict[str, list[str]]) -> Iterator[str]:
             yield from (line, raw_text(line))
             if lang == "ja":
                 yield ctc_transcript(line, lang)
+
+
+def cut(path: Path, lines: dict[str, list[str]], vocab: int) -> Tokenizer:
+    """The tokens of a `tokenizer.json` that the texts and prompts use most, each language alike."""
+    core = Tokenizer.from_file(str(path))
+    texts = {lang: [f" {text}" for line in some for text in (line, raw_text(line))] for lang, some in lines.items()}
+    texts |= {f"prompts {n}": [text, f" {text}"] for n, text in enumerate(dict.fromkeys(sentences({})))}
+    tokenizer = cut_vocabulary(core, token_shares(core, texts), vocab - len(SPECIAL))
+    tokenizer.add_special_tokens(list(SPECIAL))
+    return tokenizer
 
 
 def build(lines: dict[str, list[str]], vocab: int) -> Tokenizer:
@@ -65,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--text", nargs="+", required=True, help="LANG=PATH, one sentence a line")
     parser.add_argument("--lines", type=int, help="most lines per language, drawn at random")
     parser.add_argument("--vocab", type=int, default=1024, help="number of tokens")
+    parser.add_argument("--cut", type=Path, help="tokenizer.json of another byte-level BPE whose tokens are used")
     parser.add_argument("--seed", type=int, default=1, help="seed of the random numbers")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     args = parser.parse_args(argv)
@@ -73,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     lines = read_lines(args.text)
     for texts in lines.values():
         random.Random(args.seed).shuffle(texts)
-    tokenizer = build({lang: texts[: args.lines] for lang, texts in lines.items()}, args.vocab)
+    drawn = {lang: texts[: args.lines] for lang, texts in lines.items()}
+    tokenizer = cut(args.cut, drawn, args.vocab) if args.cut else build(drawn, args.vocab)
     tokenizer.save(str(args.out / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -82,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "pad_token": "<|pad|>",
     }
     (args.out / "tokenizer_config.json").write_text(json.dumps(settings, indent=2))
-    (args.out / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    (args.out / "chat_template.jinja").write_text(START + CHAT_TEMPLATE if args.cut else CHAT_TEMPLATE)
     print(f"{tokenizer.get_vocab_size()} tokens in {args.out}")
 
 

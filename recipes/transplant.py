@@ -55,10 +55,8 @@ from lithophone.train.transplant.statistics import Statistics, measure
 from lithophone.train.transplant.weights import distillation_config, student_config, transplant
 from lithophone.train.transplant.whisper import WINDOW_S, WhisperEncoder
 from lithophone.train.transplant.whisper_decoder import TextTeacher
-from lithophone.train.transplant.whisper_weights import fetch_whisper
+from lithophone.train.transplant.whisper_weights import whisper_folder
 from lithophone.train.transplant.windows import ROW_FRAMES, WindowBatch, Windows
-
-DEFAULT_WHISPER = Path("data/whisper-base")
 
 MILD = Augment(room_p=0.15, noise_p=0.3, microphone_p=0.3, babble_p=0.04, codec_p=0.1, spec_p=0.5, time_masks_per_s=0.3)
 """For `joint`: states of masked frames cannot be predicted, but what is said in them often can."""
@@ -220,14 +218,6 @@ def read_statistics(path: Path, folder: Path, count: int, data: Data, ranks: Ran
 def clean_windows(batches: Windows) -> Iterator[Tensor]:
     for batch in batches:
         yield from batch.clean
-
-
-def whisper_folder(given: Path | None, ranks: Ranks) -> Path:
-    """The folder given, or the default one with whisper-base downloaded by rank 0."""
-    if given is None and ranks.leads:
-        fetch_whisper(DEFAULT_WHISPER)
-    wait_for_all()
-    return given or DEFAULT_WHISPER
 
 
 def prepare(args: argparse.Namespace) -> Run:

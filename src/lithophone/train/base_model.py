@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,7 +27,10 @@ PROJECTOR_SIZE = 192
 def assemble(
     encoder: Path, language_model: Path, tokenizer: Tokenizer, projector_size: int = PROJECTOR_SIZE
 ) -> GraniteSpeech:
-    """Model of the encoder of stage 1, a new projector of so many channels and the language model of stage 2a."""
+    """Model of the encoder of stage 1 and the language model of stage 2a.
+
+    The projector is the one beside the language model (`transplant_decoder`), or a new one of so many channels.
+    """
     encoder_values, encoder_weights = read_part(encoder, "encoder")
     text_values, text_weights = read_part(language_model, "language_model")
     encoder_config, text_config = EncoderConfig.from_dict(encoder_values), TextConfig.from_dict(text_values)
@@ -45,11 +49,21 @@ def assemble(
         audio_token_index=tokenizer.audio_id,
         tie_word_embeddings=text_config.tie_word_embeddings,
     )
+    weights = encoder_weights | text_weights
+    mapped = (language_model / "projector.safetensors").is_file()
+    if mapped:
+        values, projector_weights = read_part(language_model, "projector")
+        window, rate = (int(str(values.pop(name))) for name in ("window_size", "downsample_rate"))
+        config = replace(
+            config, projector_config=ProjectorConfig.from_dict(values), window_size=window, downsample_rate=rate
+        )
+        weights |= projector_weights
     model = GraniteSpeech(config, bpe_labels=len(tokenizer) + 1)
-    missing, unexpected = model.load_state_dict(encoder_weights | text_weights, strict=False)
+    missing, unexpected = model.load_state_dict(weights, strict=False)
     assert not unexpected, unexpected
     assert all(name.startswith("projector.") for name in missing), missing
-    match_scale(model)
+    if not mapped:
+        match_scale(model)
     return model
 
 

@@ -75,7 +75,7 @@ def statistics(decoder: WhisperDecoder) -> DecoderStatistics:
 
 
 def mapped(decoder: WhisperDecoder, statistics: DecoderStatistics, plan: tuple[MappedLayer, ...]) -> GraniteForCausalLM:
-    config = text_config(decoder, plan, N_TOKENS + 1, UNITS + 1, special=0, head_dim=32)
+    config = text_config(decoder, plan, N_TOKENS + 1, UNITS + 1, head_dim=32)
     model = GraniteForCausalLM(config).eval()
     transplant_decoder(decoder, model, plan, statistics)
     init_embeddings(decoder, model, [*decoder.embeddings, decoder.embeddings[0]], START, statistics)
@@ -150,7 +150,7 @@ def test_fewer_units_keep_those_that_matter(decoder: WhisperDecoder, statistics:
     def error(units: int, best: bool) -> float:
         deviation = statistics.unit_deviation if best else 1.0 / statistics.unit_deviation.clamp_min(1e-3)
         ordered = DecoderStatistics(**(vars(statistics) | {"unit_deviation": deviation}))
-        model = GraniteForCausalLM(text_config(decoder, plan, N_TOKENS + 1, units, 0, 32)).eval()
+        model = GraniteForCausalLM(text_config(decoder, plan, N_TOKENS + 1, units, 32)).eval()
         transplant_decoder(decoder, model, plan, ordered)
         init_embeddings(decoder, model, [*decoder.embeddings, decoder.embeddings[0]], START, statistics)
         found, _ = read(model, batch, audio_embeddings(batch.states, statistics))

@@ -79,17 +79,20 @@ def add_data_arguments(
     row_frames: Sequence[int] = ROW_FRAMES,
     alpha: float = ALPHA,
     longest_s: float = LONGEST_S,
+    dev: bool = True,
 ) -> None:
+    """Options of `Data`; with `dev`, of development clips too."""
     parser.add_argument("--data", action="append", required=True, help=f"training data: {DATA_SYNTAX}")
     parser.add_argument("--alpha", type=float, default=alpha, help="corpora are sampled by weight * hours ** alpha")
     parser.add_argument("--longest-s", type=float, default=longest_s, help="longer clips are dropped")
     parser.add_argument("--batch-seconds", type=float, default=batch_seconds, help="seconds of audio per batch")
     parser.add_argument("--row-frames", type=int, nargs="+", default=tuple(row_frames), help="row lengths in 20 ms")
     parser.add_argument("--plain", action="store_true", help="no augmentation")
-    parser.add_argument("--dev", type=Path, required=True, help="manifest of development clips")
-    parser.add_argument("--dev-langs", nargs="+", default=["en"], help="languages of the development clips")
-    parser.add_argument("--dev-clips", type=int, default=60, help="development clips per corpus and language")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder for decoded samples")
+    if dev:
+        parser.add_argument("--dev", type=Path, required=True, help="manifest of development clips")
+        parser.add_argument("--dev-langs", nargs="+", default=["en"], help="languages of the development clips")
+        parser.add_argument("--dev-clips", type=int, default=60, help="development clips per corpus and language")
 
 
 def begin(args: argparse.Namespace) -> Ranks:

@@ -90,9 +90,9 @@ def exact_plan(depth: int) -> tuple[MappedLayer, ...]:
 
 
 def text_config(
-    decoder: WhisperDecoder, plan: Sequence[MappedLayer], n_tokens: int, units: int, special: int, head_dim: int | None
+    decoder: WhisperDecoder, plan: Sequence[MappedLayer], n_tokens: int, units: int, head_dim: int | None = None
 ) -> TextConfig:
-    """A language model for a decoder of this size. `special`: id of the token that ends a text."""
+    """A language model for a decoder of this size, with heads of the same size by default."""
     whisper = cast(WhisperDecoderLayer, decoder.layers[0]).self_attention
     size = decoder.embeddings.shape[1]
     head_dim = head_dim or size // whisper.num_heads
@@ -113,9 +113,9 @@ def text_config(
         attention_bias=True,
         mlp_bias=True,
         tie_word_embeddings=True,
-        bos_token_id=special,
-        eos_token_id=special,
-        pad_token_id=special,
+        bos_token_id=n_tokens - 1,
+        eos_token_id=n_tokens - 1,
+        pad_token_id=n_tokens - 1,
     )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from lithophone.errors import CheckpointError
 from lithophone.model.checkpoint_files import read_json
 from lithophone.model.weights import INDEX, SINGLE, weight_files
+from lithophone.train.run.distributed import Ranks, wait_for_all
 
 CTRANSLATE2 = "model.bin"
 HEADS_KEYS = {"encoder": "encoder_attention_heads", "decoder": "decoder_attention_heads"}
@@ -31,6 +32,17 @@ BINARY_VERSIONS = range(4, 7)
 
 _TYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
 """Element types of CTranslate2 by their numbers."""
+
+
+DEFAULT_WHISPER = Path("data/whisper-base")
+
+
+def whisper_folder(given: Path | None, ranks: Ranks) -> Path:
+    """The folder given, or the default one with whisper-base downloaded by rank 0."""
+    if given is None and ranks.leads:
+        fetch_whisper(DEFAULT_WHISPER)
+    wait_for_all()
+    return given or DEFAULT_WHISPER
 
 
 def fetch_whisper(folder: Path) -> Path:

@@ -1,0 +1,138 @@
+"""Language model and projector from Whisper's decoder, for an encoder of the recipe `transplant`.
+
+    lithophone train tokenizer --cut whisper-base/tokenizer.json --text en=en.txt fr=fr.txt --vocab 8192 \\
+        --out runs/tokenizer
+    lithophone train transplant --tokenizer runs/tokenizer --out runs/transplant ...
+    lithophone train transplant_decoder --data speech/train.jsonl --tokenizer runs/tokenizer \\
+        --encoder runs/transplant --out runs/decoder
+    lithophone train speech --encoder runs/transplant --language-model runs/decoder --projector-ctc 0 ...
+
+Nothing is trained here: statistics of `--batches` batches decide what is kept where the language model has less room
+than Whisper's decoder. `docs/training.md` has the mapping.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lithophone.files import replacing
+from lithophone.model.config import EncoderConfig
+from lithophone.model.conformer import Conformer
+from lithophone.model.granite import GraniteForCausalLM
+from lithophone.model.qformer import WindowQFormer
+from lithophone.text.tokenizer import Tokenizer
+from lithophone.train.base_model import read_part
+from lithophone.train.data.augment import Augment
+from lithophone.train.run.arguments import Data, add_data_arguments, begin, recipe_parser
+from lithophone.train.run.distributed import Ranks
+from lithophone.train.transplant.language_model import (
+    SPARE,
+    DecoderBatch,
+    init_embeddings,
+    init_projector,
+    measure_decoder,
+    parse_plan,
+    projector_config,
+    text_config,
+    transplant_decoder,
+)
+from lithophone.train.transplant.whisper_decoder import IGNORED, TextTeacher
+from lithophone.train.transplant.whisper_weights import whisper_folder
+
+START = "<|start_of_role|>"
+"""The first token of a prompt by the template of a cut tokenizer."""
+END_OF_TEXT = {"<|end_of_text|>": "<|endoftext|>"}
+"""Special tokens that Whisper has by another name."""
+
+
+def read_encoder(folder: Path) -> Conformer:
+    values, weights = read_part(folder, "encoder")
+    encoder = Conformer(EncoderConfig.from_dict(values))
+    own = {name.removeprefix("encoder."): tensor for name, tensor in weights.items() if name.startswith("encoder.")}
+    encoder.load_state_dict(own)
+    return encoder.eval()
+
+
+@torch.no_grad()
+def decoder_batches(encoder: Conformer, text: TextTeacher, data: Data, ranks: Ranks) -> Iterator[DecoderBatch]:
+    """What Whisper's decoder is given where the encoder is the new one."""
+    size = text.decoder.embeddings.shape[1]
+    for batch in data.batches(Augment.none(), 0, ranks):
+        ids, targets = text.rows(batch.texts, batch.langs)
+        states = encoder(batch.frames, batch.lengths).last[..., :size]
+        valid = torch.arange(states.shape[1]) < batch.lengths[:, None]
+        yield DecoderBatch(ids, targets != IGNORED, states, valid)
+
+
+def token_embeddings(text: TextTeacher, tokenizer: Tokenizer) -> list[Tensor]:
+    """Whisper's embedding of each token by its name; zeros where Whisper has none."""
+    known = {piece: number for number, piece in enumerate(text.tokenizer.pieces)}
+    none = torch.zeros_like(text.decoder.embeddings[0])
+    names = (END_OF_TEXT.get(piece, piece) for piece in tokenizer.pieces)
+    return [text.decoder.embeddings[known[name]] if name in known else none for name in names]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = recipe_parser(__doc__)
+    parser.add_argument("--whisper", type=Path, help="folder of a Whisper model (default: whisper-base, downloaded)")
+    add_data_arguments(parser, batch_seconds=60.0, dev=False)
+    parser.add_argument(
+        "--tokenizer", type=Path, required=True, help="folder of a tokenizer that was cut from Whisper's"
+    )
+    parser.add_argument("--encoder", type=Path, required=True, help="folder of the recipe transplant")
+    parser.add_argument(
+        "--plan",
+        default="s1,c1m1,s2c2m2,s3c3m3,s5c5m5,s6c6m6",
+        help="layers, and what each takes from Whisper's: attention to text, to audio, MLP",
+    )
+    parser.add_argument("--units", type=int, default=1024, help="of an MLP")
+    parser.add_argument("--window", type=int, default=3, help="encoder states of an audio embedding")
+    parser.add_argument("--batches", type=int, default=8, help="for the statistics")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random numbers")
+    parser.add_argument("--workers", type=int, default=0, help="loader processes; 0: batches are made between steps")
+    args = parser.parse_args(argv)
+
+    args.device = "cpu"
+    ranks = begin(args)
+    text = TextTeacher.from_folder(whisper_folder(args.whisper, ranks))
+    decoder, tokenizer = text.decoder, Tokenizer.from_folder(args.tokenizer)
+    plan = parse_plan(args.plan, len(decoder.layers))
+    encoder = read_encoder(args.encoder)
+    data = Data.read(args, ranks)
+    statistics = measure_decoder(decoder, islice(decoder_batches(encoder, text, data, ranks), args.batches))
+
+    config = text_config(decoder, plan, len(tokenizer), args.units)
+    language_model = GraniteForCausalLM(config)
+    transplant_decoder(decoder, language_model, plan, statistics)
+    embeddings = token_embeddings(text, tokenizer)
+    init_embeddings(decoder, language_model, embeddings, tokenizer.id_of(START), statistics)
+    size, heads = config.hidden_size - SPARE, config.num_attention_heads // 2
+    reader = projector_config(size, encoder.config.output_size, heads)
+    projector = WindowQFormer(reader, config.hidden_size, args.window, args.window)
+    init_projector(projector, statistics)
+
+    values = config.to_dict() | {
+        "bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id,
+    }  # fmt: skip
+    shape = {"window_size": args.window, "downsample_rate": args.window}
+    save(args.out, "language_model", language_model, values)
+    save(args.out, "projector", projector, reader.to_dict() | shape)
+
+
+def save(folder: Path, name: str, module: torch.nn.Module, values: dict[str, object]) -> None:
+    """A part as `base_model.read_part` reads it."""
+    with replacing(folder / f"{name}.safetensors", one_writer=True) as part:
+        save_file({f"{name}.{key}": tensor.contiguous() for key, tensor in module.state_dict().items()}, part)
+    (folder / f"{name}_config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
