@@ -1,11 +1,10 @@
 """Language model and projector from Whisper's decoder, for an encoder of the recipe `transplant`.
 
-    lithophone train tokenizer --cut whisper-base/tokenizer.json --text en=en.txt fr=fr.txt --vocab 8192 \\
-        --out runs/tokenizer
-    lithophone train transplant --tokenizer runs/tokenizer --out runs/transplant ...
     lithophone train transplant_decoder --data speech/train.jsonl --tokenizer runs/tokenizer \\
         --encoder runs/transplant --out runs/decoder
-    lithophone train speech --encoder runs/transplant --language-model runs/decoder --projector-ctc 0 ...
+
+The tokenizer is cut from Whisper's (`tokenizer --cut`), the encoder was trained with it. Both folders go to the recipe
+`speech`, with `--projector-ctc 0`.
 
 Nothing is trained here: statistics of `--batches` batches decide what is kept where the language model has less room
 than Whisper's decoder. `docs/training.md` has the mapping.
