@@ -8,6 +8,9 @@ first. Loss = cross-entropy of the reply + `--projector-ctc` * CTC over the proj
 model's embeddings as output layer and its padding token as blank: it aligns a new projector with the token sequences of
 stage 2a. A projector of the recipe `transplant_decoder` is aligned; 0 leaves the loss out.
 
+With `--whisper`, the decoder of the Whisper model that the encoder came from reads the same states, and what it expects
+behind each prefix of a transcript is taught as well.
+
 The encoder takes most of the time. With `--repeated N` the states of the first N batches of a rank are kept in memory
 (54 kB a second of audio at 544 channels), and used again in another order, with other prompts.
 """
@@ -26,7 +29,9 @@ from lithophone.audio.features import FRAME_S, batch_frames
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lithophone.ctc.language_conditioning import language_bias
 from lithophone.decode.options import BeamSearch
+from lithophone.errors import OptionError
 from lithophone.hub import resolve
+from lithophone.model.granite import GraniteForCausalLM
 from lithophone.model.speech import GraniteSpeech
 from lithophone.text.prompts import Transcribe, build_prompt
 from lithophone.text.tokenizer import Tokenizer
@@ -49,7 +54,19 @@ from lithophone.train.run.loop import Trainer
 from lithophone.train.run.optim import Schedule
 from lithophone.train.targets.ctc_transcripts import FOREIGN_PENALTY, conditioning_languages, ctc_transcript
 from lithophone.train.targets.losses import Loss, ctc
-from lithophone.train.targets.prompt_reply import SourceText, TaskMix, draw_target, make_example, reply_loss
+from lithophone.train.targets.prompt_reply import (
+    Example,
+    SourceText,
+    TaskMix,
+    draw_target,
+    loss_of_logits,
+    make_example,
+    reply_logits,
+)
+from lithophone.train.transplant.reading import Reading, ReadingTeacher, SoftTargets
+from lithophone.train.transplant.statistics import Statistics
+from lithophone.train.transplant.whisper import WhisperEncoder
+from lithophone.train.transplant.whisper_decoder import DecoderInput, TextTeacher
 
 MODEL_TYPE = "granite_speech"
 PARTS = ("projector", "language_model")
@@ -74,6 +91,8 @@ class EncodedBatch:
     states: Tensor
     lengths: Tensor
     sources: list[SourceText]
+    readings: list[Reading | None]
+    """Of Whisper's decoder, None without."""
 
     @property
     def seconds(self) -> float:
@@ -117,9 +136,12 @@ class SpeechTask(nn.Module):
         mix: TaskMix,
         keywords: Mapping[str, KeywordLists],
         projector_ctc: float = PROJECTOR_CTC,
+        teacher: ReadingTeacher | None = None,
     ) -> None:
         super().__init__()
-        self.weights = {"reply": 1.0} | ({"ctc": projector_ctc} if projector_ctc else {})
+        self.teacher = teacher
+        extra = {"ctc": projector_ctc, "teacher_reply": float(teacher is not None)}
+        self.weights = {"reply": 1.0} | {name: weight for name, weight in extra.items() if weight}
         self.model = model
         self.tokenizer = tokenizer
         self.mix = mix
@@ -141,17 +163,26 @@ class SpeechTask(nn.Module):
         langs = conditioning_languages(batch.texts, batch.langs, seeded(0, "told", number))
         language = language_bias(langs, FOREIGN_PENALTY, with_ids=True)
         output = self.model.encode(batch.frames.to(weight.dtype), batch.lengths, language)
-        return EncodedBatch(output.states, batch.lengths, batch.sources)
+        readings: list[Reading | None] = [None] * len(batch.sources)
+        if self.teacher is not None:
+            valid = torch.arange(output.last.shape[1], device=weight.device) < batch.lengths[:, None]
+            readings = self.teacher.to(weight.device).read(output.last, valid, batch.texts, batch.langs)
+        return EncodedBatch(output.states, batch.lengths, batch.sources, readings)
 
     def losses(self, batch: EncodedBatch, step: int) -> Mapping[str, Loss]:
         rng = seeded(0, "tasks", step)
         audio, counts = self.model.projector(batch.states, batch.lengths)
+        targets = [draw_target(source, self.mix, rng, self.keywords) for source in batch.sources]
         examples = [
-            make_example(draw_target(source, self.mix, rng, self.keywords), self.tokenizer, MODEL_TYPE, count)
-            for source, count in zip(batch.sources, counts.tolist(), strict=True)
+            make_example(target, self.tokenizer, MODEL_TYPE, count)
+            for target, count in zip(targets, counts.tolist(), strict=True)
         ]
         rows = self.model.embed([e.prompt + e.reply[:-1] for e in examples], audio, counts)
-        found = {"reply": reply_loss(self.model.language_model, rows, examples)}
+        soft = [
+            self.teacher.taught(reading, target.reply, example.reply) if self.teacher else None
+            for reading, target, example in zip(batch.readings, targets, examples, strict=True)
+        ]
+        found = taught_losses(self.model.language_model, rows, examples, soft)
         if "ctc" in self.weights:
             found["ctc"] = self._projector_ctc(audio, counts, batch.sources)
         return found
@@ -161,6 +192,27 @@ class SpeechTask(nn.Module):
         tokens = [self.tokenizer.encode(ctc_transcript(source.text, source.lang)) for source in sources]
         normed = nn.functional.layer_norm(audio.float(), audio.shape[-1:]).to(table.dtype)
         return ctc(normed @ table.T * self.temperature, counts, tokens, blank=self.tokenizer.pad_id)
+
+
+def taught_losses(
+    model: GraniteForCausalLM,
+    embeddings: Sequence[Tensor],
+    examples: Sequence[Example],
+    soft: Sequence[SoftTargets | None],
+) -> dict[str, Loss]:
+    """`reply`: cross-entropy of the replies; `teacher_reply`: divergence from the soft targets, if there are any."""
+    losses: dict[str, list[Loss]] = {"reply": [], "teacher_reply": []}
+    for group, logits in reply_logits(model, embeddings, examples):
+        chosen = [examples[i] for i in group]
+        losses["reply"].append(loss_of_logits(logits, chosen))
+        replies = logits.split([len(example.reply) for example in chosen])
+        taught = [(soft[i], reply) for i, reply in zip(group, replies, strict=True)]
+        losses["teacher_reply"] += [targets.divergence(reply) for targets, reply in taught if targets is not None]
+    return {
+        name: Loss(torch.stack([loss.total for loss in some]).sum(), sum(loss.count for loss in some))
+        for name, some in losses.items()
+        if some
+    }
 
 
 class ReplyDevSet:
@@ -206,6 +258,16 @@ def encoded_batches(task: SpeechTask, data: Data, start: int, ranks: Ranks, repe
     return RepeatedBatches(lambda number: encoded(mixture.batch(number), number), repeated, start, data.seed)
 
 
+def reading_teacher(whisper: Path, encoder: Path, tokenizer: Tokenizer) -> ReadingTeacher:
+    """Whisper's decoder, and the positions that the encoder of the recipe `transplant` lacks."""
+    path = encoder / "statistics.safetensors"
+    if not path.is_file():
+        raise OptionError(f"--whisper needs {path}: --encoder must be a folder of the recipe transplant")
+    statistics = Statistics.read(path)
+    to_decoder = DecoderInput(WhisperEncoder.from_folder(whisper), statistics)
+    return ReadingTeacher(TextTeacher.from_folder(whisper), to_decoder, tokenizer)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = recipe_parser(__doc__)
     add_data_arguments(parser, batch_seconds=60.0)
@@ -219,6 +281,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--warmup", type=int, default=150, help="steps over which the learning rate rises")
     parser.add_argument("--cooldown", type=int, default=1000, help="last steps, over which the learning rate falls")
     parser.add_argument("--projector-size", type=int, default=PROJECTOR_SIZE, help="channels of a new projector")
+    parser.add_argument("--whisper", type=Path, help="folder of the Whisper model that --encoder came from; it teaches")
     parser.add_argument(
         "--projector-ctc", type=float, default=PROJECTOR_CTC, help="weight of CTC over the projector's output"
     )
@@ -233,7 +296,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
     print({name: f"{size:.2f} M" for name, size in sizes.items()}, flush=True)
     data = Data.read(args, ranks)
-    task = SpeechTask(model, tokenizer, TaskMix.parse(args.mix), keyword_lists(data.parts), args.projector_ctc)
+    teacher = None if args.whisper is None else reading_teacher(args.whisper, args.encoder, tokenizer)
+    mix, keywords = TaskMix.parse(args.mix), keyword_lists(data.parts)
+    task = SpeechTask(model, tokenizer, mix, keywords, args.projector_ctc, teacher)
     options = loop_options(args, Schedule(args.lr, args.steps, args.warmup, args.cooldown), ranks)
     trainer = Trainer(task, task.losses, task.weights, options)
     trainer.resume()

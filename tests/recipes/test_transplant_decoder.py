@@ -65,6 +65,7 @@ def write_encoder(whisper: Path, out: Path, n_tokens: int) -> None:
     transplant(teacher, task.encoder, statistics)
     out.mkdir()
     save_weights(task.state_dict(), config, out)
+    statistics.save(out / "statistics.safetensors")
 
 
 def test_parts_make_a_base_model(folder: Path) -> None:
@@ -110,12 +111,14 @@ def test_speech_trains_what_was_mapped(folder: Path) -> None:
             f"--data {manifest}:en --dev {manifest} --cache {folder / 'cache'} --row-frames 50 100 --plain {COMMON} "
             f"--tokenizer {folder / 'tokenizer'} --encoder {folder / 'encoder'} --language-model {folder / 'decoder'} "
             f"--out {folder / 'speech'} --projector-ctc 0 --steps 60 --warmup 5 --cooldown 20 --lr 1e-3 "
-            "--batch-seconds 6 --log-every 10"
+            f"--batch-seconds 6 --log-every 10 --mix raw=0.2 punctuated=0.8 keywords=0 --whisper {folder / 'whisper'}"
         )
         recipe("speech").main(options.split())
     rows = [json.loads(line) for line in (folder / "speech" / "log.jsonl").read_text().splitlines()]
     losses = [row["reply"] for row in rows if "reply" in row]
     assert losses[-1] < 0.7 * losses[0]
+    divergences = [row["teacher_reply"] for row in rows if "teacher_reply" in row]
+    assert divergences[-1] < divergences[0]
     assert not any("ctc" in row for row in rows)
     model = lithophone.load(folder / "speech" / "model")
     assert isinstance(model.transcribe(np.asarray(sing(SENTENCES[0])), 16_000, decode="greedy").text, str)

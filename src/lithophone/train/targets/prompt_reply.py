@@ -6,7 +6,7 @@ Sequence: [prompt with audio slots | reply | end token]; the loss is over reply 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Protocol
 
@@ -144,18 +144,27 @@ def make_example(target: TaskTarget, tokenizer: Tokenizer, variant: Variant | Mo
 
 
 def reply_loss(model: GraniteForCausalLM, embeddings: Sequence[Tensor], examples: Sequence[Example]) -> Loss:
-    """Cross-entropy of the replies; embeddings (L_i, H) of prompt and reply without the end token.
+    """Cross-entropy of the replies; embeddings (L_i, H) of prompt and reply without the end token."""
+    losses = [
+        loss_of_logits(logits, [examples[i] for i in group])
+        for group, logits in reply_logits(model, embeddings, examples)
+    ]
+    return Loss(torch.stack([loss.total for loss in losses]).sum(), sum(loss.count for loss in losses))
+
+
+def reply_logits(
+    model: GraniteForCausalLM, embeddings: Sequence[Tensor], examples: Sequence[Example]
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Groups of examples, and logits (n, V) of all their replies.
 
     Rows are batched by similar length, since prompts with keyword lists are long. A sharded model (FSDP) takes one
     pass: its ranks gather weights together.
     """
     sharded = any(isinstance(module, FSDPModule) for module in model.modules())
     lengths = [len(row) for row in embeddings]
-    losses = []
-    for group in [range(len(lengths))] if sharded else like_lengths(lengths):
+    for group in [list(range(len(lengths)))] if sharded else like_lengths(lengths):
         padded, _ = pad_rows([embeddings[i] for i in group])
-        losses.append(loss_of_states(model, model(padded), [examples[i] for i in group]))
-    return Loss(torch.stack([loss.total for loss in losses]).sum(), sum(loss.count for loss in losses))
+        yield group, logits_of_states(model, model(padded), [examples[i] for i in group])
 
 
 def like_lengths(lengths: Sequence[int], least: float = 0.6) -> list[list[int]]:
@@ -168,11 +177,21 @@ def like_lengths(lengths: Sequence[int], least: float = 0.6) -> list[list[int]]:
     return groups
 
 
+def logits_of_states(model: GraniteForCausalLM, hidden: Tensor, examples: Sequence[Example]) -> Tensor:
+    """Language-model states (B, L, H) -> logits (n, V) of the replies."""
+    starts = [len(example.prompt) - 1 for example in examples]
+    picked = [
+        row[start : start + len(example.reply)] for row, start, example in zip(hidden, starts, examples, strict=True)
+    ]
+    return model.logits(torch.cat(picked))
+
+
 def loss_of_states(model: GraniteForCausalLM, hidden: Tensor, examples: Sequence[Example]) -> Loss:
     """Cross-entropy of the replies from language-model states (B, L, H)."""
-    picked, targets = [], []
-    for row, example in zip(hidden, examples, strict=True):
-        start = len(example.prompt) - 1
-        picked.append(row[start : start + len(example.reply)])
-        targets += example.reply
-    return next_token(model.logits(torch.cat(picked)), torch.tensor(targets, device=hidden.device))
+    return loss_of_logits(logits_of_states(model, hidden, examples), examples)
+
+
+def loss_of_logits(logits: Tensor, examples: Sequence[Example]) -> Loss:
+    """Cross-entropy of the replies from their logits (n, V)."""
+    targets = [token for example in examples for token in example.reply]
+    return next_token(logits, torch.tensor(targets, device=logits.device))

@@ -158,7 +158,7 @@ class TextTeacher:
         """
         end = self.tokenizer.id_of("<|endoftext|>")
         prompts = [self.prompt(lang) for lang in langs]
-        replies = [[*self.tokenizer.encode(" " + _lower_capitals(text)), end] for text in texts]
+        replies = [[*self.tokenizer.encode(" " + lower_capitals(text)), end] for text in texts]
         rows = list(zip(prompts, replies, strict=True))
         width = min(max(len(p) + len(r) - 1 for p, r in rows), len(self.decoder.positions))
         ids, targets = torch.full((len(rows), width), end), torch.full((len(rows), width), IGNORED)
@@ -191,5 +191,6 @@ class TextTeacher:
         return self.decoder.logits(self.decoder(ids, states, valid)[kept]).float()
 
 
-def _lower_capitals(text: str) -> str:
+def lower_capitals(text: str) -> str:
+    """A text in capitals alone in lower case: Whisper spells capitals letter by letter."""
     return text.lower() if text == text.upper() else text
