@@ -281,13 +281,14 @@ def test_the_reading_path_is_short() -> None:
 @pytest.mark.full
 def test_the_reading_path_is_the_one_that_is_taken() -> None:
     code = """
-import sys, lithophone
+import sys, threading, lithophone
 from lithophone.formats import render
 files = set()
 def called(frame, event, _):
     if event == "call":
         files.add(frame.f_code.co_filename.replace("\\\\", "/").rpartition("/lithophone/")[2])
 transcriber = lithophone.load()
+threading.setprofile(called)
 sys.setprofile(called)
 render("txt", transcriber.transcribe(sys.argv[1]))
 sys.setprofile(None)
