@@ -6,6 +6,8 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from torch.nn import functional as F
 
 from lithophone.decode.options import Greedy
 from lithophone.decode.scheduler import decode_batch
-from lithophone.errors import ConfigError, OptionError
+from lithophone.errors import CheckpointError, ConfigError, OptionError
 from lithophone.model.int8_kernels import (
     ACTIVATION_LEVELS,
     FBGEMM,
@@ -41,7 +43,8 @@ from lithophone.model.quantize import (
     set_int8,
 )
 from lithophone.model.speech import GraniteSpeech
-from tests.tiny import KINDS, audio_prompt, randomise, tiny_frames, tiny_model
+from lithophone.model.weights import load_weights, save_weights, stored_tensors, weight_files
+from tests.tiny import BPE_LABELS, ENCODER, KINDS, audio_prompt, randomise, tiny_config, tiny_frames, tiny_model
 
 pytestmark = pytest.mark.usefixtures("int8_products")
 needs_kernels = pytest.mark.skipif(not products_are_exact(), reason="torch has no exact int8 kernels for this CPU")
@@ -334,3 +337,25 @@ def test_nothing_else_is_done_with_an_int8_weight() -> None:
         torch.matmul(noise(2, 8), layer.weight)
     with pytest.raises(AssertionError, match="width"):
         Int8Matrix(*quantize_rows(noise(4, 8, 3))).squeeze(-1)
+
+
+def test_weights_of_zeros_take_no_room_in_a_file(tmp_path: Path) -> None:
+    """Their scales stand for them; a float reader sees zeros as well."""
+    model = tiny_model(bpe=True)
+    block = model.encoder.layers[1]
+    for layer in (block.ff1.up_proj, block.ff1.down_proj):
+        layer.weight.data.zero_()
+    expected = logits(model)
+    quantize_(model)
+    save_weights(model, tmp_path)
+    stored = stored_tensors(weight_files(tmp_path))
+    assert "encoder.layers.1.ff1.up_proj.weight" not in stored
+    assert "encoder.layers.2.ff1.up_proj.weight" in stored
+    for dtype in (torch.int8, torch.float32):
+        again = tiny_model(bpe=True, seed=1)
+        load_weights(again, weight_files(tmp_path), dtype=dtype)
+        assert again.encoder.layers[1].ff1.constant
+        assert closeness(logits(again), expected) > 0.97
+    wide = replace(ENCODER, feedforward_mult=3)
+    with pytest.raises(CheckpointError, match=r"ff1\.up_proj\.weight"):
+        load_weights(GraniteSpeech(replace(tiny_config(), encoder_config=wide), BPE_LABELS), weight_files(tmp_path))

@@ -71,6 +71,8 @@ class Stored:
     kind: str = "F32"
     """Dtype in safetensors."""
     scale: Stored | None = None
+    zero: bool = False
+    """An int8 weight of zeros, of which files hold the scales alone."""
 
     def read(self, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Tensor:
         """The tensor, int8 dequantised, as a copy."""
@@ -83,7 +85,8 @@ class Stored:
         if self.scale is None:
             with self._mapped() as weight:
                 return quantize_rows(weight.to(device))
-        return self._copy(None, device), self.scale.read(torch.float32, device)
+        values = torch.zeros(self.shape, dtype=torch.int8, device=device) if self.zero else self._copy(None, device)
+        return values, self.scale.read(torch.float32, device)
 
     def _copy(self, dtype: torch.dtype | None, device: str | torch.device) -> Tensor:
         with self._mapped() as mapped:
@@ -157,6 +160,17 @@ def _with_scales(found: Mapping[str, Stored]) -> dict[str, Stored]:
     return joined
 
 
+def _with_zeros(found: Mapping[str, Stored], wanted: Mapping[str, Tensor]) -> dict[str, Stored]:
+    """Weights that are wanted, and of which there are scales of zero alone."""
+    joined = dict(found)
+    for name, weight in wanted.items():
+        scale = found.get(f"{name.removesuffix('weight')}{SCALE}") if name.endswith(".weight") else None
+        if name not in found and scale is not None and scale.shape == weight.shape[:1] and not scale.read().any():
+            del joined[f"{name.removesuffix('weight')}{SCALE}"]
+            joined[name] = replace(scale, shape=tuple(weight.shape), kind=INTEGERS[0], scale=scale, zero=True)
+    return joined
+
+
 def our_name(key: str, file_name: str) -> str:
     """Parameter name of a tensor of any generation."""
     if file_name == BPE_HEAD:
@@ -184,6 +198,7 @@ def load_weights(
     found = {name: stored for name, stored in found.items() if not TOLERATED.search(name)}
     if LM_HEAD in found and LM_HEAD not in wanted and EMBEDDINGS in found:
         _check_tied(found.pop(LM_HEAD), found[EMBEDDINGS])
+    found = _with_zeros(found, wanted)
     _compare(wanted, found)
     check_kinds(found)
     layers = {f"{path}.weight": layer for path, layer in int8_layers(model).items()} if dtype is torch.int8 else {}
@@ -218,17 +233,23 @@ def save_weights(
 ) -> None:
     """Write all tensors under a generation's `names`, in shards of at most `shard_bytes` or one tensor.
 
-    BPE head and adapters get files of their own; older weight files are removed. Raises CheckpointError for merged
-    adapters.
+    Of int8 weights of zeros only the scales are written: an encoder from Whisper has 14 million of them. BPE head and
+    adapters get files of their own; older weight files are removed. Raises CheckpointError for merged adapters.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     adapter_config = lora_config(model)
-    main, head, adapters = _by_file(model.state_dict())
+    main, head, adapters = _by_file(_without_zeros(model.state_dict()))
     written = _write_shards(folder, {names.theirs(name): t for name, t in main.items()}, dtype, shard_bytes)
     written += [_write(folder / BPE_HEAD, head, dtype)] if head else []
     written += write_adapter(folder, adapters, adapter_config, dtype) if adapter_config is not None else []
     _remove_others(folder, written)
+
+
+def _without_zeros(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    scales = {name: state.get(f"{name.removesuffix('weight')}{SCALE}") for name in state if name.endswith(".weight")}
+    zero = {name for name, scale in scales.items() if scale is not None and not scale.any()}
+    return {name: tensor for name, tensor in state.items() if name not in zero}
 
 
 def write_adapter(
