@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lithophone.ctc.characters import raw_text
+from lithophone.errors import OptionError
 from lithophone.languages import LANGUAGES
 from lithophone.text.prompts import KEYWORDS, PUNCTUATED, RAW
 from lithophone.train.data.sentences import read_lines
@@ -51,14 +52,26 @@ def sentences(lines: dict[str, list[str]]) -> Iterator[str]:
                 yield ctc_transcript(line, lang)
 
 
-def cut(path: Path, lines: dict[str, list[str]], vocab: int) -> Tokenizer:
-    """The tokens of a `tokenizer.json` that the texts and prompts use most, each language alike."""
+def cut(path: Path, lines: dict[str, list[str]], vocab: int, shares: Mapping[str, float]) -> Tokenizer:
+    """The tokens of a `tokenizer.json` that the texts and prompts use most, each language by its share."""
     core = Tokenizer.from_file(str(path))
     texts = {lang: [f" {text}" for line in some for text in (line, raw_text(line))] for lang, some in lines.items()}
     texts |= {f"prompts {n}": [text, f" {text}"] for n, text in enumerate(dict.fromkeys(sentences({})))}
-    tokenizer = cut_vocabulary(core, token_shares(core, texts), vocab - len(SPECIAL))
+    tokenizer = cut_vocabulary(core, token_shares(core, texts, shares), vocab - len(SPECIAL))
     tokenizer.add_special_tokens(list(SPECIAL))
     return tokenizer
+
+
+def parse_shares(items: Sequence[str]) -> dict[str, float]:
+    """`["en=3"]` -> `{"en": 3.0}`. Raises OptionError."""
+    shares = {}
+    for item in items:
+        lang, _, value = item.partition("=")
+        try:
+            shares[lang] = float(value)
+        except ValueError:
+            raise OptionError(f"--shares {item!r} is not LANG=WEIGHT, such as en=3") from None
+    return shares
 
 
 def build(lines: dict[str, list[str]], vocab: int) -> Tokenizer:
@@ -79,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--lines", type=int, help="most lines per language, drawn at random")
     parser.add_argument("--vocab", type=int, default=1024, help="number of tokens")
     parser.add_argument("--cut", type=Path, help="tokenizer.json of another byte-level BPE whose tokens are used")
+    parser.add_argument("--shares", nargs="*", default=[], help="LANG=WEIGHT of a language in --cut, 1 for others")
     parser.add_argument("--seed", type=int, default=1, help="seed of the random numbers")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     args = parser.parse_args(argv)
@@ -88,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for texts in lines.values():
         random.Random(args.seed).shuffle(texts)
     drawn = {lang: texts[: args.lines] for lang, texts in lines.items()}
-    tokenizer = cut(args.cut, drawn, args.vocab) if args.cut else build(drawn, args.vocab)
+    tokenizer = cut(args.cut, drawn, args.vocab, parse_shares(args.shares)) if args.cut else build(drawn, args.vocab)
     tokenizer.save(str(args.out / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import lithophone
+from lithophone.errors import OptionError
 from lithophone.text.tokenizer import Tokenizer
 from lithophone.train.base_model import assemble
 from lithophone.train.encoder_task import save_weights
@@ -93,6 +94,13 @@ def test_tokens_have_whispers_embeddings(folder: Path) -> None:
         expected = theirs[whisper.id_of(name)] + shift
         torch.testing.assert_close(table[tokenizer.id_of(ours), :SIZE], expected)
     assert not table[tokenizer.id_of("<|start_of_role|>"), :SIZE].any()
+
+
+def test_shares_of_languages_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "recipes"))
+    assert recipe("tokenizer").parse_shares(["en=3", "fr=0.5"]) == {"en": 3.0, "fr": 0.5}
+    with pytest.raises(OptionError, match="--shares 'en' is not LANG=WEIGHT"):
+        recipe("tokenizer").parse_shares(["en"])
 
 
 def test_a_prompt_begins_with_the_start(folder: Path) -> None:

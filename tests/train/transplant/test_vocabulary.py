@@ -53,6 +53,7 @@ def test_a_language_with_few_lines_counts_as_much(whole: Tokenizer) -> None:
     shares = token_shares(whole, {"en": TEXTS["en"] * 100, "de": TEXTS["de"]})
     assert sum(shares.values()) == pytest.approx(2.0)
     assert shares == pytest.approx(token_shares(whole, TEXTS))
+    assert sum(token_shares(whole, TEXTS, {"de": 3.0}).values()) == pytest.approx(4.0)
 
 
 def test_what_cannot_be_cut_is_refused(whole: Tokenizer) -> None:

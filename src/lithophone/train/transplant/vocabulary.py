@@ -16,14 +16,17 @@ from tokenizers import Tokenizer
 from lithophone.errors import CheckpointError
 
 
-def token_shares(core: Tokenizer, texts: Mapping[str, Iterable[str]]) -> Counter[str]:
-    """How often each token is used, as a share of its language's tokens, summed over languages."""
-    total: Counter[str] = Counter()
-    for lines in texts.values():
+def token_shares(
+    core: Tokenizer, texts: Mapping[str, Iterable[str]], weights: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """How often each token is used, as a share of its language's tokens, summed over languages by weights (else 1)."""
+    total: dict[str, float] = {}
+    for lang, lines in texts.items():
         encoded = core.encode_batch(list(lines), add_special_tokens=False)
         counts = Counter(token for one in encoded for token in one.tokens)
-        used = sum(counts.values())
-        total.update({token: count / used for token, count in counts.items()})
+        weight = (weights or {}).get(lang, 1.0) / sum(counts.values())
+        for token, count in counts.items():
+            total[token] = total.get(token, 0.0) + weight * count
     return total
 
 
