@@ -137,7 +137,7 @@ class Run:
 
     def student(self, state: Mapping[str, Tensor] | None = None) -> StudentTask:
         """A new student, with the weights `state`."""
-        config = distillation_config(student_config(self.teacher))
+        config = distillation_config(student_config(self.teacher, self.args.feedforward_mult))
         task = StudentTask(config, len(self.tokenizer), self.teacher, self.statistics)
         if state is not None:
             task.load_state_dict(state)
@@ -238,6 +238,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder of the tokenizer")
     add_run_arguments(parser, steps=1_000_000, lr=4e-4, seed=1)
     parser.add_argument("--measured", type=int, default=64, help="windows of the statistics")
+    parser.add_argument("--feedforward-mult", type=int, help="of the encoder; units that matter least are left out")
     parser.add_argument("--stem-steps", type=int, default=400)
     parser.add_argument("--second-steps", type=int, default=200)
     parser.add_argument("--heads-steps", type=int, default=200)
@@ -252,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--average-decay", type=float, default=0.99, help="of joint")
     run = prepare(parser.parse_args(argv))
 
-    config, state = student_config(run.teacher), run.initial_state()
+    config, state = student_config(run.teacher, run.args.feedforward_mult), run.initial_state()
     for phase in phases(run.args, config.num_layers - 1, distillation_config(config).cat_hidden_layers):
         state = run.phase(phase, state)
     if run.ranks.leads:

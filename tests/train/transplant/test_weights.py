@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from lithophone.model.conformer import Conformer
 from lithophone.train.transplant.statistics import REACH, Statistics, centred, measure
 from lithophone.train.transplant.weights import (
     SPARE,
     MeanGelu,
+    UnitOutputs,
     block_input,
     conformer_blocks,
     distillation_config,
@@ -67,11 +69,31 @@ def test_attention_without_positions_is_equal(teacher: WhisperEncoder) -> None:
 def test_an_mlp_is_close(teacher: WhisperEncoder) -> None:
     layer = teacher.layers[0]
     feed_forward = conformer_blocks(Conformer(student_config(teacher)))[0].ff2
-    init_feed_forward(layer, feed_forward, 0.5, MeanGelu(torch.zeros(UNITS), torch.zeros(UNITS)))
+    outputs = UnitOutputs(torch.zeros(UNITS), torch.ones(UNITS))
+    init_feed_forward(layer, feed_forward, 0.5, MeanGelu(torch.zeros(UNITS), torch.zeros(UNITS)), outputs)
     x = centred(torch.randn(2, 50, SIZE, generator=torch.Generator().manual_seed(5)))
     expected = centred(layer.down(F.gelu(layer.up(layer.mlp_norm(x)))))
     found = (0.5 * feed_forward(widened(x)) * 0.5)[..., :SIZE]
     assert (found - expected).square().mean() < 2e-3 * expected.square().mean()
+
+
+@torch.no_grad()
+def test_a_smaller_feed_forward_keeps_the_units_that_matter(teacher: WhisperEncoder) -> None:
+    layer = teacher.layers[0]
+    x = centred(torch.randn(2, 500, SIZE, generator=torch.Generator().manual_seed(5)))
+    units = F.gelu(layer.up(layer.mlp_norm(x))).flatten(0, 1)
+    expected = centred(layer.down(F.gelu(layer.up(layer.mlp_norm(x)))))
+    plain = MeanGelu(torch.zeros(UNITS), torch.zeros(UNITS))
+
+    def error(deviation: Tensor, mult: int) -> float:
+        small = conformer_blocks(Conformer(student_config(teacher, mult)))[0].ff2
+        init_feed_forward(layer, small, 0.5, plain, UnitOutputs(units.mean(0), deviation))
+        found = (0.5 * small(widened(x)) * 0.5)[..., :SIZE]
+        return float((found - expected).square().mean() / expected.square().mean())
+
+    best, worst = units.std(0), 1.0 / units.std(0)
+    assert error(best, 4) < error(best, 1) < 0.5
+    assert error(best, 1) < 0.7 * error(worst, 1)
 
 
 @torch.no_grad()

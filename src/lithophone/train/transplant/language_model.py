@@ -31,7 +31,7 @@ from lithophone.model.config import ProjectorConfig, TextConfig
 from lithophone.model.granite import Attention, DecoderLayer, GraniteForCausalLM
 from lithophone.model.qformer import QFormerLayer, WindowQFormer
 from lithophone.train.transplant.statistics import SavedTensors, centred
-from lithophone.train.transplant.weights import GELU_RATE, init_zero
+from lithophone.train.transplant.weights import GELU_RATE, UnitOutputs, init_zero
 from lithophone.train.transplant.whisper_decoder import WhisperAttention, WhisperDecoder, WhisperDecoderLayer
 
 N_AUDIO, N_START = 12, 4
@@ -420,9 +420,8 @@ def _init_mlp(
     init_zero(mlp.down_proj)
     if number is not None:
         whisper, kept = _layers(decoder)[number - 1], len(mlp.gate_proj.weight) - 1
-        weight = statistics.unit_deviation[number - 1] * whisper.down.weight.norm(dim=0)
-        order = weight.argsort(descending=True)
-        units, missing = order[:kept], order[kept:]
+        outputs = UnitOutputs(statistics.unit_mean[number - 1], statistics.unit_deviation[number - 1])
+        units, missing = outputs.largest(whisper.down.weight, kept)
         up, norm = whisper.up, whisper.mlp_norm
         mlp.gate_proj.weight[: len(units)] = 0.0
         mlp.gate_proj.weight[: len(units), :size] = (
@@ -430,7 +429,7 @@ def _init_mlp(
         )
         mlp.gate_proj.bias[: len(units)] = GELU_RATE * (up.bias[units] + up.weight[units] @ norm.bias)
         mlp.down_proj.weight[:size, : len(units)] = centred(whisper.down.weight[:, units].T).T
-        lost = whisper.down.weight[:, missing] @ statistics.unit_mean[number - 1][missing]
+        lost = whisper.down.weight[:, missing] @ outputs.mean[missing]
         mlp.gate_proj.weight[-1] = 0.0
         mlp.gate_proj.bias[-1], mlp.up_proj.bias[-1] = UNIT_OFF, 1.0 / UNIT_OFF
         mlp.down_proj.weight[:size, -1] = centred(whisper.down.bias + lost)

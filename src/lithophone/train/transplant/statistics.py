@@ -80,6 +80,10 @@ class Statistics(SavedTensors):
     """(L, units): mean pre-activation of the MLP's units."""
     unit_deviation: Tensor
     """(L, units): deviation over positions of the pre-activation."""
+    unit_output_mean: Tensor
+    """(L, units): mean output of the MLP's units."""
+    unit_output_deviation: Tensor
+    """(L, units)."""
 
     def to(self, device: torch.device | str) -> Statistics:
         return Statistics(**{name: value.to(device) for name, value in vars(self).items()})
@@ -118,6 +122,7 @@ def measure(teacher: WhisperEncoder, windows: Iterable[Tensor]) -> Statistics:
     scale = _scale(states)
     targets = states / scale[:, None, None]
     unit_mean, unit_deviation = _unit_inputs(teacher, attended.normalised(kept[2]))
+    output_mean, output_deviation = _unit_outputs(teacher, kept[2])
     return Statistics(
         position_offset=streams.offset,
         scale=scale,
@@ -128,6 +133,8 @@ def measure(teacher: WhisperEncoder, windows: Iterable[Tensor]) -> Statistics:
         position_scores=_position_scores(teacher, inputs.normalised(kept[1])),
         unit_mean=unit_mean,
         unit_deviation=unit_deviation,
+        unit_output_mean=output_mean,
+        unit_output_deviation=output_deviation,
     )
 
 
@@ -228,6 +235,16 @@ def _position_scores(teacher: WhisperEncoder, means: Tensor) -> Tensor:
         scores = torch.einsum("ihd,jhd->hij", q, k) * q.shape[-1] ** -0.5
         found.append(torch.stack([scores.diagonal(-d, 1, 2).median(-1).values for d in range(1 - REACH, REACH)], 1))
     return torch.stack(found)
+
+
+def _unit_outputs(teacher: WhisperEncoder, attended: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (L, units) of the MLPs' units, on inputs (L, T', D) of some windows."""
+    found = []
+    for layer, inputs in zip(whisper_layers(teacher), torch.cat(attended, 1), strict=True):
+        outputs = F.gelu(layer.up(layer.mlp_norm(inputs.float())))
+        found.append((outputs.mean(0), outputs.std(0)))
+    means, deviations = zip(*found, strict=True)
+    return torch.stack(means), torch.stack(deviations)
 
 
 def _unit_inputs(teacher: WhisperEncoder, means: Tensor) -> tuple[Tensor, Tensor]:

@@ -43,15 +43,15 @@ POSITION_RIDGE = 1e-2
 """Regularisation relative to the queries' squared norm, where position vectors are fitted to scores."""
 
 
-def student_config(teacher: WhisperEncoder) -> EncoderConfig:
-    """The conformer for a Whisper of this size."""
+def student_config(teacher: WhisperEncoder, feedforward_mult: int | None = None) -> EncoderConfig:
+    """The conformer for a Whisper of this size; by default its feed-forwards hold all units of an MLP."""
     layer = whisper_layers(teacher)[0]
     return EncoderConfig(
         hidden_dim=teacher.size + SPARE,
         num_layers=len(teacher.layers) + 2,
         num_heads=layer.num_heads,
         dim_head=teacher.size // layer.num_heads,
-        feedforward_mult=-(-layer.up.out_features // teacher.size),
+        feedforward_mult=feedforward_mult or -(-layer.up.out_features // teacher.size),
         conv_expansion_factor=1,
         dropout=0.0,
     )
@@ -84,7 +84,8 @@ def transplant(teacher: WhisperEncoder, encoder: Conformer, statistics: Statisti
         init_attention(layer, block.attn, scales[n], statistics.attention_gain[n])
         init_positions(block.attn, widened(statistics.mean[n]), statistics.position_scores[n])
         gelu = MeanGelu(statistics.unit_mean[n], statistics.unit_deviation[n])
-        init_feed_forward(layer, block.ff2, scales[n], gelu, gain=statistics.mlp_gain[n])
+        outputs = UnitOutputs(statistics.unit_output_mean[n], statistics.unit_output_deviation[n])
+        init_feed_forward(layer, block.ff2, scales[n], gelu, outputs, gain=statistics.mlp_gain[n])
         hold_pair(block, blocks[n + 2], size, scales[n + 1] / scales[n])
     init_last(teacher, blocks[-1])
     init_zero(encoder.out_mid)
@@ -203,17 +204,37 @@ class MeanGelu:
         return missing
 
 
+@dataclass(frozen=True)
+class UnitOutputs:
+    """Mean and deviation (units,) of the outputs of an MLP's units."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def largest(self, down: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Indices of the `count` units that move the output of `down` (D, units) most, rising, and of the others."""
+        order = (self.deviation * down.norm(dim=0)).argsort(descending=True)
+        return order[:count].sort().values, order[count:]
+
+
 def init_feed_forward(
-    layer: WhisperLayer, target: FeedForward, scale: float, gelu: MeanGelu, gain: Tensor | float = 1.0
+    layer: WhisperLayer,
+    target: FeedForward,
+    scale: float,
+    gelu: MeanGelu,
+    outputs: UnitOutputs,
+    gain: Tensor | float = 1.0,
 ) -> None:
-    """An MLP as a feed-forward, half of which a block adds."""
-    units = layer.up.out_features
+    """An MLP, or its units that matter most, as a feed-forward, half of which a block adds."""
+    kept, others = outputs.largest(layer.down.weight, target.up_proj.out_features)
     init_norm(layer.mlp_norm, target.pre_norm, gain)
     init_zero(target.up_proj)
-    target.up_proj.weight[:units] = widened(layer.up.weight * gelu.rate[:, None])
-    target.up_proj.bias[:units] = layer.up.bias * gelu.rate
-    down = F.pad(layer.down.weight / gelu.rate, (0, target.up_proj.out_features - units))
-    constant = layer.down.weight @ gelu.constant + layer.down.bias
+    rate = gelu.rate[kept]
+    target.up_proj.weight[: len(kept)] = widened(layer.up.weight[kept] * rate[:, None])
+    target.up_proj.bias[: len(kept)] = layer.up.bias[kept] * rate
+    down = F.pad(layer.down.weight[:, kept] / rate, (0, target.up_proj.out_features - len(kept)))
+    constant = layer.down.weight[:, kept] @ gelu.constant[kept] + layer.down.bias
+    constant = constant + layer.down.weight[:, others] @ outputs.mean[others]
     init_output(target.down_proj, down * (2.0 / scale), constant * (2.0 / scale))
 
 
