@@ -17,11 +17,11 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lithophone.ctc.characters import raw_text
-from lithophone.errors import OptionError
 from lithophone.languages import LANGUAGES
 from lithophone.text.prompts import KEYWORDS, PUNCTUATED, RAW
 from lithophone.train.data.sentences import read_lines
 from lithophone.train.run.arguments import recipe_parser
+from lithophone.train.shares import parse_shares
 from lithophone.train.targets.ctc_transcripts import ctc_transcript
 from lithophone.train.transplant.vocabulary import cut_vocabulary, token_shares
 
@@ -62,18 +62,6 @@ def cut(path: Path, lines: dict[str, list[str]], vocab: int, shares: Mapping[str
     return tokenizer
 
 
-def parse_shares(items: Sequence[str]) -> dict[str, float]:
-    """`["en=3"]` -> `{"en": 3.0}`. Raises OptionError."""
-    shares = {}
-    for item in items:
-        lang, _, value = item.partition("=")
-        try:
-            shares[lang] = float(value)
-        except ValueError:
-            raise OptionError(f"--shares {item!r} is not LANG=WEIGHT, such as en=3") from None
-    return shares
-
-
 def build(lines: dict[str, list[str]], vocab: int) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -102,7 +90,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     for texts in lines.values():
         random.Random(args.seed).shuffle(texts)
     drawn = {lang: texts[: args.lines] for lang, texts in lines.items()}
-    tokenizer = cut(args.cut, drawn, args.vocab, parse_shares(args.shares)) if args.cut else build(drawn, args.vocab)
+    tokenizer = (
+        cut(args.cut, drawn, args.vocab, parse_shares(args.shares, "LANG=WEIGHT, such as en=3"))
+        if args.cut
+        else build(drawn, args.vocab)
+    )
     tokenizer.save(str(args.out / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",

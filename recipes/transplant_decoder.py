@@ -42,13 +42,12 @@ from lithophone.train.transplant.language_model import (
     text_config,
     transplant_decoder,
 )
+from lithophone.train.transplant.reading import OTHER_NAMES
 from lithophone.train.transplant.whisper_decoder import IGNORED, TextTeacher
 from lithophone.train.transplant.whisper_weights import whisper_folder
 
 START = "<|start_of_role|>"
 """The first token of a prompt by the template of a cut tokenizer."""
-END_OF_TEXT = {"<|end_of_text|>": "<|endoftext|>"}
-"""Special tokens that Whisper has by another name."""
 
 
 def read_encoder(folder: Path) -> Conformer:
@@ -74,7 +73,7 @@ def token_embeddings(text: TextTeacher, tokenizer: Tokenizer) -> list[Tensor]:
     """Whisper's embedding of each token by its name; zeros where Whisper has none."""
     known = {piece: number for number, piece in enumerate(text.tokenizer.pieces)}
     none = torch.zeros_like(text.decoder.embeddings[0])
-    names = (END_OF_TEXT.get(piece, piece) for piece in tokenizer.pieces)
+    names = (OTHER_NAMES.get(piece, piece) for piece in tokenizer.pieces)
     return [text.decoder.embeddings[known[name]] if name in known else none for name in names]
 
 

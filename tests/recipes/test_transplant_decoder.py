@@ -18,6 +18,7 @@ from lithophone.errors import OptionError
 from lithophone.text.tokenizer import Tokenizer
 from lithophone.train.base_model import assemble
 from lithophone.train.encoder_task import save_weights
+from lithophone.train.shares import parse_shares
 from lithophone.train.transplant.distillation import StudentTask
 from lithophone.train.transplant.language_model import SPARE
 from lithophone.train.transplant.statistics import measure
@@ -96,11 +97,10 @@ def test_tokens_have_whispers_embeddings(folder: Path) -> None:
     assert not table[tokenizer.id_of("<|start_of_role|>"), :SIZE].any()
 
 
-def test_shares_of_languages_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "recipes"))
-    assert recipe("tokenizer").parse_shares(["en=3", "fr=0.5"]) == {"en": 3.0, "fr": 0.5}
-    with pytest.raises(OptionError, match="--shares 'en' is not LANG=WEIGHT"):
-        recipe("tokenizer").parse_shares(["en"])
+def test_shares_of_languages_are_read() -> None:
+    assert parse_shares(["en=3", "fr=0.5"], "LANG=WEIGHT") == {"en": 3.0, "fr": 0.5}
+    with pytest.raises(OptionError, match="'en' is not LANG=WEIGHT"):
+        parse_shares(["en"], "LANG=WEIGHT")
 
 
 def test_a_prompt_begins_with_the_start(folder: Path) -> None:

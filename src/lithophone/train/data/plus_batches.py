@@ -25,6 +25,7 @@ from lithophone.train.data.conversations import (
     shifted,
     simulate_conversation,
 )
+from lithophone.train.shares import parse_shares
 from lithophone.train.targets.plus_tags import ClusteredSpeakerTurns, speaker_reply, word_time_reply
 from lithophone.train.targets.prompt_reply import KeywordSource, TaskTarget
 from lithophone.transcript import Word
@@ -56,13 +57,7 @@ class PlusMix:
     def parse(cls, items: Sequence[str]) -> PlusMix:
         """Shares from `["times=0.5", "alone=0"]`, else defaults. Raises OptionError."""
         known = [item.name for item in fields(cls)]
-        shares: dict[str, float] = {}
-        for item in items:
-            name, _, value = item.partition("=")
-            try:
-                shares[name] = float(value)
-            except ValueError:
-                raise OptionError(f"{item!r} is not NAME=SHARE, with a name of {', '.join(known)}") from None
+        shares = parse_shares(items, f"NAME=SHARE, with a name of {', '.join(known)}")
         unknown = sorted(set(shares) - set(known))
         if unknown:
             raise OptionError(f"no share {', '.join(unknown)} to set; there are {', '.join(known)}")

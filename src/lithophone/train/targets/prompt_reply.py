@@ -22,6 +22,7 @@ from lithophone.model.config import ModelType, Variant
 from lithophone.model.granite import GraniteForCausalLM, pad_rows
 from lithophone.text.prompts import Task, Transcribe, Translate, build_prompt
 from lithophone.text.tokenizer import Tokenizer
+from lithophone.train.shares import parse_shares
 from lithophone.train.targets.ctc_transcripts import ctc_transcript
 from lithophone.train.targets.losses import Loss, next_token
 
@@ -74,13 +75,7 @@ class TaskMix:
     @classmethod
     def parse(cls, items: Iterable[str]) -> TaskMix:
         """Shares from `["raw=0.3", "translate=0.1"]`, else defaults. Raises OptionError."""
-        shares: dict[str, float] = {}
-        for item in items:
-            name, _, value = item.partition("=")
-            try:
-                shares[name] = float(value)
-            except ValueError:
-                raise OptionError(f"{item!r} is not NAME=SHARE; {cls.SYNTAX}") from None
+        shares = parse_shares(items, f"NAME=SHARE; {cls.SYNTAX}")
         unknown = set(shares) - {field.name for field in fields(cls)}
         if unknown:
             raise OptionError(f"unknown task {', '.join(sorted(unknown))}; {cls.SYNTAX}")

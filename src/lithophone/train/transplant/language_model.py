@@ -316,7 +316,6 @@ class _HeadMaps:
     key: Tensor
     value: Tensor
     out: Tensor
-    value_bias: Tensor
     out_bias: Tensor
 
 
@@ -330,7 +329,7 @@ def _head_maps(attention: WhisperAttention, head: int, queries: Tensor, keys: Te
     query = torch.cat([attention.query.weight[own], attention.query.bias[own, None]], 1)
     query, key = low_rank(query, key, queries, keys, min(width, len(content_channels(target.head_size))))
     shared, value = low_rank(out.T, value, torch.eye(len(out)), keys, min(width, target.head_size))
-    return _HeadMaps(query, key, value, shared.T, value_bias, out @ value_bias)
+    return _HeadMaps(query, key, value, shared.T, out @ value_bias)
 
 
 def low_rank(a: Tensor, b: Tensor, a_moments: Tensor, b_moments: Tensor, rank: int) -> tuple[Tensor, Tensor]:
