@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -107,7 +108,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = Data.read(args, ranks)
     statistics = measure_decoder(decoder, islice(decoder_batches(encoder, text, data, ranks), args.batches))
 
-    config = text_config(decoder, plan, len(tokenizer), args.units)
+    ends = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    config = replace(text_config(decoder, plan, len(tokenizer), args.units), **ends)
     language_model = GraniteForCausalLM(config)
     transplant_decoder(decoder, language_model, plan, statistics)
     embeddings = token_embeddings(text, tokenizer)
@@ -117,11 +119,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     projector = WindowQFormer(reader, config.hidden_size, args.window, args.window)
     init_projector(projector, statistics)
 
-    values = config.to_dict() | {
-        "bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id,
-    }  # fmt: skip
     shape = {"window_size": args.window, "downsample_rate": args.window}
-    save(args.out, "language_model", language_model, values)
+    save(args.out, "language_model", language_model, config.to_dict())
     save(args.out, "projector", projector, reader.to_dict() | shape)
 
 

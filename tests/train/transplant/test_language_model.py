@@ -16,6 +16,7 @@ from lithophone.train.transplant.language_model import (
     DecoderBatch,
     DecoderStatistics,
     MappedLayer,
+    Roots,
     audio_embeddings,
     exact_plan,
     init_embeddings,
@@ -179,7 +180,7 @@ def test_low_rank_maps_keep_what_their_inputs_use() -> None:
     a, b = torch.randn(4, 6, generator=generator), torch.randn(4, 5, generator=generator)
     inputs = torch.randn(200, 6, generator=generator) * torch.tensor([3.0, 3.0, 1e-3, 1e-3, 1e-3, 1e-3])
     others = torch.randn(200, 5, generator=generator)
-    short_a, short_b = low_rank(a, b, inputs.T @ inputs / 200, others.T @ others / 200, 2)
+    short_a, short_b = low_rank(a, b, Roots.of(inputs.T @ inputs / 200), Roots.of(others.T @ others / 200), 2)
     exact, found = inputs @ a.T @ b @ others.T, inputs @ short_a.T @ short_b @ others.T
     assert float((found - exact).norm() / exact.norm()) < 0.01
 

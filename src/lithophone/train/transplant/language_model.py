@@ -294,9 +294,10 @@ def _init_attention(
         if number is not None:
             whisper = _layers(decoder)[number - 1]
             attention = (whisper.self_attention, whisper.cross_attention)[part]
-            keys = statistics.state_covariance if part else statistics.keys[number - 1]
+            queries = Roots.of(statistics.queries[number - 1, part])
+            keys = Roots.of(statistics.state_covariance if part else statistics.keys[number - 1])
             for head in range(half):
-                maps = _head_maps(attention, head, statistics.queries[number - 1, part], keys, target)
+                maps = _head_maps(attention, head, queries, keys, target)
                 _init_head(
                     target, first + head, maps, attention.norm, marks, constant if part else None, statistics.state_mean
                 )
@@ -319,7 +320,7 @@ class _HeadMaps:
     out_bias: Tensor
 
 
-def _head_maps(attention: WhisperAttention, head: int, queries: Tensor, keys: Tensor, target: Attention) -> _HeadMaps:
+def _head_maps(attention: WhisperAttention, head: int, queries: Roots, keys: Roots, target: Attention) -> _HeadMaps:
     """The maps of a head, with scores and outputs limited to the target's channels where Whisper has more."""
     width = attention.query.out_features // attention.num_heads
     own = slice(head * width, (head + 1) * width)
@@ -328,24 +329,29 @@ def _head_maps(attention: WhisperAttention, head: int, queries: Tensor, keys: Te
     out = attention.out.weight[:, own]
     query = torch.cat([attention.query.weight[own], attention.query.bias[own, None]], 1)
     query, key = low_rank(query, key, queries, keys, min(width, len(content_channels(target.head_size))))
-    shared, value = low_rank(out.T, value, torch.eye(len(out)), keys, min(width, target.head_size))
+    shared, value = low_rank(out.T, value, Roots.of(torch.eye(len(out))), keys, min(width, target.head_size))
     return _HeadMaps(query, key, value, shared.T, out @ value_bias)
 
 
-def low_rank(a: Tensor, b: Tensor, a_moments: Tensor, b_moments: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+def low_rank(a: Tensor, b: Tensor, a_inputs: Roots, b_inputs: Roots, rank: int) -> tuple[Tensor, Tensor]:
     """(W, M), (W, N) -> (rank, M), (rank, N) whose product `a.T @ b` is closest for inputs of these second moments."""
-    a_root, a_inverse = _roots(a_moments)
-    b_root, b_inverse = _roots(b_moments)
-    u, s, v = torch.linalg.svd(a_root @ a.T @ b @ b_root, full_matrices=False)
+    u, s, v = torch.linalg.svd(a_inputs.root @ a.T @ b @ b_inputs.root, full_matrices=False)
     root = s[:rank].sqrt()[:, None]
-    return root * (u[:, :rank].T @ a_inverse), root * (v[:rank] @ b_inverse)
+    return root * (u[:, :rank].T @ a_inputs.inverse), root * (v[:rank] @ b_inputs.inverse)
 
 
-def _roots(moments: Tensor) -> tuple[Tensor, Tensor]:
-    """Symmetric square root and its inverse."""
-    values, vectors = torch.linalg.eigh(moments)
-    values = values.clamp_min(COVARIANCE_FLOOR * float(values.max()))
-    return (vectors * values.sqrt()) @ vectors.T, (vectors / values.sqrt()) @ vectors.T
+@dataclass(frozen=True)
+class Roots:
+    """Symmetric square root (D, D) of second moments, and its inverse."""
+
+    root: Tensor
+    inverse: Tensor
+
+    @classmethod
+    def of(cls, moments: Tensor) -> Roots:
+        values, vectors = torch.linalg.eigh(moments)
+        values = values.clamp_min(COVARIANCE_FLOOR * float(values.max()))
+        return cls((vectors * values.sqrt()) @ vectors.T, (vectors / values.sqrt()) @ vectors.T)
 
 
 def content_channels(head_dim: int) -> list[int]:
