@@ -32,12 +32,11 @@ from lithophone.train.base_model import read_part
 from lithophone.train.data.augment import Augment
 from lithophone.train.run.arguments import Data, add_data_arguments, begin, recipe_parser
 from lithophone.train.run.distributed import Ranks
+from lithophone.train.transplant.decoder_statistics import DecoderBatch, measure_decoder
 from lithophone.train.transplant.language_model import (
     SPARE,
-    DecoderBatch,
     init_embeddings,
     init_projector,
-    measure_decoder,
     parse_plan,
     projector_config,
     text_config,

@@ -11,18 +11,20 @@ from lithophone.errors import OptionError
 from lithophone.model.granite import GraniteForCausalLM
 from lithophone.model.qformer import WindowQFormer
 from lithophone.train.transplant import language_model
-from lithophone.train.transplant.language_model import (
-    SPARE,
+from lithophone.train.transplant.decoder_statistics import (
     DecoderBatch,
     DecoderStatistics,
-    MappedLayer,
     Roots,
+    low_rank,
+    measure_decoder,
+)
+from lithophone.train.transplant.language_model import (
+    SPARE,
+    MappedLayer,
     audio_embeddings,
     exact_plan,
     init_embeddings,
     init_projector,
-    low_rank,
-    measure_decoder,
     parse_plan,
     projector_config,
     text_config,
