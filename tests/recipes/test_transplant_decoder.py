@@ -111,22 +111,24 @@ def test_a_prompt_begins_with_the_start(folder: Path) -> None:
 
 
 @pytest.mark.full
-def test_speech_trains_what_was_mapped(folder: Path) -> None:
+@pytest.mark.parametrize("extra", ["", "--constant-audio"])
+def test_speech_trains_what_was_mapped(folder: Path, tmp_path: Path, extra: str) -> None:
     manifest = folder / "manifest.jsonl"
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "recipes"))
         options = (
             f"--data {manifest}:en --dev {manifest} --cache {folder / 'cache'} --row-frames 50 100 --plain {COMMON} "
             f"--tokenizer {folder / 'tokenizer'} --encoder {folder / 'encoder'} --language-model {folder / 'decoder'} "
-            f"--out {folder / 'speech'} --projector-ctc 0 --steps 60 --warmup 5 --cooldown 20 --lr 1e-3 "
-            f"--batch-seconds 6 --log-every 10 --mix raw=0.2 punctuated=0.8 keywords=0 --whisper {folder / 'whisper'}"
+            f"--out {tmp_path} --projector-ctc 0 --steps 60 --warmup 5 --cooldown 20 --lr 1e-3 "
+            f"--batch-seconds 6 --log-every 10 --mix raw=0.2 punctuated=0.8 keywords=0 "
+            f"--whisper {folder / 'whisper'} {extra}"
         )
         recipe("speech").main(options.split())
-    rows = [json.loads(line) for line in (folder / "speech" / "log.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     losses = [row["reply"] for row in rows if "reply" in row]
     assert losses[-1] < 0.7 * losses[0]
     divergences = [row["teacher_reply"] for row in rows if "teacher_reply" in row]
     assert divergences[-1] < divergences[0]
     assert not any("ctc" in row for row in rows)
-    model = lithophone.load(folder / "speech" / "model")
+    model = lithophone.load(tmp_path / "model")
     assert isinstance(model.transcribe(np.asarray(sing(SENTENCES[0])), 16_000, decode="greedy").text, str)

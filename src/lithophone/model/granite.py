@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,14 @@ class AttentionInputs:
     mask: Tensor | None
     is_causal: bool
     lengths: Sequence[int] | None = None
+
+
+class KeyValues(Protocol):
+    """What queries attend to beyond the keys and values of their own pass."""
+
+    def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, heads, L, D) of a pass -> all of them (B, heads, S, D)."""
+        ...
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, scale: float, dropout: float) -> Tensor:
@@ -87,17 +96,18 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(size, key_value_size, bias=bias)
         self.o_proj = nn.Linear(query_size, size, bias=bias)
 
-    def forward(self, x: Tensor, inputs: AttentionInputs, cache: KVCache | None) -> Tensor:
-        q = rotate(self._heads(self.q_proj(x)), inputs.cos, inputs.sin)
-        k = rotate(self._heads(self.k_proj(x)), inputs.cos, inputs.sin)
-        v = self._heads(self.v_proj(x))
+    def forward(self, x: Tensor, inputs: AttentionInputs, cache: KeyValues | None) -> Tensor:
+        q = rotate(self.heads(self.q_proj(x)), inputs.cos, inputs.sin)
+        k = rotate(self.heads(self.k_proj(x)), inputs.cos, inputs.sin)
+        v = self.heads(self.v_proj(x))
         if cache is not None:
             k, v = cache.write(self.layer, k, v)
         mixed = attend(q, k, v, inputs, self.scale, self.dropout if self.training else 0.0)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
         return out
 
-    def _heads(self, x: Tensor) -> Tensor:
+    def heads(self, x: Tensor) -> Tensor:
+        """(B, L, heads * D) -> (B, heads, L, D)."""
         return x.view(*x.shape[:2], -1, self.head_size).transpose(1, 2)
 
 
@@ -126,7 +136,7 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, inputs: AttentionInputs, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, inputs: AttentionInputs, cache: KeyValues | None) -> Tensor:
         x = torch.add(x, self.self_attn(self.input_layernorm(x), inputs, cache), alpha=self.residual_multiplier)
         return torch.add(x, self.mlp(self.post_attention_layernorm(x)), alpha=self.residual_multiplier)
 

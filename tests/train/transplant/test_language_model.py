@@ -10,7 +10,8 @@ from torch import Tensor
 from lithophone.errors import OptionError
 from lithophone.model.granite import GraniteForCausalLM
 from lithophone.model.qformer import WindowQFormer
-from lithophone.train.transplant import language_model
+from lithophone.train.targets.prompt_reply import Example, reply_logits
+from lithophone.train.transplant import constant_audio, language_model
 from lithophone.train.transplant.decoder_statistics import (
     DecoderBatch,
     DecoderStatistics,
@@ -134,6 +135,43 @@ def test_audio_embeddings_stay_the_same_but_for_a_constant(
     read(model, batch, audio)
     change = (seen[0][:, 1 : audio.shape[1] + 1] - audio)[..., :SIZE].flatten(0, 1)
     torch.testing.assert_close(change, change[:1].expand_as(change), rtol=0.0, atol=1e-2)
+
+
+def test_a_pass_without_audio_embeddings_gives_the_same_logits_and_gradients(
+    decoder: WhisperDecoder, statistics: DecoderStatistics
+) -> None:
+    model, token = mapped(decoder, statistics, parse_plan("s1,c1m1,s2c2m2", DEPTH)), 99
+    audio = audio_embeddings(batch_of(7, rows=3).states, statistics)
+    counts, replies = (14, 12, 5), ([1, 2, 3], [4, 5, 6, 7, 8], [9, 10])
+    rows = list(zip(audio, counts, replies, strict=True))
+    examples = [Example([START, 20, *[token] * count, 21, 22], reply) for _, count, reply in rows]
+
+    def embedded(ids: list[int]) -> Tensor:
+        return model.embed(torch.tensor(ids))
+
+    def read_replies(whole: bool) -> tuple[list[list[int]], Tensor, Tensor]:
+        """Groups, logits, and a gradient."""
+        model.zero_grad()
+        embeddings = [
+            torch.cat([embedded([START, 20]), row[:count], embedded([21, 22, *reply[:-1]])])
+            for row, count, reply in rows
+        ]  # fmt: skip
+        found = list(
+            reply_logits(model, embeddings, examples)
+            if whole
+            else constant_audio.reply_logits(model, embeddings, examples, token)
+        )
+        logits = torch.cat([some for _, some in found])
+        logits.log_softmax(-1)[:, 3].sum().backward()
+        gradient = model.model.layers[1].get_parameter("self_attn.v_proj.weight").grad
+        assert gradient is not None
+        return [group for group, _ in found], logits.detach(), gradient.clone()
+
+    (groups, logits, gradient), (fast_groups, fast_logits, fast_gradient) = read_replies(True), read_replies(False)
+    assert fast_groups == groups
+    assert len(groups) > 1
+    torch.testing.assert_close(fast_logits, logits, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(fast_gradient, gradient, rtol=1e-2, atol=1e-3)
 
 
 @torch.no_grad()
