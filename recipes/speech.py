@@ -30,7 +30,6 @@ from lithophone.audio.features import FRAME_S, batch_frames
 from lithophone.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lithophone.ctc.language_conditioning import language_bias
 from lithophone.decode.options import BeamSearch
-from lithophone.errors import OptionError
 from lithophone.hub import resolve
 from lithophone.model.speech import GraniteSpeech
 from lithophone.text.prompts import Transcribe, build_prompt
@@ -65,8 +64,6 @@ from lithophone.train.targets.prompt_reply import (
 )
 from lithophone.train.transplant import constant_audio
 from lithophone.train.transplant.reading import Reading, ReadingTeacher, SoftTargets
-from lithophone.train.transplant.statistics import Statistics
-from lithophone.train.transplant.whisper import WhisperEncoder
 from lithophone.train.transplant.whisper_decoder import DecoderInput, TextTeacher
 
 MODEL_TYPE = "granite_speech"
@@ -268,16 +265,6 @@ def encoded_batches(task: SpeechTask, data: Data, start: int, ranks: Ranks, repe
     return RepeatedBatches(lambda number: encoded(mixture.batch(number), number), repeated, start, data.seed)
 
 
-def reading_teacher(whisper: Path, encoder: Path, tokenizer: Tokenizer) -> ReadingTeacher:
-    """Whisper's decoder, and the positions that the encoder of the recipe `transplant` lacks."""
-    path = encoder / "statistics.safetensors"
-    if not path.is_file():
-        raise OptionError(f"--whisper needs {path}: --encoder must be a folder of the recipe transplant")
-    statistics = Statistics.read(path)
-    to_decoder = DecoderInput(WhisperEncoder.from_folder(whisper), statistics)
-    return ReadingTeacher(TextTeacher.from_folder(whisper), to_decoder, tokenizer)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = recipe_parser(__doc__)
     add_data_arguments(parser, batch_seconds=60.0)
@@ -309,7 +296,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in model.named_children()}
     print({name: f"{size:.2f} M" for name, size in sizes.items()}, flush=True)
     data = Data.read(args, ranks)
-    teacher = None if args.whisper is None else reading_teacher(args.whisper, args.encoder, tokenizer)
+    teacher = None
+    if args.whisper is not None:
+        to_decoder = DecoderInput.from_folders(args.whisper, args.encoder)
+        teacher = ReadingTeacher(TextTeacher.from_folder(args.whisper), to_decoder, tokenizer)
     mix, keywords = TaskMix.parse(args.mix), keyword_lists(data.parts)
     task = SpeechTask(model, tokenizer, mix, keywords, args.projector_ctc, teacher, constant_audio=args.constant_audio)
     options = loop_options(args, Schedule(args.lr, args.steps, args.warmup, args.cooldown), ranks)

@@ -22,30 +22,36 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lithophone.audio.features import FRAME_S
 from lithophone.files import replacing
-from lithophone.model.config import EncoderConfig
+from lithophone.model.config import EncoderConfig, TextConfig
 from lithophone.model.conformer import Conformer
 from lithophone.model.granite import GraniteForCausalLM
 from lithophone.model.qformer import WindowQFormer
+from lithophone.text.prompts import Transcribe, build_prompt
 from lithophone.text.tokenizer import Tokenizer
 from lithophone.train.base_model import read_part
 from lithophone.train.data.augment import Augment
 from lithophone.train.run.arguments import Data, add_data_arguments, begin, recipe_parser
 from lithophone.train.run.distributed import Ranks
-from lithophone.train.transplant.decoder_statistics import DecoderBatch, measure_decoder
+from lithophone.train.transplant.decoder_statistics import DecoderBatch, DecoderStatistics, measure_decoder
 from lithophone.train.transplant.language_model import (
     SPARE,
     init_embeddings,
     init_projector,
     parse_plan,
+    position_frequencies,
     projector_config,
     text_config,
     transplant_decoder,
 )
+from lithophone.train.transplant.positions import PositionHeads, fit_positions
 from lithophone.train.transplant.reading import OTHER_NAMES
-from lithophone.train.transplant.whisper_decoder import IGNORED, TextTeacher
+from lithophone.train.transplant.whisper_decoder import IGNORED, DecoderInput, TextTeacher
 from lithophone.train.transplant.whisper_weights import whisper_folder
 
+USUAL_S = 10.0
+"""Positions matter most up to this time."""
 START = "<|start_of_role|>"
 """The first token of a prompt by the template of a cut tokenizer."""
 
@@ -59,14 +65,32 @@ def read_encoder(folder: Path) -> Conformer:
 
 
 @torch.no_grad()
-def decoder_batches(encoder: Conformer, text: TextTeacher, data: Data, ranks: Ranks) -> Iterator[DecoderBatch]:
+def decoder_batches(
+    encoder: Conformer, text: TextTeacher, to_decoder: DecoderInput, data: Data, ranks: Ranks
+) -> Iterator[DecoderBatch]:
     """What Whisper's decoder is given where the encoder is the new one."""
-    size = text.decoder.embeddings.shape[1]
     for batch in data.batches(Augment.none(), 0, ranks):
         ids, targets = text.rows(batch.texts, batch.langs)
-        states = encoder(batch.frames, batch.lengths).last[..., :size]
-        valid = torch.arange(states.shape[1]) < batch.lengths[:, None]
-        yield DecoderBatch(ids, targets != IGNORED, states, valid)
+        states = to_decoder(encoder(batch.frames, batch.lengths).last)
+        n = states.shape[1]
+        valid = torch.arange(n) < batch.lengths[:, None]
+        yield DecoderBatch(ids, targets != IGNORED, states, valid, to_decoder.offset[:n])
+
+
+def position_heads(
+    offset: Tensor, statistics: DecoderStatistics, window: int, first: int, config: TextConfig
+) -> PositionHeads:
+    """Heads that add what Whisper's states have of positions to audio embeddings, the first of them at `first`."""
+    windows = offset[: len(offset) // window * window].unflatten(0, (-1, window)).mean(1)
+    seconds = torch.arange(len(windows)) * (window * FRAME_S)
+    importance = torch.where(seconds < USUAL_S, 1.0, 0.5) * torch.where(seconds < 2.0 * USUAL_S, 1.0, 0.3)
+    target = windows - statistics.offset_mean
+    heads, frequencies = config.num_attention_heads // 2, position_frequencies(config)
+    found = fit_positions(target, frequencies, heads, first=first, importance=importance)
+    sums = found.sums(torch.arange(first, first + len(target)), torch.tensor(frequencies))
+    left = (importance * (sums - target).square().sum(1)).sum() / (importance * target.square().sum(1)).sum()
+    print(f"positions of audio: {len(found.bias)} heads, {100 * float(left):.1f} % of the energy is left", flush=True)
+    return found
 
 
 def token_embeddings(text: TextTeacher, tokenizer: Tokenizer) -> list[Tensor]:
@@ -100,23 +124,31 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     args.device = "cpu"
     ranks = begin(args)
-    text = TextTeacher.from_folder(whisper_folder(args.whisper, ranks))
+    folder = whisper_folder(args.whisper, ranks)
+    text = TextTeacher.from_folder(folder)
     decoder, tokenizer = text.decoder, Tokenizer.from_folder(args.tokenizer)
     plan = parse_plan(args.plan, len(decoder.layers))
     encoder = read_encoder(args.encoder)
+    to_decoder = DecoderInput.from_folders(folder, args.encoder)
     data = Data.read(args, ranks)
-    statistics = measure_decoder(decoder, islice(decoder_batches(encoder, text, data, ranks), args.batches))
+    batches = decoder_batches(encoder, text, to_decoder, data, ranks)
+    statistics = measure_decoder(decoder, islice(batches, args.batches))
 
     ends = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
     config = replace(text_config(decoder, plan, len(tokenizer), args.units), **ends)
     language_model = GraniteForCausalLM(config)
-    transplant_decoder(decoder, language_model, plan, statistics)
+    prompt = build_prompt(Transcribe(), tokenizer, "granite_speech", n_audio=1)
+    first = prompt.index(tokenizer.audio_id)
+    positions = None
+    if plan[0].cross_attention is None:
+        positions = position_heads(to_decoder.offset, statistics, args.window, first, config)
+    transplant_decoder(decoder, language_model, plan, statistics, positions, first - 1)
     embeddings = token_embeddings(text, tokenizer)
     init_embeddings(decoder, language_model, embeddings, tokenizer.id_of(START), statistics)
     size, heads = config.hidden_size - SPARE, config.num_attention_heads // 2
     reader = projector_config(size, encoder.config.output_size, heads)
     projector = WindowQFormer(reader, config.hidden_size, args.window, args.window)
-    init_projector(projector, statistics)
+    init_projector(projector, statistics, positions)
 
     shape = {"window_size": args.window, "downsample_rate": args.window}
     save(args.out, "language_model", language_model, config.to_dict())

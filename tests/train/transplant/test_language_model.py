@@ -27,10 +27,12 @@ from lithophone.train.transplant.language_model import (
     init_embeddings,
     init_projector,
     parse_plan,
+    position_frequencies,
     projector_config,
     text_config,
     transplant_decoder,
 )
+from lithophone.train.transplant.positions import PositionHeads, fit_positions
 from lithophone.train.transplant.statistics import centred
 from lithophone.train.transplant.weights import GELU_RATE
 from lithophone.train.transplant.whisper_decoder import WhisperDecoder
@@ -65,12 +67,13 @@ def decoder(monkeypatch: pytest.MonkeyPatch) -> WhisperDecoder:
     return decoder
 
 
-def batch_of(seed: int, rows: int = 3, tokens: int = 9, frames: int = 14) -> DecoderBatch:
+def batch_of(seed: int, rows: int = 3, tokens: int = 9, frames: int = 14, positions: float = 0.0) -> DecoderBatch:
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(N_TOKENS, (rows, tokens), generator=generator)
     states = torch.randn(rows, frames, SIZE, generator=generator) + torch.linspace(-1.0, 1.0, SIZE)
     everything = torch.ones(rows, tokens, dtype=torch.bool), torch.ones(rows, frames, dtype=torch.bool)
-    return DecoderBatch(ids, everything[0], states, everything[1])
+    offset = positions * torch.linspace(0.0, 1.0, frames)[:, None] * torch.linspace(0.0, 1.0, SIZE)
+    return DecoderBatch(ids, everything[0], states + offset, everything[1], offset)
 
 
 @pytest.fixture
@@ -172,6 +175,41 @@ def test_a_pass_without_audio_embeddings_gives_the_same_logits_and_gradients(
     assert len(groups) > 1
     torch.testing.assert_close(fast_logits, logits, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(fast_gradient, gradient, rtol=1e-2, atol=1e-3)
+
+
+def test_the_first_layer_adds_positions(decoder: WhisperDecoder) -> None:
+    """States without positions give what those with positions give in a model that adds none."""
+    batch = batch_of(7, frames=40, positions=4.0)
+    statistics, plan = measure_decoder(decoder, [batch]), parse_plan("s1,c1m1,s2,c2m2", DEPTH)
+    config = text_config(decoder, plan, N_TOKENS + 1, UNITS + 1, head_dim=32)
+    rates = position_frequencies(config)
+    positions = fit_positions(batch.offset - statistics.offset_mean, rates, HEADS, first=3, steps=300)
+
+    @torch.no_grad()
+    def logits(states: Tensor, added: PositionHeads | None) -> Tensor:
+        """Of the tokens behind the audio; two tokens lie between start and audio."""
+        model = GraniteForCausalLM(config).eval()
+        transplant_decoder(decoder, model, plan, statistics, added, tokens_before=2)
+        init_embeddings(decoder, model, [*decoder.embeddings, decoder.embeddings[0]], START, statistics)
+        tokens, start = model.embed(batch.ids), model.embed(torch.full((len(states), 1), START))
+        audio = audio_embeddings(states, statistics, added)
+        hidden = model(torch.cat([start, tokens[:, :2], audio, tokens[:, 2:]], 1))
+        return model.logits(hidden[:, 3 + states.shape[1] :])[..., :N_TOKENS].log_softmax(-1)
+
+    without_positions = batch.states - batch.offset
+    expected = logits(batch.states - statistics.offset_mean, None)
+    lost = float((logits(without_positions, None) - expected).abs().mean())
+    assert float((logits(without_positions, positions) - expected).abs().mean()) < 0.2 * lost
+    assert lost > 0.2, "positions must matter here"
+
+
+def test_positions_need_a_free_layer(decoder: WhisperDecoder, statistics: DecoderStatistics) -> None:
+    plan = exact_plan(DEPTH)
+    config = text_config(decoder, plan, N_TOKENS + 1, UNITS + 1, head_dim=32)
+    positions = fit_positions(torch.zeros(8, SIZE), position_frequencies(config), HEADS, steps=1)
+    for some, before in ((plan[1:] + plan[:1], 2), (plan, 0)):
+        with pytest.raises(OptionError, match="positions need a first layer without attention to audio"):
+            transplant_decoder(decoder, GraniteForCausalLM(config), some, statistics, positions, before)
 
 
 @torch.no_grad()

@@ -1,8 +1,9 @@
 """A faster pass through a language model of the recipe `transplant_decoder`, for its training.
 
-There, audio embeddings attend to the first token alone and their MLPs are off, so a layer adds the same vector to all
-of them. This pass takes that for granted: they are keys and values, and only tokens go through the layers. A window
-has about five times as many audio embeddings as tokens.
+There, the first layer adds positions to audio embeddings. In all others they attend to the first token alone and their
+MLPs are off, so a layer adds the same vector to all of them. This pass takes that for granted: behind the first layer
+they are keys and values, and only tokens go through the layers. A window has about five times as many audio embeddings
+as tokens.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def reply_logits(
     slots = [audio_slots(example.prompt, audio_token) for example in examples]
     for group in like_lengths([len(row) for row in embeddings]):
         chosen = [examples[i] for i in group]
-        rows = PromptRows.of([embeddings[i] for i in group], [slots[i] for i in group])
+        rows = PromptRows.of(first_layer(model, [embeddings[i] for i in group]), [slots[i] for i in group])
         hidden = token_states(model, rows)
         starts = [len(example.prompt) - 1 - count for example, count in zip(chosen, rows.counts, strict=True)]
         replies = [
@@ -45,7 +46,7 @@ def audio_slots(prompt: Sequence[int], audio_token: int) -> slice:
 
 @dataclass(frozen=True)
 class PromptRows:
-    """B rows: embeddings of tokens (B, N, H) and of audio (B, A, H), their positions (B, N) and (B, A)."""
+    """B rows: states of tokens (B, N, H) and of audio (B, A, H), their positions (B, N) and (B, A)."""
 
     tokens: Tensor
     audio: Tensor
@@ -58,7 +59,7 @@ class PromptRows:
 
     @classmethod
     def of(cls, rows: Sequence[Tensor], slots: Sequence[slice]) -> PromptRows:
-        """From rows of embeddings (L_i, H) in which audio lies in these slots."""
+        """From rows of states (L_i, H) in which audio lies in these slots."""
         pairs = list(zip(rows, slots, strict=True))
         tokens, _ = pad_rows([torch.cat([row[: own.start], row[own.stop :]]) for row, own in pairs])
         audio, counts = pad_rows([row[own] for row, own in pairs])
@@ -72,13 +73,21 @@ class PromptRows:
         return cls(tokens, audio, at + behind * counts[:, None], first + slot, counts.tolist(), visible)
 
 
+def first_layer(model: GraniteForCausalLM, embeddings: Sequence[Tensor]) -> list[Tensor]:
+    """Rows of embeddings (L_i, H) behind the first layer."""
+    padded, lengths = pad_rows(embeddings)
+    positions = torch.arange(padded.shape[1], device=padded.device)[None]
+    inputs = AttentionInputs(*rotary_tables(positions, model.config), None, True)
+    states = model.model.layers[0](padded * model.config.embedding_multiplier, inputs, None)
+    return [row[:length] for row, length in zip(states, lengths.tolist(), strict=True)]
+
+
 def token_states(model: GraniteForCausalLM, rows: PromptRows) -> Tensor:
-    """Final-normed hidden states (B, N, H) of the tokens."""
-    scale = model.config.embedding_multiplier
+    """States behind the first layer -> final-normed hidden states (B, N, H) of the tokens."""
     inputs = AttentionInputs(*rotary_tables(rows.token_positions, model.config), rows.visible, False)
     rotary = rotary_tables(rows.audio_positions, model.config)
-    x, audio = rows.tokens * scale, rows.audio * scale
-    for each in model.model.layers:
+    x, audio = rows.tokens, rows.audio
+    for each in list(model.model.layers)[1:]:
         layer = cast(DecoderLayer, each)
         memory = AudioMemory(layer, audio, rotary)
         x = layer(x, inputs, memory)

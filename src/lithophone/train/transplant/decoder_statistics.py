@@ -26,6 +26,8 @@ class DecoderBatch:
     counted: Tensor
     states: Tensor
     valid: Tensor
+    offset: Tensor
+    """(T, D): what positions have added to the states."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class DecoderStatistics(SavedTensors):
 
     state_mean: Tensor
     """(D,): of encoder states."""
+    offset_mean: Tensor
+    """(D,): of what positions have added to them."""
     state_deviation: Tensor
     """(): root mean square of encoder states without their mean."""
     state_covariance: Tensor
@@ -52,10 +56,11 @@ class DecoderStatistics(SavedTensors):
 def measure_decoder(decoder: WhisperDecoder, batches: Iterable[DecoderBatch]) -> DecoderStatistics:
     """Statistics of a decoder that is given its texts. Raises OptionError without batches."""
     depth = len(decoder.layers)
-    states, units = _Moments(), [_Moments(products=False) for _ in range(depth)]
+    states, offsets, units = _Moments(), _Moments(products=False), [_Moments(products=False) for _ in range(depth)]
     inputs = [(_Moments(), _Moments()) for _ in range(depth)]
     for batch in batches:
         states.add(batch.states[batch.valid])
+        offsets.add(batch.offset.expand_as(batch.states)[batch.valid])
         x = decoder.embeddings[batch.ids] + decoder.positions[: batch.ids.shape[1]]
         for layer, both, outputs in zip(decoder_layers(decoder), inputs, units, strict=True):
             both[0].add(layer.self_attention.norm(x)[batch.counted])
@@ -69,6 +74,7 @@ def measure_decoder(decoder: WhisperDecoder, batches: Iterable[DecoderBatch]) ->
     covariance = states.covariance()
     return DecoderStatistics(
         states.mean(),
+        offsets.mean(),
         covariance.diagonal().mean().sqrt(),
         covariance,
         torch.stack([torch.stack([moments.augmented() for moments in both]) for both in inputs]),

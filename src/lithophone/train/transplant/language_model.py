@@ -11,7 +11,9 @@ content: it is what audio embeddings attend to, so that they read nothing.
 
 Whisper's decoder has learned positions, a language model rotates queries and keys. The rotary base is so large that
 all but the `FAST` first pairs of channels are unchanged over a prompt; those start small, for the training to use.
-Positions themselves are replaced by their mean. The bias of the final norm is left out: Granite has no place for it.
+Positions of tokens are replaced by their mean. Those of audio are added by the heads of the first layer that would
+see audio, if it has none of Whisper's (`positions.py`). The bias of the final norm is left out: Granite has no place
+for it.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from lithophone.model.config import ProjectorConfig, TextConfig
 from lithophone.model.granite import Attention, DecoderLayer, GraniteForCausalLM
 from lithophone.model.qformer import QFormerLayer, WindowQFormer
 from lithophone.train.transplant.decoder_statistics import DecoderStatistics, Roots, decoder_layers, low_rank
+from lithophone.train.transplant.positions import PositionHeads
 from lithophone.train.transplant.statistics import centred
 from lithophone.train.transplant.weights import GELU_RATE, UnitOutputs, init_zero
 from lithophone.train.transplant.whisper_decoder import WhisperAttention, WhisperDecoder, WhisperDecoderLayer
@@ -52,6 +55,10 @@ NEW_DEVIATION = 0.005
 
 CLOSED, SHUT = 40.0, 50.0
 """Scores that keep a head from audio or from text, and from the start; logits of attention."""
+HIDDEN = 12.0
+"""The same between the start and other tokens in front of audio, in heads of positions."""
+POSITION_VALUE = 32.0
+"""Value of tokens in front of audio, in heads of positions; the larger it is, the smaller are the output weights."""
 UNIT_OFF = 25.0
 """What is subtracted from the gates of an MLP at audio embeddings."""
 
@@ -165,17 +172,72 @@ def transplant_decoder(
     model: GraniteForCausalLM,
     plan: Sequence[MappedLayer],
     statistics: DecoderStatistics,
+    positions: PositionHeads | None = None,
+    tokens_before: int = 1,
 ) -> None:
-    """Initialise layers and final norm of a language model of `text_config` from Whisper's decoder."""
+    """Initialise layers and final norm of a language model of `text_config` from Whisper's decoder.
+
+    `positions` are added to audio embeddings that have `tokens_before` tokens in front of them, besides the start.
+    Raises OptionError where there is no room for them.
+    """
     marks = Marks.of(statistics)
+    if positions is not None and (plan[0].cross_attention is not None or tokens_before < 1):
+        raise OptionError(
+            f"the first layer is {plan[0]} with {tokens_before} tokens between start and audio: positions need a first "
+            "layer without attention to audio, such as s1, and at least one token there"
+        )
     constant = -statistics.state_mean
     """What audio embeddings have too much, compared with Whisper's encoder states."""
     for layer, mapped in zip(model.model.layers, plan, strict=True):
         layer = cast(DecoderLayer, layer)
         constant = constant + _init_attention(decoder, layer.self_attn, mapped, statistics, marks, constant)
         _init_mlp(decoder, layer, mapped.mlp, statistics, marks)
+    if positions is not None:
+        _init_positions(cast(DecoderLayer, model.model.layers[0]).self_attn, positions, tokens_before, marks)
     model.model.norm.weight.zero_()
     model.model.norm.weight[: marks.size] = decoder.norm.weight * marks.text_gain
+
+
+def position_frequencies(config: TextConfig) -> list[float]:
+    """Radians per position of the pairs of channels that `PositionHeads` use: all fast ones but the fastest."""
+    return [config.rope_theta ** (-2.0 * pair / config.head_size) for pair in range(1, FAST)]
+
+
+def _init_positions(target: Attention, positions: PositionHeads, tokens_before: int, marks: Marks) -> None:
+    """Heads in which audio embeddings see the start and the other tokens in front, and tokens nothing of value.
+
+    The value of those other tokens is a constant, all others are zero: the start stays without content. The score of
+    the start beside `tokens_before` scores of zero makes a sigmoid.
+    """
+    half, scale = target.head_size // 2, target.scale
+    count = target.q_proj.out_features // target.head_size // 2
+    reach = math.sqrt(SHUT / scale)
+    queries, keys, values = (layer.weight for layer in (target.q_proj, target.k_proj, target.v_proj))
+    for number in range(len(positions.bias)):
+        first = (count + number) * target.head_size
+        own = slice(first, first + target.head_size)
+        for layer in (target.q_proj, target.k_proj, target.v_proj):
+            layer.weight[own] = 0.0
+            layer.bias[own] = 0.0
+        start = first + target.head_size - 1
+        target.q_proj.bias[start] = -reach
+        queries[start, marks.audio_channels] = marks.at_audio(2.0 * reach)
+        target.k_proj.bias[start] = reach
+        keys[start, marks.audio_channels] = marks.at_audio(-reach)
+        keys[start, marks.start_channels] = marks.at_start(-HIDDEN / (reach * scale))
+        level = HIDDEN + math.log(tokens_before) - float(positions.bias[number])
+        queries[first + half - 1, marks.audio_channels] = marks.at_audio(reach)
+        keys[first + half - 1, marks.start_channels] = marks.at_start(level / (reach * scale))
+        waves = torch.stack([positions.cosines[:, number], positions.sines[:, number]], 1)
+        for pair, (cosine, sine) in enumerate(waves.tolist(), 1):
+            queries[first + pair, marks.audio_channels] = marks.at_audio(reach)
+            keys[first + pair, marks.start_channels] = marks.at_start(-cosine / (reach * scale))
+            keys[first + pair + half, marks.start_channels] = marks.at_start(-sine / (reach * scale))
+        target.v_proj.bias[first] = POSITION_VALUE
+        values[first, marks.audio_channels] = marks.at_audio(-POSITION_VALUE)
+        values[first, marks.start_channels] = marks.at_start(-POSITION_VALUE)
+        target.o_proj.weight[:, own] = 0.0
+        target.o_proj.weight[: marks.size, first] = positions.directions[number] / POSITION_VALUE
 
 
 def _init_attention(
@@ -356,7 +418,9 @@ def projector_config(size: int, encoder_size: int, num_heads: int) -> ProjectorC
 
 
 @torch.no_grad()
-def init_projector(projector: WindowQFormer, statistics: DecoderStatistics) -> None:
+def init_projector(
+    projector: WindowQFormer, statistics: DecoderStatistics, positions: PositionHeads | None = None
+) -> None:
     """Each embedding starts as the mean of a window's encoder states, the first channels of which are Whisper's."""
     marks = Marks.of(statistics)
     size = marks.size
@@ -369,15 +433,18 @@ def init_projector(projector: WindowQFormer, statistics: DecoderStatistics) -> N
     nn.init.normal_(cross.attention.key.weight, std=0.02)
     nn.init.zeros_(cross.attention.key.bias)
     cross.output.dense.weight.copy_(torch.eye(size))
-    cross.output.dense.bias.copy_(-statistics.state_mean)
+    cross.output.dense.bias.copy_(statistics.offset_mean - statistics.state_mean)
     projector.linear.weight[:size] = torch.eye(size) * statistics.state_deviation
     projector.linear.bias[marks.audio_channels] = marks.raw_audio
+    if positions is not None:
+        projector.linear.bias[:size] = positions.constant
 
 
 @torch.no_grad()
-def audio_embeddings(states: Tensor, statistics: DecoderStatistics) -> Tensor:
-    """Encoder states (..., D) -> the audio embeddings (..., D + SPARE) that a projector is to give, one a state."""
+def audio_embeddings(states: Tensor, statistics: DecoderStatistics, positions: PositionHeads | None = None) -> Tensor:
+    """Encoder states (..., D) without positions -> audio embeddings (..., D + SPARE) of a projector, one a state."""
     marks = Marks.of(statistics)
-    x = F.pad(states - statistics.state_mean, (0, SPARE))
+    constant = 0.0 if positions is None else positions.constant
+    x = F.pad(states + statistics.offset_mean - statistics.state_mean + constant, (0, SPARE))
     x[..., marks.audio_channels] = marks.raw_audio
     return x

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lithophone.errors import OptionError
 from lithophone.text.tokenizer import Tokenizer
 from lithophone.train.targets.losses import Loss, next_token
 from lithophone.train.transplant.statistics import Statistics
@@ -124,6 +125,17 @@ class DecoderInput(nn.Module):
         self.size = teacher.size
         offset = statistics.position_offset[-1] / statistics.scale[-1] * teacher.norm.weight
         self.register_buffer("offset", offset.detach(), persistent=False)
+
+    @classmethod
+    def from_folders(cls, whisper: Path, encoder: Path) -> Self:
+        """For a Whisper model, and the encoder that the recipe `transplant` made of it.
+
+        Raises OptionError where the encoder has no statistics, CheckpointError for another Whisper model.
+        """
+        path = encoder / "statistics.safetensors"
+        if not path.is_file():
+            raise OptionError(f"{path} is missing: the encoder must be a folder of the recipe transplant")
+        return cls(WhisperEncoder.from_folder(whisper), Statistics.read(path))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D + SPARE), T at most 1500 -> (B, T, D)."""
