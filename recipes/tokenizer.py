@@ -3,8 +3,8 @@
     lithophone train tokenizer --text en=en.txt fr=fr.txt ja=ja.txt --lines 30000 --out runs/tokenizer
 
 Special tokens end the vocabulary, `<|audio|>` last. With `--cut` the tokens are the most used ones of another
-byte-level BPE, such as Whisper's, and a prompt begins with `<|start_of_role|>`: for a language model from Whisper's
-decoder.
+byte-level BPE, such as Whisper's, and a prompt begins with `<|start_of_role|><|end_of_role|><|audio|>`: for a language
+model from Whisper's decoder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ CHAT_TEMPLATE = (
     "{%- elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + '<|end_of_text|>' }}"
     "{%- endif %}{%- endfor %}"
 )
-START = "<|start_of_role|>"
+CUT_TEMPLATE = "<|start_of_role|><|end_of_role|>" + CHAT_TEMPLATE.replace("'USER: ' + ", "")
+"""Tokens in front of audio cannot attend to it, and disturb a language model from Whisper's decoder."""
 
 PROMPT_REPEATS = 2000
 """Copies of the instructions in the training text: most of their words become single tokens."""
@@ -103,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "pad_token": "<|pad|>",
     }
     (args.out / "tokenizer_config.json").write_text(json.dumps(settings, indent=2))
-    (args.out / "chat_template.jinja").write_text(START + CHAT_TEMPLATE if args.cut else CHAT_TEMPLATE)
+    (args.out / "chat_template.jinja").write_text(CUT_TEMPLATE if args.cut else CHAT_TEMPLATE)
     print(f"{tokenizer.get_vocab_size()} tokens in {args.out}")
 
 

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lithophone.audio.features import FRAME_S
+from lithophone.errors import OptionError
 from lithophone.files import replacing
 from lithophone.model.config import EncoderConfig, TextConfig
 from lithophone.model.conformer import Conformer
@@ -36,7 +37,6 @@ from lithophone.train.run.arguments import Data, add_data_arguments, begin, reci
 from lithophone.train.run.distributed import Ranks
 from lithophone.train.transplant.decoder_statistics import DecoderBatch, DecoderStatistics, measure_decoder
 from lithophone.train.transplant.language_model import (
-    SPARE,
     init_embeddings,
     init_projector,
     parse_plan,
@@ -45,6 +45,7 @@ from lithophone.train.transplant.language_model import (
     text_config,
     transplant_decoder,
 )
+from lithophone.train.transplant.marks import SPARE
 from lithophone.train.transplant.positions import PositionHeads, fit_positions
 from lithophone.train.transplant.reading import OTHER_NAMES
 from lithophone.train.transplant.whisper_decoder import IGNORED, DecoderInput, TextTeacher
@@ -52,8 +53,6 @@ from lithophone.train.transplant.whisper_weights import whisper_folder
 
 USUAL_S = 10.0
 """Positions matter most up to this time."""
-START = "<|start_of_role|>"
-"""The first token of a prompt by the template of a cut tokenizer."""
 
 
 def read_encoder(folder: Path) -> Conformer:
@@ -138,13 +137,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = replace(text_config(decoder, plan, len(tokenizer), args.units), **ends)
     language_model = GraniteForCausalLM(config)
     prompt = build_prompt(Transcribe(), tokenizer, "granite_speech", n_audio=1)
+    start, second, *_ = prompt
     first = prompt.index(tokenizer.audio_id)
+    if first < 2:
+        raise OptionError(
+            f"{args.tokenizer}: a prompt must have two tokens in front of audio, as `tokenizer --cut` writes"
+        )
     positions = None
     if plan[0].cross_attention is None:
         positions = position_heads(to_decoder.offset, statistics, args.window, first, config)
-    transplant_decoder(decoder, language_model, plan, statistics, positions, first - 1)
+    transplant_decoder(decoder, language_model, plan, statistics, positions)
     embeddings = token_embeddings(text, tokenizer)
-    init_embeddings(decoder, language_model, embeddings, tokenizer.id_of(START), statistics)
+    init_embeddings(decoder, language_model, embeddings, (start, second), statistics)
     size, heads = config.hidden_size - SPARE, config.num_attention_heads // 2
     reader = projector_config(size, encoder.config.output_size, heads)
     projector = WindowQFormer(reader, config.hidden_size, args.window, args.window)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lithophone.errors import OptionError
-from lithophone.train.transplant.statistics import SavedTensors
+from lithophone.train.transplant.statistics import SavedTensors, centred
 from lithophone.train.transplant.whisper_decoder import WhisperDecoder, WhisperDecoderLayer
 
 COVARIANCE_FLOOR = 1e-6
@@ -42,6 +42,10 @@ class DecoderStatistics(SavedTensors):
     """(): root mean square of encoder states without their mean."""
     state_covariance: Tensor
     """(D, D)."""
+    text_deviation: Tensor
+    """(L, 2): root mean square of what both attentions read, in front of their norms, without the mean of channels."""
+    last_deviation: Tensor
+    """(): the same in front of the last norm."""
     queries: Tensor
     """(L, 2, D + 1, D + 1): second moments of the normed inputs of both attentions, and a one."""
     keys: Tensor
@@ -58,25 +62,34 @@ def measure_decoder(decoder: WhisperDecoder, batches: Iterable[DecoderBatch]) ->
     depth = len(decoder.layers)
     states, offsets, units = _Moments(), _Moments(products=False), [_Moments(products=False) for _ in range(depth)]
     inputs = [(_Moments(), _Moments()) for _ in range(depth)]
+    energies = [_Moments(products=False) for _ in range(2 * depth + 1)]
     for batch in batches:
         states.add(batch.states[batch.valid])
         offsets.add(batch.offset.expand_as(batch.states)[batch.valid])
         x = decoder.embeddings[batch.ids] + decoder.positions[: batch.ids.shape[1]]
+        streams = []
         for layer, both, outputs in zip(decoder_layers(decoder), inputs, units, strict=True):
+            streams.append(x)
             both[0].add(layer.self_attention.norm(x)[batch.counted])
             x = layer.self_attention(x)
+            streams.append(x)
             both[1].add(layer.cross_attention.norm(x)[batch.counted])
             x = layer.cross_attention(x, batch.states, batch.valid)
             outputs.add(F.gelu(layer.up(layer.mlp_norm(x)))[batch.counted])
             x = x + layer.mlp(x)
+        for energy, stream in zip(energies, [*streams, x], strict=True):
+            energy.add(centred(stream[batch.counted]).square().mean(-1, keepdim=True))
     if not states.count:
         raise OptionError("statistics of a decoder need at least one batch")
     covariance = states.covariance()
+    deviations = torch.cat([energy.mean() for energy in energies]).sqrt()
     return DecoderStatistics(
         states.mean(),
         offsets.mean(),
         covariance.diagonal().mean().sqrt(),
         covariance,
+        deviations[:-1].view(depth, 2),
+        deviations[-1],
         torch.stack([torch.stack([moments.augmented() for moments in both]) for both in inputs]),
         torch.stack([own.covariance() for own, _ in inputs]),
         torch.stack([moments.mean() for moments in units]),

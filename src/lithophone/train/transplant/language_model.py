@@ -5,15 +5,14 @@ the first half are those of self-attention, and see text alone; the other half a
 audio embeddings alone. A layer has both where one is not needed to compute the other (`MappedLayer`). Audio embeddings
 stay as they are from layer to layer, as Whisper's encoder states do.
 
-The hidden states have `SPARE` channels beyond Whisper's, zero for text. `AUDIO` marks audio embeddings; it is so large
-that the norm of an embedding hardly depends on its content. `START` marks the first token of a prompt, which has no
-content: it is what audio embeddings attend to, so that they read nothing.
+Marks in channels of their own (`marks.py`) tell audio, text and the start of the prompt apart. A score that keeps a
+head from seeing something is negative there, and zero where the head is to see: the marks behind a norm vary.
 
 Whisper's decoder has learned positions, a language model rotates queries and keys. The rotary base is so large that
 all but the `FAST` first pairs of channels are unchanged over a prompt; those start small, for the training to use.
 Positions of tokens are replaced by their mean. Those of audio are added by the heads of the first layer that would
-see audio, if it has none of Whisper's (`positions.py`). The bias of the final norm is left out: Granite has no place
-for it.
+see audio, if it has none of Whisper's (`positions.py`). The bias of the final norm is added in front of it, for the
+usual norm.
 """
 
 from __future__ import annotations
@@ -33,18 +32,11 @@ from lithophone.model.config import ProjectorConfig, TextConfig
 from lithophone.model.granite import Attention, DecoderLayer, GraniteForCausalLM
 from lithophone.model.qformer import QFormerLayer, WindowQFormer
 from lithophone.train.transplant.decoder_statistics import DecoderStatistics, Roots, decoder_layers, low_rank
+from lithophone.train.transplant.marks import FIRST_MARK, SPARE, Marks
 from lithophone.train.transplant.positions import PositionHeads
 from lithophone.train.transplant.statistics import centred
 from lithophone.train.transplant.weights import GELU_RATE, UnitOutputs, init_zero
 from lithophone.train.transplant.whisper_decoder import WhisperAttention, WhisperDecoder, WhisperDecoderLayer
-
-N_AUDIO, N_START = 12, 4
-SPARE = N_AUDIO + N_START
-"""Channels beyond Whisper's: a multiple of 16 keeps matrices aligned."""
-
-AUDIO_MARK = 12.0
-"""Of an audio embedding, relative to the usual deviation of its content. With 4 the reading falls apart."""
-START_MARK = 1000.0
 
 FAST = 4
 """Pairs of channels that are left to relative positions."""
@@ -54,11 +46,11 @@ NEW_DEVIATION = 0.005
 """Of weights that Whisper lacks and training is to find."""
 
 CLOSED, SHUT = 40.0, 50.0
-"""Scores that keep a head from audio or from text, and from the start; logits of attention."""
-HIDDEN = 12.0
-"""The same between the start and other tokens in front of audio, in heads of positions."""
+"""What scores are lowered by to keep a head from audio or from text, and from the start; logits of attention."""
 POSITION_VALUE = 32.0
-"""Value of tokens in front of audio, in heads of positions; the larger it is, the smaller are the output weights."""
+"""Value of the second token in heads of positions; the larger it is, the smaller are the output weights."""
+TEXT_SAFETY = 2.0
+"""Of CLOSED for texts, whose marks behind the norm vary most."""
 UNIT_OFF = 25.0
 """What is subtracted from the gates of an MLP at audio embeddings."""
 
@@ -124,48 +116,6 @@ def text_config(
     )
 
 
-@dataclass(frozen=True)
-class Marks:
-    """The marks of audio embeddings and of the start, behind the norm of a layer."""
-
-    size: int
-    """Channels of content."""
-    content: float
-    """What the norm of an audio embedding divides its content by."""
-    audio: float
-    start: float
-    raw_audio: float
-    """In front of the norm."""
-
-    @classmethod
-    def of(cls, statistics: DecoderStatistics) -> Marks:
-        size, deviation = len(statistics.state_mean), float(statistics.state_deviation)
-        mark = AUDIO_MARK * deviation
-        content = math.sqrt((size * deviation**2 + N_AUDIO * mark**2) / (size + SPARE))
-        return cls(size, content, mark / content, math.sqrt((size + SPARE) / N_START), mark)
-
-    @property
-    def audio_channels(self) -> slice:
-        return slice(self.size, self.size + N_AUDIO)
-
-    @property
-    def start_channels(self) -> slice:
-        return slice(self.size + N_AUDIO, self.size + SPARE)
-
-    def at_audio(self, value: float) -> float:
-        """Weight of the marks of audio that together add `value`."""
-        return value / (N_AUDIO * self.audio)
-
-    def at_start(self, value: Tensor | float) -> Tensor | float:
-        """The same of the marks of the start."""
-        return value / (N_START * self.start)
-
-    @property
-    def text_gain(self) -> float:
-        """The norm over all channels of a text's hidden state, relative to that over the content."""
-        return math.sqrt(self.size / (self.size + SPARE))
-
-
 @torch.no_grad()
 def transplant_decoder(
     decoder: WhisperDecoder,
@@ -173,18 +123,15 @@ def transplant_decoder(
     plan: Sequence[MappedLayer],
     statistics: DecoderStatistics,
     positions: PositionHeads | None = None,
-    tokens_before: int = 1,
 ) -> None:
     """Initialise layers and final norm of a language model of `text_config` from Whisper's decoder.
 
-    `positions` are added to audio embeddings that have `tokens_before` tokens in front of them, besides the start.
-    Raises OptionError where there is no room for them.
+    `positions` are added to audio embeddings. Raises OptionError where there is no room for them.
     """
-    marks = Marks.of(statistics)
-    if positions is not None and (plan[0].cross_attention is not None or tokens_before < 1):
+    marks, last = Marks.of(statistics), float(statistics.last_deviation)
+    if positions is not None and plan[0].cross_attention is not None:
         raise OptionError(
-            f"the first layer is {plan[0]} with {tokens_before} tokens between start and audio: positions need a first "
-            "layer without attention to audio, such as s1, and at least one token there"
+            f"the first layer is {plan[0]}: positions of audio need one without attention to audio, such as s1"
         )
     constant = -statistics.state_mean
     """What audio embeddings have too much, compared with Whisper's encoder states."""
@@ -193,9 +140,14 @@ def transplant_decoder(
         constant = constant + _init_attention(decoder, layer.self_attn, mapped, statistics, marks, constant)
         _init_mlp(decoder, layer, mapped.mlp, statistics, marks)
     if positions is not None:
-        _init_positions(cast(DecoderLayer, model.model.layers[0]).self_attn, positions, tokens_before, marks)
+        usual = float(statistics.text_deviation[0, 0])
+        _init_positions(cast(DecoderLayer, model.model.layers[0]).self_attn, positions, marks, usual)
+    norm = decoder.norm
+    shift = last * norm.bias / norm.weight
+    cast(DecoderLayer, model.model.layers[-1]).mlp.down_proj.bias[: marks.size] += shift
     model.model.norm.weight.zero_()
-    model.model.norm.weight[: marks.size] = decoder.norm.weight * marks.text_gain
+    larger = math.sqrt(1.0 + float(shift.square().mean()) / last**2)
+    model.model.norm.weight[: marks.size] = norm.weight * marks.text_gain(last) * larger
 
 
 def position_frequencies(config: TextConfig) -> list[float]:
@@ -203,41 +155,47 @@ def position_frequencies(config: TextConfig) -> list[float]:
     return [config.rope_theta ** (-2.0 * pair / config.head_size) for pair in range(1, FAST)]
 
 
-def _init_positions(target: Attention, positions: PositionHeads, tokens_before: int, marks: Marks) -> None:
-    """Heads in which audio embeddings see the start and the other tokens in front, and tokens nothing of value.
+def _init_positions(target: Attention, positions: PositionHeads, marks: Marks, deviation: float) -> None:
+    """Heads in which audio embeddings see the first two tokens, and texts nothing of value.
 
-    The value of those other tokens is a constant, all others are zero: the start stays without content. The score of
-    the start beside `tokens_before` scores of zero makes a sigmoid.
+    The value of the second token is a constant, all others are zero. The score of the start beside the second's, which
+    is zero, makes a sigmoid.
     """
     half, scale = target.head_size // 2, target.scale
     count = target.q_proj.out_features // target.head_size // 2
     reach = math.sqrt(SHUT / scale)
-    queries, keys, values = (layer.weight for layer in (target.q_proj, target.k_proj, target.v_proj))
+    queries, keys = target.q_proj.weight, target.k_proj.weight
     for number in range(len(positions.bias)):
         first = (count + number) * target.head_size
         own = slice(first, first + target.head_size)
         for layer in (target.q_proj, target.k_proj, target.v_proj):
             layer.weight[own] = 0.0
             layer.bias[own] = 0.0
-        start = first + target.head_size - 1
-        target.q_proj.bias[start] = -reach
-        queries[start, marks.audio_channels] = marks.at_audio(2.0 * reach)
-        target.k_proj.bias[start] = reach
-        keys[start, marks.audio_channels] = marks.at_audio(-reach)
-        keys[start, marks.start_channels] = marks.at_start(-HIDDEN / (reach * scale))
-        level = HIDDEN + math.log(tokens_before) - float(positions.bias[number])
-        queries[first + half - 1, marks.audio_channels] = marks.at_audio(reach)
-        keys[first + half - 1, marks.start_channels] = marks.at_start(level / (reach * scale))
-        waves = torch.stack([positions.cosines[:, number], positions.sines[:, number]], 1)
-        for pair, (cosine, sine) in enumerate(waves.tolist(), 1):
-            queries[first + pair, marks.audio_channels] = marks.at_audio(reach)
-            keys[first + pair, marks.start_channels] = marks.at_start(-cosine / (reach * scale))
-            keys[first + pair + half, marks.start_channels] = marks.at_start(-sine / (reach * scale))
-        target.v_proj.bias[first] = POSITION_VALUE
-        values[first, marks.audio_channels] = marks.at_audio(-POSITION_VALUE)
-        values[first, marks.start_channels] = marks.at_start(-POSITION_VALUE)
+        # All but the start's neighbour: audio sees the first tokens, and texts do not.
+        gate, other = first + target.head_size - 1, first + half - 2
+        queries[gate, marks.audio_channels] = marks.at_audio(reach)
+        queries[gate, marks.text_channels] = marks.at_text(-TEXT_SAFETY * reach, deviation)
+        keys[gate, [marks.start, marks.second]] = marks.at_first(reach)
+        queries[other, marks.second] = marks.at_first(reach)
+        keys[other, marks.start] = marks.at_first(reach)
+        # The score does not depend on the content of audio embeddings: their norm varies, a bias does not.
+        level = first + half - 1
+        channels = [level, *(first + pair + part for pair in range(1, FAST) for part in (0, half))]
+        waves = torch.stack([positions.cosines[:, number], positions.sines[:, number]], 1).flatten().tolist()
+        for channel, value in zip(channels, [float(positions.bias[number]), *waves], strict=True):
+            keys[channel, marks.start] = marks.at_first(-value / (reach * scale))
+        target.q_proj.bias[[level, *(first + pair for pair in range(1, FAST))]] = reach
+        target.v_proj.weight[first, marks.second] = marks.at_first(POSITION_VALUE)
         target.o_proj.weight[:, own] = 0.0
         target.o_proj.weight[: marks.size, first] = positions.directions[number] / POSITION_VALUE
+
+
+@dataclass(frozen=True)
+class AudioOffset:
+    """What audio embeddings have too much (D,), compared with Whisper's encoder states, and the states' mean (D,)."""
+
+    constant: Tensor
+    state_mean: Tensor
 
 
 def _init_attention(
@@ -251,6 +209,8 @@ def _init_attention(
     """Both halves of the heads; gives what the output's bias adds to audio embeddings (D,)."""
     size = marks.size
     half = target.q_proj.out_features // target.head_size // 2
+    audio = AudioOffset(constant, statistics.state_mean)
+    deviation = float(statistics.text_deviation[0, 0])
     for layer in (target.q_proj, target.k_proj, target.v_proj):
         nn.init.normal_(layer.weight, std=NEW_DEVIATION)
         nn.init.zeros_(layer.bias)
@@ -259,18 +219,18 @@ def _init_attention(
         if number is not None:
             whisper = decoder_layers(decoder)[number - 1]
             attention = (whisper.self_attention, whisper.cross_attention)[part]
+            deviation = float(statistics.text_deviation[number - 1, part])
             queries = Roots.of(statistics.queries[number - 1, part])
             keys = Roots.of(statistics.state_covariance if part else statistics.keys[number - 1])
             for head in range(half):
                 maps = _head_maps(attention, head, queries, keys, target)
-                _init_head(
-                    target, first + head, maps, attention.norm, marks, constant if part else None, statistics.state_mean
-                )
+                _init_head(target, first + head, maps, attention.norm, marks, deviation, audio if part else None)
                 target.o_proj.bias[:size] += centred(maps.out_bias)
             target.o_proj.bias[:size] += centred(attention.out.bias)
         for head in range(first, first + half):
-            _init_visibility(target, head, 1.0 if part else -1.0, marks)
-    target.v_proj.weight[:, marks.start_channels] = marks.at_start(-target.v_proj.bias[:, None])
+            _init_visibility(target, head, marks, deviation, audio=bool(part))
+    for channel in (marks.start, marks.second):
+        target.v_proj.weight[:, channel] = -target.v_proj.bias * marks.at_first(1.0)
     return target.o_proj.bias[:size].clone()
 
 
@@ -310,11 +270,11 @@ def _init_head(
     maps: _HeadMaps,
     norm: nn.LayerNorm,
     marks: Marks,
-    constant: Tensor | None,
-    state_mean: Tensor,
+    deviation: float,
+    audio: AudioOffset | None,
 ) -> None:
-    """A head of self-attention, or of cross-attention to embeddings that have `constant` too much."""
-    size, gain = marks.size, marks.text_gain
+    """A head of self-attention, or of attention to audio; `deviation` is that of texts in front of the norm."""
+    size, gain = marks.size, marks.text_gain(deviation)
     own = slice(head * target.head_size, (head + 1) * target.head_size)
     rows = torch.tensor(content_channels(target.head_size)[: len(maps.query)]) + own.start
     query, bias = maps.query[:, :size], maps.query[:, size]
@@ -324,21 +284,24 @@ def _init_head(
     values = slice(own.start, own.start + len(maps.value))
     for layer in (target.k_proj, target.v_proj):
         layer.weight[rows if layer is target.k_proj else own] = 0.0
-    if constant is None:
+    if audio is None:
         target.k_proj.weight[rows, :size] = centred(maps.key * norm.weight) * gain
         target.v_proj.weight[values, :size] = centred(maps.value * norm.weight) * gain
         target.v_proj.bias[values] = maps.value @ norm.bias
     else:
         target.k_proj.weight[rows, :size] = maps.key * marks.content
         target.v_proj.weight[values, :size] = maps.value * marks.content
-        target.v_proj.bias[values] = -maps.value @ constant
+        target.v_proj.bias[values] = -maps.value @ audio.constant
         # Whisper's scores without what they have in common, which rotation would make differ.
-        target.k_proj.bias[rows] = -maps.key @ (constant + state_mean)
+        target.k_proj.bias[rows] = -maps.key @ (audio.constant + audio.state_mean)
     target.o_proj.weight[:size, values] = centred(maps.out.T).T
 
 
-def _init_visibility(target: Attention, head: int, sign: float, marks: Marks) -> None:
-    """Scores that lead texts to audio embeddings (sign 1) or to texts (-1), and audio embeddings to the start."""
+def _init_visibility(target: Attention, head: int, marks: Marks, deviation: float, *, audio: bool) -> None:
+    """Scores that keep texts from texts if the head is for audio, else from audio, and always from the first tokens.
+
+    Audio embeddings are led to the start.
+    """
     gate = head * target.head_size + target.head_size // 2 - 1
     start = (head + 1) * target.head_size - 1
     for layer in (target.q_proj, target.k_proj):
@@ -346,12 +309,15 @@ def _init_visibility(target: Attention, head: int, sign: float, marks: Marks) ->
         layer.bias[[gate, start]] = 0.0
     reach = math.sqrt(CLOSED / target.scale)
     target.q_proj.bias[gate] = reach
-    target.q_proj.weight[gate, marks.audio_channels] = marks.at_audio(-reach)
-    target.k_proj.weight[gate, marks.audio_channels] = marks.at_audio(sign * reach)
+    if audio:
+        target.k_proj.weight[gate, marks.text_channels] = marks.at_text(-TEXT_SAFETY * reach, deviation)
+    else:
+        target.k_proj.weight[gate, marks.audio_channels] = marks.at_audio(-reach)
     reach = math.sqrt(SHUT / target.scale)
     target.q_proj.bias[start] = -reach
     target.q_proj.weight[start, marks.audio_channels] = marks.at_audio(2.0 * reach)
-    target.k_proj.weight[start, marks.start_channels] = marks.at_start(reach)
+    target.k_proj.weight[start, marks.start] = marks.at_first(reach)
+    target.k_proj.weight[start, marks.second] = marks.at_first(0.5 * reach)
 
 
 def _init_mlp(
@@ -372,10 +338,9 @@ def _init_mlp(
         outputs = UnitOutputs(statistics.unit_mean[number - 1], statistics.unit_deviation[number - 1])
         units, missing = outputs.largest(whisper.down.weight, kept)
         up, norm = whisper.up, whisper.mlp_norm
+        gain = marks.text_gain(float(statistics.text_deviation[number - 1, 1]))
         mlp.gate_proj.weight[: len(units)] = 0.0
-        mlp.gate_proj.weight[: len(units), :size] = (
-            GELU_RATE * centred(up.weight[units] * norm.weight) * marks.text_gain
-        )
+        mlp.gate_proj.weight[: len(units), :size] = GELU_RATE * centred(up.weight[units] * norm.weight) * gain
         mlp.gate_proj.bias[: len(units)] = GELU_RATE * (up.bias[units] + up.weight[units] @ norm.bias)
         mlp.down_proj.weight[:size, : len(units)] = centred(whisper.down.weight[:, units].T).T
         lost = whisper.down.weight[:, missing] @ outputs.mean[missing]
@@ -384,7 +349,8 @@ def _init_mlp(
         mlp.down_proj.weight[:size, -1] = centred(whisper.down.bias + lost)
     off = -mlp.gate_proj.bias.clamp_min(0.0) - UNIT_OFF
     mlp.gate_proj.weight[:, marks.audio_channels] = marks.at_audio(1.0) * off[:, None]
-    mlp.gate_proj.weight[:, marks.start_channels] = marks.at_start(1.0) * off[:, None]
+    for channel in (marks.start, marks.second):
+        mlp.gate_proj.weight[:, channel] = marks.at_first(1.0) * off
 
 
 @torch.no_grad()
@@ -392,24 +358,27 @@ def init_embeddings(
     decoder: WhisperDecoder,
     model: GraniteForCausalLM,
     tokens: Sequence[Tensor],
-    start: int,
+    first: tuple[int, int],
     statistics: DecoderStatistics,
 ) -> None:
-    """The embedding table from embeddings (D,) of Whisper, one a token; `start` is the first token of every prompt."""
+    """The embedding table from embeddings (D,) of Whisper, one a token; `first` are the first two of every prompt."""
     table, marks = model.model.embed_tokens.weight, Marks.of(statistics)
     usual = decoder.positions[: max(1, len(decoder.positions) // 10)].mean(0)
     table.zero_()
-    table[:, : marks.size] = torch.stack(list(tokens)) + usual
-    table[start] = 0.0
-    table[start, marks.start_channels] = START_MARK
+    table[:, : marks.size] = centred(torch.stack(list(tokens)) + usual)
+    table[:, marks.text_channels] = marks.raw_text
+    for token, channel in zip(first, (marks.start, marks.second), strict=True):
+        table[token] = 0.0
+        table[token, channel] = FIRST_MARK
 
 
 def projector_config(size: int, encoder_size: int, num_heads: int) -> ProjectorConfig:
-    """One layer of Whisper's size."""
+    """One layer of Whisper's size and `SPARE` channels, with at most so many heads."""
+    wide = size + SPARE
     return ProjectorConfig(
-        hidden_size=size,
+        hidden_size=wide,
         intermediate_size=size,
-        num_attention_heads=num_heads,
+        num_attention_heads=max(n for n in range(1, num_heads + 1) if wide % n == 0),
         num_hidden_layers=1,
         encoder_hidden_size=encoder_size,
         attention_probs_dropout_prob=0.0,
@@ -421,7 +390,10 @@ def projector_config(size: int, encoder_size: int, num_heads: int) -> ProjectorC
 def init_projector(
     projector: WindowQFormer, statistics: DecoderStatistics, positions: PositionHeads | None = None
 ) -> None:
-    """Each embedding starts as the mean of a window's encoder states, the first channels of which are Whisper's."""
+    """Each embedding starts as the mean of a window's encoder states, the first channels of which are Whisper's.
+
+    A layer norm would take away how large a state is: marks in the spare channels make its divisor nearly constant.
+    """
     marks = Marks.of(statistics)
     size = marks.size
     layer = cast(QFormerLayer, projector.qformer.encoder.layer[0])
@@ -429,15 +401,18 @@ def init_projector(
     cross = layer.crossattention
     for linear in (cross.attention.value, cross.output.dense, layer.output_query.dense, projector.linear):
         init_zero(linear)
-    cross.attention.value.weight[:, :size] = torch.eye(size)
     nn.init.normal_(cross.attention.key.weight, std=0.02)
     nn.init.zeros_(cross.attention.key.bias)
-    cross.output.dense.weight.copy_(torch.eye(size))
-    cross.output.dense.bias.copy_(statistics.offset_mean - statistics.state_mean)
-    projector.linear.weight[:size] = torch.eye(size) * statistics.state_deviation
+    content = slice(size)
+    cross.attention.value.weight[content, content] = torch.eye(size)
+    cross.output.dense.weight[content, content] = torch.eye(size)
+    cross.output.dense.bias[content] = statistics.offset_mean - statistics.state_mean
+    cross.output.dense.bias[size:] = marks.raw_audio * torch.tensor([1.0, -1.0]).repeat(SPARE // 2)
+    energy = size * float(statistics.state_deviation) ** 2 + SPARE * marks.raw_audio**2
+    projector.linear.weight[content, content] = torch.eye(size) * math.sqrt(energy / (size + SPARE))
     projector.linear.bias[marks.audio_channels] = marks.raw_audio
     if positions is not None:
-        projector.linear.bias[:size] = positions.constant
+        projector.linear.bias[content] = positions.constant
 
 
 @torch.no_grad()
