@@ -10,7 +10,8 @@ stage 2a. A projector of the recipe `transplant_decoder` is aligned; 0 leaves th
 
 With `--whisper`, the decoder of the Whisper model that the encoder came from reads the same states, and what it expects
 behind each prefix of a transcript is taught as well. Such a language model leaves audio embeddings as they are: with
-`--constant-audio` they are not computed layer by layer, which makes a step about twice as fast.
+`--constant-audio` they are not computed layer by layer, which makes a step about twice as fast. `--keep-zeros` keeps
+what it has of Whisper's structure: heads see what Whisper's see, and int8 files leave out rows of zeros.
 
 The encoder takes most of the time. With `--repeated N` the states of the first N batches of a rank are kept in memory
 (54 kB a second of audio at 544 channels), and used again in another order, with other prompts.
@@ -82,6 +83,14 @@ def start_from(model: GraniteSpeech, name: str, parts: Sequence[str]) -> None:
         model.get_submodule(part).load_state_dict(trained.get_submodule(part).state_dict())
 
 
+def keep_zero_weights(module: nn.Module) -> None:
+    """Weights of matrices that are zero get no gradient."""
+    for parameter in module.parameters():
+        zero = parameter.detach() == 0.0
+        if parameter.ndim > 1 and zero.any():
+            parameter.register_hook(lambda gradient, zero=zero: gradient.masked_fill(zero.to(gradient.device), 0.0))
+
+
 @dataclass(frozen=True)
 class EncodedBatch:
     """B rows behind the encoder: states (B, T, D), lengths (B,) of valid frames."""
@@ -137,6 +146,7 @@ class SpeechTask(nn.Module):
         teacher: ReadingTeacher | None = None,
         *,
         constant_audio: bool = False,
+        keep_zeros: bool = False,
     ) -> None:
         super().__init__()
         self.teacher, self.constant_audio = teacher, constant_audio
@@ -149,6 +159,8 @@ class SpeechTask(nn.Module):
         self.temperature = nn.Parameter(torch.tensor([4.0]))
         for part in (model.encoder, model.bpe_head):
             part.requires_grad_(False)
+        if keep_zeros:
+            keep_zero_weights(model.language_model)
 
     def train(self, mode: bool = True) -> SpeechTask:
         super().train(mode)
@@ -285,6 +297,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--constant-audio", action="store_true", help="for language models of transplant_decoder: faster steps"
     )
+    parser.add_argument(
+        "--keep-zeros", action="store_true", help="weights of the language model that are zero stay zero"
+    )
     parser.add_argument("--repeated", type=int, default=0, help="batches that are encoded once (0: each batch is new)")
     args = parser.parse_args(argv)
 
@@ -301,7 +316,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         to_decoder = DecoderInput.from_folders(args.whisper, args.encoder)
         teacher = ReadingTeacher(TextTeacher.from_folder(args.whisper), to_decoder, tokenizer)
     mix, keywords = TaskMix.parse(args.mix), keyword_lists(data.parts)
-    task = SpeechTask(model, tokenizer, mix, keywords, args.projector_ctc, teacher, constant_audio=args.constant_audio)
+    task = SpeechTask(
+        model,
+        tokenizer,
+        mix,
+        keywords,
+        args.projector_ctc,
+        teacher,
+        constant_audio=args.constant_audio,
+        keep_zeros=args.keep_zeros,
+    )
     options = loop_options(args, Schedule(args.lr, args.steps, args.warmup, args.cooldown), ranks)
     trainer = Trainer(task, task.losses, task.weights, options)
     trainer.resume()

@@ -3,8 +3,8 @@
     lithophone train tokenizer --text en=en.txt fr=fr.txt ja=ja.txt --lines 30000 --out runs/tokenizer
 
 Special tokens end the vocabulary, `<|audio|>` last. With `--cut` the tokens are the most used ones of another
-byte-level BPE, such as Whisper's, and a prompt begins with `<|start_of_role|><|end_of_role|><|audio|>`: for a language
-model from Whisper's decoder.
+byte-level BPE, such as Whisper's, for a language model from Whisper's decoder: a prompt begins with
+`<|start_of_role|><|end_of_role|><|audio|>`, and ends with the tokens that Whisper's prompts have in all languages.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ CHAT_TEMPLATE = (
     "{%- elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + '<|end_of_text|>' }}"
     "{%- endif %}{%- endfor %}"
 )
-CUT_TEMPLATE = "<|start_of_role|><|end_of_role|>" + CHAT_TEMPLATE.replace("'USER: ' + ", "")
+WHISPER_PROMPT = ("<|startoftranscript|>", "<|transcribe|>", "<|notimestamps|>")
+CUT_TEMPLATE = "<|start_of_role|><|end_of_role|>" + CHAT_TEMPLATE.replace("'USER: ' + ", "").replace(
+    "ASSISTANT:", f"ASSISTANT:{''.join(WHISPER_PROMPT)}"
+)
 """Tokens in front of audio cannot attend to it, and disturb a language model from Whisper's decoder."""
 
 PROMPT_REPEATS = 2000
@@ -58,8 +61,9 @@ def cut(path: Path, lines: dict[str, list[str]], vocab: int, shares: Mapping[str
     core = Tokenizer.from_file(str(path))
     texts = {lang: [f" {text}" for line in some for text in (line, raw_text(line))] for lang, some in lines.items()}
     texts |= {f"prompts {n}": [text, f" {text}"] for n, text in enumerate(dict.fromkeys(sentences({})))}
-    tokenizer = cut_vocabulary(core, token_shares(core, texts, shares), vocab - len(SPECIAL))
-    tokenizer.add_special_tokens(list(SPECIAL))
+    special = [*(token for token in WHISPER_PROMPT if core.token_to_id(token) is not None), *SPECIAL]
+    tokenizer = cut_vocabulary(core, token_shares(core, texts, shares), vocab - len(special))
+    tokenizer.add_special_tokens(special)
     return tokenizer
 
 

@@ -43,7 +43,7 @@ FAST = 4
 SLOW_ROTATION = 0.00025
 """Radians per position of the first pair of channels that keeps its content."""
 NEW_DEVIATION = 0.005
-"""Of weights that Whisper lacks and training is to find."""
+"""Of weights of the fast pairs, which training is to find."""
 
 CLOSED, SHUT = 40.0, 50.0
 """What scores are lowered by to keep a head from audio or from text, and from the start; logits of attention."""
@@ -57,7 +57,7 @@ UNIT_OFF = 25.0
 
 @dataclass(frozen=True)
 class MappedLayer:
-    """What a layer takes from Whisper's layers, counted from 1; what is None starts as zero."""
+    """What a layer takes from Whisper's layers, counted from 1; the weights of what is None are zero."""
 
     self_attention: int | None = None
     cross_attention: int | None = None
@@ -210,11 +210,8 @@ def _init_attention(
     size = marks.size
     half = target.q_proj.out_features // target.head_size // 2
     audio = AudioOffset(constant, statistics.state_mean)
-    deviation = float(statistics.text_deviation[0, 0])
-    for layer in (target.q_proj, target.k_proj, target.v_proj):
-        nn.init.normal_(layer.weight, std=NEW_DEVIATION)
-        nn.init.zeros_(layer.bias)
-    init_zero(target.o_proj)
+    for layer in (target.q_proj, target.k_proj, target.v_proj, target.o_proj):
+        init_zero(layer)
     for number, first, part in ((mapped.self_attention, 0, 0), (mapped.cross_attention, half, 1)):
         if number is not None:
             whisper = decoder_layers(decoder)[number - 1]
@@ -227,8 +224,8 @@ def _init_attention(
                 _init_head(target, first + head, maps, attention.norm, marks, deviation, audio if part else None)
                 target.o_proj.bias[:size] += centred(maps.out_bias)
             target.o_proj.bias[:size] += centred(attention.out.bias)
-        for head in range(first, first + half):
-            _init_visibility(target, head, marks, deviation, audio=bool(part))
+            for head in range(first, first + half):
+                _init_visibility(target, head, marks, deviation, audio=bool(part))
     for channel in (marks.start, marks.second):
         target.v_proj.weight[:, channel] = -target.v_proj.bias * marks.at_first(1.0)
     return target.o_proj.bias[:size].clone()
@@ -278,12 +275,12 @@ def _init_head(
     own = slice(head * target.head_size, (head + 1) * target.head_size)
     rows = torch.tensor(content_channels(target.head_size)[: len(maps.query)]) + own.start
     query, bias = maps.query[:, :size], maps.query[:, size]
-    target.q_proj.weight[rows] = 0.0
+    for layer in (target.q_proj, target.k_proj):
+        nn.init.normal_(layer.weight[own], std=NEW_DEVIATION)
+        layer.weight[rows] = 0.0
     target.q_proj.weight[rows, :size] = centred(query * norm.weight) * gain
     target.q_proj.bias[rows] = bias + query @ norm.bias
     values = slice(own.start, own.start + len(maps.value))
-    for layer in (target.k_proj, target.v_proj):
-        layer.weight[rows if layer is target.k_proj else own] = 0.0
     if audio is None:
         target.k_proj.weight[rows, :size] = centred(maps.key * norm.weight) * gain
         target.v_proj.weight[values, :size] = centred(maps.value * norm.weight) * gain
@@ -328,29 +325,25 @@ def _init_mlp(
     SiLU stands in for GELU: gelu(x) is approximately silu(1.702 x) / 1.702, and `up_proj` is constant.
     """
     mlp, size = layer.mlp, marks.size
-    nn.init.normal_(mlp.gate_proj.weight, std=NEW_DEVIATION)
-    nn.init.zeros_(mlp.gate_proj.bias)
-    init_zero(mlp.up_proj)
-    mlp.up_proj.bias.fill_(1.0 / GELU_RATE)
-    init_zero(mlp.down_proj)
+    for projection in (mlp.gate_proj, mlp.up_proj, mlp.down_proj):
+        init_zero(projection)
     if number is not None:
         whisper, kept = decoder_layers(decoder)[number - 1], len(mlp.gate_proj.weight) - 1
         outputs = UnitOutputs(statistics.unit_mean[number - 1], statistics.unit_deviation[number - 1])
         units, missing = outputs.largest(whisper.down.weight, kept)
         up, norm = whisper.up, whisper.mlp_norm
         gain = marks.text_gain(float(statistics.text_deviation[number - 1, 1]))
-        mlp.gate_proj.weight[: len(units)] = 0.0
+        mlp.up_proj.bias.fill_(1.0 / GELU_RATE)
         mlp.gate_proj.weight[: len(units), :size] = GELU_RATE * centred(up.weight[units] * norm.weight) * gain
         mlp.gate_proj.bias[: len(units)] = GELU_RATE * (up.bias[units] + up.weight[units] @ norm.bias)
         mlp.down_proj.weight[:size, : len(units)] = centred(whisper.down.weight[:, units].T).T
         lost = whisper.down.weight[:, missing] @ outputs.mean[missing]
-        mlp.gate_proj.weight[-1] = 0.0
         mlp.gate_proj.bias[-1], mlp.up_proj.bias[-1] = UNIT_OFF, 1.0 / UNIT_OFF
         mlp.down_proj.weight[:size, -1] = centred(whisper.down.bias + lost)
-    off = -mlp.gate_proj.bias.clamp_min(0.0) - UNIT_OFF
-    mlp.gate_proj.weight[:, marks.audio_channels] = marks.at_audio(1.0) * off[:, None]
-    for channel in (marks.start, marks.second):
-        mlp.gate_proj.weight[:, channel] = marks.at_first(1.0) * off
+        off = -mlp.gate_proj.bias.clamp_min(0.0) - UNIT_OFF
+        mlp.gate_proj.weight[:, marks.audio_channels] = marks.at_audio(1.0) * off[:, None]
+        for channel in (marks.start, marks.second):
+            mlp.gate_proj.weight[:, channel] = marks.at_first(1.0) * off
 
 
 @torch.no_grad()
@@ -397,8 +390,11 @@ def init_projector(
     marks = Marks.of(statistics)
     size = marks.size
     layer = cast(QFormerLayer, projector.qformer.encoder.layer[0])
-    layer.attention.output.LayerNorm.weight.fill_(0.02)
-    cross = layer.crossattention
+    own, cross = layer.attention, layer.crossattention
+    own.output.LayerNorm.weight.fill_(0.02)
+    # One query attends to itself: a constant.
+    for linear in (own.attention.query, own.attention.key, own.attention.value, own.output.dense):
+        init_zero(linear)
     for linear in (cross.attention.value, cross.output.dense, layer.output_query.dense, projector.linear):
         init_zero(linear)
     nn.init.normal_(cross.attention.key.weight, std=0.02)
