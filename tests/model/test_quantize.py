@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -302,6 +304,8 @@ def test_seven_bits_are_exact_with_avx2_alone() -> None:
     """oneDNN told to use AVX2, as on CPUs without VNNI: the product is that of integers, and so is a whole model's."""
     code = """
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from lithophone.model.int8_kernels import OneDNN, Plain, activation_levels, is_exact
 
 levels = activation_levels()
@@ -359,3 +363,31 @@ def test_weights_of_zeros_take_no_room_in_a_file(tmp_path: Path) -> None:
     wide = replace(ENCODER, feedforward_mult=3)
     with pytest.raises(CheckpointError, match=r"ff1\.up_proj\.weight"):
         load_weights(GraniteSpeech(replace(tiny_config(), encoder_config=wide), BPE_LABELS), weight_files(tmp_path))
+
+
+def test_rows_of_zeros_take_no_room_in_a_file(tmp_path: Path) -> None:
+    model = tiny_model(bpe=True)
+    weight = model.language_model.model.layers[0].get_parameter("self_attn.q_proj.weight")
+    weight.data[1::2] = 0.0
+    expected = logits(model)
+    quantize_(model)
+    save_weights(model, tmp_path)
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        rows = file.get_slice("language_model.model.layers.0.self_attn.q_proj.weight").get_shape()
+    assert rows == [len(weight) // 2, weight.shape[1]]
+    for dtype in (torch.int8, torch.float32):
+        again = tiny_model(bpe=True, seed=1)
+        load_weights(again, weight_files(tmp_path), dtype=dtype)
+        assert closeness(logits(again), expected) > 0.97
+    assert not again.language_model.model.layers[0].get_parameter("self_attn.q_proj.weight")[1::2].any()
+
+
+def test_scales_for_other_rows_are_refused(tmp_path: Path) -> None:
+    model = tiny_model(bpe=True)
+    quantize_(model)
+    save_weights(model, tmp_path)
+    path, name = tmp_path / "model.safetensors", "language_model.model.layers.0.self_attn.q_proj.weight"
+    tensors = load_file(path)
+    save_file(tensors | {name: tensors[name][1:].clone()}, path)
+    with pytest.raises(CheckpointError, match=r"q_proj\.weight"):
+        load_weights(tiny_model(bpe=True), weight_files(tmp_path), dtype=torch.int8)

@@ -71,8 +71,8 @@ class Stored:
     kind: str = "F32"
     """Dtype in safetensors."""
     scale: Stored | None = None
-    zero: bool = False
-    """An int8 weight of zeros, of which files hold the scales alone."""
+    sparse: bool = False
+    """An int8 weight of which the file holds only the rows whose scale is not zero, or nothing."""
 
     def read(self, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Tensor:
         """The tensor, int8 dequantised, as a copy."""
@@ -85,8 +85,14 @@ class Stored:
         if self.scale is None:
             with self._mapped() as weight:
                 return quantize_rows(weight.to(device))
-        values = torch.zeros(self.shape, dtype=torch.int8, device=device) if self.zero else self._copy(None, device)
-        return values, self.scale.read(torch.float32, device)
+        scale = self.scale.read(torch.float32, device)
+        if not self.sparse:
+            return self._copy(None, device), scale
+        values = torch.zeros(self.shape, dtype=torch.int8, device=device)
+        if scale.any():
+            with self._mapped() as rows:
+                values[scale != 0.0] = rows.to(device)
+        return values, scale
 
     def _copy(self, dtype: torch.dtype | None, device: str | torch.device) -> Tensor:
         with self._mapped() as mapped:
@@ -150,13 +156,17 @@ def check_kinds(found: Mapping[str, Stored]) -> None:
 
 
 def _with_scales(found: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Scales joined to their int8 weights; a scale without a weight stays a tensor."""
+    """Scales joined to their int8 weights; a scale without a weight, or for other rows, stays a tensor."""
     joined = dict(found)
     for name, scale in found.items():
         weight = found.get(f"{name.removesuffix(SCALE)}weight") if name.endswith(f".{SCALE}") else None
-        if weight is not None and scale.shape == weight.shape[:1]:
+        if weight is None or not weight.shape or len(scale.shape) != 1:
+            continue
+        whole = scale.shape == weight.shape[:1]
+        if whole or (weight.shape[0] < scale.shape[0] and int(scale.read().count_nonzero()) == weight.shape[0]):
             del joined[name]
-            joined[f"{name.removesuffix(SCALE)}weight"] = replace(weight, scale=scale)
+            shape = (*scale.shape, *weight.shape[1:])
+            joined[f"{name.removesuffix(SCALE)}weight"] = replace(weight, shape=shape, scale=scale, sparse=not whole)
     return joined
 
 
@@ -167,7 +177,7 @@ def _with_zeros(found: Mapping[str, Stored], wanted: Mapping[str, Tensor]) -> di
         scale = found.get(f"{name.removesuffix('weight')}{SCALE}") if name.endswith(".weight") else None
         if name not in found and scale is not None and scale.shape == weight.shape[:1] and not scale.read().any():
             del joined[f"{name.removesuffix('weight')}{SCALE}"]
-            joined[name] = replace(scale, shape=tuple(weight.shape), kind=INTEGERS[0], scale=scale, zero=True)
+            joined[name] = replace(scale, shape=tuple(weight.shape), kind=INTEGERS[0], scale=scale, sparse=True)
     return joined
 
 
@@ -233,8 +243,9 @@ def save_weights(
 ) -> None:
     """Write all tensors under a generation's `names`, in shards of at most `shard_bytes` or one tensor.
 
-    Of int8 weights of zeros only the scales are written: an encoder from Whisper has 14 million of them. BPE head and
-    adapters get files of their own; older weight files are removed. Raises CheckpointError for merged adapters.
+    Of int8 weights the rows of zeros are left out, which their scales tell: a model from Whisper has millions of them.
+    BPE head and adapters get files of their own; older weight files are removed. Raises CheckpointError for merged
+    adapters.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -247,9 +258,15 @@ def save_weights(
 
 
 def _without_zeros(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    scales = {name: state.get(f"{name.removesuffix('weight')}{SCALE}") for name in state if name.endswith(".weight")}
-    zero = {name for name, scale in scales.items() if scale is not None and not scale.any()}
-    return {name: tensor for name, tensor in state.items() if name not in zero}
+    """Without the rows of int8 weights whose scale is zero, and without the weights of which no row is left."""
+    kept = dict(state)
+    for name, weight in state.items():
+        scale = state.get(f"{name.removesuffix('weight')}{SCALE}") if name.endswith(".weight") else None
+        if scale is not None and not scale.all():
+            kept[name] = weight[scale != 0.0]
+            if not len(kept[name]):
+                del kept[name]
+    return kept
 
 
 def write_adapter(
