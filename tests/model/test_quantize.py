@@ -391,3 +391,23 @@ def test_scales_for_other_rows_are_refused(tmp_path: Path) -> None:
     save_file(tensors | {name: tensors[name][1:].clone()}, path)
     with pytest.raises(CheckpointError, match=r"q_proj\.weight"):
         load_weights(tiny_model(bpe=True), weight_files(tmp_path), dtype=torch.int8)
+
+
+def test_feed_forwards_of_zeros_are_not_computed(tmp_path: Path) -> None:
+    """Of a language model with biases, in int8; floats can be trained."""
+    model = tiny_model("biased")
+    first, second = (layer.mlp for layer in list(model.language_model.model.layers)[:2])
+    for layer in (first.gate_proj, first.up_proj, first.down_proj, second.up_proj):
+        layer.weight.data.zero_()
+    quantize_(model)
+    expected = logits(model)
+    save_weights(model, tmp_path)
+    found = {}
+    for dtype in (torch.int8, torch.float32):
+        again = tiny_model("biased", seed=1)
+        load_weights(again, weight_files(tmp_path), dtype=dtype)
+        found[dtype] = [(layer.mlp.constant, layer.mlp.constant_gate) for layer in again.language_model.model.layers][
+            :2
+        ]
+        assert closeness(logits(again), expected) > 0.97
+    assert found == {torch.int8: [(True, True), (False, True)], torch.float32: [(False, False)] * 2}

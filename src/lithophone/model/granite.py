@@ -112,16 +112,24 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """SwiGLU feed-forward."""
+    """SwiGLU feed-forward.
+
+    `constant` and `constant_gate` are set where all layers, or `up_proj`, have no weights other than zero and cannot be
+    trained, as in a language model from Whisper's decoder in int8: their products are left out.
+    """
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+        self.constant = self.constant_gate = False
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        if self.constant:
+            return self.down_proj.bias.expand_as(x)
+        gate: Tensor = self.up_proj.bias if self.constant_gate else self.up_proj(x)
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * gate)
         return out
 
 

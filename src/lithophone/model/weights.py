@@ -22,6 +22,7 @@ from lithophone.errors import CheckpointError, ConfigError
 from lithophone.files import replacing, write_json
 from lithophone.model.checkpoint_files import is_file, read_json
 from lithophone.model.conformer import FeedForward
+from lithophone.model.granite import MLP
 from lithophone.model.lora import LoraConfig, LoraLinear, from_peft_name, is_adapter, to_peft_name
 from lithophone.model.quantize import (
     COMPUTE_DTYPE,
@@ -219,18 +220,25 @@ def load_weights(
         else:
             _place(model, name, stored.read(kind, device))
     _settle_counters(model, device)
-    _skip_constant(model)
     if layers:
         model.requires_grad_(False)
+    _skip_constant(model)
 
 
 def _skip_constant(model: nn.Module) -> None:
-    """Mark feed-forwards without weights other than zero, which an encoder grown from Whisper has."""
+    """Mark feed-forwards with weights of zeros, which models from Whisper have."""
     for part in model.modules():
         if isinstance(part, FeedForward):
-            layers = (part.up_proj, part.down_proj)
-            sizes = [layer.weight.scale if isinstance(layer.weight, Operand) else layer.weight for layer in layers]
-            part.constant = all(type(layer) is nn.Linear for layer in layers) and not any(x.any() for x in sizes)
+            part.constant = _only_bias(part.up_proj) and _only_bias(part.down_proj)
+        elif isinstance(part, MLP) and isinstance(part.up_proj.weight, Operand):
+            part.constant_gate = _only_bias(part.up_proj)
+            part.constant = all(map(_only_bias, (part.up_proj, part.gate_proj, part.down_proj)))
+
+
+def _only_bias(layer: nn.Linear) -> bool:
+    """Whether the layer has a bias, and no weight other than zero."""
+    values = layer.weight.scale if isinstance(layer.weight, Operand) else layer.weight
+    return type(layer) is nn.Linear and layer.bias is not None and not values.any()
 
 
 def save_weights(
