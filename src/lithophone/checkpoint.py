@@ -6,7 +6,7 @@ Folders are untrusted: missing or inconsistent files raise before the model is b
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,22 +176,28 @@ def load_checkpoint(
     return Checkpoint(network, tokenizer, config, folder, **vars(generation))
 
 
-def save_checkpoint(checkpoint: Checkpoint, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+def save_checkpoint(
+    checkpoint: Checkpoint,
+    folder: str | Path,
+    dtype: torch.dtype | None = None,
+    four_bits: Callable[[str], bool] = lambda name: False,
+) -> None:
     """Write a folder for `load_checkpoint` and `transformers`; nar: of its generation. `dtype` None keeps dtypes.
 
-    Raises CheckpointError where the folder cannot be written.
+    int8 weights for whose names `four_bits` is true are written with 4 bits. Raises CheckpointError where the folder
+    cannot be written.
     """
     try:
-        _save(checkpoint, Path(folder), dtype)
+        _save(checkpoint, Path(folder), dtype, four_bits)
     except OSError as error:
         reason = error.strerror or error
         raise CheckpointError(f"{folder} cannot be written: {reason}; choose another folder") from error
 
 
-def _save(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | None) -> None:
+def _save(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | None, four_bits: Callable[[str], bool]) -> None:
     config = checkpoint.config
     names = NAR_NAMES[config.generation] if isinstance(config, NarConfig) else PUBLISHED
-    save_weights(checkpoint.network, folder, dtype=dtype, names=names)
+    save_weights(checkpoint.network, folder, dtype=dtype, names=names, four_bits=four_bits)
     write_json(folder / CONFIG, config.to_dict() | ({QUANTIZED: QUANTIZATION} if has_int8(checkpoint.network) else {}))
     write_json(folder / PREPROCESSOR_FILES[0], _preprocessor(config))
     settings = GenerationSettings(**{name: getattr(checkpoint, name) for name in vars(GenerationSettings())})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 from lithophone.decode.options import Greedy
 from lithophone.decode.scheduler import decode_batch
 from lithophone.errors import CheckpointError, ConfigError, OptionError
+from lithophone.model.int4_groups import group_size, pack_groups, unpack_groups
 from lithophone.model.int8_kernels import (
     ACTIVATION_LEVELS,
     FBGEMM,
@@ -411,3 +413,55 @@ def test_feed_forwards_of_zeros_are_not_computed(tmp_path: Path) -> None:
         ]
         assert closeness(logits(again), expected) > 0.97
     assert found == {torch.int8: [(True, True), (False, True)], torch.float32: [(False, False)] * 2}
+
+
+def test_groups_of_4_bits_are_close_and_half_as_large() -> None:
+    weight = noise(6, 96, 1) * torch.tensor([1.0, 5.0, 0.0, 1e-3, 1.0, 1.0])[:, None, None]
+    weight[4, 7] = 40.0
+    packed, scale = pack_groups(weight)
+    assert packed.shape == (6, 48, 1)
+    assert packed.dtype == torch.uint8
+    assert scale.shape == (6, 3)
+    again = unpack_groups(packed, scale)
+    assert again.shape == weight.shape
+    assert not again[2].any()
+    error, whole = (some.view(6, 3, 32).norm(dim=-1) for some in (again - weight, weight))
+    error[4, 0] = 0.0
+    assert float((error / whole.clamp_min(1e-9)).max()) < 0.13, "one large weight changes its own group alone"
+
+
+@pytest.mark.parametrize(
+    ("width", "size"), [(64, 32), (528, 33), (544, 32), (1024, 32), (65, None), (62, 62), (34, 34), (66, 33)]
+)
+def test_groups_divide_a_row(width: int, size: int | None) -> None:
+    assert group_size(width) == size
+
+
+@pytest.mark.parametrize("kind", ["base", "biased"])
+def test_a_file_with_4_bits_is_read_in_every_dtype(tmp_path: Path, kind: str) -> None:
+    """As the weights of the same file in 8 bits, rounded to 4."""
+    model = tiny_model(kind, bpe=True)
+    model.language_model.model.layers[0].get_parameter("self_attn.q_proj.weight").data[1::2] = 0.0
+    quantize_(model)
+    chosen = re.compile(r"(language_model.*(q_proj|down_proj)|ff1\.\w+_proj|up_conv|bpe_head)\.weight")
+    four, eight = tmp_path / "4", tmp_path / "8"
+    save_weights(model, eight)
+    save_weights(model, four, four_bits=lambda name: chosen.search(name) is not None)
+    sizes = [sum(path.stat().st_size for path in folder.iterdir()) for folder in (four, eight)]
+    assert sizes[0] < sizes[1]
+
+    expected = tiny_model(kind, bpe=True, seed=1)
+    load_weights(expected, weight_files(eight))
+    packed = [name for name, _ in expected.named_parameters() if chosen.search(name)]
+    stored = stored_tensors(weight_files(four))
+    assert {stored[name].kind for name in packed} == {"U8"}
+    for name in packed:
+        parameter = expected.get_parameter(name)
+        assert stored[name].shape == tuple(parameter.shape)
+        parameter.data = unpack_groups(*pack_groups(parameter))
+    for dtype in (torch.int8, torch.float32):
+        found = tiny_model(kind, bpe=True, seed=1)
+        load_weights(found, weight_files(four), dtype=dtype)
+        assert closeness(logits(found), logits(expected)) > 0.97
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], tensor, rtol=0.0, atol=1e-6)

@@ -8,7 +8,7 @@ model's dtype, as in `transformers`: some kernels refuse mixed dtypes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from lithophone.files import replacing, write_json
 from lithophone.model.checkpoint_files import is_file, read_json
 from lithophone.model.conformer import FeedForward
 from lithophone.model.granite import MLP
+from lithophone.model.int4_groups import group_size, pack_groups, unpack_groups
 from lithophone.model.lora import LoraConfig, LoraLinear, from_peft_name, is_adapter, to_peft_name
 from lithophone.model.quantize import (
     COMPUTE_DTYPE,
@@ -53,8 +54,8 @@ TOLERATED = re.compile(r"(^|\.)(attention_dists|num_batches_tracked|rotary_emb\.
 NAMES_SHOWN = 20
 
 FLOATS = ("F64", "F32", "F16", "BF16")
-INTEGERS = ("I8",)
-"""Dtypes of weights in safetensors: floats, or int8 with a tensor of scales."""
+INTEGERS = (("I8", "F32"), ("U8", "F16"))
+"""Dtypes of weights in safetensors: floats, or integers of 8 bits, or of 4 in pairs, with a tensor of scales."""
 
 SHARD = re.compile(r"[^/\\\x00]{1,200}\.safetensors")
 """Name of a shard in the same folder."""
@@ -64,7 +65,7 @@ LAYER = re.compile(r"(.*?)\.(\d{1,9})\..*")
 
 @dataclass(frozen=True)
 class Stored:
-    """File, shape and dtype of a tensor not yet read; an int8 weight where it has a `scale`."""
+    """File, shape and dtype of a tensor not yet read; a weight of 8 or 4 bits where it has a `scale`."""
 
     file: Path
     key: str
@@ -73,12 +74,20 @@ class Stored:
     """Dtype in safetensors."""
     scale: Stored | None = None
     sparse: bool = False
-    """An int8 weight of which the file holds only the rows whose scale is not zero, or nothing."""
+    """A weight with scales of which the file holds only the rows whose scale is not zero, or nothing."""
+
+    @property
+    def in_groups(self) -> bool:
+        """Whether the weight has 4 bits."""
+        return self.scale is not None and len(self.scale.shape) == 2
 
     def read(self, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Tensor:
-        """The tensor, int8 dequantised, as a copy."""
+        """The tensor as floats, as a copy."""
         if self.scale is None:
             return self._copy(dtype, device)
+        if self.in_groups:
+            rows = unpack_groups(*self._held(torch.uint8))
+            return rows.to(device, dtype or COMPUTE_DTYPE)
         return dequantize_rows(*self.read_int8(), dtype or COMPUTE_DTYPE).to(device)
 
     def read_int8(self, device: str | torch.device = "cpu") -> tuple[Tensor, Tensor]:
@@ -86,13 +95,21 @@ class Stored:
         if self.scale is None:
             with self._mapped() as weight:
                 return quantize_rows(weight.to(device))
-        scale = self.scale.read(torch.float32, device)
-        if not self.sparse:
-            return self._copy(None, device), scale
-        values = torch.zeros(self.shape, dtype=torch.int8, device=device)
-        if scale.any():
+        if self.in_groups:
+            return quantize_rows(self.read(torch.float32, device))
+        values, scale = self._held(torch.int8)
+        return values.to(device), scale.to(device)
+
+    def _held(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Integers of all rows, packed or not, and scales."""
+        assert self.scale is not None
+        scale = self.scale.read()
+        width = self.shape[1] // 2 if self.in_groups else self.shape[1]
+        values = torch.zeros((self.shape[0], width, *self.shape[2:]), dtype=dtype)
+        held = scale.view(len(scale), -1).any(1)
+        if held.any():
             with self._mapped() as rows:
-                values[scale != 0.0] = rows.to(device)
+                values[held if self.sparse else slice(None)] = rows
         return values, scale
 
     def _copy(self, dtype: torch.dtype | None, device: str | torch.device) -> Tensor:
@@ -150,9 +167,9 @@ def layer_counts(names: Iterable[str]) -> dict[str, int]:
 def check_kinds(found: Mapping[str, Stored]) -> None:
     """CheckpointError for weights that are neither floats nor int8 with scales."""
     for name, stored in found.items():
-        integers = stored.kind in INTEGERS and stored.scale is not None and stored.scale.kind == "F32"
+        integers = stored.scale is not None and (stored.kind, stored.scale.kind) in INTEGERS
         if stored.kind not in FLOATS and not integers and not TOLERATED.search(name):
-            allowed = f"{', '.join(FLOATS)}, and I8 with scales in F32"
+            allowed = f"{', '.join(FLOATS)}, I8 with scales in F32, and U8 with scales in F16"
             raise CheckpointError(f"{stored.file}: {stored.key} is stored as {stored.kind}; allowed are {allowed}")
 
 
@@ -161,14 +178,24 @@ def _with_scales(found: Mapping[str, Stored]) -> dict[str, Stored]:
     joined = dict(found)
     for name, scale in found.items():
         weight = found.get(f"{name.removesuffix(SCALE)}weight") if name.endswith(f".{SCALE}") else None
-        if weight is None or not weight.shape or len(scale.shape) != 1:
+        if weight is None or not (shape := _with_scale_shape(weight, scale)):
             continue
-        whole = scale.shape == weight.shape[:1]
-        if whole or (weight.shape[0] < scale.shape[0] and int(scale.read().count_nonzero()) == weight.shape[0]):
+        whole = scale.shape[0] == weight.shape[0]
+        if whole or int(scale.read().view(scale.shape[0], -1).any(1).sum()) == weight.shape[0]:
             del joined[name]
-            shape = (*scale.shape, *weight.shape[1:])
             joined[f"{name.removesuffix(SCALE)}weight"] = replace(weight, shape=shape, scale=scale, sparse=not whole)
     return joined
+
+
+def _with_scale_shape(weight: Stored, scale: Stored) -> tuple[int, ...]:
+    """Shape of a weight with these scales; () where they do not fit."""
+    if len(weight.shape) < 2 or len(scale.shape) not in (1, 2) or scale.shape[0] < weight.shape[0]:
+        return ()
+    if len(scale.shape) == 1:
+        return (*scale.shape, *weight.shape[1:])
+    width = 2 * weight.shape[1]
+    fits = weight.kind == "U8" and scale.shape[1] > 0 and width % scale.shape[1] == 0
+    return (scale.shape[0], width, *weight.shape[2:]) if fits else ()
 
 
 def _with_zeros(found: Mapping[str, Stored], wanted: Mapping[str, Tensor]) -> dict[str, Stored]:
@@ -178,7 +205,7 @@ def _with_zeros(found: Mapping[str, Stored], wanted: Mapping[str, Tensor]) -> di
         scale = found.get(f"{name.removesuffix('weight')}{SCALE}") if name.endswith(".weight") else None
         if name not in found and scale is not None and scale.shape == weight.shape[:1] and not scale.read().any():
             del joined[f"{name.removesuffix('weight')}{SCALE}"]
-            joined[name] = replace(scale, shape=tuple(weight.shape), kind=INTEGERS[0], scale=scale, sparse=True)
+            joined[name] = replace(scale, shape=tuple(weight.shape), kind=INTEGERS[0][0], scale=scale, sparse=True)
     return joined
 
 
@@ -248,33 +275,55 @@ def save_weights(
     dtype: torch.dtype | None = None,
     shard_bytes: int = SHARD_BYTES,
     names: Names = PUBLISHED,
+    four_bits: Callable[[str], bool] = lambda name: False,
 ) -> None:
     """Write all tensors under a generation's `names`, in shards of at most `shard_bytes` or one tensor.
 
     Of int8 weights the rows of zeros are left out, which their scales tell: a model from Whisper has millions of them.
-    BPE head and adapters get files of their own; older weight files are removed. Raises CheckpointError for merged
-    adapters.
+    Those of which `four_bits` says so by their name are written with 4 bits a weight (`int4_groups.py`). BPE head and
+    adapters get files of their own; older weight files are removed. Raises CheckpointError for merged adapters.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     adapter_config = lora_config(model)
-    main, head, adapters = _by_file(_without_zeros(model.state_dict()))
+    main, head, adapters = _by_file(_without_zeros(_in_groups(model.state_dict(), four_bits)))
     written = _write_shards(folder, {names.theirs(name): t for name, t in main.items()}, dtype, shard_bytes)
     written += [_write(folder / BPE_HEAD, head, dtype)] if head else []
     written += write_adapter(folder, adapters, adapter_config, dtype) if adapter_config is not None else []
     _remove_others(folder, written)
 
 
+def _in_groups(state: Mapping[str, Tensor], four_bits: Callable[[str], bool]) -> dict[str, Tensor]:
+    """int8 weights as 4 bits, where `four_bits` says so and their rows have groups."""
+    packed = dict(state)
+    for name, scale_name in _scaled(state).items():
+        weight = state[name]
+        if four_bits(name) and group_size(weight[0].numel()) is not None:
+            floats = dequantize_rows(weight, state[scale_name], torch.float32)
+            packed[name], packed[scale_name] = pack_groups(floats)
+    return packed
+
+
 def _without_zeros(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the rows of int8 weights whose scale is zero, and without the weights of which no row is left."""
+    """Without the rows whose scales are zero, and without the weights of which no row is left.
+
+    Their scales stand for them; those of a weight without rows are those of int8, which is smaller.
+    """
     kept = dict(state)
-    for name, weight in state.items():
-        scale = state.get(f"{name.removesuffix('weight')}{SCALE}") if name.endswith(".weight") else None
-        if scale is not None and not scale.all():
-            kept[name] = weight[scale != 0.0]
-            if not len(kept[name]):
-                del kept[name]
+    for name, scale_name in _scaled(state).items():
+        held = state[scale_name].view(len(state[scale_name]), -1).any(1)
+        if not held.all():
+            kept[name] = state[name][held]
+        if not held.any():
+            del kept[name]
+            kept[scale_name] = torch.zeros(len(held))
     return kept
+
+
+def _scaled(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Names of weights with scales -> names of these."""
+    scales = {name: f"{name.removesuffix('weight')}{SCALE}" for name in state if name.endswith(".weight")}
+    return {name: scale for name, scale in scales.items() if scale in state}
 
 
 def write_adapter(
