@@ -105,11 +105,14 @@ class Stored:
         assert self.scale is not None
         scale = self.scale.read()
         width = self.shape[1] // 2 if self.in_groups else self.shape[1]
-        values = torch.zeros((self.shape[0], width, *self.shape[2:]), dtype=dtype)
-        held = scale.view(len(scale), -1).any(1)
+        shape = (self.shape[0], width, *self.shape[2:])
+        if not self.sparse:
+            with self._mapped() as rows:
+                return torch.empty(shape, dtype=dtype).copy_(rows), scale
+        values, held = torch.zeros(shape, dtype=dtype), scale.view(len(scale), -1).any(1)
         if held.any():
             with self._mapped() as rows:
-                values[held if self.sparse else slice(None)] = rows
+                values[held] = rows
         return values, scale
 
     def _copy(self, dtype: torch.dtype | None, device: str | torch.device) -> Tensor:
@@ -165,7 +168,7 @@ def layer_counts(names: Iterable[str]) -> dict[str, int]:
 
 
 def check_kinds(found: Mapping[str, Stored]) -> None:
-    """CheckpointError for weights that are neither floats nor int8 with scales."""
+    """CheckpointError for weights that are neither floats nor integers with their scales."""
     for name, stored in found.items():
         integers = stored.scale is not None and (stored.kind, stored.scale.kind) in INTEGERS
         if stored.kind not in FLOATS and not integers and not TOLERATED.search(name):
@@ -174,7 +177,7 @@ def check_kinds(found: Mapping[str, Stored]) -> None:
 
 
 def _with_scales(found: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Scales joined to their int8 weights; a scale without a weight, or for other rows, stays a tensor."""
+    """Scales joined to their weights of integers; a scale without a weight, or for other rows, stays a tensor."""
     joined = dict(found)
     for name, scale in found.items():
         weight = found.get(f"{name.removesuffix(SCALE)}weight") if name.endswith(f".{SCALE}") else None
