@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import platform
 import re
@@ -37,10 +38,13 @@ from lithophone.model.quantize import (
     ROUNDED_AT_ONCE,
     SCALE,
     Int8Matrix,
+    Int8Rows,
     dequantize_rows,
     has_int8,
+    int8_groups,
     int8_layers,
     is_quantized,
+    products,
     products_are_exact,
     quantize_,
     quantize_rows,
@@ -233,6 +237,34 @@ def test_a_batch_is_decoded_as_its_rows_are() -> None:
     assert [reply.ids for reply in together] == [decode_batch(model, [p], options, [0])[0].ids for p in prompts]
 
 
+@pytest.mark.parametrize(("kind", "names"), [("base", {"q", "k", "v", "gate", "up"}), ("lora", {"gate", "up"})])
+def test_layers_that_read_the_same_input_are_packed_together(kind: str, names: set[str]) -> None:
+    layers = int8_layers(int8_model(kind))  # of "lora", q and v have adapters
+    together = [path for path, layer in layers.items() if isinstance(layer.weight, Int8Rows)]
+    assert {path.rpartition(".")[2].removesuffix("_proj") for path in together} == names
+    assert all(path.startswith("language_model.model.layers.") for path in together)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("zeros", "packed"), [((), 3), ((1,), 2), ((0, 2), 0)])
+def test_a_product_of_layers_together_is_that_of_each(bias: bool, zeros: tuple[int, ...], packed: int) -> None:
+    alone = [randomise(nn.Linear(64, n, bias=bias), seed=n).requires_grad_(False) for n in (48, 16, 24)]
+    for number in zeros:
+        alone[number].weight.zero_()
+    together = copy.deepcopy(alone)
+    weights = [quantize_rows(layer.weight) for layer in together]
+    paths = (f"language_model.model.layers.3.self_attn.{name}_proj" for name in "qkv")
+    set_int8(dict(zip(paths, together, strict=True)), weights, torch.float32)
+    for layer in alone:
+        quantize_(layer)
+    assert sum(isinstance(layer.weight, Int8Rows) for layer in together) == packed
+    for x in (noise(1, 1, 64), noise(3, 5, 64)):
+        for out, layer, wanted in zip(products(x, *together), together, alone, strict=True):
+            assert torch.equal(out, wanted(x))
+            assert torch.equal(layer(x), wanted(x))
+    assert all(torch.equal(a.weight.values, b.weight.values) for a, b in zip(alone, together, strict=True))
+
+
 @pytest.mark.parametrize("kind", ["base", "plus", "lora"])
 def test_a_state_dict_there_and_back(kind: str) -> None:
     model, again = int8_model(kind, bpe=True), tiny_model(kind, bpe=True, seed=1)
@@ -240,10 +272,11 @@ def test_a_state_dict_there_and_back(kind: str) -> None:
     shapes = {name: tensor.shape for name, tensor in again.state_dict().items()}
     state = model.state_dict()
     assert {name: t.shape for name, t in state.items() if not name.endswith(SCALE)} == shapes
-    for path, layer in int8_layers(again).items():
-        values, scale = state.pop(f"{path}.weight"), state.pop(f"{path}.{SCALE}")
-        assert (values.dtype, scale.dtype, scale.shape) == (torch.int8, torch.float32, values.shape[:1])
-        set_int8(path, layer, values, scale, torch.float32)
+    for layers in int8_groups(again):
+        weights = [(state.pop(f"{path}.weight"), state.pop(f"{path}.{SCALE}")) for path in layers]
+        for values, scale in weights:
+            assert (values.dtype, scale.dtype, scale.shape) == (torch.int8, torch.float32, values.shape[:1])
+        set_int8(layers, weights, torch.float32)
     again.load_state_dict(state)
     assert has_int8(again)
     assert torch.equal(logits(again), logits(model))

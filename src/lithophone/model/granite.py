@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from lithophone.model.cache import KVCache
 from lithophone.model.config import TextConfig
 from lithophone.model.gradient_checkpointing import run_layer
+from lithophone.model.quantize import products
 from lithophone.model.rotary import rotary_tables, rotate
 
 INIT_STD = 0.02
@@ -97,9 +98,8 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(query_size, size, bias=bias)
 
     def forward(self, x: Tensor, inputs: AttentionInputs, cache: KeyValues | None) -> Tensor:
-        q = rotate(self.heads(self.q_proj(x)), inputs.cos, inputs.sin)
-        k = rotate(self.heads(self.k_proj(x)), inputs.cos, inputs.sin)
-        v = self.heads(self.v_proj(x))
+        q, k, v = map(self.heads, products(x, self.q_proj, self.k_proj, self.v_proj))
+        q, k = (rotate(part, inputs.cos, inputs.sin) for part in (q, k))
         if cache is not None:
             k, v = cache.write(self.layer, k, v)
         mixed = attend(q, k, v, inputs, self.scale, self.dropout if self.training else 0.0)
@@ -128,8 +128,11 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.constant:
             return self.down_proj.bias.expand_as(x)
-        gate: Tensor = self.up_proj.bias if self.constant_gate else self.up_proj(x)
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * gate)
+        if self.constant_gate:
+            gate, up = self.gate_proj(x), self.up_proj.bias
+        else:
+            gate, up = products(x, self.gate_proj, self.up_proj)
+        out: Tensor = self.down_proj(F.silu(gate) * up)
         return out
 
 
@@ -201,6 +204,8 @@ class GraniteForCausalLM(nn.Module):
         slots = torch.arange(n, device=embeddings.device)[None] if cache is None else cache.slots(n)
         tables = rotary_tables(slots if positions is None else positions, self.config)
         mask, is_causal = _attention_mask(slots, lengths, causal) if cache is None else cache.attention_mask(slots)
+        if mask is not None:  # once: kernels on CPUs make this of a mask of truth values in every layer
+            mask = torch.zeros(mask.shape, dtype=embeddings.dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
         # Kernels on CPUs sum in an order that depends on the length: a prompt is to have the same states in any batch.
         prompts = lengths if is_causal and cache is not None and embeddings.device.type == "cpu" else None
         inputs = AttentionInputs(*tables, mask, is_causal, None if prompts is None else prompts.tolist())

@@ -4,6 +4,7 @@ A weight W (N, K) is W ~ s Q with Q in -127..127 and scales s (N,); a token is x
 sums are exact and scales are per token, so results do not depend on the batch.
 
 `quantize_` replaces weights, not layers: an `Operand` implements `F.linear` and `F.embedding` by `__torch_function__`.
+Layers that read the same input are packed as one matrix, and `products` rounds that input once.
 Inference only. Measured in `bench/int8_linear.py`.
 """
 
@@ -34,6 +35,8 @@ FLOAT_LAYERS = re.compile(r"(^|\.)encoder\.(input_linear|out|out_mid)$")
 
 FEW_ROWS = re.compile(r"(^|\.)language_model\.model\.layers\.")
 """Layers that mostly multiply few rows, in decoder steps."""
+SAME_INPUT = re.compile(r"(^|\.)language_model\.model\.layers\.\d+\.(self_attn\.(?=[qkv]_)|mlp\.(?=gate_|up_))")
+"""Start of the paths of layers that read the same input: of q, k and v, of gate and up."""
 ROUNDED_AT_ONCE = 2**19
 """Numbers rounded at once: they fit the CPU cache, and no large table is held in float32."""
 
@@ -103,6 +106,27 @@ class Int8Matrix(Operand):
         return (out if bias is None else out.add_(bias)).to(x.dtype)
 
 
+class Int8Rows(Operand):
+    """Rows of a matrix: the weight `(N, K)` of one of the layers that are packed together."""
+
+    def __init__(self, matrix: Int8Matrix, rows: slice) -> None:
+        self.matrix, self.rows, self.scale = matrix, rows, matrix.scale[rows]
+
+    @property
+    def values(self) -> Tensor:
+        """The integers, unpacked."""
+        return self.matrix.values[self.rows]
+
+    def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """`(..., K)` -> `(..., N)`, with the product of all rows of the matrix; `products` shares it."""
+        return self.of(self.matrix.product(x), bias)
+
+    def of(self, out: Tensor, bias: Tensor | None) -> Tensor:
+        """Product with the matrix -> with these rows."""
+        own = out[..., self.rows]
+        return own if bias is None else own + bias
+
+
 class Int8Table(Operand):
     """The embedding table `(N, K)`, read in `dtype`; also a tied head."""
 
@@ -113,7 +137,7 @@ class Int8Table(Operand):
     @cached_property
     def matrix(self) -> Int8Matrix:
         """The table packed for products, on first use."""
-        return Int8Matrix(self.values, self.scale)
+        return Int8Matrix(self.values, self.scale, few_rows=True)
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """`(..., K)` -> `(..., N)`, as `Int8Matrix` does."""
@@ -125,12 +149,31 @@ class Int8Table(Operand):
         return (self.values[ids] * self.scale[ids][..., None]).to(self.dtype)
 
 
+def products(x: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
+    """`layer(x)` of each layer; where they are packed together, by one product."""
+    weights: list[Any] = [layer.weight for layer in layers]
+    matrix = weights[0].matrix if isinstance(weights[0], Int8Rows) else None
+    if matrix is None or any(getattr(weight, "matrix", None) is not matrix for weight in weights):
+        return tuple(layer(x) for layer in layers)
+    out = matrix.product(x)
+    return tuple(weight.of(out, layer.bias) for weight, layer in zip(weights, layers, strict=True))
+
+
 def quantize_(model: nn.Module) -> None:
-    """Quantise the weights of `int8_layers` in place, one by one, and freeze the model."""
-    for path, layer in int8_layers(model).items():
-        weight = layer.get_parameter("weight")
-        set_int8(path, layer, *quantize_rows(weight), weight.dtype)
+    """Quantise the weights of `int8_layers` in place, one group after the other, and freeze the model."""
+    for group in int8_groups(model):
+        weights = [layer.get_parameter("weight") for layer in group.values()]
+        set_int8(group, [quantize_rows(weight) for weight in weights], weights[0].dtype)
     model.requires_grad_(False)
+
+
+def int8_groups(model: nn.Module) -> list[dict[str, nn.Module]]:
+    """`int8_layers`, in groups that read the same input; most are alone."""
+    groups: dict[str, dict[str, nn.Module]] = {}
+    for path, layer in int8_layers(model).items():
+        start = SAME_INPUT.search(path) if type(layer) is nn.Linear else None
+        groups.setdefault(path if start is None else path[: start.end()], {})[path] = layer
+    return list(groups.values())
 
 
 def int8_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -142,19 +185,27 @@ def int8_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {path: layer for path, layer in layers.items() if not (FLOAT_LAYERS.search(path) or is_adapter(path))}
 
 
-def set_int8(path: str, layer: nn.Module, values: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
-    """Replace a layer's weight by int8 `(N, K, ...)` and scales `(N,)`; `dtype` is that of embeddings.
+def set_int8(layers: Mapping[str, nn.Module], weights: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype) -> None:
+    """Replace the weights of a group by int8 `(N, K, ...)` and scales `(N,)`; `dtype` is that of embeddings.
 
-    `path` decides the packing. The state dict then has `weight` and `weight_scale`.
+    Paths decide the packing; weights of zeros are packed alone, since their product may be left out. State dicts then
+    have `weight` and `weight_scale` of each layer.
     """
-    operand: Operand
-    if isinstance(layer, nn.Embedding):
-        operand = Int8Table(values, scale, dtype)
-    else:
-        operand = Int8Matrix(values, scale, few_rows=FEW_ROWS.search(path) is not None)
-    del layer.weight
-    layer.weight = operand  # type: ignore[assignment]
-    layer.register_state_dict_post_hook(_write_state)  # type: ignore[no-untyped-call]
+    together = [pair for pair in weights if len(layers) > 1 and pair[1].any()]
+    few_rows = all(FEW_ROWS.search(path) for path in layers)
+    matrix = Int8Matrix(*map(torch.cat, zip(*together, strict=True)), few_rows=few_rows) if len(together) > 1 else None
+    begin = 0
+    for layer, (values, scale) in zip(layers.values(), weights, strict=True):
+        operand: Operand
+        if isinstance(layer, nn.Embedding):
+            operand = Int8Table(values, scale, dtype)
+        elif matrix is not None and scale.any():
+            operand = Int8Rows(matrix, slice(begin, begin := begin + len(scale)))
+        else:
+            operand = Int8Matrix(values, scale, few_rows=few_rows)
+        del layer.weight
+        layer.weight = operand  # type: ignore[assignment]
+        layer.register_state_dict_post_hook(_write_state)  # type: ignore[no-untyped-call]
 
 
 def has_int8(model: nn.Module) -> bool:
@@ -174,7 +225,7 @@ def products_are_exact() -> bool:
     return activation_levels() is not None
 
 
-def _linear(x: Tensor, weight: Int8Matrix | Int8Table, bias: Tensor | None = None) -> Tensor:
+def _linear(x: Tensor, weight: Int8Matrix | Int8Rows | Int8Table, bias: Tensor | None = None) -> Tensor:
     return weight.product(x, bias)
 
 

@@ -30,7 +30,7 @@ from lithophone.model.quantize import (
     SCALE,
     Operand,
     dequantize_rows,
-    int8_layers,
+    int8_groups,
     quantize_rows,
     set_int8,
 )
@@ -242,15 +242,15 @@ def load_weights(
     found = _with_zeros(found, wanted)
     _compare(wanted, found)
     check_kinds(found)
-    layers = {f"{path}.weight": layer for path, layer in int8_layers(model).items()} if dtype is torch.int8 else {}
+    groups = int8_groups(model) if dtype is torch.int8 else []
     kind = COMPUTE_DTYPE if dtype is torch.int8 else dtype
+    for layers in groups:
+        weights = [found.pop(f"{path}.weight") for path in layers]
+        set_int8(layers, [weight.read_int8(device) for weight in weights], kind)
     for name, stored in found.items():
-        if name in layers:
-            set_int8(name, layers[name], *stored.read_int8(device), kind)
-        else:
-            _place(model, name, stored.read(kind, device))
+        _place(model, name, stored.read(kind, device))
     _settle_counters(model, device)
-    if layers:
+    if groups:
         model.requires_grad_(False)
     _skip_constant(model)
 
