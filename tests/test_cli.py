@@ -366,3 +366,10 @@ def test_channels_are_speakers_where_they_are_split(tmp_path: Path, tiny_folder:
     assert done.exit_code == 0, done.output
     assert re.findall(r"\] \[(channel \d)\]: ", done.stdout) == ["channel 1", "channel 2"] * 2
     assert "6.0 s of audio in" in done.stderr
+
+
+def test_help_needs_none_of_the_slow_libraries() -> None:
+    slow = ("torch", "huggingface_hub", "av", "onnxruntime", "soundfile", "scipy", "fastapi", "ray")
+    code = f"import sys, lithophone.cli.main; print(*sorted({set(slow)} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []

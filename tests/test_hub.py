@@ -221,6 +221,6 @@ def test_a_connection_that_breaks_is_a_download_error(monkeypatch: pytest.Monkey
     def broken(*_: object, **__: object) -> str:
         raise EOFError("peer closed connection\nwithout sending complete body")
 
-    monkeypatch.setattr(hub, "snapshot_download", broken)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", broken)
     with pytest.raises(DownloadError, match="peer closed connection; without a network"):
         hub.resolve(NAME)

@@ -1,12 +1,12 @@
-"""Model name -> folder: a path, bundled, cached, or downloaded. The only module that downloads."""
+"""Model name -> folder: a path, bundled, cached, or downloaded. The only module that downloads.
+
+huggingface_hub is imported where it is needed: that takes a third of the time of `lithophone --help`.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-
-from huggingface_hub import constants, scan_cache_dir, snapshot_download
-from huggingface_hub.errors import CacheNotFound
 
 from lithophone.errors import CheckpointError, DownloadError
 from lithophone.model.checkpoint_files import read_json
@@ -77,6 +77,9 @@ def bundled_models() -> dict[str, Path]:
 
 def cached_models() -> dict[str, Path]:
     """Cached models of the family: name -> newest snapshot."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
     try:
         repos = scan_cache_dir().repos
     except CacheNotFound:
@@ -87,6 +90,8 @@ def cached_models() -> dict[str, Path]:
 
 
 def _snapshot(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
     try:
         return Path(snapshot_download(name, allow_patterns=PATTERNS))
     except Exception as error:  # the HTTP client has errors of its own
@@ -101,7 +106,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _cause(error: Exception) -> str:
-    if constants.HF_HUB_OFFLINE:
+    if _is_offline():
         return "it is not in the cache, and HF_HUB_OFFLINE is set; unset it to download"
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(" .;:")
 
@@ -109,5 +114,12 @@ def _cause(error: Exception) -> str:
 def _advice(failed: str = "") -> str:
     """The models there are, without the one that failed; the bundled ones alone where nothing can be downloaded."""
     bundled = f"without a network there is {', '.join(bundled_models()) or DEFAULT_MODEL}"
-    others = "" if constants.HF_HUB_OFFLINE else ", ".join(name for name in KNOWN if name != failed)
+    others = "" if _is_offline() else ", ".join(name for name in KNOWN if name != failed)
     return f"{bundled}, with one {others}" if others else bundled
+
+
+def _is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE is set."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
