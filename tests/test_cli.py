@@ -373,3 +373,9 @@ def test_help_needs_none_of_the_slow_libraries() -> None:
     code = f"import sys, lithophone.cli.main; print(*sorted({set(slow)} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []
+
+
+def test_a_model_is_read_without_the_compiler_of_torch() -> None:
+    code = "import sys, lithophone; lithophone.load(); print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["False"]

@@ -25,19 +25,10 @@ from lithophone.model.nar import GraniteSpeechNar
 from lithophone.model.nar_config import Generation, NarConfig, config_from_dict
 from lithophone.model.quantize import QUANTIZATION, has_int8, is_quantized, products_are_exact
 from lithophone.model.speech import GraniteSpeech
+from lithophone.model.stored_tensors import ADAPTER, ADAPTER_CONFIG, BPE_HEAD, Stored, stored_tensors, weight_files
 from lithophone.model.strict_config import shown
 from lithophone.model.tensor_names import NATIVE, NLE, PUBLISHED, Names
-from lithophone.model.weights import (
-    ADAPTER,
-    ADAPTER_CONFIG,
-    BPE_HEAD,
-    Stored,
-    layer_counts,
-    load_weights,
-    save_weights,
-    stored_tensors,
-    weight_files,
-)
+from lithophone.model.weights import layer_counts, load_weights, save_weights, without_values
 from lithophone.text.tokenizer import AUDIO_TOKEN, Tokenizer
 
 CONFIG = "config.json"
@@ -169,7 +160,7 @@ def load_checkpoint(
     files = weight_files(folder)
     stored = stored_tensors(files)
     _check_layers(config, stored)
-    with torch.device("meta"):
+    with without_values():
         network = _network(folder, config, stored)
     load_weights(network, files, dtype=dtype, device=device)
     network.eval()

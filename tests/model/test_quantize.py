@@ -51,7 +51,8 @@ from lithophone.model.quantize import (
     set_int8,
 )
 from lithophone.model.speech import GraniteSpeech
-from lithophone.model.weights import load_weights, save_weights, stored_tensors, weight_files
+from lithophone.model.stored_tensors import stored_tensors, weight_files
+from lithophone.model.weights import load_weights, save_weights
 from tests.tiny import BPE_LABELS, ENCODER, KINDS, audio_prompt, randomise, tiny_config, tiny_frames, tiny_model
 
 pytestmark = pytest.mark.usefixtures("int8_products")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,8 @@ from torch import Tensor
 from lithophone.errors import CheckpointError
 from lithophone.model.lora import fold_lora, merge_lora
 from lithophone.model.speech import GraniteSpeech
-from lithophone.model.weights import INDEX, SHARD_BYTES, load_weights, save_weights, weight_files
+from lithophone.model.stored_tensors import INDEX, stored_tensors, weight_files
+from lithophone.model.weights import SHARD_BYTES, load_weights, save_weights
 from tests.tiny import BPE_LABELS, KINDS, LORA, reference_model, tiny_config, tiny_model
 
 BLOCKS = tiny_config("base").encoder_config.num_layers
@@ -229,3 +231,25 @@ def test_a_feed_forward_of_zeros_is_not_computed(tmp_path: Path, zero: tuple[str
     assert [layer.ff1.constant for layer in found.encoder.layers] == [len(zero) == 2, *[False] * (BLOCKS - 1)]
     x = torch.randn(2, 7, len(first.pre_norm.weight), generator=torch.Generator().manual_seed(3))
     torch.testing.assert_close(found.encoder.layers[0].ff1(x).expand_as(x), first(x), rtol=0, atol=1e-6)
+
+
+def test_a_file_that_changes_while_it_is_read_is_named(saved: Path) -> None:
+    (file,) = weight_files(saved)
+    stored = list(stored_tensors([file]).values())
+    file.write_bytes(file.read_bytes()[:-40])
+    last = max(stored, key=lambda tensor: tensor.end)
+    with pytest.raises(
+        CheckpointError, match=rf"{re.escape(last.key)} has \d+ bytes, and needs {last.end - last.begin}"
+    ):
+        last.read()
+    file.unlink()
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        stored[0].read()
+
+
+def test_scales_of_an_unknown_dtype_are_refused(tmp_path: Path) -> None:
+    scales = torch.ones(6).to(torch.float8_e4m3fn)
+    tensors = {"encoder.out.weight": torch.ones(4, 8, dtype=torch.int8), "encoder.out.weight_scale": scales}
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"encoder\.out\.weight_scale is stored as F8_E4M3; read are F64, F32"):
+        stored_tensors(weight_files(tmp_path))

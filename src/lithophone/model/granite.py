@@ -128,6 +128,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.constant:
             return self.down_proj.bias.expand_as(x)
+        up: Tensor
         if self.constant_gate:
             gate, up = self.gate_proj(x), self.up_proj.bias
         else:

@@ -71,8 +71,7 @@ class FBGEMM:
     def __init__(self, values: Tensor, scale: Tensor) -> None:
         self.rows = len(values)
         zeros = torch.zeros(self.rows, dtype=torch.int64)
-        with _engine("fbgemm"), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*deprecated")  # where torch has dropped it, OneDNN serves
+        with packing():
             weight = torch._make_per_channel_quantized_tensor(values.contiguous(), scale.double(), zeros, 0)
             self.matrix: Any = torch.ops.quantized.linear_prepack(weight, None)
 
@@ -131,11 +130,14 @@ def is_exact(kind: type[Packed], levels: int) -> bool:
 
 
 @contextmanager
-def _engine(name: str) -> Iterator[None]:
-    """Torch's quantised engine while packing."""
+def packing() -> Iterator[None]:
+    """Torch's quantised engine is fbgemm: a setting of the process, so threads that pack need one such block around."""
     before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = name
-    try:
-        yield
-    finally:
-        torch.backends.quantized.engine = before
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*deprecated")  # where torch has dropped it, OneDNN serves
+        if "fbgemm" in torch.backends.quantized.supported_engines:
+            torch.backends.quantized.engine = "fbgemm"
+        try:
+            yield
+        finally:
+            torch.backends.quantized.engine = before

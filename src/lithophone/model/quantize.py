@@ -37,6 +37,8 @@ FEW_ROWS = re.compile(r"(^|\.)language_model\.model\.layers\.")
 """Layers that mostly multiply few rows, in decoder steps."""
 SAME_INPUT = re.compile(r"(^|\.)language_model\.model\.layers\.\d+\.(self_attn\.(?=[qkv]_)|mlp\.(?=gate_|up_))")
 """Start of the paths of layers that read the same input: of q, k and v, of gate and up."""
+SMALL_TABLE = 2**24
+"""Weights of a table that is packed for few rows; for larger ones this takes seconds, and gains nothing."""
 ROUNDED_AT_ONCE = 2**19
 """Numbers rounded at once: they fit the CPU cache, and no large table is held in float32."""
 
@@ -137,7 +139,7 @@ class Int8Table(Operand):
     @cached_property
     def matrix(self) -> Int8Matrix:
         """The table packed for products, on first use."""
-        return Int8Matrix(self.values, self.scale, few_rows=True)
+        return Int8Matrix(self.values, self.scale, few_rows=self.values.numel() <= SMALL_TABLE)
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """`(..., K)` -> `(..., N)`, as `Int8Matrix` does."""

@@ -1,46 +1,45 @@
 """safetensors files <-> parameters of a model, by name, strictly.
 
-Our names are the published ones. Also read: names of other generations (`tensor_names.py`), the BPE head in
-`out_llm.safetensors`, which no index lists, and peft's `adapter_model.safetensors`. BatchNorm statistics take the
-model's dtype, as in `transformers`: some kernels refuse mixed dtypes.
+Tensors are read one by one (`stored_tensors.py`). BatchNorm statistics take the model's dtype, as in `transformers`:
+some kernels refuse mixed dtypes.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from lithophone.errors import CheckpointError, ConfigError
+from lithophone.errors import CheckpointError
 from lithophone.files import replacing, write_json
-from lithophone.model.checkpoint_files import is_file, read_json
 from lithophone.model.conformer import FeedForward
 from lithophone.model.granite import MLP
-from lithophone.model.int4_groups import group_size, pack_groups, unpack_groups
-from lithophone.model.lora import LoraConfig, LoraLinear, from_peft_name, is_adapter, to_peft_name
-from lithophone.model.quantize import (
-    COMPUTE_DTYPE,
-    SCALE,
-    Operand,
-    dequantize_rows,
-    int8_groups,
-    quantize_rows,
-    set_int8,
+from lithophone.model.int4_groups import group_size, pack_groups
+from lithophone.model.int8_kernels import packing
+from lithophone.model.lora import LoraConfig, LoraLinear, is_adapter, to_peft_name
+from lithophone.model.quantize import COMPUTE_DTYPE, SCALE, Operand, dequantize_rows, int8_groups, set_int8
+from lithophone.model.stored_tensors import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    BPE_HEAD,
+    INDEX,
+    INTEGERS,
+    SINGLE,
+    TOLERATED,
+    Stored,
+    check_kinds,
+    stored_tensors,
 )
-from lithophone.model.tensor_names import ANY, PUBLISHED, Names
-
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-BPE_HEAD = "out_llm.safetensors"
-ADAPTER = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
+from lithophone.model.tensor_names import PUBLISHED, Names
 
 LM_HEAD = "language_model.lm_head.weight"
 EMBEDDINGS = "language_model.model.embed_tokens.weight"
@@ -48,115 +47,28 @@ EMBEDDINGS = "language_model.model.embed_tokens.weight"
 SHARD_BYTES = 4_000_000_000
 """Above this size the weights are split into several files."""
 
-TOLERATED = re.compile(r"(^|\.)(attention_dists|num_batches_tracked|rotary_emb\.(original_)?inv_freq)$")
-"""Tables and counters that a file may have or omit."""
-
 NAMES_SHOWN = 20
 
-FLOATS = ("F64", "F32", "F16", "BF16")
-INTEGERS = (("I8", "F32"), ("U8", "F16"))
-"""Dtypes of weights in safetensors: floats, or integers of 8 bits, or of 4 in pairs, with a tensor of scales."""
-
-SHARD = re.compile(r"[^/\\\x00]{1,200}\.safetensors")
-"""Name of a shard in the same folder."""
 LAYER = re.compile(r"(.*?)\.(\d{1,9})\..*")
 """A tensor in a list of layers: the list's path, and the layer's number."""
 
 
-@dataclass(frozen=True)
-class Stored:
-    """File, shape and dtype of a tensor not yet read; a weight of 8 or 4 bits where it has a `scale`."""
+class _Uninitialised(TorchFunctionMode):
+    """Leaves out `nn.init.normal_`: on the meta device torch 2.13 imports its compiler for it, which takes 0.8 s."""
 
-    file: Path
-    key: str
-    shape: tuple[int, ...]
-    kind: str = "F32"
-    """Dtype in safetensors."""
-    scale: Stored | None = None
-    sparse: bool = False
-    """A weight with scales of which the file holds only the rows whose scale is not zero, or nothing."""
-
-    @property
-    def in_groups(self) -> bool:
-        """Whether the weight has 4 bits."""
-        return self.scale is not None and len(self.scale.shape) == 2
-
-    def read(self, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Tensor:
-        """The tensor as floats, as a copy."""
-        if self.scale is None:
-            return self._copy(dtype, device)
-        if self.in_groups:
-            rows = unpack_groups(*self._held(torch.uint8))
-            return rows.to(device, dtype or COMPUTE_DTYPE)
-        return dequantize_rows(*self.read_int8(), dtype or COMPUTE_DTYPE).to(device)
-
-    def read_int8(self, device: str | torch.device = "cpu") -> tuple[Tensor, Tensor]:
-        """The weight in int8, quantised if stored as floats, and its scales."""
-        if self.scale is None:
-            with self._mapped() as weight:
-                return quantize_rows(weight.to(device))
-        if self.in_groups:
-            return quantize_rows(self.read(torch.float32, device))
-        values, scale = self._held(torch.int8)
-        return values.to(device), scale.to(device)
-
-    def _held(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Integers of all rows, packed or not, and scales."""
-        assert self.scale is not None
-        scale = self.scale.read()
-        width = self.shape[1] // 2 if self.in_groups else self.shape[1]
-        shape = (self.shape[0], width, *self.shape[2:])
-        if not self.sparse:
-            with self._mapped() as rows:
-                return torch.empty(shape, dtype=dtype).copy_(rows), scale
-        values, held = torch.zeros(shape, dtype=dtype), scale.view(len(scale), -1).any(1)
-        if held.any():
-            with self._mapped() as rows:
-                values[held] = rows
-        return values, scale
-
-    def _copy(self, dtype: torch.dtype | None, device: str | torch.device) -> Tensor:
-        with self._mapped() as mapped:
-            kind = dtype if dtype is not None and mapped.is_floating_point() else mapped.dtype
-            return torch.empty(self.shape, dtype=kind, device=device).copy_(mapped)
-
-    @contextmanager
-    def _mapped(self) -> Iterator[Tensor]:
-        """The tensor in the mapped file; mapped one at a time to bound memory."""
-        with safe_open(self.file, framework="pt") as file:
-            yield file.get_tensor(self.key)
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # fmt: skip
+        named = kwargs or {}
+        return named["tensor"] if func is nn.init.normal_ else func(*args, **named)
 
 
-def weight_files(folder: str | Path) -> list[Path]:
-    """Files of a checkpoint's tensors: one or the shards of the index, BPE head and adapters.
-
-    Raises CheckpointError where there are none, or a shard is missing.
-    """
-    folder = Path(folder)
-    main = [folder / SINGLE] if is_file(folder / SINGLE) else _shards(folder)
-    missing = [path.name for path in main if not is_file(path)]
-    if missing:
-        raise CheckpointError(f"{folder} lacks {', '.join(missing)}, which {INDEX} names")
-    return main + [folder / name for name in (BPE_HEAD, ADAPTER) if is_file(folder / name)]
-
-
-def stored_tensors(files: Iterable[Path]) -> dict[str, Stored]:
-    """Parameter name -> tensor in a file, from headers only. CheckpointError for a damaged file."""
-    found: dict[str, Stored] = {}
-    for path in files:
-        for stored in _read_header(path):
-            name = _named(stored)
-            if name in found:
-                raise CheckpointError(f"{name} is stored twice: in {found[name].file.name} and in {path.name}")
-            found[name] = stored
-    return _with_scales(found)
-
-
-def _named(stored: Stored) -> str:
-    try:
-        return our_name(stored.key, stored.file.name)
-    except ConfigError as error:
-        raise CheckpointError(f"{stored.file}: {error}") from error
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Modules built within are on the meta device, for `load_weights`."""
+    with torch.device("meta"), _Uninitialised():
+        yield
 
 
 def layer_counts(names: Iterable[str]) -> dict[str, int]:
@@ -165,40 +77,6 @@ def layer_counts(names: Iterable[str]) -> dict[str, int]:
     for found in filter(None, map(LAYER.fullmatch, names)):
         numbers.setdefault(found[1], set()).add(found[2])
     return {path: len(layers) for path, layers in numbers.items()}
-
-
-def check_kinds(found: Mapping[str, Stored]) -> None:
-    """CheckpointError for weights that are neither floats nor integers with their scales."""
-    for name, stored in found.items():
-        integers = stored.scale is not None and (stored.kind, stored.scale.kind) in INTEGERS
-        if stored.kind not in FLOATS and not integers and not TOLERATED.search(name):
-            allowed = f"{', '.join(FLOATS)}, I8 with scales in F32, and U8 with scales in F16"
-            raise CheckpointError(f"{stored.file}: {stored.key} is stored as {stored.kind}; allowed are {allowed}")
-
-
-def _with_scales(found: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Scales joined to their weights of integers; a scale without a weight, or for other rows, stays a tensor."""
-    joined = dict(found)
-    for name, scale in found.items():
-        weight = found.get(f"{name.removesuffix(SCALE)}weight") if name.endswith(f".{SCALE}") else None
-        if weight is None or not (shape := _with_scale_shape(weight, scale)):
-            continue
-        whole = scale.shape[0] == weight.shape[0]
-        if whole or int(scale.read().view(scale.shape[0], -1).any(1).sum()) == weight.shape[0]:
-            del joined[name]
-            joined[f"{name.removesuffix(SCALE)}weight"] = replace(weight, shape=shape, scale=scale, sparse=not whole)
-    return joined
-
-
-def _with_scale_shape(weight: Stored, scale: Stored) -> tuple[int, ...]:
-    """Shape of a weight with these scales; () where they do not fit."""
-    if len(weight.shape) < 2 or len(scale.shape) not in (1, 2) or scale.shape[0] < weight.shape[0]:
-        return ()
-    if len(scale.shape) == 1:
-        return (*scale.shape, *weight.shape[1:])
-    width = 2 * weight.shape[1]
-    fits = weight.kind == "U8" and scale.shape[1] > 0 and width % scale.shape[1] == 0
-    return (scale.shape[0], width, *weight.shape[2:]) if fits else ()
 
 
 def _with_zeros(found: Mapping[str, Stored], wanted: Mapping[str, Tensor]) -> dict[str, Stored]:
@@ -212,15 +90,6 @@ def _with_zeros(found: Mapping[str, Stored], wanted: Mapping[str, Tensor]) -> di
     return joined
 
 
-def our_name(key: str, file_name: str) -> str:
-    """Parameter name of a tensor of any generation."""
-    if file_name == BPE_HEAD:
-        return f"bpe_head.{key}"
-    if file_name == ADAPTER:
-        return from_peft_name(key)
-    return ANY.ours(key)
-
-
 def load_weights(
     model: nn.Module,
     files: Sequence[Path],
@@ -231,8 +100,8 @@ def load_weights(
     """Fill every parameter and buffer of `model`, which may be on the meta device, in `dtype` on `device`.
 
     Files may hold floats or int8 for any `dtype`; with int8, other layers take COMPUTE_DTYPE. Names and shapes are
-    compared before reading; at most one tensor is held twice. Raises CheckpointError that lists missing, unexpected and
-    misshapen tensors.
+    compared before reading; at most one tensor is held twice, of int8 those of one layer in each thread. Raises
+    CheckpointError that lists missing, unexpected and misshapen tensors.
     """
     found = stored_tensors(files)
     wanted = {name: tensor for name, tensor in model.state_dict().items() if not TOLERATED.search(name)}
@@ -244,9 +113,14 @@ def load_weights(
     check_kinds(found)
     groups = int8_groups(model) if dtype is torch.int8 else []
     kind = COMPUTE_DTYPE if dtype is torch.int8 else dtype
-    for layers in groups:
-        weights = [found.pop(f"{path}.weight") for path in layers]
+    packed = [(layers, [found.pop(f"{path}.weight") for path in layers]) for layers in groups]
+
+    def pack(layers: Mapping[str, nn.Module], weights: Sequence[Stored]) -> None:
         set_int8(layers, [weight.read_int8(device) for weight in weights], kind)
+
+    with packing(), ThreadPoolExecutor(torch.get_num_threads()) as threads:  # a matrix is packed on one thread
+        for done in [threads.submit(pack, *group) for group in packed]:
+            done.result()
     for name, stored in found.items():
         _place(model, name, stored.read(kind, device))
     _settle_counters(model, device)
@@ -345,29 +219,6 @@ def _by_file(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
     adapters = {name: t for name, t in tensors.items() if is_adapter(name)}
     main = {name: t for name, t in tensors.items() if not (name.startswith("bpe_head.") or is_adapter(name))}
     return main, head, adapters
-
-
-def _shards(folder: Path) -> list[Path]:
-    """Files of the index, which must lie in the folder."""
-    if not is_file(folder / INDEX):
-        raise CheckpointError(f"{folder} has neither {SINGLE} nor {INDEX}")
-    places = read_json(folder / INDEX).get("weight_map")
-    if not isinstance(places, dict) or not places:
-        raise CheckpointError(f"{folder / INDEX} is no index of weights: it has no object 'weight_map'")
-    wrong = [name for name in places.values() if not isinstance(name, str) or SHARD.fullmatch(name) is None]
-    if wrong:
-        allowed = "expected names of .safetensors files in the same folder"
-        raise CheckpointError(f"{folder / INDEX}: weight_map has {wrong[0]!r:.100}; {allowed}")
-    return [folder / name for name in sorted(set(places.values()))]
-
-
-def _read_header(path: Path) -> list[Stored]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
-            return [Stored(path, key, tuple(s.get_shape()), s.get_dtype()) for key, s in slices.items()]
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}; was it downloaded completely?") from error
 
 
 def _compare(wanted: Mapping[str, Tensor], found: Mapping[str, Stored]) -> None:

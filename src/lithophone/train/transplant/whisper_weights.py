@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lithophone.errors import CheckpointError
 from lithophone.model.checkpoint_files import read_json
-from lithophone.model.weights import INDEX, SINGLE, weight_files
+from lithophone.model.stored_tensors import INDEX, SINGLE, weight_files
 from lithophone.train.run.distributed import Ranks, wait_for_all
 
 CTRANSLATE2 = "model.bin"
