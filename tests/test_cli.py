@@ -327,6 +327,25 @@ def test_models_are_listed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("levels", "line"),
+    [
+        (127, "exact, with activations of 8 bits"),
+        (63, "exact, with activations of 7 bits: it adds two products in 16 bits (no VNNI)"),
+        (None, "not exact, so that models load as floats"),
+    ],
+)
+def test_models_tell_what_they_compute_in(monkeypatch: pytest.MonkeyPatch, levels: int | None, line: str) -> None:
+    for module in ("int8_kernels", "quantize"):
+        monkeypatch.setattr(f"lithophone.model.{module}.activation_levels", lambda: levels)
+    done = call("models", "--verbose")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[-1] == f"int8 on this CPU: {line}"
+    bundled = next(row for row in done.stdout.splitlines() if "lithophone-tiny" in row)
+    dtype = "int8" if levels else "float32"
+    assert re.search(rf"│ \d+ M +│ \d+ +│ {dtype} +│ .*lithophone-tiny", bundled)
+
+
+@pytest.mark.parametrize(
     ("time_s", "text"), [(0, "00:00.000"), (59.9996, "01:00.000"), (3599.5, "59:59.500"), (3600, "01:00:00.000")]
 )
 def test_clock(time_s: float, text: str) -> None:

@@ -14,6 +14,7 @@ from lithophone.errors import CheckpointError, ConfigError, OptionError
 from lithophone.model.quantize import SCALE, has_int8, int8_layers, is_quantized, quantize_
 from lithophone.pipeline.transcriber import load
 from lithophone.runtime import torch_dtype
+from lithophone.transcript import Transcript
 from tests.test_checkpoint import our_tokens
 from tests.tiny import KINDS, tiny_frames
 from tests.tiny_checkpoint import tiny_checkpoint
@@ -127,3 +128,17 @@ def test_a_scale_that_fits_no_weight_is_unexpected(integers: Path, dtype: torch.
     save_file(tensors, integers / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"unexpected \(1\): .*up_conv\.weight_scale \[3\]"):
         load_checkpoint(integers, dtype=dtype)
+
+
+@pytest.mark.parametrize(("levels", "bits"), [(127, 8), (63, 7)])
+def test_a_transcript_tells_what_the_model_computed_in(
+    floats: Path, monkeypatch: pytest.MonkeyPatch, levels: int, bits: int
+) -> None:
+    monkeypatch.setattr("lithophone.model.quantize.activation_levels", lambda: levels)
+    told = {}
+    for dtype in ("float32", "int8"):
+        transcript = load(floats, "cpu", dtype).transcribe(torch.zeros(8000), 16_000)
+        told[dtype] = transcript.dtype, transcript.activation_bits
+        assert Transcript.from_dict(transcript.to_dict()) == transcript
+    assert told == {"float32": ("float32", None), "int8": ("int8", bits)}
+    assert transcript.to_dict()["activation_bits"] == bits

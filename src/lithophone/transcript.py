@@ -108,6 +108,10 @@ class Transcript:
     warnings: tuple[TranscriptWarning, ...] = ()
     language_guess: LanguageGuess | None = None
     """Of the speech, where the option `language` was auto and there is speech."""
+    dtype: str | None = None
+    """Of the model's weights, as the option `dtype` names them."""
+    activation_bits: int | None = None
+    """Of int8 products: 8, or 7 on CPUs without VNNI."""
 
     @property
     def text(self) -> str:
@@ -134,6 +138,7 @@ class Transcript:
             **detected,
             "task": self.task,
             "duration": self.duration_s,
+            **_known({"dtype": self.dtype, "activation_bits": self.activation_bits}),
             "segments": [{"id": number, **segment.to_dict()} for number, segment in enumerate(self.segments)],
             "warnings": [warning.to_dict() for warning in self.warnings],
         }
@@ -149,6 +154,8 @@ class Transcript:
             values.get("task", "transcribe"),
             tuple(map(TranscriptWarning.from_dict, values.get("warnings", ()))),
             None if guess is None else LanguageGuess(guess),
+            values.get("dtype"),
+            values.get("activation_bits"),
         )
 
 

@@ -214,6 +214,12 @@ def has_int8(model: nn.Module) -> bool:
     return any(isinstance(layer.weight, Operand) for layer in int8_layers(model).values())
 
 
+def activation_bits(model: nn.Module) -> int | None:
+    """Bits of the activations in int8 products here; None for a model of floats."""
+    levels = activation_levels()
+    return None if levels is None or not has_int8(model) else levels.bit_length() + 1
+
+
 def is_quantized(config: Mapping[str, Any]) -> bool:
     """Whether `config.json` declares int8 weights; ConfigError for another quantisation."""
     method = config.get("quantization_config")

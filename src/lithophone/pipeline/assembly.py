@@ -64,6 +64,9 @@ class Assembly:
 
     source: Any
     request: Request
+    dtype: str | None = None
+    activation_bits: int | None = None
+    """As in `Transcript`."""
     guess: LanguageGuess | None = None
     """Of the language, where it was detected."""
     guess_s: float = 0.0
@@ -136,6 +139,8 @@ class Assembly:
                 *(last.warnings if last else ()),
             ),
             language_guess=self.guess if self.guess is not None and self.guess.language else None,
+            dtype=self.dtype,
+            activation_bits=self.activation_bits,
         )
         compute_s = self.guess_s + sum(window.compute_s for window in self.windows)
         return RecordingDone(self.source, transcript, whole, compute_s, is_known)

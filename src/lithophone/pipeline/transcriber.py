@@ -23,6 +23,7 @@ from lithophone.diarization.diarizer import Diarization, Diarizer, default_diari
 from lithophone.diarization.known import as_diarizer
 from lithophone.errors import CancelledError, JournalWriteError, LithophoneError, OptionError
 from lithophone.hub import DEFAULT_MODEL, resolve
+from lithophone.model.quantize import activation_bits
 from lithophone.pipeline.assembly import Assembly, Event, RecordingDone, WindowDone, results_of
 from lithophone.pipeline.engine import Engine
 from lithophone.pipeline.groups import Groups
@@ -65,9 +66,13 @@ def load(
     Raises DownloadError, CheckpointError or ConfigError for the model, OptionError for device, dtype or diarizer.
     """
     chosen, folder = torch_device(device), resolve(name_or_folder)
-    if dtype is None and chosen.type == "cpu" and suits_int8(folder):
-        dtype = torch.int8
-    return Transcriber(load_checkpoint(folder, chosen, torch_dtype(dtype, chosen)), diarizer=diarizer)
+    kind = default_dtype(folder, chosen) if dtype is None else torch_dtype(dtype, chosen)
+    return Transcriber(load_checkpoint(folder, chosen, kind), diarizer=diarizer)
+
+
+def default_dtype(folder: Path, device: torch.device) -> torch.dtype:
+    """What a model's folder is loaded in on a device, where nothing is asked for."""
+    return torch.int8 if device.type == "cpu" and suits_int8(folder) else torch_dtype(None, device)
 
 
 class Transcriber:
@@ -89,6 +94,7 @@ class Transcriber:
         self.checkpoint, self.detector = checkpoint, detector
         self.engine = engine or Engine(checkpoint)
         self.diarizer = None if diarizer is None else as_diarizer(diarizer)
+        self._bits = activation_bits(checkpoint.network)
 
     @property
     def device(self) -> torch.device:
@@ -239,7 +245,9 @@ class Transcriber:
         windows = None
         if not is_known:
             windows = ahead.windows(reading) if _is_regular(source.file) else reading.windows()
-        return Opened(Assembly(given, request), asked.options, reading, record, windows)
+        dtype = "int8" if self._bits else str(self.dtype).removeprefix("torch.")
+        assembly = Assembly(given, request, dtype, self._bits)
+        return Opened(assembly, asked.options, reading, record, windows)
 
     def _asked(self, options: TranscribeOptions) -> Asked:
         """Options of a source, resolved. Raises OptionError."""
