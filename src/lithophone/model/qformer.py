@@ -118,7 +118,8 @@ class WindowQFormer(nn.Module):
     def __init__(self, config: ProjectorConfig, text_hidden_size: int, window_size: int, downsample_rate: int) -> None:
         super().__init__()
         self.window_size, self.num_queries = window_size, window_size // downsample_rate
-        self.query = nn.Parameter(torch.randn(1, self.num_queries, config.hidden_size))
+        self.query = nn.Parameter(torch.empty(1, self.num_queries, config.hidden_size))
+        nn.init.normal_(self.query)
         self.qformer = QFormer(config)
         self.linear = nn.Linear(config.hidden_size, text_hidden_size)
 

@@ -260,7 +260,7 @@ def _settle_counters(model: nn.Module, device: str | torch.device) -> None:
     """Initialise BatchNorm's count of batches, the only buffer that a file may omit."""
     for name, buffer in list(model.named_buffers()):
         if name.endswith("num_batches_tracked"):
-            _place(model, name, torch.zeros_like(buffer, device=device))
+            _place(model, name, torch.zeros(buffer.shape, dtype=buffer.dtype, device=device))
     left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     assert not left, f"tensors that are in no state_dict must be computed in forward: {left}"
 
