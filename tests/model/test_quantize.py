@@ -309,16 +309,15 @@ def test_without_exact_products_int8_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_the_slow_products_are_those_of_integers(shape: tuple[int, ...]) -> None:
     values, scale = quantize_rows(noise(*shape))
     x = noise(2, 5, shape[1], seed=1)
-    scales = activation_scales(x, LEVELS)
-    out = Plain(values, scale).multiply(x / scales, LEVELS) * scales
+    out = Plain(values, scale).product(x, LEVELS)
     torch.testing.assert_close(out, slow_product(x, values, scale), rtol=1e-6, atol=1e-6)
 
 
 class Saturating(Plain):
     """Products whose sums of two exceed 16 bits are wrong, as with AVX2 alone."""
 
-    def multiply(self, steps: Tensor, levels: int) -> Tensor:
-        return super().multiply(steps, levels) - 1.0 * (2 * (steps.amax() + levels + 1) * WEIGHT_LEVELS > 2**15)
+    def product(self, x: Tensor, levels: int) -> Tensor:
+        return super().product(x, levels) - 1.0 * (2 * (2 * levels + 1) * WEIGHT_LEVELS > 2**15)
 
 
 def test_sums_that_overflow_are_noticed() -> None:
@@ -348,7 +347,7 @@ levels = activation_levels()
 torch.manual_seed(0)
 values, scale = torch.randint(-127, 128, (96, 544), dtype=torch.int8), torch.ones(96)
 steps = torch.randint(-levels, levels + 1, (40, 544)).float()
-same = torch.equal(OneDNN(values, scale).multiply(steps.clone(), levels), Plain(values, scale).multiply(steps, levels))
+same = torch.equal(OneDNN(values, scale).product(steps, levels), Plain(values, scale).product(steps, levels))
 print(is_exact(OneDNN, 127), levels, same)
 """
     told = {"ONEDNN_MAX_CPU_ISA": "AVX2"}

@@ -1,4 +1,4 @@
-"""int8 matrix products by two libraries inside torch, and the rounding of activations.
+"""int8 matrix products by two libraries inside torch, with activations rounded by a scale for each token.
 
 `OneDNN` is the faster one for many rows (encoder, head), `FBGEMM` 1.5 times as fast for few (decoder steps). Integer
 sums are exact, so the choice affects speed only. `Plain` is the reference. Measured in `bench/int8_linear.py`.
@@ -10,10 +10,10 @@ saturate with activations of 8 bits (2 * 255 * 127), and are exact with 7 (2 * 1
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -26,6 +26,29 @@ TINY = 1e-30
 """Least scale to divide by, for rows and tokens of zeros."""
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def in_torchscript(function: Callable[P, T]) -> Callable[P, T]:
+    """The function run by torch's own interpreter: of a product of one row Python takes half the time.
+
+    The function itself where this torch cannot: TorchScript is deprecated, and operators may be missing.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return cast("Callable[P, T]", torch.jit.script(function))
+    except (AttributeError, RuntimeError):
+        return function
+
+
+@in_torchscript
+def activation_scales(x: Tensor, levels: int, tiny: float = TINY) -> Tensor:
+    """Activations `(..., K)` -> scale of each token `(..., 1)`, float32; not finite where the activation is not."""
+    return (x.abs().amax(-1, keepdim=True).float() / levels).clamp_min_(tiny)
+
+
 class Packed(Protocol):
     """An int8 matrix `(N, K)` with a scale `(N,)` for each row, in a layout of its own. Immutable."""
 
@@ -36,11 +59,8 @@ class Packed(Protocol):
         """The integers, `(N, K)`: a new tensor."""
         ...
 
-    def multiply(self, steps: Tensor, levels: int) -> Tensor:
-        """Activations `(..., K)` in float32, divided by their scale: at most `levels` -> float32 `(..., N)`.
-
-        Rounds half to even, overwrites `steps`.
-        """
+    def product(self, x: Tensor, levels: int) -> Tensor:
+        """Activations `(..., K)` of any float type, rounded half to even to -levels..levels -> float32 `(..., N)`."""
         ...
 
 
@@ -56,13 +76,26 @@ class OneDNN:
     def values(self) -> Tensor:
         return self.matrix.to_dense().T.contiguous()
 
-    def multiply(self, steps: Tensor, levels: int) -> Tensor:
-        zero_point = levels + 1
-        tokens = steps.round_().to(torch.int8).view(torch.uint8).add_(zero_point)  # thrice as fast as .to(torch.uint8)
-        out: Tensor = torch.ops.onednn.qlinear_pointwise.default(
-            tokens, 1.0, zero_point, self.matrix, self.scale, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
-        return out
+    def product(self, x: Tensor, levels: int) -> Tensor:
+        rounded, scale = _rounded(x, levels)
+        tokens = rounded.view(torch.uint8).add_(levels + 1)  # thrice as fast as .to(torch.uint8)
+        return _onednn_product(tokens, scale, levels + 1, self.matrix, self.scale, self.zeros)
+
+
+@in_torchscript
+def _rounded(x: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    scale = activation_scales(x, levels)
+    return (x / scale).round_().to(torch.int8), scale
+
+
+@in_torchscript
+def _onednn_product(
+    tokens: Tensor, token_scale: Tensor, zero_point: int, matrix: Tensor, scale: Tensor, zeros: Tensor
+) -> Tensor:
+    out: Tensor = torch.ops.onednn.qlinear_pointwise(
+        tokens, 1.0, zero_point, matrix, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return out.view(list(tokens.shape[:-1]) + [len(scale)]).mul_(token_scale)  # noqa: RUF005
 
 
 class FBGEMM:
@@ -81,12 +114,23 @@ class FBGEMM:
         values: Tensor = weight.int_repr()
         return values
 
-    def multiply(self, steps: Tensor, levels: int) -> Tensor:
-        if not steps.numel():
-            return steps.new_zeros(*steps.shape[:-1], self.rows)  # which fbgemm refuses
-        multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
-        out: Tensor = multiply(steps, 1.0, levels + 1, self.matrix)
-        return out
+    def product(self, x: Tensor, levels: int) -> Tensor:
+        return _fbgemm_product(x, levels, self.matrix, self.rows)
+
+
+@in_torchscript
+def _fbgemm_product(
+    x: Tensor,
+    levels: int,
+    matrix: torch.classes.quantized.LinearPackedParamsBase,  # type: ignore[name-defined]
+    rows: int,
+) -> Tensor:
+    shape = list(x.shape[:-1]) + [rows]  # noqa: RUF005 - TorchScript has no *
+    if x.numel() == 0:
+        return torch.zeros(shape)  # which fbgemm refuses
+    scale = activation_scales(x, levels)
+    out: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(x / scale, 1.0, levels + 1, matrix)
+    return out.view(shape).mul_(scale)
 
 
 class Plain:
@@ -99,8 +143,9 @@ class Plain:
     def values(self) -> Tensor:
         return self.matrix.clone()
 
-    def multiply(self, steps: Tensor, levels: int) -> Tensor:
-        return (steps.round().double() @ self.matrix.double().T).float() * self.scale
+    def product(self, x: Tensor, levels: int) -> Tensor:
+        scale = activation_scales(x, levels)
+        return ((x / scale).round().double() @ self.matrix.double().T).float() * self.scale * scale
 
 
 def packed(values: Tensor, scale: Tensor, *, few_rows: bool) -> Packed:
@@ -113,17 +158,12 @@ def activation_levels() -> int | None:
     return next((levels for levels in ACTIVATION_LEVELS if is_exact(OneDNN, levels)), None)
 
 
-def activation_scales(x: Tensor, levels: int) -> Tensor:
-    """Activations `(..., K)` -> scale of each token `(..., 1)`, float32; not finite where the activation is not."""
-    return (x.abs().amax(-1, keepdim=True).float() / levels).clamp_min_(TINY)
-
-
 @cache
 def is_exact(kind: type[Packed], levels: int) -> bool:
     """Whether sums of products do not overflow here."""
-    steps, ones = torch.full((1, 64), float(levels)), torch.ones(16)
+    x, ones = torch.full((1, 64), float(levels)), torch.ones(16)
     try:
-        sums = kind(torch.full((16, 64), WEIGHT_LEVELS, dtype=torch.int8), ones).multiply(steps, levels)
+        sums = kind(torch.full((16, 64), WEIGHT_LEVELS, dtype=torch.int8), ones).product(x, levels)
     except (AttributeError, RuntimeError):  # torch was built without the library
         return False
     return torch.equal(sums, ones.expand(1, -1) * (64 * levels * WEIGHT_LEVELS))

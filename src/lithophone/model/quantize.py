@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lithophone.errors import ConfigError, OptionError
-from lithophone.model.int8_kernels import TINY, WEIGHT_LEVELS, activation_levels, activation_scales, packed
+from lithophone.model.int8_kernels import TINY, WEIGHT_LEVELS, activation_levels, packed
 from lithophone.model.lora import is_adapter
 from lithophone.model.strict_config import shown
 
@@ -103,8 +103,7 @@ class Int8Matrix(Operand):
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """`(..., K)` of any float type -> `(..., N)` of the same type."""
         _check_device(x.device)
-        scale = activation_scales(x, self.levels)
-        out = self.packed.multiply(x / scale, self.levels).view(*x.shape[:-1], len(self.scale)).mul_(scale)
+        out = self.packed.product(x, self.levels)
         return (out if bias is None else out.add_(bias)).to(x.dtype)
 
 
