@@ -59,10 +59,29 @@ def test_the_command_takes_the_threads_asked_for(
     assert torch.get_num_threads() == expected
 
 
-@pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE"), ({"GOMP_SPINCOUNT": "100"}, None)])
-def test_threads_sleep_unless_the_user_says_how_they_wait(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], expected: str | None
-) -> None:
+PASSIVE, SPINNING = {"OMP_WAIT_POLICY": "PASSIVE"}, {"GOMP_SPINCOUNT": "4000"}
+
+
+@pytest.mark.parametrize(
+    ("load", "command", "given", "expected"),
+    [
+        ("0.00 0.00 0.00 1/300 77", "transcribe", {}, SPINNING),
+        ("2.00 2.00 2.00 2/300 77", "transcribe", {}, SPINNING),  # one of eight cores
+        ("0.00 0.00 0.00 3/300 77", "transcribe", {}, PASSIVE),
+        ("0.00 0.00 0.00 1/300 77", "serve", {}, PASSIVE),
+        ("0.00 0.00 0.00 1/300 77", "transcribe", {"KMP_BLOCKTIME": "1"}, {"KMP_BLOCKTIME": "1"}),
+        ("nothing", "transcribe", {}, PASSIVE),
+        (None, "transcribe", {}, PASSIVE),
+    ],
+)
+def test_threads_sleep_but_for_a_while_on_an_idle_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: str | None, command: str, given: dict[str, str],
+    expected: dict[str, str],
+) -> None:  # fmt: skip
+    if load is not None:
+        (tmp_path / "loadavg").write_text(load)
+    monkeypatch.setattr("lithophone.cli.threads.LOAD", tmp_path / "loadavg")
+    monkeypatch.setattr("lithophone.cli.threads.usable_cpus", lambda: 8)
     monkeypatch.setattr(os, "environ", dict(given))
-    let_threads_sleep()
-    assert os.environ.get("OMP_WAIT_POLICY") == expected
+    let_threads_sleep(command)
+    assert os.environ == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import Annotated
 
 import typer
@@ -59,7 +60,7 @@ def about(
 
 def main() -> None:
     """Entry point of the command `lithophone`."""
-    let_threads_sleep()
+    let_threads_sleep(*sys.argv[1:2])
     escape_unprintable()
     from lithophone.runtime import keep_freed_memory  # imports torch, which reads OMP_WAIT_POLICY
 
