@@ -69,11 +69,13 @@ def training_dtype(name: str | None, device: torch.device) -> torch.dtype:
 # --- threads
 
 SMALL_MODEL = 100_000_000
-"""Parameters below which a second thread gains nothing."""
+"""Weights below which a second thread gains nothing."""
 
 
 def is_small(network: torch.nn.Module) -> bool:
-    return sum(parameter.numel() for parameter in network.parameters()) < SMALL_MODEL
+    from lithophone.model.quantize import weight_count
+
+    return weight_count(network) < SMALL_MODEL
 
 
 # --- memory

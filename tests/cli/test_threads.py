@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from lithophone.cli.main import app
 from lithophone.cli.threads import let_threads_sleep, limit_threads, settle_threads
+from lithophone.model.quantize import quantize_
 from lithophone.runtime import SMALL_MODEL
 from tests.sounds import tone
 
@@ -39,6 +40,15 @@ def test_a_small_model_takes_one_thread_unless_asked(asked: int | None, network:
     limit_threads(asked)
     settle_threads(asked, network)
     assert torch.get_num_threads() == expected
+
+
+@pytest.mark.usefixtures("int8_products")
+def test_a_large_model_in_int8_takes_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Linear(64, 32)
+    monkeypatch.setattr("lithophone.runtime.SMALL_MODEL", 2000)
+    quantize_(network)
+    settle_threads(None, network)
+    assert torch.get_num_threads() == 3
 
 
 def test_the_variable_of_openmp_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,7 @@ from lithophone.model.quantize import (
     quantize_,
     quantize_rows,
     set_int8,
+    weight_count,
 )
 from lithophone.model.speech import GraniteSpeech
 from lithophone.model.stored_tensors import stored_tensors, weight_files
@@ -236,6 +237,16 @@ def test_a_batch_is_decoded_as_its_rows_are() -> None:
     prompts = [noise(n, 64, seed=n) for n in (5, 9, 17)]
     together = decode_batch(model, prompts, options, [0, 0, 0])
     assert [reply.ids for reply in together] == [decode_batch(model, [p], options, [0])[0].ids for p in prompts]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_in_int8_count(kind: str) -> None:
+    model = tiny_model(kind, bpe=True)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert weight_count(model) == count
+    quantize_(model)
+    assert sum(parameter.numel() for parameter in model.parameters()) < count
+    assert weight_count(model) == count
 
 
 @pytest.mark.parametrize(("kind", "names"), [("base", {"q", "k", "v", "gate", "up"}), ("lora", {"gate", "up"})])

@@ -63,6 +63,7 @@ def dequantize_rows(values: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor
 class Operand:
     """A weight in `F.linear` and `F.embedding`; other functions raise TypeError."""
 
+    shape: torch.Size
     scale: Tensor
     """Of each row (N,), float32."""
 
@@ -112,6 +113,7 @@ class Int8Rows(Operand):
 
     def __init__(self, matrix: Int8Matrix, rows: slice) -> None:
         self.matrix, self.rows, self.scale = matrix, rows, matrix.scale[rows]
+        self.shape = torch.Size((len(self.scale), *matrix.shape[1:]))
 
     @property
     def values(self) -> Tensor:
@@ -134,6 +136,7 @@ class Int8Table(Operand):
     def __init__(self, values: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
         _check_device(values.device)
         self.values, self.scale, self.dtype, self.device = values, scale, dtype, values.device
+        self.shape = values.shape
 
     @cached_property
     def matrix(self) -> Int8Matrix:
@@ -211,6 +214,13 @@ def set_int8(layers: Mapping[str, nn.Module], weights: Sequence[tuple[Tensor, Te
 
 def has_int8(model: nn.Module) -> bool:
     return any(isinstance(layer.weight, Operand) for layer in int8_layers(model).values())
+
+
+def weight_count(model: nn.Module) -> int:
+    """Weights of a model: its parameters, and those in int8, which are no parameters."""
+    operands = (vars(layer).get("weight") for layer in model.modules())
+    integers = sum(operand.shape.numel() for operand in operands if isinstance(operand, Operand))
+    return integers + sum(parameter.numel() for parameter in model.parameters())
 
 
 def activation_bits(model: nn.Module) -> int | None:
