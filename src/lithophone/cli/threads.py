@@ -8,6 +8,7 @@ are a fifth faster than threads that sleep at once.
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 SPINS = 4000
 """Rounds, of about 50 us together, that threads of libgomp wait before they sleep, where other cores are idle."""
 LOAD = Path("/proc/loadavg")
+LOOKS, LOOK_S = 5, 0.001
+"""Other programs of a command line start or end with it, and run for some milliseconds."""
 
 
 def let_threads_sleep(command: str = "") -> None:
@@ -42,10 +45,15 @@ def let_threads_sleep(command: str = "") -> None:
 def _is_idle() -> bool:
     """Whether fewer than a quarter of the cores have work, this process aside; False where Linux does not tell."""
     try:
-        running = int(LOAD.read_text(encoding="ascii").split()[3].partition("/")[0])
+        return 4 * min(_others_running(i) for i in range(LOOKS)) < usable_cpus()
     except (OSError, ValueError, IndexError):
         return False
-    return 4 * (running - 1) < usable_cpus()
+
+
+def _others_running(look: int) -> int:
+    """Threads of other processes that run or wait for a core, now."""
+    time.sleep(LOOK_S if look else 0.0)
+    return int(LOAD.read_text(encoding="ascii").split()[3].partition("/")[0]) - 1
 
 
 def limit_threads(asked: int | None) -> None:
