@@ -32,7 +32,7 @@ from lithophone.checkpoint import Checkpoint, load_checkpoint
 from lithophone.decode.options import Greedy, Speculative
 from lithophone.decode.reply import Reply
 from lithophone.decode.scheduler import decode_batch
-from lithophone.runtime import keep_freed_memory
+from lithophone.memory import keep_freed_memory
 from lithophone.text.prompts import Transcribe, build_prompt
 
 AUDIO_S = 30.0

@@ -13,7 +13,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 LEVELS = (
     {"errors", "languages", "version"},
-    {"files"},
+    {"files", "memory"},
     {"transcript", "model", "runtime"},
     {"formats", "audio", "text", "hub"},
     {"ctc"},

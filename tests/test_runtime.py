@@ -13,7 +13,7 @@ from lithophone.runtime import training_dtype
 PROGRAM = """
 import sys
 import threading
-from lithophone.runtime import keep_freed_memory
+from lithophone.memory import keep_freed_memory
 
 def resident_mib():
     with open("/proc/self/statm") as file:

@@ -23,7 +23,7 @@ from lithophone.model.config import ModelConfig
 from lithophone.model.lora import LoraConfig, is_adapter
 from lithophone.model.nar import GraniteSpeechNar
 from lithophone.model.nar_config import Generation, NarConfig, config_from_dict
-from lithophone.model.quantize import QUANTIZATION, has_int8, is_quantized, products_are_exact
+from lithophone.model.quantize import QUANTIZATION, has_int8, is_quantized, products_are_exact, weight_count
 from lithophone.model.speech import GraniteSpeech
 from lithophone.model.stored_tensors import ADAPTER, ADAPTER_CONFIG, BPE_HEAD, Stored, stored_tensors, weight_files
 from lithophone.model.strict_config import shown
@@ -37,7 +37,7 @@ GENERATION = "generation_config.json"
 PREPROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 MANY_WEIGHTS = 100_000_000
-"""Weights from which int8 is the default; smaller models are as fast in float32."""
+"""Weights from which int8 is the default, and more than one thread; smaller models are as fast without."""
 
 BEAM_SETTINGS = ("num_beams", "length_penalty", "ctc_weight", "keyword_boost", "future_cost")
 """Options of beam search; `transformers` knows the first two."""
@@ -235,6 +235,11 @@ def suits_int8(folder: Path) -> bool:
     if holds_int8(folder):
         return True
     return sum(math.prod(stored.shape) for stored in stored_tensors(weight_files(folder)).values()) >= MANY_WEIGHTS
+
+
+def is_small(network: torch.nn.Module) -> bool:
+    """Whether a second thread gains nothing."""
+    return weight_count(network) < MANY_WEIGHTS
 
 
 def check_front_end(folder: Path, config: ModelConfig | NarConfig) -> None:

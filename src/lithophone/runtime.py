@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from lithophone.errors import OptionError
@@ -64,38 +62,3 @@ def training_dtype(name: str | None, device: torch.device) -> torch.dtype:
         return torch.float32 if slow else torch.bfloat16
     assert name in PRECISIONS, name
     return torch_dtype(name, device)
-
-
-# --- threads
-
-SMALL_MODEL = 100_000_000
-"""Weights below which a second thread gains nothing."""
-
-
-def is_small(network: torch.nn.Module) -> bool:
-    from lithophone.model.quantize import weight_count
-
-    return weight_count(network) < SMALL_MODEL
-
-
-# --- memory
-
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
-"""glibc's `malloc.h`."""
-WHOLE = 2**31 - 1
-
-
-def keep_freed_memory() -> bool:
-    """Make glibc keep freed memory until the process ends; False without glibc.
-
-    Otherwise the kernel maps and zeroes pages for every large tensor (`docs/performance.md`). All threads share one
-    arena: each would keep the memory of the largest batch it ever computed. For commands only: libraries must not
-    change it unasked.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    libc = ctypes.CDLL(None)
-    if not (hasattr(libc, "gnu_get_libc_version") and hasattr(libc, "mallopt")):
-        return False
-    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, WHOLE), (M_ARENA_MAX, 1))
-    return all(libc.mallopt(name, value) for name, value in settings)

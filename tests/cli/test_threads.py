@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from lithophone.checkpoint import MANY_WEIGHTS
 from lithophone.cli.main import app
 from lithophone.cli.threads import let_threads_sleep, limit_threads, settle_threads
 from lithophone.model.quantize import quantize_
-from lithophone.runtime import SMALL_MODEL
 from tests.sounds import tone
 
 SMALL = nn.Linear(2, 2)
@@ -23,7 +23,7 @@ SMALL = nn.Linear(2, 2)
 class Large(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(SMALL_MODEL, device="meta"))
+        self.weight = nn.Parameter(torch.empty(MANY_WEIGHTS, device="meta"))
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def test_a_small_model_takes_one_thread_unless_asked(asked: int | None, network:
 @pytest.mark.usefixtures("int8_products")
 def test_a_large_model_in_int8_takes_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Linear(64, 32)
-    monkeypatch.setattr("lithophone.runtime.SMALL_MODEL", 2000)
+    monkeypatch.setattr("lithophone.checkpoint.MANY_WEIGHTS", 2000)
     quantize_(network)
     settle_threads(None, network)
     assert torch.get_num_threads() == 3

@@ -20,6 +20,7 @@ from lithophone.cli.terminal import escape_unprintable, stdout_errors
 from lithophone.cli.threads import let_threads_sleep
 from lithophone.cli.train import train
 from lithophone.cli.transcribe import transcribe
+from lithophone.memory import keep_freed_memory
 
 COLLECTED_AT = 100_000
 """Objects between garbage collections; Python's 700 make a large manifest a third slower."""
@@ -62,8 +63,6 @@ def main() -> None:
     """Entry point of the command `lithophone`."""
     let_threads_sleep(*sys.argv[1:2])
     escape_unprintable()
-    from lithophone.runtime import keep_freed_memory  # imports torch, which reads OMP_WAIT_POLICY
-
     keep_freed_memory()
     gc.set_threshold(COLLECTED_AT)
     with stdout_errors():

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lithophone.runtime import is_small, usable_cpus
+from lithophone.runtime import usable_cpus
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -65,7 +65,11 @@ def limit_threads(asked: int | None) -> None:
 
 def settle_threads(asked: int | None, network: Module) -> None:
     """One thread for a small model, unless --threads or OMP_NUM_THREADS is given."""
-    if asked is None and "OMP_NUM_THREADS" not in os.environ and is_small(network):
-        import torch
+    if asked is not None or "OMP_NUM_THREADS" in os.environ:
+        return
+    import torch
 
+    from lithophone.checkpoint import is_small
+
+    if is_small(network):
         torch.set_num_threads(1)

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from lithophone.errors import CheckpointError
 from lithophone.files import replacing, write_json
+from lithophone.memory import release_freed_memory
 from lithophone.model.conformer import FeedForward
 from lithophone.model.granite import MLP
 from lithophone.model.int4_groups import group_size, pack_groups
@@ -48,6 +49,9 @@ SHARD_BYTES = 4_000_000_000
 """Above this size the weights are split into several files."""
 
 NAMES_SHOWN = 20
+
+TRIMMED_AFTER = 16
+"""Matrices packed until freed memory is given back, which would be a fifth of an int8 model in the end."""
 
 LAYER = re.compile(r"(.*?)\.(\d{1,9})\..*")
 """A tensor in a list of layers: the list's path, and the layer's number."""
@@ -119,13 +123,16 @@ def load_weights(
         set_int8(layers, [weight.read_int8(device) for weight in weights], kind)
 
     with packing(), ThreadPoolExecutor(torch.get_num_threads()) as threads:  # a matrix is packed on one thread
-        for done in [threads.submit(pack, *group) for group in packed]:
+        for number, done in enumerate([threads.submit(pack, *group) for group in packed], 1):
             done.result()
+            if number % TRIMMED_AFTER == 0:
+                release_freed_memory()
     for name, stored in found.items():
         _place(model, name, stored.read(kind, device))
     _settle_counters(model, device)
     if groups:
         model.requires_grad_(False)
+        release_freed_memory()
     _skip_constant(model)
 
 

@@ -33,8 +33,8 @@ class Compute:
         """A model in this process, which gets its CPU threads."""
         import torch
 
+        from lithophone.checkpoint import is_small
         from lithophone.pipeline.transcriber import load
-        from lithophone.runtime import is_small
 
         torch.set_num_threads(self.cpus)
         transcriber = load(name_or_folder, self.device, self.dtype)

@@ -37,7 +37,7 @@ class ServedReplica:
     """Replica as a deployment of Ray Serve."""
 
     def __init__(self, settings: Settings, compute: Compute, keys: Keys) -> None:
-        from lithophone.runtime import keep_freed_memory
+        from lithophone.memory import keep_freed_memory
         from lithophone.scale.replica import Replica  # imports torch, which the front has no need of
 
         keep_freed_memory()

@@ -32,7 +32,7 @@ class TranscribingActor:
     """A process with a model."""
 
     def __init__(self, job: Job, compute: Compute) -> None:
-        from lithophone.runtime import keep_freed_memory
+        from lithophone.memory import keep_freed_memory
 
         keep_freed_memory()
         self._worker = Worker(job, compute.load(job.model))
