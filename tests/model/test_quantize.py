@@ -368,6 +368,28 @@ print(is_exact(OneDNN, 127), levels, same)
     assert out.stdout.split() == ["False", "63", "True"]
 
 
+@needs_kernels
+def test_products_do_not_need_torchscript() -> None:
+    """Without it the same functions run in Python: TorchScript is deprecated."""
+    code = """
+import torch
+from lithophone.model.int8_kernels import FBGEMM, OneDNN, Plain, activation_levels, activation_scales, is_exact
+
+levels = activation_levels()
+torch.manual_seed(0)
+values, scale = torch.randint(-127, 128, (96, 544), dtype=torch.int8), torch.rand(96)
+x = torch.randn(2, 3, 544)
+wanted = Plain(values, scale).product(x, levels)
+kinds = [kind for kind in (OneDNN, FBGEMM) if is_exact(kind, levels)]
+same = [torch.allclose(kind(values, scale).product(x, levels), wanted, rtol=1e-6, atol=0) for kind in kinds]
+empty = [tuple(kind(values, scale).product(x[:0], levels).shape) for kind in kinds]
+print(type(activation_scales).__name__, all(same), set(empty))
+"""
+    told = os.environ | {"PYTORCH_JIT": "0"}
+    out = subprocess.run([sys.executable, "-c", code], env=told, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "function True {(0, 3, 96)}"
+
+
 def test_seven_bits_are_close_to_eight(monkeypatch: pytest.MonkeyPatch) -> None:
     x, layer = noise(40, 256), randomise(nn.Linear(256, 384)).requires_grad_(False)
     wanted = layer(x)

@@ -51,7 +51,7 @@ SHARD_BYTES = 4_000_000_000
 NAMES_SHOWN = 20
 
 TRIMMED_AFTER = 16
-"""Matrices packed until freed memory is given back, which would be a fifth of an int8 model in the end."""
+"""Groups of matrices that are packed until freed memory is given back: it would grow to a fifth of an int8 model."""
 
 LAYER = re.compile(r"(.*?)\.(\d{1,9})\..*")
 """A tensor in a list of layers: the list's path, and the layer's number."""
