@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
+from typing import NamedTuple
 
 from lithophone.ctc.characters import LIGATURES, character_label, katakana, raw_text
 from lithophone.ctc.forced_alignment import WILDCARD
@@ -97,13 +98,12 @@ def labels_and_unscored(text: str, language: str | None = None) -> tuple[list[in
         return spoken_labels(text, language), unscored_letters(text, language)
     before, _, last = text.rpartition(" ")
     counted = _with_words(_counted(before), last)
-    unscored = _marks_in_a_row(text) + counted.unscored
+    unscored = _marks_in_a_row(before if last.isalnum() else text) + counted.unscored
     is_known = counted.unknown <= MAX_UNKNOWN * max(counted.letters, 1)
     return (list(counted.labels) if is_known else []) or [WILDCARD] * any(map(str.isalnum, text)), unscored
 
 
-@dataclass(frozen=True)
-class _Counted:
+class _Counted(NamedTuple):
     """Words: their labels, letters, those without a label, and unscored characters."""
 
     labels: tuple[int, ...] = ()
@@ -137,6 +137,7 @@ def _with_word(past: _Counted, word: str) -> _Counted:
     )
 
 
+@lru_cache(CACHED_WORDS)
 def _marks_in_a_row(text: str) -> int:
     return sum(len("".join(row.split())) - 2 for row in _MARKS_IN_A_ROW.findall(text))
 

@@ -53,7 +53,7 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids` without special tokens, white space unchanged."""
-        return str(self._core.decode([int(i) for i in ids], skip_special_tokens=True))
+        return str(self._core.decode(list(map(int, ids)), skip_special_tokens=True))
 
     def id_of(self, token: str) -> int:
         """Id of a token by exact name. Raises CheckpointError."""
