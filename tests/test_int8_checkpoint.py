@@ -130,6 +130,15 @@ def test_a_scale_that_fits_no_weight_is_unexpected(integers: Path, dtype: torch.
         load_checkpoint(integers, dtype=dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
+def test_floats_with_scales_are_refused(integers: Path, dtype: torch.dtype) -> None:
+    tensors = load_file(integers / "model.safetensors")
+    tensors[WEIGHT] = tensors[WEIGHT].half()
+    save_file(tensors, integers / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"up_conv\.weight is stored as F16 with scales in F32; allowed are F64"):
+        load_checkpoint(integers, dtype=dtype)
+
+
 @pytest.mark.parametrize(("levels", "bits"), [(127, 8), (63, 7)])
 def test_a_transcript_tells_what_the_model_computed_in(
     floats: Path, monkeypatch: pytest.MonkeyPatch, levels: int, bits: int

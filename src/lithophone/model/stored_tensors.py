@@ -150,10 +150,11 @@ def _named(stored: Stored) -> str:
 def check_kinds(found: Mapping[str, Stored]) -> None:
     """CheckpointError for weights that are neither floats nor integers with their scales."""
     for name, stored in found.items():
-        integers = stored.scale is not None and (stored.kind, stored.scale.kind) in INTEGERS
-        if stored.kind not in FLOATS and not integers and not TOLERATED.search(name):
+        is_known = (stored.kind, stored.scale.kind) in INTEGERS if stored.scale else stored.kind in FLOATS
+        if not is_known and not TOLERATED.search(name):
+            seen = f"{stored.kind}{f' with scales in {stored.scale.kind}' if stored.scale else ''}"
             allowed = f"{', '.join(FLOATS)}, I8 with scales in F32, and U8 with scales in F16"
-            raise CheckpointError(f"{stored.file}: {stored.key} is stored as {stored.kind}; allowed are {allowed}")
+            raise CheckpointError(f"{stored.file}: {stored.key} is stored as {seen}; allowed are {allowed}")
 
 
 def _with_scales(found: Mapping[str, Stored]) -> dict[str, Stored]:
