@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import importlib.util
 import io
+import pkgutil
 import re
 import shlex
 import signal
@@ -254,6 +255,12 @@ def test_files_that_are_named_exist(document: str) -> None:
     named = {name for name in PATH.findall(text) if not any(list(place.glob(name)) for place in PLACES)}
     assert links == []
     assert named - (IN_HISTORY if document == "docs/experiments.md" else set()) == set()
+
+
+@pytest.mark.parametrize("document", [name for name in TEXTS if name != "CHANGELOG.md"])
+def test_python_names_that_are_given_in_full_exist(document: str) -> None:
+    for name in re.findall(r"`(lithophone(?:\.\w+)+)[`(]", TEXTS[document]):
+        assert pkgutil.resolve_name(name) is not None, name
 
 
 def test_terms_of_the_glossary_are_where_it_says() -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from lithophone.checkpoint import MANY_WEIGHTS
 from lithophone.cli.main import app
-from lithophone.cli.threads import let_threads_sleep, limit_threads, settle_threads
+from lithophone.cli.threads import limit_threads, settle_threads, settle_waiting
 from lithophone.model.quantize import quantize_
 from tests.sounds import tone
 
@@ -79,6 +79,7 @@ PASSIVE, SPINNING = {"OMP_WAIT_POLICY": "PASSIVE"}, {"GOMP_SPINCOUNT": "4000"}
         ("2.00 2.00 2.00 2/300 77", "transcribe", {}, SPINNING),  # one of eight cores
         ("0.00 0.00 0.00 3/300 77", "transcribe", {}, PASSIVE),
         ("0.00 0.00 0.00 1/300 77", "serve", {}, PASSIVE),
+        ("0.00 0.00 0.00 1/300 77", "batch", {}, PASSIVE),
         ("0.00 0.00 0.00 1/300 77", "transcribe", {"KMP_BLOCKTIME": "1"}, {"KMP_BLOCKTIME": "1"}),
         ("nothing", "transcribe", {}, PASSIVE),
         (None, "transcribe", {}, PASSIVE),
@@ -93,5 +94,5 @@ def test_threads_sleep_but_for_a_while_on_an_idle_machine(
     monkeypatch.setattr("lithophone.cli.threads.LOAD", tmp_path / "loadavg")
     monkeypatch.setattr("lithophone.cli.threads.usable_cpus", lambda: 8)
     monkeypatch.setattr(os, "environ", dict(given))
-    let_threads_sleep(command)
+    settle_waiting(command)
     assert os.environ == expected

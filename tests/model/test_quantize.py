@@ -382,12 +382,11 @@ x = torch.randn(2, 3, 544)
 wanted = Plain(values, scale).product(x, levels)
 kinds = [kind for kind in (OneDNN, FBGEMM) if is_exact(kind, levels)]
 same = [torch.allclose(kind(values, scale).product(x, levels), wanted, rtol=1e-6, atol=0) for kind in kinds]
-empty = [tuple(kind(values, scale).product(x[:0], levels).shape) for kind in kinds]
-print(type(activation_scales).__name__, all(same), set(empty))
+print(type(activation_scales).__name__, all(same))
 """
     told = os.environ | {"PYTORCH_JIT": "0"}
     out = subprocess.run([sys.executable, "-c", code], env=told, capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "function True {(0, 3, 96)}"
+    assert out.stdout.strip() == "function True"
 
 
 def test_seven_bits_are_close_to_eight(monkeypatch: pytest.MonkeyPatch) -> None:

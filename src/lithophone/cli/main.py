@@ -17,7 +17,7 @@ from lithophone.cli.listen import listen
 from lithophone.cli.models import models
 from lithophone.cli.serve import serve
 from lithophone.cli.terminal import escape_unprintable, stdout_errors
-from lithophone.cli.threads import let_threads_sleep
+from lithophone.cli.threads import settle_waiting
 from lithophone.cli.train import train
 from lithophone.cli.transcribe import transcribe
 from lithophone.memory import keep_freed_memory
@@ -61,7 +61,7 @@ def about(
 
 def main() -> None:
     """Entry point of the command `lithophone`."""
-    let_threads_sleep(*sys.argv[1:2])
+    settle_waiting(*sys.argv[1:2])
     escape_unprintable()
     keep_freed_memory()
     gc.set_threshold(COLLECTED_AT)

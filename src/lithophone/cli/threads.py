@@ -21,6 +21,8 @@ WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 """Environment variables that set how threads wait."""
 
 
+MODEL_COMMANDS = ("transcribe", "evaluate", "detect-language", "listen")
+"""Commands whose process alone computes; others share the cores with processes or requests of their own."""
 SPINS = 4000
 """Rounds, of about 50 us together, that threads of libgomp wait before they sleep, where other cores are idle."""
 LOAD = Path("/proc/loadavg")
@@ -28,15 +30,14 @@ LOOKS, LOOK_S = 5, 0.001
 """Other programs of a command line start or end with it, and run for some milliseconds."""
 
 
-def let_threads_sleep(command: str = "") -> None:
+def settle_waiting(command: str = "") -> None:
     """Make OpenMP's threads sleep while they wait, unless the user has set it; call before torch is imported.
 
-    On an idle machine with Linux they spin for `SPINS` rounds first, but not those of a server: its requests share the
-    cores.
+    Those of `MODEL_COMMANDS` spin for `SPINS` rounds first, where Linux says that the machine is idle.
     """
     if any(name in os.environ for name in WAITING):
         return
-    if command != "serve" and _is_idle():
+    if command in MODEL_COMMANDS and _is_idle():
         os.environ["GOMP_SPINCOUNT"] = str(SPINS)
     else:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

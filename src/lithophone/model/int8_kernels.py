@@ -60,7 +60,10 @@ class Packed(Protocol):
         ...
 
     def product(self, x: Tensor, levels: int) -> Tensor:
-        """Activations `(..., K)` of any float type, rounded half to even to -levels..levels -> float32 `(..., N)`."""
+        """Activations `(..., K)` of any float type, rounded half to even to -levels..levels -> float32 `(..., N)`.
+
+        At least one token: fbgemm refuses none.
+        """
         ...
 
 
@@ -95,15 +98,14 @@ def _onednn_product(
     out: Tensor = torch.ops.onednn.qlinear_pointwise(
         tokens, 1.0, zero_point, matrix, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
     )
-    return out.view(list(tokens.shape[:-1]) + [len(scale)]).mul_(token_scale)  # noqa: RUF005
+    return out.mul_(token_scale)
 
 
 class FBGEMM:
     """fbgemm's layout, by torch's quantised tensors, on x86."""
 
     def __init__(self, values: Tensor, scale: Tensor) -> None:
-        self.rows = len(values)
-        zeros = torch.zeros(self.rows, dtype=torch.int64)
+        zeros = torch.zeros(len(values), dtype=torch.int64)
         with packing():
             weight = torch._make_per_channel_quantized_tensor(values.contiguous(), scale.double(), zeros, 0)
             self.matrix: Any = torch.ops.quantized.linear_prepack(weight, None)
@@ -115,7 +117,7 @@ class FBGEMM:
         return values
 
     def product(self, x: Tensor, levels: int) -> Tensor:
-        return _fbgemm_product(x, levels, self.matrix, self.rows)
+        return _fbgemm_product(x, levels, self.matrix)
 
 
 @in_torchscript
@@ -123,14 +125,10 @@ def _fbgemm_product(
     x: Tensor,
     levels: int,
     matrix: torch.classes.quantized.LinearPackedParamsBase,  # type: ignore[name-defined]
-    rows: int,
 ) -> Tensor:
-    shape = list(x.shape[:-1]) + [rows]  # noqa: RUF005 - TorchScript has no *
-    if x.numel() == 0:
-        return torch.zeros(shape)  # which fbgemm refuses
     scale = activation_scales(x, levels)
     out: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(x / scale, 1.0, levels + 1, matrix)
-    return out.view(shape).mul_(scale)
+    return out.mul_(scale)
 
 
 class Plain:

@@ -104,6 +104,8 @@ class Int8Matrix(Operand):
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """`(..., K)` of any float type -> `(..., N)` of the same type."""
         _check_device(x.device)
+        if not x.numel():
+            return x.new_zeros(*x.shape[:-1], len(self.scale))
         out = self.packed.product(x, self.levels)
         return (out if bias is None else out.add_(bias)).to(x.dtype)
 
@@ -122,9 +124,9 @@ class Int8Rows(Operand):
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """`(..., K)` -> `(..., N)`, with the product of all rows of the matrix; `products` shares it."""
-        return self.of(self.matrix.product(x), bias)
+        return self.part_of(self.matrix.product(x), bias)
 
-    def of(self, out: Tensor, bias: Tensor | None) -> Tensor:
+    def part_of(self, out: Tensor, bias: Tensor | None) -> Tensor:
         """Product with the matrix -> with these rows."""
         own = out[..., self.rows]
         return own if bias is None else own + bias
@@ -160,7 +162,7 @@ def products(x: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
     if matrix is None or any(getattr(weight, "matrix", None) is not matrix for weight in weights):
         return tuple(layer(x) for layer in layers)
     out = matrix.product(x)
-    return tuple(weight.of(out, layer.bias) for weight, layer in zip(weights, layers, strict=True))
+    return tuple(weight.part_of(out, layer.bias) for weight, layer in zip(weights, layers, strict=True))
 
 
 def quantize_(model: nn.Module) -> None:
