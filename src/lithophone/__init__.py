@@ -18,6 +18,7 @@ from lithophone.version import __version__
 
 if TYPE_CHECKING:
     from lithophone.diarization.known import RttmDiarizer
+    from lithophone.memory import keep_freed_memory
     from lithophone.pipeline.assembly import RecordingDone, WindowDone
     from lithophone.pipeline.journal import Journal
     from lithophone.pipeline.options import TranscribeOptions
@@ -39,6 +40,7 @@ __all__ = [
     "WindowDone",
     "Word",
     "__version__",
+    "keep_freed_memory",
     "load",
 ]
 
@@ -50,6 +52,7 @@ _LAZY = {
     "TranscribeOptions": "lithophone.pipeline.options",
     "Transcriber": "lithophone.pipeline.transcriber",
     "WindowDone": "lithophone.pipeline.assembly",
+    "keep_freed_memory": "lithophone.memory",
     "load": "lithophone.pipeline.transcriber",
 }
 
