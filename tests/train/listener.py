@@ -48,6 +48,10 @@ class Heard:
     def to(self, device: torch.device | str) -> Heard:
         return self
 
+    def without_labels(self, rows: int) -> Heard:
+        """Of the first so many rows."""
+        return replace(self, labels=[[] for _ in range(rows)] + self.labels[rows:])
+
     def rows(self, start: int, end: int) -> Heard:
         return Heard(self.frames[start:end], self.lengths[start:end], self.labels[start:end], self.tokens[start:end])
 
@@ -78,10 +82,12 @@ class Listener(nn.Module):
         heard = self.encoder(batch.frames.to(self.encoder.out.weight.dtype), batch.lengths)
         read = self.language_model.logits(self.language_model(heard.states, lengths=batch.lengths))
         valid = torch.arange(FRAMES) < batch.lengths[:, None]
-        return {
-            "token": next_token(read[valid], batch.tokens[valid]),
-            "ctc": ctc(heard.logits, heard.lengths, batch.labels),
-        }
+        losses = {"token": next_token(read[valid], batch.tokens[valid])}
+        labelled = [i for i, row in enumerate(batch.labels) if row]
+        if labelled:
+            labels = [batch.labels[i] for i in labelled]
+            losses["ctc"] = ctc(heard.logits[labelled], heard.lengths[labelled], labels)
+        return losses
 
 
 def counts(batch: Heard) -> Mapping[str, float]:
@@ -117,13 +123,12 @@ def parts(batch: Heard, rank: int, world: int, accumulate: int) -> list[Heard]:
     return [batch.rows(a, b) for a, b in itertools.pairwise(edges)]
 
 
-def take_steps(trainer: Trainer[Heard], ranks: Ranks, steps: int) -> list[dict[str, float]]:
-    """The losses of so many steps, and each gradient's norm."""
+def take_steps(trainer: Trainer[Heard], ranks: Ranks, steps: int, without_labels: int = 0) -> list[dict[str, float]]:
+    """The losses of so many steps, and each gradient's norm. So many rows have no labels."""
     told = []
     for _ in range(steps):
-        norm, means = trainer.train_step(
-            *parts(heard(trainer.step), ranks.rank, ranks.world, trainer.options.accumulate)
-        )
+        batch = heard(trainer.step).without_labels(without_labels)
+        norm, means = trainer.train_step(*parts(batch, ranks.rank, ranks.world, trainer.options.accumulate))
         told.append({**means, "norm": norm})
     return told
 
@@ -137,6 +142,9 @@ CASES: dict[str, dict[str, Any]] = {
     "bfloat16": {"precision": torch.bfloat16, "statistics": True},
     "sharded_bfloat16": {"precision": torch.bfloat16, "statistics": True, "shard": True},
 }
+
+WITHOUT_LABELS = {"first_rank": 3, "both_ranks": ROWS}
+"""Rows without labels, so that a rank or both have no CTC loss."""
 
 
 def run_all_cases(folder: Path) -> None:
@@ -156,6 +164,13 @@ def run_all_cases(folder: Path) -> None:
         state = trainer.averaged_state()
         if ranks.leads:
             result = {"told": told, "values": values, "average": state, "seconds": trainer.seconds_seen}
+            torch.save(result, folder / name / "result.pt")
+    for name, rows in WITHOUT_LABELS.items():
+        trainer = make_trainer(folder / name, ranks.leads, seed=ranks.rank)
+        told = take_steps(trainer, ranks, 4, rows)
+        state = trainer.averaged_state()
+        if ranks.leads:
+            result = {"told": told, "average": state, "seconds": trainer.seconds_seen}
             torch.save(result, folder / name / "result.pt")
     resumed = make_trainer(folder / "from_one", ranks.leads, seed=5, shard=True)
     assert resumed.resume()

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from lithophone.errors import CheckpointError, OptionError
 from lithophone.train.run.distributed import Ranks
 from tests.train import processes
-from tests.train.listener import evaluate, make_trainer, run_all_cases, take_steps
+from tests.train.listener import WITHOUT_LABELS, evaluate, make_trainer, run_all_cases, take_steps
 
 ONE = Ranks(0, 1, "cpu")
 
@@ -61,9 +61,9 @@ def result(folder: Path) -> dict[str, Any]:
     return found
 
 
-def one_process(folder: Path, steps: int = 4, **options: Any) -> dict[str, Any]:
+def one_process(folder: Path, steps: int = 4, without_labels: int = 0, **options: Any) -> dict[str, Any]:
     trainer = make_trainer(folder, **options)
-    told = take_steps(trainer, ONE, steps)
+    told = take_steps(trainer, ONE, steps, without_labels)
     return {"told": told, "average": trainer.averaged_state(), "seconds": trainer.seconds_seen}
 
 
@@ -101,6 +101,16 @@ def test_two_ranks_equal_one_process(two_ranks: Path, tmp_path: Path, case: str)
     found, expected = result(two_ranks / case), one_process(tmp_path)
     assert_same(found, expected)
     assert found["seconds"] == pytest.approx(expected["seconds"])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", WITHOUT_LABELS)
+def test_a_loss_that_not_all_ranks_have(two_ranks: Path, tmp_path: Path, case: str) -> None:
+    assert_same(result(two_ranks / case), one_process(tmp_path, without_labels=WITHOUT_LABELS[case]))
+
+
+def test_a_loss_without_targets_is_not_reported(tmp_path: Path) -> None:
+    assert one_process(tmp_path, 1, without_labels=8)["told"][0].keys() == {"token", "norm"}
 
 
 @pytest.mark.full

@@ -196,7 +196,7 @@ class Trainer(Generic[AnyBatch]):
         sums = self._over_ranks({**sums, AUDIO_SECONDS: sum(batch.seconds for batch in batches)})
         self.seconds_seen += sums.pop(AUDIO_SECONDS)
         assert counts is not None
-        return norm, {name: total / max(counts[name], 1.0) for name, total in sums.items()}
+        return norm, {name: total / max(counts[name], 1.0) for name, total in sums.items() if counts[name]}
 
     def with_average(self, evaluate: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
         """Run `evaluate` in eval mode with the averaged weights, then restore the trained ones."""
@@ -295,9 +295,10 @@ class Trainer(Generic[AnyBatch]):
         self.optimizer.collect()
 
     def _over_ranks(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Sums over ranks, which have the same names in the same order."""
-        mine = torch.tensor(list(values.values()), dtype=torch.float64).to(self.options.device)
-        return dict(zip(values, sum_over_ranks(mine).tolist(), strict=True))
+        """Sums over ranks. A loss that no batch of a rank has counts as zero there; other names are on all ranks."""
+        names = [*self.weights, *(name for name in values if name not in self.weights)]
+        mine = torch.tensor([values.get(name, 0.0) for name in names], dtype=torch.float64).to(self.options.device)
+        return dict(zip(names, sum_over_ranks(mine).tolist(), strict=True))
 
     def _exact(self) -> dict[str, Tensor]:
         """Trained tensors by name: float32 masters, and buffers of modules with a trained parameter."""
