@@ -192,6 +192,27 @@ def test_a_pass_without_audio_embeddings_gives_the_same_logits_and_gradients(
     torch.testing.assert_close(fast_gradient, gradient, rtol=1e-2, atol=1e-3)
 
 
+@torch.no_grad()
+def test_marks_of_text_are_large_behind_the_norm_of_attention(
+    decoder: WhisperDecoder, statistics: DecoderStatistics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Activations of 8 bits keep them, and the model computes the same with smaller ones."""
+    batch = batch_of(7)
+    audio = audio_embeddings(batch.states, statistics)
+    model = mapped(decoder, statistics, exact_plan(DEPTH))
+    channels = marks.Marks.of(statistics).text_channels
+    seen: list[Tensor] = []
+    for layer in model.model.layers:
+        layer.get_submodule("self_attn.k_proj").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    found, _ = read(model, batch, audio)
+    texts = [x[:, -batch.ids.shape[1] :] for x in seen]
+    for x in texts:
+        assert float(x[..., channels].abs().mean()) > 0.5 * language_model.TEXT_MARK
+        assert float(x[..., channels].std()) < 0.5 * language_model.TEXT_MARK
+    monkeypatch.setattr(language_model, "TEXT_MARK", 0.0)
+    assert_close(read(mapped(decoder, statistics, exact_plan(DEPTH)), batch, audio)[0], found)
+
+
 def test_the_first_layer_adds_positions(decoder: WhisperDecoder) -> None:
     """States without positions give what those with positions give in a model that adds none."""
     batch = batch_of(7, frames=40, positions=4.0)

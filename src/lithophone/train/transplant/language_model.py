@@ -51,6 +51,8 @@ POSITION_VALUE = 32.0
 """Value of the second token in heads of positions; the larger it is, the smaller are the output weights."""
 TEXT_SAFETY = 2.0
 """Of CLOSED for texts, whose marks behind the norm vary most."""
+TEXT_MARK = 2.5
+"""Of texts behind the norm of attention, whose largest channels are 5 to 10."""
 UNIT_OFF = 25.0
 """What is subtracted from the gates of an MLP at audio embeddings."""
 
@@ -142,12 +144,32 @@ def transplant_decoder(
     if positions is not None:
         usual = float(statistics.text_deviation[0, 0])
         _init_positions(cast(DecoderLayer, model.model.layers[0]).self_attn, positions, marks, usual)
+    for layer, mapped in zip(model.model.layers, plan, strict=True):
+        read = [
+            float(statistics.text_deviation[number - 1, part])
+            for part, number in enumerate((mapped.self_attention, mapped.cross_attention))
+            if number is not None
+        ]
+        if read:
+            _raise_text_marks(cast(DecoderLayer, layer), marks, max(read))
     norm = decoder.norm
     shift = last * norm.bias / norm.weight
     cast(DecoderLayer, model.model.layers[-1]).mlp.down_proj.bias[: marks.size] += shift
     model.model.norm.weight.zero_()
     larger = math.sqrt(1.0 + float(shift.square().mean()) / last**2)
     model.model.norm.weight[: marks.size] = norm.weight * marks.text_gain(last) * larger
+
+
+def _raise_text_marks(layer: DecoderLayer, marks: Marks, deviation: float) -> None:
+    """Let the norm of attention make the marks of text `TEXT_MARK`, and what reads them smaller: the same function.
+
+    Texts grow from layer to layer, and their marks do not. Activations of 8 bits would round them away, and heads that
+    see audio alone would see texts as well.
+    """
+    gain = max(1.0, TEXT_MARK / marks.text_behind_norm(deviation))
+    layer.input_layernorm.weight[marks.text_channels] *= gain
+    for linear in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj):
+        linear.weight[:, marks.text_channels] /= gain
 
 
 def position_frequencies(config: TextConfig) -> list[float]:

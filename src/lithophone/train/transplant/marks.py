@@ -68,7 +68,11 @@ class Marks:
 
     def at_text(self, value: float, deviation: float) -> float:
         """The same of the marks of text, where the content has this root mean square."""
-        return value * self.text_gain(deviation) * deviation / (N_TEXT * self.raw_text)
+        return value / (N_TEXT * self.text_behind_norm(deviation))
+
+    def text_behind_norm(self, deviation: float) -> float:
+        """Size of a mark of text, where the content has this root mean square."""
+        return self.raw_text / (deviation * self.text_gain(deviation))
 
     def text_gain(self, deviation: float) -> float:
         """What the norm over all channels divides a text by, relative to Whisper's norm over the content."""
