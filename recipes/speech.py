@@ -69,8 +69,6 @@ from lithophone.train.transplant.whisper_decoder import DecoderInput, TextTeache
 
 MODEL_TYPE = "granite_speech"
 PARTS = ("projector", "language_model")
-ROW_FRAMES = (150, 300, 600, 1000, 1450)
-"""Up to 29 s: behind longer audio than it was trained on a language model does not end its reply."""
 PROJECTOR_CTC = 0.3
 """Weight of CTC over the projector's output."""
 
@@ -281,7 +279,7 @@ def encoded_batches(task: SpeechTask, data: Data, start: int, ranks: Ranks, repe
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = recipe_parser(__doc__)
-    add_data_arguments(parser, batch_seconds=60.0, row_frames=ROW_FRAMES)
+    add_data_arguments(parser, batch_seconds=60.0)
     parser.add_argument("--mix", nargs="*", default=[], help=TaskMix.SYNTAX)
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder of the tokenizer")
     parser.add_argument("--encoder", type=Path, required=True, help="folder of the encoder of stage 1")

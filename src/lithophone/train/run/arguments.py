@@ -23,7 +23,8 @@ from lithophone.train.run.distributed import Ranks, join_ranks
 from lithophone.train.run.loop import AnyBatch, LoopOptions
 from lithophone.train.run.optim import LearningRate
 
-ROW_FRAMES = (200, 400, 600, 800)
+ROW_FRAMES = (200, 400, 600, 1000, 1450)
+"""Up to 29 s: behind longer audio than it was trained on a language model does not end its reply."""
 LONGEST_S = 30.0
 
 
