@@ -17,16 +17,19 @@ from pathlib import Path
 
 import numpy as np
 
+from lithophone.audio.reader import load_audio
 from lithophone.data.manifest import Entry, read_entries, write_entries
 
-LEAST_SCORE = {"ja": -1.45}
-"""Mean log-probability of a token, by language."""
-USUAL_LEAST_SCORE = -1.25
+SURE = -1.25
+"""Least mean log-probability of a token."""
+SURE_JAPANESE = -1.45
 LENGTHS = (0.5, 1.8)
-"""Characters of a translation, as a share of those of the transcript; not of Japanese."""
+"""Characters of a translation, as a share of those of the transcript; not from Japanese."""
 LEAST_CHARACTERS = 13
+"""Of a transcript that is not Japanese: shorter ones say little."""
 PAD_SAMPLES = 24_000
 ROWS = 12
+"""Clips translated together."""
 
 
 def main() -> None:
@@ -50,15 +53,15 @@ def main() -> None:
 
 
 def drawn(entries: Sequence[Entry], clips: int) -> list[Entry]:
-    long = [entry for entry in entries if len(entry.text) >= LEAST_CHARACTERS or entry.lang == "ja"]
-    order = np.random.default_rng(7).permutation(len(long))[:clips]
-    return [long[i] for i in order]
+    """At most so many entries with transcripts that are not short."""
+    usable = [entry for entry in entries if len(entry.text) >= LEAST_CHARACTERS or entry.lang == "ja"]
+    return [usable[i] for i in np.random.default_rng(7).permutation(len(usable))[:clips]]
 
 
 def translated(entries: Sequence[Entry], lang: str, folder: Path) -> Iterator[tuple[Entry, str, float]]:
     """Entries with translations and their mean log-probabilities, the shortest first."""
     import ctranslate2
-    from faster_whisper import WhisperModel, decode_audio
+    from faster_whisper import WhisperModel
     from faster_whisper.tokenizer import Tokenizer
 
     from lithophone.train.transplant.whisper_weights import fetch_whisper
@@ -67,19 +70,19 @@ def translated(entries: Sequence[Entry], lang: str, folder: Path) -> Iterator[tu
     tokenizer = Tokenizer(whisper.hf_tokenizer, True, task="translate", language=lang)
     prompt = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
     hop, extractor = whisper.feature_extractor.hop_length, whisper.feature_extractor
-    loaded = [(entry, decode_audio(str(entry.audio))) for entry in entries]
-    loaded.sort(key=lambda pair: len(pair[1]))
-    for first in range(0, len(loaded), ROWS):
-        some = loaded[first : first + ROWS]
+    by_length = sorted(entries, key=lambda entry: entry.duration_s or 0.0)
+    for first in range(0, len(by_length), ROWS):
+        some = by_length[first : first + ROWS]
+        clips = [load_audio(entry.audio, start_s=entry.start_s, end_s=entry.end_s) for entry in some]
         # an even number of frames: the encoder halves them
-        length = -(-(len(some[-1][1]) + PAD_SAMPLES) // (2 * hop)) * 2 * hop
-        rows = [extractor(np.pad(samples, (0, length - len(samples))), padding=0) for _, samples in some]
+        length = -(-(max(map(len, clips)) + PAD_SAMPLES) // (2 * hop)) * 2 * hop
+        rows = [extractor(np.pad(clip, (0, length - len(clip))), padding=0) for clip in clips]
         frames = np.ascontiguousarray(np.stack([row[:, : length // hop] for row in rows]))
         states = whisper.model.encode(ctranslate2.StorageView.from_array(frames))
         replies = whisper.model.generate(
             states, [prompt] * len(some), beam_size=1, repetition_penalty=1.1, max_length=80, return_scores=True
         )
-        for (entry, _), reply in zip(some, replies, strict=True):
+        for entry, reply in zip(some, replies, strict=True):
             tokens = [token for token in reply.sequences_ids[0] if token < tokenizer.eot]
             yield entry, tokenizer.decode(tokens).strip(), reply.scores[0]
 
@@ -87,13 +90,12 @@ def translated(entries: Sequence[Entry], lang: str, folder: Path) -> Iterator[tu
 def is_good(entry: Entry, text: str, score: float) -> bool:
     words = text.split()
     triples = Counter(zip(words, words[1:], words[2:], strict=False))
+    if not words or max(triples.values(), default=0) > 1:
+        return False
+    if entry.lang == "ja":
+        return score >= SURE_JAPANESE
     low, high = LENGTHS
-    return (
-        bool(words)
-        and score >= LEAST_SCORE.get(entry.lang, USUAL_LEAST_SCORE)
-        and max(triples.values(), default=0) < 2
-        and (entry.lang == "ja" or low < len(text) / len(entry.text) < high)
-    )
+    return score >= SURE and low < len(text) / len(entry.text) < high
 
 
 if __name__ == "__main__":

@@ -145,13 +145,13 @@ def transplant_decoder(
         usual = float(statistics.text_deviation[0, 0])
         _init_positions(cast(DecoderLayer, model.model.layers[0]).self_attn, positions, marks, usual)
     for layer, mapped in zip(model.model.layers, plan, strict=True):
-        read = [
+        deviations = [
             float(statistics.text_deviation[number - 1, part])
             for part, number in enumerate((mapped.self_attention, mapped.cross_attention))
             if number is not None
         ]
-        if read:
-            _raise_text_marks(cast(DecoderLayer, layer), marks, max(read))
+        if deviations:
+            _raise_text_marks(cast(DecoderLayer, layer), marks, max(deviations))
     norm = decoder.norm
     shift = last * norm.bias / norm.weight
     cast(DecoderLayer, model.model.layers[-1]).mlp.down_proj.bias[: marks.size] += shift
