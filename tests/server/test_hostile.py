@@ -21,7 +21,6 @@ from lithophone.server.settings import MEGABYTE, Settings
 from lithophone.server.transcriptions import FIELDS
 from tests.conftest import DEMO
 from tests.server.running import Running, Short, running, wait_until, wav
-from tests.server.test_form_memory import resident
 from tests.sounds import tone, write_container
 
 PATHS = ("/v1/audio/transcriptions", "/v1/audio/translations")
@@ -129,4 +128,5 @@ def settled(server: Running) -> float:
     """Bytes of this process once no request is under way."""
     wait_until(lambda: (server.jobs.running, server.jobs.uploads, server.jobs.held) == (0, 0, 0))
     gc.collect()
-    return resident("VmRSS")
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return float(pages * os.sysconf("SC_PAGE_SIZE"))
