@@ -37,7 +37,7 @@ OUTLIER = 2.0
 NORMAL_MEDIAN_SQUARE = 0.455
 """Median of the square of a standard normal variable."""
 
-REACH = 200
+REACH = 512
 """Largest distance in frames, exclusive, whose position scores are measured."""
 
 

@@ -36,6 +36,9 @@ PAIR = (0, 1)
 ONE = 2
 """Which of them hold the pair, and the input of biases."""
 
+CONTEXT_FRAMES = 512
+"""Frames of an attention block. Whisper attends to all of 30 s, Granite to 200 frames (`docs/experiments.md`)."""
+
 PAIR_POWER = 10_000.0
 """Sum of squares of the pair, relative to that of a usual frame. In deep layers a few frames have 1,400 times that."""
 
@@ -53,6 +56,7 @@ def student_config(teacher: WhisperEncoder, feedforward_mult: int | None = None)
         dim_head=teacher.size // layer.num_heads,
         feedforward_mult=feedforward_mult or -(-layer.up.out_features // teacher.size),
         conv_expansion_factor=1,
+        context_size=CONTEXT_FRAMES,
         dropout=0.0,
     )
 
