@@ -17,17 +17,19 @@ TINY = EncoderConfig(
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("size", [1, 3, 10])
-def test_relative_bias_equals_its_definition(size: int, training: bool) -> None:
+def test_attention_equals_its_definition(size: int, training: bool) -> None:
     torch.manual_seed(0)
     attention = BlockAttention(TINY)
-    q = torch.randn(2, 2, size, 8)
+    q, k, v = torch.randn(3, 2, 2, size, 8)
+    masked = torch.arange(size).expand(2, 1, 1, -1) > torch.tensor([size, size // 2]).view(2, 1, 1, 1)
     with torch.set_grad_enabled(training):
-        bias = attention._relative_bias(q)
-    table = attention.rel_pos_emb.weight
-    for c in range(size):
-        for r in range(size):
-            wanted = q[:, :, c] @ table[c - r + TINY.max_pos_emb] * 8**-0.5
-            torch.testing.assert_close(bias[:, :, c, r], wanted, atol=1e-6, rtol=1e-5)
+        form = attention._with_gradients if training else attention._without_gradients
+        attended = form(q, k, v, masked)
+    distances = torch.arange(size)[:, None] - torch.arange(size)
+    vectors = attention.rel_pos_emb.weight[distances + TINY.max_pos_emb]
+    scores = torch.einsum("nhcd,nhrd->nhcr", q, k) + torch.einsum("nhcd,crd->nhcr", q, vectors)
+    weights = (scores * 8**-0.5).masked_fill(masked, -torch.inf).softmax(-1)
+    torch.testing.assert_close(attended, weights @ v, atol=1e-6, rtol=1e-5)
 
 
 def test_explicit_and_fused_attention_agree() -> None:

@@ -163,9 +163,8 @@ class BlockAttention(nn.Module):
         x = self.pre_norm(x)
         q = self._heads(F.pad(self.to_q(x), (0, 0, 0, pad)), size)
         k, v = (self._heads(part, size) for part in F.pad(self.to_kv(x), (0, 0, 0, pad)).chunk(2, -1))
-        bias = self._relative_bias(q).masked_fill(~allowed, torch.finfo(q.dtype).min)
-        out = attend(q, k, v, bias, self.scale)
-        out = out.transpose(1, 2).reshape(batch, frames + pad, -1)[:, :frames]
+        attended = self._with_gradients if torch.is_grad_enabled() else self._without_gradients
+        out = attended(q, k, v, ~allowed).transpose(1, 2).reshape(batch, frames + pad, -1)[:, :frames]
         result: Tensor = self.dropout(self.to_out(out))
         return result
 
@@ -173,12 +172,20 @@ class BlockAttention(nn.Module):
         """(B, blocks * size, heads * d) -> (B * blocks, heads, size, d)."""
         return x.reshape(-1, size, self.num_heads, x.shape[-1] // self.num_heads).transpose(1, 2)
 
-    def _relative_bias(self, q: Tensor) -> Tensor:
-        """q (N, H, C, d) -> (N, H, C, C): `q_c . E[c - r + max_pos_emb]`, scaled."""
-        size = q.shape[2]
-        table = self.rel_pos_emb.weight[self.max_pos_emb - size + 1 : self.max_pos_emb + size].flip(0)
-        form = skewed_bias if torch.is_grad_enabled() else unfolded_bias
-        return form(q * self.scale, table)
+    def _with_gradients(self, q: Tensor, k: Tensor, v: Tensor, masked: Tensor) -> Tensor:
+        """q, k, v (N, H, C, d), masked keys (N, 1, 1, C) -> (N, H, C, d)."""
+        bias = skewed_bias(q * self.scale, self._positions(q.shape[2]))
+        return attend(q, k, v, bias.masked_fill(masked, torch.finfo(q.dtype).min), self.scale)
+
+    def _without_gradients(self, q: Tensor, k: Tensor, v: Tensor, masked: Tensor) -> Tensor:
+        """The same, with the queries from the last to the first, as `windowed_bias` wants them."""
+        q = q.flip(2)
+        bias = windowed_bias(q * self.scale, self._positions(q.shape[2]))
+        return attend(q, k, v, bias.masked_fill_(masked, torch.finfo(q.dtype).min), self.scale).flip(2)
+
+    def _positions(self, size: int) -> Tensor:
+        """Vectors of the distances size - 1 down to 1 - size (2 size - 1, d)."""
+        return self.rel_pos_emb.weight[self.max_pos_emb - size + 1 : self.max_pos_emb + size].flip(0)
 
 
 LEAST_BLOCK = 16
@@ -197,17 +204,20 @@ def block_size(frames: int, context_size: int) -> int:
     return min(context_size, max(LEAST_BLOCK, 1 << (frames - 1).bit_length()))
 
 
-def unfolded_bias(q: Tensor, table: Tensor) -> Tensor:
-    """q (N, H, C, d), vectors of the distances C - 1 down to 1 - C (2C - 1, d) -> q_c . E[c - r] (N, H, C, C).
+def windowed_bias(q: Tensor, table: Tensor) -> Tensor:
+    """Queries q (N, H, C, d) from c = C - 1 down to 0, vectors of the distances C - 1 down to 1 - C (2C - 1, d) ->
+    q_c . E[c - r] (N, H, C, C).
 
-    Row c reads a window of the table as a view, without gather: fastest forward.
+    In this order the vectors that each row reads are a window of the table, a view without gather or copy: fastest
+    forward.
     """
-    windows = table.unfold(0, q.shape[2], 1).flip(0)
-    return torch.einsum("nhcd,cdr->nhcr", q, windows)
+    return torch.einsum("nhcd,cdr->nhcr", q, table.unfold(0, q.shape[2], 1))
 
 
 def skewed_bias(q: Tensor, table: Tensor) -> Tensor:
-    """As `unfolded_bias`, by one product with all distances and a shift of each row: fastest backward."""
+    """As `windowed_bias`, with the queries from 0 to C - 1, by one product with all distances and a shift of each row:
+    fastest backward.
+    """
     size = q.shape[2]
     rows = F.pad(q @ table.T, (0, 1)).flatten(2)[..., size - 1 : size - 1 + size * (2 * size - 1)]
     return rows.reshape(*q.shape[:3], 2 * size - 1)[..., :size]
