@@ -107,12 +107,31 @@ def test_gradients_reach_every_weight() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frames", "size"),
-    [(1, 16), (16, 16), (17, 32), (64, 64), (65, 128), (100, 128), (101, 200), (200, 200), (201, 200), (999, 200)],
-)
-def test_a_block_has_few_sizes(frames: int, size: int) -> None:
-    assert block_size(frames, 200) == size
-    assert block_size(frames, 8) == 8
+    ("context", "frames", "size"),
+    [
+        (200, 1, 16), (200, 16, 16), (200, 17, 32), (200, 100, 112), (200, 101, 200), (200, 200, 200), (200, 999, 200),
+        (512, 17, 32), (512, 192, 192), (512, 193, 384), (512, 384, 384), (512, 385, 400), (512, 600, 512),
+        (192, 150, 160), (8, 3, 8), (8, 99, 8),
+    ],
+)  # fmt: skip
+def test_sizes_of_blocks(context: int, frames: int, size: int) -> None:
+    assert block_size(frames, context) == size
+
+
+@pytest.mark.parametrize("context", [200, 384, 400, 512])
+def test_attention_in_a_smaller_block_has_the_same_bits(context: int) -> None:
+    torch.manual_seed(0)
+    attention = BlockAttention(EncoderConfig(context_size=context, num_heads=2, dim_head=64))
+    q, k, v = torch.randn(3, 1, 2, context, 64)
+
+    def attended(frames: int, size: int) -> torch.Tensor:
+        rows = (torch.nn.functional.pad(x[:, :, :frames], (0, 0, 0, size - frames)) for x in (q, k, v))
+        masked = torch.arange(size).view(1, 1, 1, -1) >= frames
+        return attention._without_gradients(*rows, masked)[:, :, :frames]
+
+    with torch.inference_mode():
+        for frames in range(3, context, 13):
+            assert torch.equal(attended(frames, block_size(frames, context)), attended(frames, context)), frames
 
 
 def test_a_short_utterance_has_the_states_that_it_has_among_longer_ones() -> None:

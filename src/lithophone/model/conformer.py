@@ -188,20 +188,27 @@ class BlockAttention(nn.Module):
         return self.rel_pos_emb.weight[self.max_pos_emb - size + 1 : self.max_pos_emb + size].flip(0)
 
 
-LEAST_BLOCK = 16
-"""Least frames of a block, padding included."""
+RUN_KEYS = 192
+ALIGNED_FRAMES = 16
 
 
 def block_size(frames: int, context_size: int) -> int:
-    """Frames of a block, padding included: `context_size`, or a power of two where half of it has all `frames`.
+    """Frames of a block, padding included: the least with the same sums over keys as in `context_size` frames.
 
-    torch's kernels on CPUs sum over the halves of 200 frames, then add the two, and over powers of two from 16 on in
-    the same order as over a half. So an utterance has the same states alone and in a batch of longer ones, bit by bit:
+    torch's products on CPUs sum up to `RUN_KEYS` keys in one run, more in two halves, and from twice as many on in runs
+    of `RUN_KEYS`. With equal runs an utterance has the same states alone and in a batch of longer ones, bit by bit:
     int8 would make more of a difference in the last.
     """
-    if 2 * frames > context_size:
-        return context_size
-    return min(context_size, max(LEAST_BLOCK, 1 << (frames - 1).bit_length()))
+    if frames > first_run(context_size):
+        frames = max(frames, 2 * RUN_KEYS) if context_size >= 2 * RUN_KEYS else context_size
+    return min(context_size, -(-frames // ALIGNED_FRAMES) * ALIGNED_FRAMES)
+
+
+def first_run(keys: int) -> int:
+    """Keys of the first run of a sum over so many."""
+    if keys <= RUN_KEYS:
+        return keys
+    return keys // 2 if keys < 2 * RUN_KEYS else RUN_KEYS
 
 
 def windowed_bias(q: Tensor, table: Tensor) -> Tensor:
