@@ -56,7 +56,34 @@ def test_a_row_that_is_named_twice_goes_two_ways(lm: GraniteForCausalLM) -> None
     past, *ways = random_rows(lm, 6, 2, 2)
     cache = lm.new_cache(1, 8)
     lm(past[None], cache)
-    cache.select(torch.tensor([0, 0]))
+    cache.select([0, 0])
     hidden = lm(torch.stack(ways), cache)
     for ours, way in zip(hidden, ways, strict=True):
         torch.testing.assert_close(ours, lm(torch.cat((past, way))[None])[0, -2:], atol=1e-5, rtol=0)
+
+
+def test_rows_move_and_share_what_they_have_in_common(lm: GraniteForCausalLM) -> None:
+    """Four rows of two prompts: one row leaves, one goes on in the place of another of its prompt, one moves forward."""
+    first, second, *ways = random_rows(lm, 6, 3, 2, 2, 2, 2)
+    cache = lm.new_cache(2, 0)
+    cache.reserve_rows(4)
+    cache.reserve(8)
+    lm(pad_rows([first, second])[0], cache, lengths=torch.tensor([6, 3]))
+    cache.select([0, 1, 0, 1])
+    lm(torch.stack(ways), cache)
+    cache.select([2, 3, 2], [6, 0, 6])
+    assert cache.lengths.tolist() == [8, 5, 8]
+    (more,) = random_rows(lm, 4)
+    pasts = [torch.cat((first, ways[2])), torch.cat((second, ways[3])), torch.cat((first, ways[2]))]
+    for ours, past in zip(lm(more.expand(3, -1, -1), cache), pasts, strict=True):
+        torch.testing.assert_close(ours, lm(torch.cat((past, more))[None])[0, -4:], atol=1e-5, rtol=0)
+
+
+def test_a_cache_that_joins_rows_that_are_longer_grows_by_whole_blocks(lm: GraniteForCausalLM) -> None:
+    short, long = random_rows(lm, 5, BLOCK + 3)
+    first, second = lm.new_cache(1, 0), lm.new_cache(1, 0)
+    for row, cache in ((short, first), (long, second)):
+        cache.reserve(len(row))
+        lm(row[None], cache)
+    first.join(second)
+    assert (first.rows, first.capacity) == (2, 2 * BLOCK)

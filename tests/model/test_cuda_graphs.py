@@ -7,6 +7,7 @@ import gc
 import pytest
 import torch
 
+from lithophone.model.cache import BLOCK
 from lithophone.model.cuda_graphs import StaticSteps, static_steps
 from lithophone.model.granite import GraniteForCausalLM
 from tests.tiny import tiny_model
@@ -52,7 +53,7 @@ def test_a_pass_gives_every_row_what_it_would_have_alone(lm: GraniteForCausalLM,
 def test_rows_leave_and_others_take_their_place(lm: GraniteForCausalLM) -> None:
     steps = StaticSteps(lm, rows=3, capacity=32)
     joined(lm, steps, [4, 11, 7])
-    steps.cache.select(torch.tensor([2]))
+    steps.cache.select([2])
     joined(lm, steps, [6])
     hidden = steps(torch.tensor([[8], [9]]))
     torch.testing.assert_close(hidden[0], alone(lm, 7, [8]), rtol=1e-4, atol=1e-5)
@@ -64,7 +65,7 @@ def test_what_was_just_read_moves_with_its_row(lm: GraniteForCausalLM) -> None:
     steps = StaticSteps(lm, rows=2, capacity=32)
     joined(lm, steps, [4, 9])
     steps(torch.tensor([[8], [5]]))
-    steps.cache.select(torch.tensor([1]))
+    steps.cache.select([1])
     torch.testing.assert_close(steps(torch.tensor([[7]]))[0], alone(lm, 9, [5, 7])[1:], rtol=1e-4, atol=1e-5)
 
 
@@ -80,12 +81,12 @@ def test_what_is_taken_back_is_not_seen_any_more(lm: GraniteForCausalLM) -> None
 @torch.inference_mode()
 def test_it_grows_where_a_row_needs_more(lm: GraniteForCausalLM) -> None:
     steps = StaticSteps(lm, rows=2, capacity=8)
-    joined(lm, steps, [6, 20])
-    assert steps.cache.capacity == 20
+    joined(lm, steps, [6, BLOCK - 1])
+    assert steps.cache.capacity == BLOCK
     hidden = steps(torch.tensor([[1, 2], [3, 4]]))
-    assert steps.cache.capacity >= 22
+    assert steps.cache.capacity == 2 * BLOCK
     torch.testing.assert_close(hidden[0], alone(lm, 6, [1, 2]), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(hidden[1], alone(lm, 20, [3, 4]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(hidden[1], alone(lm, BLOCK - 1, [3, 4]), rtol=1e-4, atol=1e-5)
 
 
 def test_more_rows_than_there_are_places_are_refused(lm: GraniteForCausalLM) -> None:

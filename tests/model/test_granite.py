@@ -55,7 +55,7 @@ def test_ragged_rows_equal_each_alone_through_prefill_steps_and_selection(lm: Gr
     hidden = lm(padded, cache, lengths=lengths)
     last = hidden[torch.arange(4), lengths - 1]
     first = lm(torch.stack(steps)[:, :1], cache)[:, 0]
-    cache.select(torch.tensor([3, 0]))
+    cache.select([3, 0])
     then = lm(torch.stack(steps)[[3, 0], 1:], cache)
     alone = [lm(torch.cat((row, step))[None])[0] for row, step in zip(rows, steps, strict=True)]
     assert cache.lengths.tolist() == [10, 8]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import accumulate, islice
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -159,7 +159,7 @@ class SampledSequence(SingleSequence):
 
 
 class RunningBatch:
-    """Groups that share passes, and their cache; rows of a group are adjacent."""
+    """Groups that share passes, their cache, and the rows of each group in it."""
 
     def __init__(
         self,
@@ -169,6 +169,7 @@ class RunningBatch:
     ) -> None:
         self.language_model, self.groups, self.steps = language_model, list(groups), steps
         self.cache = steps.cache if steps else language_model.new_cache(len(groups), 0)
+        self.rows = [[row] for row in range(len(groups))]
 
     def prefill(self) -> None:
         """The first pass of all groups: prompts followed by proposals."""
@@ -176,6 +177,7 @@ class RunningBatch:
         read = [torch.tensor(group.propose()[0], dtype=torch.int64, device=device) for group in self.groups]
         inputs = [torch.cat((group.prompt, embed(ids))) for group, ids in zip(self.groups, read, strict=True)]
         embeddings, lengths = pad_rows(inputs)
+        self.cache.reserve_rows(sum(group.max_rows for group in self.groups))
         self.cache.reserve(embeddings.shape[1])
         hidden = self.language_model(embeddings, self.cache, lengths=lengths)
         rows = zip(self.groups, hidden, inputs, strict=True)
@@ -184,24 +186,26 @@ class RunningBatch:
     def advance(self) -> None:
         read = [group.propose() for group in self.groups]
         width = max(len(rows[0]) for rows in read)
-        padded = [ids + [0] * (width - len(ids)) for rows in read for ids in rows]
-        hidden = self._forward(torch.tensor(padded, device=self.cache.lengths.device))
-        states = torch.split(hidden, [len(rows) for rows in read])
-        self._accept([own[:, : len(rows[0])] for own, rows in zip(states, read, strict=True)])
+        tokens = [[0] * width for _ in self.cache.lengths]
+        for rows, proposed in zip(self.rows, read, strict=True):
+            for row, ids in zip(rows, proposed, strict=True):
+                tokens[row][: len(ids)] = ids
+        hidden = self._forward(torch.tensor(tokens, device=self.cache.lengths.device))
+        self._accept([hidden[rows, : len(ids[0])] for rows, ids in zip(self.rows, read, strict=True)])
 
     def join(self, other: RunningBatch) -> None:
         """Add the groups of `other`, which is used up."""
+        used = len(self.cache.lengths)
         if self.groups or self.steps:
             self.cache.join(other.cache)
         else:
             self.cache = other.cache
         self.groups += other.groups
+        self.rows += [[used + row for row in rows] for rows in other.rows]
 
     def drop(self, groups: Collection[SequenceGroup]) -> None:
-        starts = accumulate((len(group.parents) for group in self.groups), initial=0)
-        kept = [(group, start) for group, start in zip(self.groups, starts, strict=False) if group not in groups]
-        self._select([start + row for group, start in kept for row in range(len(group.parents))])
-        self.groups = [group for group, _ in kept]
+        kept = [group for group in self.groups if group not in groups]
+        self._arrange([(group, range(len(group.parents))) for group in kept])
 
     def _forward(self, tokens: Tensor) -> Tensor:
         """Token ids (B, n) behind the cached positions -> hidden states (B, n, H)."""
@@ -216,17 +220,27 @@ class RunningBatch:
         for kind in dict.fromkeys(type(group) for group in self.groups):
             rows = zip(self.groups, states, strict=True)
             kind.accept(self.language_model, [(group, own) for group, own in rows if type(group) is kind])
-        starts = accumulate(map(len, states), initial=0)
-        kept = [(group, start) for group, start in zip(self.groups, starts, strict=False) if not group.done]
-        in_place = [len(group.parents) for group, _ in kept] == list(map(len, states))
-        # Rows of a group have the same prompt.
-        shared = min((len(group.prompt) for group, _ in kept), default=0) if in_place else 0
-        self._select([start + parent for group, start in kept for parent in group.parents], shared)
-        self.groups = [group for group, _ in kept]
-        lengths = [group.cached for group in self.groups for _ in group.parents]
-        self.cache.rewind(torch.tensor(lengths, dtype=torch.int64, device=self.cache.lengths.device))
+        self._arrange([(group, group.parents) for group in self.groups if not group.done])
 
-    def _select(self, rows: Sequence[int], shared: int = 0) -> None:
-        """Keep these rows of the cache, in this order; `shared` as in `KVCache.select`."""
-        if list(rows) != list(range(len(self.cache.lengths))):
-            self.cache.select(torch.tensor(rows, dtype=torch.int64, device=self.cache.lengths.device), shared)
+    def _arrange(self, kept: Sequence[tuple[SequenceGroup, Sequence[int]]]) -> None:
+        """Keep groups, and of each the rows that its new ones continue, up to what is cached of them.
+
+        Rows are counted from 0. A group keeps the rows it has, but those behind the last one needed move forward.
+        """
+        held = dict(zip(self.groups, self.rows, strict=True))
+        count = sum(len(parents) for _, parents in kept)
+        staying = [[row for row in held[group][: len(parents)] if row < count] for group, parents in kept]
+        free = iter(sorted(set(range(count)).difference(*staying)))
+        sources, shared, lengths = [0] * count, [0] * count, [0] * count
+        self.groups, self.rows = [], []
+        for group, parents in kept:
+            own = held[group]
+            rows = [own[i] if i < len(own) and own[i] < count else next(free) for i in range(len(parents))]
+            self.groups.append(group)
+            self.rows.append(rows)
+            for row, parent in zip(rows, parents, strict=True):
+                sources[row], lengths[row] = own[parent], group.cached
+                shared[row] = len(group.prompt) if row in own else 0
+        if sources != list(range(len(self.cache.lengths))):
+            self.cache.select(sources, shared)
+        self.cache.rewind(torch.tensor(lengths, dtype=torch.int64, device=self.cache.lengths.device))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,19 +19,29 @@ CPUs sum over a multiple of 64 keys in the same order, however many, so a row ha
 class KVCache:
     """Row b holds `lengths[b]` positions at slots 0..lengths[b]-1; later slots are stale and masked.
 
-    Per layer one tensor `(2, B, key_value_heads, capacity, head_dim)`, keys and values, written in place: inference
-    only. `reserve` adds positions, `join` rows.
+    `stored` is `(layers, 2, rows, key_value_heads, capacity, head_dim)`, keys and values, of which the first
+    `len(lengths)` rows are in use; it is written in place: inference only. `reserve` adds positions, `join` and `select`
+    rows.
     """
 
     def __init__(
         self, config: TextConfig, batch: int, capacity: int, *, device: torch.device, dtype: torch.dtype
     ) -> None:
-        shape = (2, batch, config.num_key_value_heads, capacity, config.head_size)
-        self.capacity = capacity
-        self.layers = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
+        heads = (config.num_key_value_heads, capacity, config.head_size)
+        self.stored = torch.zeros((config.num_hidden_layers, 2, batch, *heads), device=device, dtype=dtype)
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
         self.longest = 0
         """Length of the longest row, on the host: reading it from the device would stall every step."""
+
+    @property
+    def rows(self) -> int:
+        """Rows there is room for."""
+        return self.stored.shape[2]
+
+    @property
+    def capacity(self) -> int:
+        """Positions of a row."""
+        return self.stored.shape[4]
 
     def slots(self, n: int) -> Tensor:
         """The slots `(B, n)` of each row's next n positions."""
@@ -46,7 +58,7 @@ class KVCache:
         """Store `(B, key_value_heads, n, head_dim)` behind each row; gives the slots that `attention_mask` is for."""
         needed, end = self.longest + keys.shape[2], self._keys(keys.shape[2])
         assert needed <= self.capacity, f"the cache holds {self.capacity} positions, {needed} are needed"
-        stored = self.layers[layer]
+        stored = self.stored[layer, :, : len(self.lengths)]
         self._store(stored[0], keys)
         self._store(stored[1], values)
         return stored[0, :, :, :end], stored[1, :, :, :end]
@@ -79,38 +91,50 @@ class KVCache:
 
     def reserve(self, n: int) -> None:
         """Make room for n more positions behind the longest row."""
-        needed = self.longest + n
-        if needed > self.capacity:
-            self._grow(-(-needed // BLOCK) * BLOCK)
+        self._grow(self.longest + n)
 
-    def select(self, rows: Tensor, shared: int = 0) -> None:
-        """Keep these rows `(n,)`, in this order, repeats allowed. Rows that stay are not copied.
+    def select(self, rows: Sequence[int], shared: Sequence[int] | None = None) -> None:
+        """Keep these rows, in this order, repeats allowed. Rows that stay are not copied.
 
-        `shared`: first positions that are equal in a row and in that which takes its place.
+        `shared[i]`: first positions that row i and the row that takes its place have in common; by default none.
         """
-        if len(rows) == len(self.lengths):
-            self._move(rows, shared)
-        else:
-            self.layers = [stored[:, rows] for stored in self.layers]
-        self.rewind(self.lengths[rows])
+        moved: dict[int, list[int]] = {}
+        for row, source in enumerate(rows):
+            if row != source:
+                moved.setdefault(shared[row] if shared else 0, []).append(row)
+        whole = moved.pop(0, [])
+        taken = self._read(whole, rows, 0)
+        for start, some in moved.items():
+            self._write(some, start, self._read(some, rows, start))
+        self.reserve_rows(len(rows))
+        self._write(whole, 0, taken)
+        self.rewind(self.lengths[self._index(rows)])
 
-    def _move(self, rows: Tensor, shared: int = 0) -> None:
-        """Write `rows[i]` to row i, in place, from the position `shared` on."""
-        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
-        if len(moved):
-            for stored in self.layers:
-                stored[:, moved, :, shared : self.longest] = stored[:, rows[moved], :, shared : self.longest]
+    def _read(self, rows: Sequence[int], sources: Sequence[int], start: int) -> Tensor:
+        """Copies of the sources of these rows, from the position `start` on."""
+        return self.stored[..., start : self.longest, :].index_select(2, self._index([sources[row] for row in rows]))
+
+    def _write(self, rows: Sequence[int], start: int, taken: Tensor) -> None:
+        if rows:
+            self.stored[..., start : self.longest, :].index_copy_(2, self._index(rows), taken)
+
+    def _index(self, rows: Sequence[int]) -> Tensor:
+        return torch.tensor(rows, dtype=torch.int64, device=self.lengths.device)
 
     def join(self, other: KVCache) -> None:
-        """Append the rows of another cache of the same model, which is used up."""
-        self._grow(max(self.capacity, other.capacity))
-        other._grow(self.capacity)
-        for layer, (ours, theirs) in enumerate(zip(self.layers, other.layers, strict=True)):
-            self.layers[layer] = torch.cat((ours, theirs), dim=1)
+        """Append the rows of another cache of the same model."""
+        n, more, end = len(self.lengths), len(other.lengths), other.longest
+        self._grow(end)
+        self.reserve_rows(n + more)
+        self.stored[:, :, n : n + more, :, :end] = other.stored[:, :, :more, :, :end]
         self.rewind(torch.cat((self.lengths, other.lengths)))
 
-    def _grow(self, capacity: int) -> None:
-        more, self.capacity = capacity - self.capacity, capacity
-        if more:
-            for layer, stored in enumerate(self.layers):
-                self.layers[layer] = F.pad(stored, (0, 0, 0, more))
+    def reserve_rows(self, rows: int) -> None:
+        """Make room for so many rows; growth copies the cache."""
+        if rows > self.rows:
+            self.stored = F.pad(self.stored, (0, 0, 0, 0, 0, 0, 0, rows - self.rows))
+
+    def _grow(self, needed: int) -> None:
+        """Make room for so many positions, in whole blocks."""
+        if needed > self.capacity:
+            self.stored = F.pad(self.stored, (0, 0, 0, -(-needed // BLOCK) * BLOCK - self.capacity))

@@ -21,30 +21,19 @@ CAPACITY = 1024
 
 
 class StaticKVCache(KVCache):
-    """A cache of `rows` rows at a fixed address; the first `len(lengths)` are in use."""
+    """A cache of a fixed number of rows, at a fixed address while `capacity` stays."""
 
     def __init__(
         self, config: TextConfig, rows: int, capacity: int, *, device: torch.device, dtype: torch.dtype
     ) -> None:
         super().__init__(config, rows, capacity, device=device, dtype=dtype)
-        self.rows = rows
         self.starts = torch.zeros(rows, dtype=torch.int64, device=device)
         """Lengths of all rows, those in use and others, where a recorded pass finds them."""
         self.rewind(self.lengths[:0])
 
-    def select(self, rows: Tensor, shared: int = 0) -> None:
-        """Keep these rows `(n,)`, in this order, repeats allowed; `shared` as in `KVCache`."""
-        assert len(rows) <= self.rows, f"the cache has {self.rows} rows, {len(rows)} are needed"
-        self._move(rows, shared)
-        self.rewind(self.lengths[rows])
-
-    def join(self, other: KVCache) -> None:
-        n, m, end = len(self.lengths), len(other.lengths), other.longest
-        assert n + m <= self.rows, f"the cache has {self.rows} rows, {n + m} are needed"
-        self._grow(max(self.capacity, end))
-        for ours, theirs in zip(self.layers, other.layers, strict=True):
-            ours[:, n : n + m, :, :end] = theirs[:, :, :, :end]
-        self.rewind(torch.cat((self.lengths, other.lengths)))
+    def reserve_rows(self, rows: int) -> None:
+        """Check that there is room for so many rows."""
+        assert rows <= self.rows, f"the cache has {self.rows} rows, {rows} are needed"
 
 
 class CapturedView:
@@ -61,7 +50,7 @@ class CapturedView:
         return (keys <= slots[..., None])[:, None], False
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        stored = self.cache.layers[layer]
+        stored = self.cache.stored[layer]
         rows = torch.arange(self.cache.rows, device=keys.device)[:, None]
         slots = self.slots(keys.shape[2])
         stored[0][rows, :, slots] = keys.transpose(1, 2)
