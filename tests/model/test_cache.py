@@ -63,7 +63,7 @@ def test_a_row_that_is_named_twice_goes_two_ways(lm: GraniteForCausalLM) -> None
 
 
 def test_rows_move_and_share_what_they_have_in_common(lm: GraniteForCausalLM) -> None:
-    """Four rows of two prompts: one row leaves, one goes on in the place of another of its prompt, one moves forward."""
+    """Of four rows of two prompts one leaves, one goes on in two places, and one moves forward."""
     first, second, *ways = random_rows(lm, 6, 3, 2, 2, 2, 2)
     cache = lm.new_cache(2, 0)
     cache.reserve_rows(4)

@@ -20,8 +20,8 @@ class KVCache:
     """Row b holds `lengths[b]` positions at slots 0..lengths[b]-1; later slots are stale and masked.
 
     `stored` is `(layers, 2, rows, key_value_heads, capacity, head_dim)`, keys and values, of which the first
-    `len(lengths)` rows are in use; it is written in place: inference only. `reserve` adds positions, `join` and `select`
-    rows.
+    `len(lengths)` rows are in use; it is written in place: inference only. `reserve` adds positions, `join` and
+    `select` rows.
     """
 
     def __init__(
