@@ -237,7 +237,7 @@ def test_candidates_that_are_not_scored_could_not_have_won(
         logprobs = (2 * torch.randn(len(search.beams), 12, generator=generator)).log_softmax(-1)
         slow = []
         for beam, row in zip(search.beams, logprobs, strict=True):
-            for token in row.topk(num_beams + 1).indices.tolist():
+            for token in dict.fromkeys([*row.topk(num_beams + 1).indices.tolist(), eos]):
                 ids = (*beam.ids, token)
                 spelling = spell([i for i in ids if i != eos])
                 (heard,) = scorer.extend([scorer.empty], [spelling.labels])
@@ -329,6 +329,23 @@ def test_what_has_no_label_is_not_repeated_for_ever() -> None:
     while not search.done:
         search.step(logprobs.expand(len(search.beams), -1))
     assert search.reply().ids == (3, 1, 4)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_reply_ends_where_no_more_can_have_been_said(num_beams: int) -> None:
+    """However improbable the language model finds the end, which is not among its favourites."""
+    eos = 11
+    liked = torch.full((12,), -8.0).index_fill_(0, torch.tensor(eos), -40.0)
+    settings = {"ctc_weight": 0.5}
+    options = Greedy(**settings) if num_beams == 1 else BeamSearch(num_beams=num_beams, **settings)
+    search = Search(options, 30, eos, CTCScorer(PrefixScorer(confident([3, 1], 11)), spelled))
+    while not search.done:
+        favourite = [3, 1][min(search.passes, 1)]
+        row = liked.index_fill(0, torch.tensor(favourite), -0.01)
+        search.step(row.expand(len(search.beams), -1))
+    assert search.reply().finished
+    assert search.reply().ids[:2] == (3, 1)
+    assert len(search.reply().ids) <= 6  # frames
 
 
 def test_a_reply_that_is_cut_is_scored_as_complete() -> None:

@@ -126,13 +126,13 @@ class Search:
         ]
 
     def _extend_jointly(self, logprobs: Tensor, n: int, scorer: CTCScorer) -> Scoring[list[Beam]]:
-        """The n best of each beam's `num_beams + 1` most probable tokens and those on the best CTC path."""
+        """The n best of each beam's `num_beams + 1` most probable tokens, those on the best CTC path, and the end."""
         vocabulary = logprobs.shape[1]
         liked = logprobs.topk(min(self.options.num_beams + 1, vocabulary)).indices.tolist()
         pasts = [beam.prefix or scorer.prefixes.empty for beam in self.beams]
         behind = [scorer.prefixes.continuation(past) for past in pasts]
         tokens = [
-            dict.fromkeys([*row, *scorer.next_tokens(past, labels)])
+            dict.fromkeys([*row, *scorer.next_tokens(past, labels), self.eos])
             for row, past, labels in zip(liked, pasts, behind, strict=True)
         ]
         places = [i * vocabulary + token for i, row in enumerate(tokens) for token in row]
