@@ -12,6 +12,8 @@ With `--whisper`, the decoder of the Whisper model that the encoder came from re
 behind each prefix of a transcript is taught as well. Such a language model leaves audio embeddings as they are: with
 `--constant-audio` they are not computed layer by layer, which makes a step about twice as fast. `--keep-zeros` keeps
 what it has of Whisper's structure: heads see what Whisper's see, and int8 files leave out rows of zeros.
+`--keep-embeddings` leaves its embeddings as they are. AdamW moves every row at every step, those of words that are
+never said as far as the others: they lose what Whisper knew of them (`docs/experiments.md`).
 
 The encoder takes most of the time. With `--repeated N` the states of the first N batches of a rank are kept in memory
 (54 kB a second of audio at 544 channels), and used again in another order, with other prompts.
@@ -87,7 +89,7 @@ def keep_zero_weights(module: nn.Module) -> None:
     """Weights of matrices that are zero get no gradient."""
     for parameter in module.parameters():
         zero = parameter.detach() == 0.0
-        if parameter.ndim > 1 and zero.any():
+        if parameter.requires_grad and parameter.ndim > 1 and zero.any():
             parameter.register_hook(lambda gradient, zero=zero: gradient.masked_fill(zero.to(gradient.device), 0.0))
 
 
@@ -147,6 +149,7 @@ class SpeechTask(nn.Module):
         *,
         constant_audio: bool = False,
         keep_zeros: bool = False,
+        keep_embeddings: bool = False,
     ) -> None:
         super().__init__()
         self.teacher, self.constant_audio = teacher, constant_audio
@@ -159,6 +162,8 @@ class SpeechTask(nn.Module):
         self.temperature = nn.Parameter(torch.tensor([4.0]))
         for part in (model.encoder, model.bpe_head):
             part.requires_grad_(False)
+        if keep_embeddings:
+            model.language_model.model.embed_tokens.requires_grad_(False)
         if keep_zeros:
             keep_zero_weights(model.language_model)
 
@@ -300,6 +305,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--keep-zeros", action="store_true", help="weights of the language model that are zero stay zero"
     )
+    parser.add_argument(
+        "--keep-embeddings", action="store_true", help="embeddings of the language model are not trained"
+    )
+    parser.add_argument(
+        "--mlp-factor", type=float, default=1.0, help="of the learning rate, for MLPs of the language model"
+    )
     parser.add_argument("--repeated", type=int, default=0, help="batches that are encoded once (0: each batch is new)")
     args = parser.parse_args(argv)
 
@@ -325,8 +336,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         teacher,
         constant_audio=args.constant_audio,
         keep_zeros=args.keep_zeros,
+        keep_embeddings=args.keep_embeddings,
     )
     options = loop_options(args, Schedule(args.lr, args.steps, args.warmup, args.cooldown), ranks)
+    layers = model.config.text_config.num_hidden_layers
+    mlps = {f"model.language_model.model.layers.{n}.mlp.": args.mlp_factor for n in range(layers)}
+    options = replace(options, factors=mlps)
     trainer = Trainer(task, task.losses, task.weights, options)
     trainer.resume()
     dev = ReplyDevSet(args.dev, args.dev_langs, args.dev_clips, args.cache)

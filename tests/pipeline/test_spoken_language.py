@@ -24,7 +24,7 @@ from lithophone.pipeline.engine import Engine, Pending
 from lithophone.pipeline.journal import Journal
 from lithophone.pipeline.options import TranscribeOptions
 from lithophone.pipeline.sources import AudioSource
-from lithophone.pipeline.spoken_language import SPEECH_S, guess_of, languages_of
+from lithophone.pipeline.spoken_language import SPEECH_S, guess_of, guess_of_both, languages_of
 from lithophone.pipeline.transcriber import Transcriber
 from lithophone.pipeline.utterance import Utterance
 from lithophone.transcript import LanguageGuess, Transcript
@@ -179,16 +179,84 @@ def test_other_models_detect_it_too(made: Checkpoint, options: dict[str, Any], d
 # --- what is listened to
 
 
-def test_the_guess_is_that_of_the_encoders_text_without_a_language(transcriber: Transcriber) -> None:
-    spelled = transcriber.transcribe(TALKS[0], RATE_HZ, **SPELLED)
-    assert transcriber.detect_language(TALKS[0], RATE_HZ) == guess_of(spelled.text, SOURCE_LANGUAGES)
+@pytest.fixture
+def guesses(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Has texts be guessed as these, in order and the last one from then on; gives the texts."""
+
+    def guess(*found: LanguageGuess) -> list[str]:
+        texts: list[str] = []
+
+        def of(text: str, languages: tuple[str, ...]) -> LanguageGuess:
+            texts.append(text)
+            return found[min(len(texts), len(found)) - 1]
+
+        monkeypatch.setattr(spoken_language, "guess_of", of)
+        return texts
+
+    return guess
+
+
+def greedy_text(transcriber: Transcriber, samples: np.ndarray) -> str:
+    return transcriber.transcribe(samples, RATE_HZ, decode="greedy", punctuate=False).text
+
+
+def test_a_sure_guess_is_that_of_the_encoders_text_without_a_language(
+    transcriber: Transcriber, guesses: Callable[..., list[str]]
+) -> None:
+    sure = LanguageGuess({"fr": 0.8, "en": 0.2})
+    texts = guesses(sure)
+    assert transcriber.detect_language(TALKS[0], RATE_HZ) == sure
+    assert texts == [transcriber.transcribe(TALKS[0], RATE_HZ, **SPELLED).text]
+    assert transcriber.transcribe(TALKS[0], RATE_HZ, language="auto", **SHORT).language_guess == sure
+
+
+def test_where_it_is_not_sure_the_language_model_is_asked(
+    transcriber: Transcriber, guesses: Callable[..., list[str]]
+) -> None:
+    unsure, second = LanguageGuess({"fr": 0.6, "ja": 0.4}), LanguageGuess({"ja": 0.9, "fr": 0.1})
+    both = LanguageGuess({"ja": pytest.approx(6 / 7), "fr": pytest.approx(1 / 7)})
+    texts = guesses(unsure, second)
+    assert transcriber.detect_language(TALKS[0], RATE_HZ) == both
+    spelled = transcriber.transcribe(TALKS[0], RATE_HZ, **SPELLED).text
+    assert texts == [spelled, greedy_text(transcriber, TALKS[0])]
+    spelled_of, decoded_of = np.split(np.array([one.start for one in watched(transcriber).searched[:4]]), 2)
+    assert spelled_of.tolist() == decoded_of.tolist()
+    guesses(unsure, second)
     found = transcriber.transcribe(TALKS[0], RATE_HZ, language="auto", **SHORT)
-    assert found.language_guess == transcriber.detect_language(TALKS[0], RATE_HZ)
-    assert sorted(found.language_guess.probabilities) == sorted(SOURCE_LANGUAGES)
-    assert sum(found.language_guess.probabilities.values()) == pytest.approx(1.0)
+    assert given(found) == transcriber.transcribe(TALKS[0], RATE_HZ, language="ja", **SHORT)
+    assert found.language_guess == both
 
 
-def test_only_the_first_speech_is_listened_to(transcriber: Transcriber) -> None:
+def test_a_reply_without_letters_leaves_the_guess_as_it_was(
+    transcriber: Transcriber, guesses: Callable[..., list[str]]
+) -> None:
+    first = LanguageGuess({"fr": 0.5, "en": 0.5})
+    texts = guesses(first, LanguageGuess({}))
+    assert transcriber.detect_language(TALKS[0], RATE_HZ) == first
+    assert len(texts) == 2
+
+
+def test_texts_that_exclude_each_other_leave_the_guess_as_it_was() -> None:
+    first, second = LanguageGuess({"fr": 0.5, "en": 0.5, "ja": 0.0}), LanguageGuess({"ja": 1.0, "fr": 0.0, "en": 0.0})
+    assert guess_of_both(first, second) == first
+
+
+def test_a_model_without_a_language_model_is_asked_once(guesses: Callable[..., list[str]]) -> None:
+    first = LanguageGuess({"fr": 0.5, "en": 0.5})
+    texts = guesses(first, LanguageGuess({"ja": 1.0}))
+    one = Transcriber(tiny_nar_checkpoint("G1"), detector=by_loudness())
+    assert one.detect_language(TALKS[0], RATE_HZ) == first
+    assert len(texts) == 1
+
+
+def test_probabilities_are_those_of_all_languages_that_the_model_understands(transcriber: Transcriber) -> None:
+    guess = transcriber.detect_language(TALKS[0], RATE_HZ)
+    assert sorted(guess.probabilities) == sorted(SOURCE_LANGUAGES)
+    assert sum(guess.probabilities.values()) == pytest.approx(1.0)
+
+
+def test_only_the_first_speech_is_listened_to(transcriber: Transcriber, detects: Callable[..., None]) -> None:
+    detects("fr")
     long = talk(*[3.0] * 12)
     guess, engine = transcriber.detect_language(long, RATE_HZ), watched(transcriber)
     assert sum(one.duration_s for one in engine.searched) == pytest.approx(SPEECH_S, abs=0.01)
@@ -198,7 +266,8 @@ def test_only_the_first_speech_is_listened_to(transcriber: Transcriber) -> None:
     assert found.segments == transcriber.transcribe(long, RATE_HZ, language=guess.language, **SHORT).segments
 
 
-def test_a_long_window_is_listened_to_in_part(transcriber: Transcriber) -> None:
+def test_a_long_window_is_listened_to_in_part(transcriber: Transcriber, detects: Callable[..., None]) -> None:
+    detects("fr")
     transcriber.detect_language(tone(28.0), RATE_HZ)
     [one] = watched(transcriber).searched
     assert one.duration_s == pytest.approx(SPEECH_S)
@@ -220,10 +289,9 @@ def test_a_text_without_letters_has_no_language(text: str) -> None:
 
 @pytest.mark.parametrize(("probability", "codes"), [(0.79, ["unsure_language"]), (0.81, [])])
 def test_a_doubtful_language_is_a_warning(
-    transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch, probability: float, codes: list[str]
+    transcriber: Transcriber, guesses: Callable[..., list[str]], probability: float, codes: list[str]
 ) -> None:
-    guess = LanguageGuess({"en": probability, "fr": 1 - probability})
-    monkeypatch.setattr(spoken_language, "guess_of", lambda *_: guess)
+    guesses(LanguageGuess({"en": probability, "fr": 1 - probability}), LanguageGuess({}))
     found = transcriber.transcribe(TALKS[1], RATE_HZ, language="auto", **SHORT)
     assert [warning.code for warning in found.warnings if warning.code == "unsure_language"] == codes
 
@@ -374,6 +442,7 @@ def test_a_resumed_run_keeps_the_languages(
         texts = [json.dumps(result.to_dict()) for result in results if isinstance(result, Transcript)]
         return texts, len(watched(one).submitted)
 
+    detects("fr")
     unbroken, n_all = run("whole")
     for n in (1, 3, 5, 6, 8, 9):
         name = f"cut at {n}"

@@ -2,15 +2,16 @@
 
 first windows -> encoder, without language conditioning -> best paths of its CTC head -> py3langid -> guess
 
-The language model is not asked: texts of its decoders show no more than the characters (`docs/experiments.md`).
+Where that guess is not sure, the language model transcribes the same windows, and its text is evidence as well:
+`docs/experiments.md` has what that gains.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -21,7 +22,8 @@ from lithophone.errors import CancelledError, LithophoneError, OptionError
 from lithophone.languages import LANGUAGES, PLUS_SOURCE_LANGUAGES, SOURCE_LANGUAGES
 from lithophone.pipeline.engine import Engine, Pending
 from lithophone.pipeline.options import TranscribeOptions
-from lithophone.pipeline.request import Request, ctc_heads, frames_of, resolve_request
+from lithophone.pipeline.quality import SURE_LANGUAGE
+from lithophone.pipeline.request import Request, ctc_heads, frames_of, possible_decoders, resolve_request
 from lithophone.pipeline.utterance import Utterance
 from lithophone.text.language_identification import language_probabilities
 from lithophone.transcript import LanguageGuess
@@ -42,15 +44,29 @@ def languages_of(checkpoint: Checkpoint) -> tuple[str, ...]:
     return PLUS_SOURCE_LANGUAGES if is_plus else SOURCE_LANGUAGES
 
 
-def language_request(checkpoint: Checkpoint, batch_size: int = TranscribeOptions.batch_size) -> Request:
-    """The request that has the encoder spell windows without a language. Raises OptionError where it cannot."""
+@dataclass(frozen=True)
+class LanguageRequests:
+    """How first speech becomes text, without a language."""
+
+    spelled: Request
+    """By the best path of a CTC head."""
+    decoded: Request | None
+    """By the language model, where the other text leaves doubt; None in a model without one."""
+
+
+def language_requests(checkpoint: Checkpoint, batch_size: int = TranscribeOptions.batch_size) -> LanguageRequests:
+    """Requests of first speech. Raises OptionError for a model without a CTC head."""
     heads = ctc_heads(checkpoint)
     if not heads:
         raise OptionError(
             "language='auto' needs a CTC head, which this model's encoder does not have: name the language"
         )
     head = "characters" if "characters" in heads else heads[0]
-    return resolve_request(checkpoint, TranscribeOptions(decode="ctc", ctc_head=head, batch_size=batch_size))
+    spelled = resolve_request(checkpoint, TranscribeOptions(decode="ctc", ctc_head=head, batch_size=batch_size))
+    if "greedy" not in possible_decoders(checkpoint):
+        return LanguageRequests(spelled, None)
+    options = TranscribeOptions(decode="greedy", punctuate=False, batch_size=batch_size)
+    return LanguageRequests(spelled, resolve_request(checkpoint, options))
 
 
 class LanguageSearch:
@@ -60,18 +76,20 @@ class LanguageSearch:
     where speech exceeds the model's positions.
     """
 
-    def __init__(self, checkpoint: Checkpoint, engine: Engine, request: Request, windows: Iterator[Window]) -> None:
-        self._checkpoint, self._engine = checkpoint, engine
+    def __init__(
+        self, checkpoint: Checkpoint, engine: Engine, requests: LanguageRequests, windows: Iterator[Window]
+    ) -> None:
+        self._checkpoint, self._engine, self._requests = checkpoint, engine, requests
         self._held: deque[Window] = deque()
         self._rest = windows
         self.error: LithophoneError | None = None
         """Of the recording, met within its first speech."""
         self.is_whole = False
         """Whether all of the recording is held."""
-        self._pending: list[Pending] = []
+        self._submitted: list[Pending] = []
         self._read()
         try:
-            self._submit(request)
+            self._spelled = self._submit(self._first_speech(requests.spelled))
         except LithophoneError:
             self.cancel()
             raise
@@ -89,14 +107,19 @@ class LanguageSearch:
         except LithophoneError as error:
             self.error, self.is_whole = error, True
 
-    def _submit(self, request: Request) -> None:
+    def _first_speech(self, request: Request) -> Iterator[Utterance]:
         left = round(SPEECH_S * RATE_HZ)
         for window in self._held:
             samples = window.samples[:left]
             left -= len(samples)
             if frames_of(self._checkpoint, len(samples)):
-                utterance = Utterance(torch.from_numpy(samples), window.start, request)
-                self._pending.append(self._engine.submit(utterance))
+                yield Utterance(torch.from_numpy(samples), window.start, request)
+
+    def _submit(self, utterances: Iterable[Utterance]) -> list[Pending]:
+        before = len(self._submitted)
+        for utterance in utterances:
+            self._submitted.append(self._engine.submit(utterance))
+        return self._submitted[before:]
 
     def windows(self) -> Iterator[Window]:
         """All windows of the recording; raises its error where it came."""
@@ -107,25 +130,33 @@ class LanguageSearch:
         yield from self._rest
 
     def guess(self, cancelled: threading.Event | None = None) -> LanguageGuess:
-        """The language, when the encoder has spelt the speech. Raises CancelledError where `cancelled` is set."""
+        """The language of the speech. Raises CancelledError where `cancelled` is set, PromptError as the class does."""
         try:
-            while not all(pending.done for pending in self._pending):
-                if cancelled is not None and cancelled.is_set():
-                    raise CancelledError("the caller cancelled the transcription")
-                self._engine.step()
+            guess = self._guess_from(self._spelled, cancelled)
+            decoded = self._requests.decoded
+            if decoded is None or guess.probability is None or guess.probability >= SURE_LANGUAGE:
+                return guess
+            utterances = [replace(pending.utterance, request=decoded) for pending in self._spelled]
+            return guess_of_both(guess, self._guess_from(self._submit(utterances), cancelled))
         except BaseException:
             self.cancel()
             raise
-        texts = [pending.result.parsed.text for pending in self._pending if pending.result is not None]
+
+    def _guess_from(self, submitted: Sequence[Pending], cancelled: threading.Event | None) -> LanguageGuess:
+        while not all(pending.done for pending in submitted):
+            if cancelled is not None and cancelled.is_set():
+                raise CancelledError("the caller cancelled the transcription")
+            self._engine.step()
+        texts = [pending.result.parsed.text for pending in submitted if pending.result is not None]
         return guess_of(" ".join(texts), languages_of(self._checkpoint))
 
     @property
     def compute_s(self) -> float:
         """Seconds of the model so far."""
-        return sum(pending.compute_s for pending in self._pending)
+        return sum(pending.compute_s for pending in self._submitted)
 
     def cancel(self) -> None:
-        for pending in self._pending:
+        for pending in self._submitted:
             self._engine.cancel(pending)
 
 
@@ -137,8 +168,8 @@ class SpokenLanguages:
         self._requests: dict[tuple[TranscribeOptions, str | None], Request] = {}
 
     def search(self, windows: Iterator[Window], batch_size: int) -> LanguageSearch:
-        request = language_request(self._checkpoint, batch_size)
-        return LanguageSearch(self._checkpoint, self._engine, request, windows)
+        requests = language_requests(self._checkpoint, batch_size)
+        return LanguageSearch(self._checkpoint, self._engine, requests, windows)
 
     def guess(self, search: LanguageSearch) -> LanguageGuess:
         return search.guess(self._cancelled)
@@ -162,3 +193,15 @@ def guess_of(text: str, languages: tuple[str, ...]) -> LanguageGuess:
     if not any(character.isalpha() for character in text):
         return LanguageGuess({})
     return LanguageGuess(language_probabilities(text, languages, temperature=TEMPERATURE))
+
+
+def guess_of_both(first: LanguageGuess, second: LanguageGuess) -> LanguageGuess:
+    """The guess from two texts of the same speech, taken as independent; the first where the second is none."""
+    if second.language is None:
+        return first
+    products = {code: first.probabilities[code] * second.probabilities[code] for code in first.probabilities}
+    total = sum(products.values())
+    if not total:
+        return first
+    ranked = sorted(products, key=products.__getitem__, reverse=True)
+    return LanguageGuess({code: products[code] / total for code in ranked})

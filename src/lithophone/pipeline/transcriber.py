@@ -34,7 +34,7 @@ from lithophone.pipeline.options import TranscribeOptions, options_with
 from lithophone.pipeline.read_ahead import ReadAhead
 from lithophone.pipeline.request import Request, check_positions, frames_of, resolve_request
 from lithophone.pipeline.sources import AudioSource, Reading
-from lithophone.pipeline.spoken_language import LanguageSearch, SpokenLanguages, language_request
+from lithophone.pipeline.spoken_language import LanguageSearch, SpokenLanguages, language_requests
 from lithophone.pipeline.utterance import Utterance
 from lithophone.runtime import torch_device, torch_dtype
 from lithophone.transcript import LanguageGuess, Segment, Transcript, TranscriptWarning
@@ -190,10 +190,10 @@ class Transcriber:
         Raises AudioError for the source, OptionError for a model without a CTC head, CancelledError.
         """
         _check_single(source)
-        request = language_request(self.checkpoint)
+        requests = language_requests(self.checkpoint)
         source = source if isinstance(source, AudioSource) else AudioSource(source, rate_hz)
         with contextlib.closing(Reading(source, LIMIT_S, self.detector).windows()) as windows:
-            search = LanguageSearch(self.checkpoint, self.engine, request, windows)
+            search = LanguageSearch(self.checkpoint, self.engine, requests, windows)
             if search.error is not None:
                 search.cancel()
                 raise search.error
@@ -252,7 +252,7 @@ class Transcriber:
     def _asked(self, options: TranscribeOptions) -> Asked:
         """Options of a source, resolved. Raises OptionError."""
         if options.detects_language:
-            language_request(self.checkpoint)
+            language_requests(self.checkpoint)
         return Asked(options, resolve_request(self.checkpoint, options))
 
     def _windows(self, opened: Opened) -> Iterator[Item]:
