@@ -130,7 +130,8 @@ def test_speech_trains_what_was_mapped(folder: Path, tmp_path: Path, extra: str)
     losses = [row["reply"] for row in rows if "reply" in row]
     assert losses[-1] < 0.85 * losses[0]
     divergences = [row["teacher_reply"] for row in rows if "teacher_reply" in row]
-    assert divergences[-1] < divergences[0]
+    # A random Whisper expects other texts than those that are sung: with its embeddings the two losses compete.
+    assert divergences[-1] < divergences[0] or "--keep-embeddings" in extra
     assert not any("ctc" in row for row in rows)
     before, after = (load_file(path)[EMBEDDINGS] for path in (
         folder / "decoder" / "language_model.safetensors", tmp_path / "model" / "model.safetensors",
