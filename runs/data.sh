@@ -1,17 +1,13 @@
 #!/usr/bin/env bash
 # What lithophone-tiny is trained on beside ../shared/speech: small synthetic voices of varied sentences. Run from the
 # repository root; clips that are there are kept. Sentences: Common Voice's lists and, for Japanese, those of the Tanaka
-# corpus (CC BY 2.0), without those of the dev set. Ten minutes on two cores. Then: runs/translations/make.sh.
+# corpus (CC BY 2.0), without those of the dev set. Half an hour on two cores. Then: runs/translations/make.sh.
 #   apt-get install flite
 set -eu
 speech=${SPEECH:-../shared/speech}
 text=${TEXT:-../shared/text}
 demo=src/lithophone/assets/demo/demo.jsonl
 .venv/bin/pip install --quiet py-nanotts pyopenjtalk-plus
-
-# The language model that training goes on from: version 1.2.
-git archive bd24391 src/lithophone/assets/lithophone-tiny |
-  tar --extract --strip-components 4 --one-top-level=data/version-1.2
 
 mkdir -p data/text
 cut -f 2 "$text/en-ja.tsv" > data/text/tanaka-ja.txt
@@ -24,3 +20,15 @@ synthesize pico en "$text/en.txt" 2500 11 data/synth3 "$speech/dev.jsonl" $demo
 synthesize pico de "$text/de.txt" 1000 63 data/synth4 "$speech/dev.jsonl"
 synthesize pico es "$text/es.txt" 800 66 data/synth4 "$speech/dev.jsonl" data/langs/pico-es.jsonl
 synthesize flite en "$text/en.txt" 800 31 data/synth3 "$speech/dev.jsonl" $demo
+synthesize pico en "$text/en.txt" 4000 101 data/synth5 "$speech/dev.jsonl" $demo data/synth3/pico-en.jsonl
+synthesize flite en "$text/en.txt" 3000 102 data/synth5 "$speech/dev.jsonl" $demo data/synth3/flite-en.jsonl
+synthesize pico de "$text/de.txt" 2000 103 data/synth5 "$speech/dev.jsonl" data/synth4/pico-de.jsonl
+synthesize pico fr "$text/fr.txt" 1500 104 data/synth5 "$speech/dev.jsonl"
+synthesize pico es "$text/es.txt" 2000 105 data/synth5 "$speech/dev.jsonl" data/langs/pico-es.jsonl \
+  data/synth4/pico-es.jsonl
+synthesize pico en "$text/en.txt" 4000 106 data/synth6 "$speech/dev.jsonl" $demo data/synth3/pico-en.jsonl \
+  data/synth5/pico-en.jsonl
+synthesize openjtalk ja data/text/tanaka-ja.txt 2500 107 data/synth5 "$speech/dev.jsonl" "$speech/synth.jsonl" \
+  data/langs/openjtalk-ja.jsonl
+synthesize flite en "$text/en.txt" 3000 108 data/synth6 "$speech/dev.jsonl" $demo data/synth3/flite-en.jsonl \
+  data/synth5/flite-en.jsonl

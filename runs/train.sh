@@ -1,40 +1,61 @@
 #!/usr/bin/env bash
-# lithophone-tiny 1.9: encoder from whisper-base, then projector and language model, then int8 weights in
-# checkpoints/release. Run from the repository root, after runs/data.sh and runs/translations/make.sh; stopped and started
-# again, it goes on. The language model begins as that of version 1.2 (commit bd24391), whose tokenizer is kept. One
-# process a core: two threads of one process were slower. The run that was shipped was steered by hand: the rate of
-# `heads` and `decoder` was first set for longer phases, and `ctc` had no masks and no synthetic English and German in
-# its first 150 steps. It needs the recipes of commit 38ec18c: `transplant` has other phases since.
+# lithophone-tiny 2.0: encoder and language model from whisper-base, then int8 weights in checkpoints/release. Run from
+# the repository root, after runs/data.sh and runs/translations/make.sh; stopped and started again, it goes on. One
+# process a core: two threads of one process were slower. The run that was shipped was steered by hand: `joint` ran in
+# three pieces (550 steps at 4e-4 and 150 with a new BPE head, 500 at 2e-4, and the cooldown), the language model began
+# to learn while an earlier encoder was at its 550th step (130 steps) and behind the last one without keyword lists and
+# translations (125 steps).
 set -eu
 speech=${SPEECH:-../shared/speech}
+text=${TEXT:-../shared/text}
 translated=data/translations
-tokenizer=src/lithophone/assets/lithophone-tiny
-export OMP_NUM_THREADS=1 GOMP_SPINCOUNT=20000
+whisper=data/whisper-base
+tokenizer=checkpoints/tokenizer
+export GOMP_SPINCOUNT=20000
 train() {
-  .venv/bin/python -m torch.distributed.run --nproc-per-node 2 "recipes/$1.py" --workers 0 --tokenizer $tokenizer \
-    --dev "$speech/dev.jsonl" --dev-langs en fr de es pt ja --dev-clips 6 "${@:2}"
+  OMP_NUM_THREADS=1 .venv/bin/python -m torch.distributed.run --nproc-per-node 2 "recipes/$1.py" --workers 0 \
+    --whisper $whisper --tokenizer $tokenizer --dev "$speech/dev.jsonl" "${@:2}"
 }
-train transplant --out checkpoints/transplant \
-  --data "$speech/synth.jsonl:en:1.2" --data "$speech/synth.jsonl:pt+ja+es+de:3" --data "$speech/synth.jsonl:fr:1" \
+
+# Tokens of Whisper that the texts use most.
+[ -f $tokenizer/tokenizer.json ] || .venv/bin/python recipes/tokenizer.py --cut $whisper/tokenizer.json --vocab 7168 \
+  --lines 30000 --out $tokenizer --text en="$text/en.txt" fr="$text/fr.txt" de="$text/de.txt" es="$text/es.txt" \
+  pt="$text/pt.txt" ja=data/text/tanaka-ja.txt
+train transplant --out checkpoints/transplant --feedforward-mult 3 \
+  --dev-langs en fr de es pt ja --dev-clips 6 \
+  --data "$speech/synth.jsonl:en:1.5" --data "$speech/synth.jsonl:pt+ja+es+de:3.5" --data "$speech/synth.jsonl:fr:1" \
   --data "$speech/train.jsonl:en@kathleen+dc_tts_philipp:1.2" --data "$speech/train.jsonl:en@cv_delta_en+cv_puri:2.5" \
   --data "$speech/train.jsonl:en@speechocean762:1" --data "$speech/train.jsonl:fr:1.1" \
-  --data "$speech/train.jsonl:de:1.5" \
-  --data data/langs/openjtalk-ja.jsonl:ja:0.6 --data data/langs/pico-es.jsonl:es:0.6 \
-  --data data/synth3/pico-en.jsonl:en:0.8 --data data/synth4/pico-de.jsonl:de:0.5 \
-  --data data/synth4/pico-es.jsonl:es:0.4 --data data/synth3/flite-en.jsonl:en:0.6 \
-  --stem-steps 400 --second-steps 200 --heads-steps 300 --decoder-steps 201 \
-  --lr 8e-4 --steps 850 --warmup 20 --cooldown 450 --average-decay 0.98
-.venv/bin/python runs/parts.py "${INIT:-data/version-1.2}" checkpoints/language_model
-train speech --out checkpoints/speech --encoder checkpoints/transplant --language-model checkpoints/language_model \
-  --data "$speech/train.jsonl:en@kathleen+dc_tts_philipp:1" --data "$speech/train.jsonl:en@cv_delta_en+cv_puri:1.5" \
-  --data "$speech/train.jsonl:en@speechocean762:1.2" --data data/synth3/pico-en.jsonl:en:0.6 \
-  --data data/synth3/flite-en.jsonl:en:0.3 --data $translated/train-en.jsonl:en:1.2 \
-  --data $translated/synth-en.jsonl:en:1.2 --data "$speech/train.jsonl:fr:1.2" --data "$speech/train.jsonl:de:1.5" \
-  --data data/synth4/pico-de.jsonl:de:0.4 --data "$speech/synth.jsonl:pt+ja+es+de:2.2" \
-  --data $translated/synth-pt-en.jsonl:pt:1.5 --data $translated/openjtalk-ja-en.jsonl:ja:1.2 \
-  --data $translated/synth-es-en.jsonl:es:1.2 --data data/langs/pico-es.jsonl:es:0.4 \
-  --data $translated/pico-es-en.jsonl:es:0.5 \
-  --mix raw=0.45 punctuated=0.2 keywords=0.25 translate=0.15 transcribe_first=1 kana=1 \
-  --batch-seconds 30 --repeated 340 --steps 2600 --warmup 150 --cooldown 1700
-# What was shipped is the average of step 1,200: at 2,600 greedy replies are worse on new clips.
+  --data "$speech/train.jsonl:de:1.5" --data data/langs/openjtalk-ja.jsonl:ja:0.5 \
+  --data data/langs/pico-es.jsonl:es:0.4 --data data/synth3/pico-en.jsonl:en:0.4 \
+  --data data/synth4/pico-de.jsonl:de:0.3 --data data/synth4/pico-es.jsonl:es:0.3 \
+  --data data/synth3/flite-en.jsonl:en:0.3 --data data/synth5/pico-en.jsonl:en:0.6 \
+  --data data/synth6/pico-en.jsonl:en:0.6 --data data/synth5/flite-en.jsonl:en:0.5 \
+  --data data/synth6/flite-en.jsonl:en:0.5 --data data/synth5/pico-de.jsonl:de:0.6 \
+  --data data/synth5/pico-fr.jsonl:fr:0.3 --data data/synth5/pico-es.jsonl:es:0.6 \
+  --data data/synth5/openjtalk-ja.jsonl:ja:0.8 \
+  --stem-steps 400 --second-steps 200 --heads-steps 150 --lr 2e-4 --steps 1850 --cooldown 1200 \
+  --warmup 50 --average-decay 0.99
+[ -d checkpoints/decoder ] || .venv/bin/python recipes/transplant_decoder.py --whisper $whisper \
+  --tokenizer $tokenizer --encoder checkpoints/transplant --out checkpoints/decoder --window 2 --units 1536 \
+  --plan s1,c1m1,s2c2m2,s3,c3m3,s4c4m4,s5c5m5,s6c6m6 --batches 24 --data data/synth5/pico-en.jsonl:en:0.5 \
+  --data "$speech/train.jsonl:en+fr+de:1" --data "$speech/synth.jsonl:en+fr+de+es+pt+ja:1.5"
+# Projector and language model, with Whisper's decoder as teacher; raw texts, keyword lists and translations as well.
+train speech --out checkpoints/speech --encoder checkpoints/transplant --language-model checkpoints/decoder \
+  --dev-langs en fr de --dev-clips 16 --projector-ctc 0 --constant-audio --keep-zeros \
+  --data "$speech/synth.jsonl:en:1.0" --data $translated/synth-en.jsonl:en:0.8 \
+  --data "$speech/synth.jsonl:pt+ja+es+de:1.8" --data $translated/synth-pt-en.jsonl:pt:1 \
+  --data $translated/openjtalk-ja-en.jsonl:ja:0.8 --data $translated/synth-es-en.jsonl:es:0.8 \
+  --data $translated/pico-es-en.jsonl:es:0.4 --data "$speech/synth.jsonl:fr:0.8" \
+  --data "$speech/train.jsonl:en@kathleen+dc_tts_philipp:0.8" --data "$speech/train.jsonl:en@cv_delta_en+cv_puri:1.7" \
+  --data $translated/train-en.jsonl:en:1.3 --data "$speech/train.jsonl:en@speechocean762:0.4" \
+  --data "$speech/train.jsonl:fr:0.9" --data "$speech/train.jsonl:de:1.2" \
+  --data data/synth6/pico-en.jsonl:en:0.8 --data data/synth5/pico-en.jsonl:en:0.8 \
+  --data data/synth5/flite-en.jsonl:en:0.3 --data data/synth5/pico-de.jsonl:de:0.6 \
+  --data data/synth5/pico-fr.jsonl:fr:0.4 --data data/synth5/pico-es.jsonl:es:0.6 \
+  --data data/synth5/openjtalk-ja.jsonl:ja:0.8 --data $translated/whisper-fr-en.jsonl:fr:0.8 \
+  --data $translated/whisper-de-en.jsonl:de:0.7 --data $translated/whisper-es-en.jsonl:es:0.8 \
+  --data $translated/whisper-pt-en.jsonl:pt:0.7 --data $translated/whisper-ja-en.jsonl:ja:0.6 \
+  --mix raw=0.4 punctuated=0.35 keywords=0.2 translate=0.5 transcribe_first=0 kana=1 \
+  --batch-seconds 60 --repeated 260 --lr 2e-4 --steps 680 --warmup 15 --cooldown 400
 .venv/bin/python runs/release.py checkpoints/speech/model checkpoints/release

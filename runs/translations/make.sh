@@ -38,3 +38,15 @@ translate "$speech/synth.jsonl" pt synth-pt-en.jsonl "${PT_EN[@]}"
 # The Tanaka corpus, translated by people.
 pairs=(--pairs "en:ja=$text/en-ja.tsv" --cased "$text/en.txt")
 translate data/langs/openjtalk-ja.jsonl ja openjtalk-ja-en.jsonl "${pairs[@]}"
+
+# whisper-base itself, into English: the language model begins as its decoder.
+#   pip install faster-whisper==1.2.1
+whisper() { # language, clips of each manifest, manifests
+  [ -f "$made/whisper-$1-en.jsonl" ] || .venv/bin/python $here/whisper.py "${@:3}" --lang "$1" --clips "$2" \
+    --out "$made/whisper-$1-en.jsonl"
+}
+whisper fr 1500 "$speech/synth.jsonl" "$speech/train.jsonl"
+whisper de 600 "$speech/synth.jsonl" "$speech/train.jsonl"
+whisper es 700 "$speech/synth.jsonl" data/synth5/pico-es.jsonl
+whisper pt 600 "$speech/synth.jsonl"
+whisper ja 450 "$speech/synth.jsonl"
