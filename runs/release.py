@@ -1,5 +1,5 @@
-"""A trained model as it ships: matrices in 8 bits, the encoder's in 4, the rest in bfloat16, with the warnings and
-languages of its card.
+"""A trained model as it ships: matrices in 8 bits, those of the encoder and the BPE head in 4, the rest in bfloat16,
+with the warnings and languages of its card.
 
 python runs/release.py checkpoints/speech/model checkpoints/release
 """
@@ -21,7 +21,7 @@ def main() -> None:
     source, out = sys.argv[1:]
     checkpoint = load_checkpoint(source, dtype=torch.int8)
     released = replace(checkpoint, min_confidence=MIN_CONFIDENCE, raw_languages=RAW_LANGUAGES)
-    save_checkpoint(released, out, dtype=torch.bfloat16, four_bits=lambda name: name.startswith("encoder."))
+    save_checkpoint(released, out, dtype=torch.bfloat16, four_bits=lambda name: name.startswith(("encoder.", "bpe_head.")))
 
 
 if __name__ == "__main__":
