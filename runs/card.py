@@ -39,9 +39,6 @@ CORPORA = {
     "dc_tts_philipp": ("dc_tts amateur readings, one reader", "Apache-2.0"),
     "speechocean762": ("speechocean762, Mandarin accents, half of the speakers under 16", "free for commercial use"),
 }
-SHIPPED_STEP = 1200
-"""Of stage 2b; later averages read their training clips better and new ones worse."""
-PHASES = ("stem", "second", "heads", "decoder", "ctc")
 WHISPER, OURS, GREEDY, ENCODER, SPELLED = "whisper-base", "default", "greedy", "ctc", "characters"
 
 Scores = dict[str, dict[str, Any]]
@@ -87,18 +84,6 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def percent(rate: float) -> str:
     return f"{100 * rate:.1f} %"
-
-
-def training() -> str:
-    """Hours heard and losses on dev windows at the end of every phase."""
-    losses = ("block_1", "block_2", "teacher_text", "text", "ctc", "ctc_bpe")
-    rows = []
-    for phase in PHASES:
-        last = looks(f"transplant-{phase}")[-1]
-        shown = (f"{last[name]:.2f}" if name in last else "" for name in losses)
-        rows.append([f"`{phase}`", str(last["step"]), f"{last['hours']:.1f}", *shown])
-    headings = ("phase", "steps", "hours", "stem", "block 2", "divergence", "text", "CTC", "CTC of tokens")
-    return table(headings, rows)
 
 
 def trained_on() -> str:
@@ -188,13 +173,15 @@ def _translated(name: str) -> Scores:
 
 def main() -> None:
     fast = speed("dev-en")
-    speech = next(row for row in log_rows("speech") if row["step"] == SHIPPED_STEP)
+    speech = log_rows("speech")[-1]
+    encoder = looks("transplant-joint")[-1]
     values = {
         "trained_on": trained_on(),
-        "training": training(),
+        **{name: f"{encoder[name]:.2f}" for name in ("teacher_text", "text", "ctc", "ctc_bpe")},
         "speech_steps": speech["step"],
         "speech_hours": f"{speech['hours']:.0f}",
         "speech_loss": f"{speech['reply']:.2f}",
+        "speech_divergence": f"{speech['teacher_reply']:.2f}",
         "measured": measured(),
         "keywords": keywords(),
         "translation": translation(),
