@@ -12,7 +12,9 @@ from dataclasses import replace
 import torch
 
 from lithophone.checkpoint import load_checkpoint, save_checkpoint
+from lithophone.decode.options import BeamSearch
 
+BEAMS = BeamSearch(num_beams=4, ctc_weight=0.2, keyword_boost=0.5, future_cost=0.8)
 MIN_CONFIDENCE = 0.75
 RAW_LANGUAGES = ("ja",)
 
@@ -20,7 +22,7 @@ RAW_LANGUAGES = ("ja",)
 def main() -> None:
     source, out = sys.argv[1:]
     checkpoint = load_checkpoint(source, dtype=torch.int8)
-    released = replace(checkpoint, min_confidence=MIN_CONFIDENCE, raw_languages=RAW_LANGUAGES)
+    released = replace(checkpoint, beams=BEAMS, min_confidence=MIN_CONFIDENCE, raw_languages=RAW_LANGUAGES)
     save_checkpoint(released, out, dtype=torch.bfloat16, four_bits=in_four_bits)
 
 

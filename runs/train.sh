@@ -7,7 +7,8 @@
 # 16,384 tokens (4e-4, from step 550 on 2e-4, the cooldown from 700 on), 550 with blocks of 512 at 1.2e-4, and, from
 # those weights rounded to 4 bits, 250 at 1e-4 with less augmentation from step 100 on. Language model: 1,150 steps with
 # trained embeddings, of 7,168 tokens at first, behind each of these encoders; then Whisper's rows were put back and
-# 8,192 tokens added (runs/rows.py), and 330 steps of 140 distinct batches ran without training the embeddings.
+# 8,192 tokens added (runs/rows.py; their rows in the BPE head are zero), and 300 of 330 steps of 140 distinct batches
+# ran without training the embeddings.
 set -eu
 speech=${SPEECH:-../shared/speech}
 text=${TEXT:-../shared/text}
