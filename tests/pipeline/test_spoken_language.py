@@ -214,7 +214,7 @@ def test_where_it_is_not_sure_the_language_model_is_asked(
     transcriber: Transcriber, guesses: Callable[..., list[str]]
 ) -> None:
     unsure, second = LanguageGuess({"fr": 0.6, "ja": 0.4}), LanguageGuess({"ja": 0.9, "fr": 0.1})
-    both = LanguageGuess({"ja": pytest.approx(6 / 7), "fr": pytest.approx(1 / 7)})
+    both = LanguageGuess({"ja": pytest.approx(0.65), "fr": pytest.approx(0.35)})
     texts = guesses(unsure, second)
     assert transcriber.detect_language(TALKS[0], RATE_HZ) == both
     spelled = transcriber.transcribe(TALKS[0], RATE_HZ, **SPELLED).text
@@ -223,7 +223,7 @@ def test_where_it_is_not_sure_the_language_model_is_asked(
     assert spelled_of.tolist() == decoded_of.tolist()
     guesses(unsure, second)
     found = transcriber.transcribe(TALKS[0], RATE_HZ, language="auto", **SHORT)
-    assert given(found) == transcriber.transcribe(TALKS[0], RATE_HZ, language="ja", **SHORT)
+    assert found.segments == transcriber.transcribe(TALKS[0], RATE_HZ, language="ja", **SHORT).segments
     assert found.language_guess == both
 
 
@@ -236,9 +236,9 @@ def test_a_reply_without_letters_leaves_the_guess_as_it_was(
     assert len(texts) == 2
 
 
-def test_texts_that_exclude_each_other_leave_the_guess_as_it_was() -> None:
-    first, second = LanguageGuess({"fr": 0.5, "en": 0.5, "ja": 0.0}), LanguageGuess({"ja": 1.0, "fr": 0.0, "en": 0.0})
-    assert guess_of_both(first, second) == first
+def test_texts_that_exclude_each_other_leave_it_doubtful() -> None:
+    first, second = LanguageGuess({"fr": 0.7, "en": 0.3, "ja": 0.0}), LanguageGuess({"ja": 1.0, "fr": 0.0, "en": 0.0})
+    assert guess_of_both(first, second) == LanguageGuess({"ja": 0.5, "fr": 0.35, "en": 0.15})
 
 
 def test_a_model_without_a_language_model_is_asked_once(guesses: Callable[..., list[str]]) -> None:
