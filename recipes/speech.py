@@ -338,10 +338,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         keep_zeros=args.keep_zeros,
         keep_embeddings=args.keep_embeddings,
     )
-    options = loop_options(args, Schedule(args.lr, args.steps, args.warmup, args.cooldown), ranks)
-    layers = model.config.text_config.num_hidden_layers
-    mlps = {f"model.language_model.model.layers.{n}.mlp.": args.mlp_factor for n in range(layers)}
-    options = replace(options, factors=mlps)
+    layers = range(model.config.text_config.num_hidden_layers)
+    factors = {f"model.language_model.model.layers.{n}.mlp.": args.mlp_factor for n in layers}
+    schedule = Schedule(args.lr, args.steps, args.warmup, args.cooldown)
+    options = replace(loop_options(args, schedule, ranks), factors=factors)
     trainer = Trainer(task, task.losses, task.weights, options)
     trainer.resume()
     dev = ReplyDevSet(args.dev, args.dev_langs, args.dev_clips, args.cache)

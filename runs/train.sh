@@ -3,12 +3,12 @@
 # the repository root, after runs/data.sh and runs/translations/make.sh; stopped and started again, it goes on. One
 # process a core: two threads of one process were slower.
 #
-# The run that was shipped was steered by hand. Encoder: 1,850 steps of `joint` with blocks of 200 frames and 7,168, later
-# 16,384 tokens (4e-4, from step 550 on 2e-4, the cooldown from 700 on), 550 with blocks of 512 at 1.2e-4, and, from
-# those weights rounded to 4 bits, 250 at 1e-4 with less augmentation from step 100 on. Language model: 1,150 steps with
-# trained embeddings, of 7,168 tokens at first, behind each of these encoders; then Whisper's rows were put back and
-# 8,192 tokens added (runs/rows.py; their rows in the BPE head are zero), and 300 of 330 steps of 140 distinct batches
-# ran without training the embeddings.
+# The run that was shipped was steered by hand. Encoder: 1,850 steps of `joint` with blocks of 200 frames and 7,168,
+# later 16,384 tokens (4e-4, from step 550 on 2e-4, the cooldown from 700 on), 550 with blocks of 512 at 1.2e-4, and,
+# from those weights rounded to 4 bits, 250 at 1e-4 with less augmentation from step 100 on. Language model: 1,150
+# steps with trained embeddings, of 7,168 tokens at first, behind each of these encoders; then Whisper's rows were put
+# back and 8,192 tokens added (runs/embeddings.py; their rows in the BPE head are zero), and 300 of 330 steps of 140
+# distinct batches ran without training the embeddings.
 set -eu
 speech=${SPEECH:-../shared/speech}
 text=${TEXT:-../shared/text}

@@ -14,7 +14,8 @@ import pytest
 import soundfile
 
 from lithophone.checkpoint import Checkpoint
-from lithophone.errors import AudioError, CancelledError, OptionError
+from lithophone.decode.options import CTC
+from lithophone.errors import AudioError, CancelledError, OptionError, PromptError
 from lithophone.languages import SOURCE_LANGUAGES
 from lithophone.pipeline import spoken_language
 from lithophone.pipeline.assembly import Event, RecordingDone, WindowDone
@@ -234,6 +235,22 @@ def test_a_reply_without_letters_leaves_the_guess_as_it_was(
     texts = guesses(first, LanguageGuess({}))
     assert transcriber.detect_language(TALKS[0], RATE_HZ) == first
     assert len(texts) == 2
+
+
+def test_where_the_prompt_does_not_fit_the_guess_stays_and_no_recording_is_lost(
+    checkpoint: Checkpoint, guesses: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(self: Engine, utterance: Utterance) -> Pending:
+        if utterance.recording is None and not isinstance(utterance.request.decoder, CTC):
+            raise PromptError("no room")
+        return plain(self, utterance)
+
+    plain = Engine.submit
+    monkeypatch.setattr(Engine, "submit", submit)
+    guesses(LanguageGuess({"fr": 0.5, "en": 0.5}))
+    one = Transcriber(checkpoint, detector=by_loudness())
+    assert one.detect_language(TALKS[0], RATE_HZ).language == "fr"
+    assert len(transcripts(one.events(TALKS, RATE_HZ, language="auto", **SHORT))) == len(TALKS)
 
 
 def test_texts_that_exclude_each_other_leave_it_doubtful() -> None:

@@ -18,7 +18,7 @@ import torch
 from lithophone.audio.samples import RATE_HZ
 from lithophone.audio.segmenter import Window
 from lithophone.checkpoint import Checkpoint
-from lithophone.errors import CancelledError, LithophoneError, OptionError
+from lithophone.errors import CancelledError, LithophoneError, OptionError, PromptError
 from lithophone.languages import LANGUAGES, PLUS_SOURCE_LANGUAGES, SOURCE_LANGUAGES
 from lithophone.pipeline.engine import Engine, Pending
 from lithophone.pipeline.options import TranscribeOptions
@@ -130,14 +130,21 @@ class LanguageSearch:
         yield from self._rest
 
     def guess(self, cancelled: threading.Event | None = None) -> LanguageGuess:
-        """The language of the speech. Raises CancelledError where `cancelled` is set, PromptError as the class does."""
+        """The language of the speech. Raises CancelledError where `cancelled` is set.
+
+        Without positions for the language model's prompt the encoder's text decides.
+        """
         try:
             guess = self._guess_from(self._spelled, cancelled)
             decoded = self._requests.decoded
             if decoded is None or guess.probability is None or guess.probability >= SURE_LANGUAGE:
                 return guess
-            utterances = [replace(pending.utterance, request=decoded) for pending in self._spelled]
-            return guess_of_both(guess, self._guess_from(self._submit(utterances), cancelled))
+            try:
+                submitted = self._submit(replace(pending.utterance, request=decoded) for pending in self._spelled)
+            except PromptError:
+                self.cancel()
+                return guess
+            return guess_of_both(guess, self._guess_from(submitted, cancelled))
         except BaseException:
             self.cancel()
             raise

@@ -1,6 +1,6 @@
 """Whisper's embeddings, put back into a language model whose embeddings were trained, and of more tokens.
 
-    python runs/rows.py checkpoints/speech/language_model data/whisper-base --old TOKENIZER --new TOKENIZER \\
+    python runs/embeddings.py checkpoints/speech/language_model data/whisper-base --old TOKENIZER --new TOKENIZER \\
         --texts ../shared/speech/train.jsonl data/synth5/pico-en.jsonl --out checkpoints/language_model
 
 The folder has `language_model.safetensors` and its configuration (`runs/parts.py`). Tokens are grouped by how often the
